@@ -1,0 +1,80 @@
+package netlink
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// A MAC is a 48-bit hardware address (EUI-48): a phone's permanent number. It
+// is comparable, unlike net.HardwareAddr.
+type MAC [6]byte
+
+// String returns m in the form 02:00:5e:00:53:01.
+func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
+
+// A Lease is the address an interface holds, and what came with it. The zero
+// Prefix means that it holds none.
+type Lease struct {
+	MAC           MAC
+	Interface     string       // "eth0"
+	Prefix        netip.Prefix // the address, and how much of it is the network
+	Router        netip.Addr   // default router; zero when there is none
+	DNS           []netip.Addr
+	Domain        string
+	StoringServer string     // option 66 or 160 as sent: a host or host:port; empty when absent
+	Server        netip.Addr // DHCP server identifier; zero for an address that we did not lease
+	Start         time.Time  // when the lease was acknowledged
+	Renew, Rebind time.Time  // T1 and T2; zero when nobody renews it here
+	Expiry        time.Time  // zero: never
+}
+
+// Addr returns the leased address, zero when there is none.
+func (l Lease) Addr() netip.Addr { return l.Prefix.Addr() }
+
+// An EventKind says what happened to the address of an interface.
+type EventKind int
+
+const (
+	// Bound: there is a usable address (address and route are both installed)
+	// where there was none, or another one than before.
+	Bound EventKind = iota + 1
+	// Renewed: the same address, with a later expiry.
+	Renewed
+	// Lost: the address is gone: expired, refused (NAK) without another at
+	// once, released, or the link has been down for too long.
+	Lost
+)
+
+// String returns the name that events are known by in logs.
+func (k EventKind) String() string {
+	switch k {
+	case Bound:
+		return "lease.bound"
+	case Renewed:
+		return "lease.renewed"
+	case Lost:
+		return "lease.lost"
+	}
+	return "lease.unknown"
+}
+
+// An Event is a change of an interface's address.
+type Event struct {
+	Kind   EventKind
+	Lease  Lease  // the new state; after Lost the lease that was lost
+	Reason string // why, for Lost: "expired", "nak", "link down", "released", "conflict"
+	At     time.Time
+}
+
+// A Source gives out the lease events of one interface, each once and in
+// order. The DHCP client, the watcher and a static address are Sources.
+type Source interface {
+	// Run owns the interface until ctx is done; a Source that leased an
+	// address then releases it and takes it away.
+	Run(ctx context.Context) error
+	// Next blocks until there is an event; it returns ctx's error once ctx is
+	// done.
+	Next(ctx context.Context) (Event, error)
+}

@@ -1,0 +1,68 @@
+// Package wire is what a phone and the storing server say to each other. It
+// holds types and paths, and no behaviour beyond parsing and printing them, so
+// that both sides may import it.
+package wire
+
+import (
+	"net/netip"
+	"time"
+)
+
+// A MAC is a phone's permanent number, an EUI-48.
+type MAC [6]byte
+
+// A Fingerprint is the SHA-256 hash of a device key's SubjectPublicKeyInfo.
+type Fingerprint [32]byte
+
+// A State says whether a phone can be called.
+type State string
+
+// The states of a row.
+const (
+	Online  State = "online"
+	Offline State = "offline" // released, or not heard of before its expiry
+)
+
+// Ports are where a phone listens. Zero: it does not.
+type Ports struct {
+	SIP  uint16 // RFC 3261 over UDP and TCP
+	SIPS uint16 // over TLS 1.3
+}
+
+// A Registration is what a phone announces. A server takes it when it comes
+// from the key that owns MAC and its Sequence is higher than the row's.
+type Registration struct {
+	MAC      MAC
+	Addrs    []netip.Addr // IPv4 and IPv6, preferred first; at least one
+	Ports    Ports
+	Sequence uint64
+	Lifetime time.Duration // until the lease ends; whole seconds
+}
+
+// A Receipt is the server's answer to a Registration that is on its disk.
+type Receipt struct {
+	Reflexive netip.AddrPort // whence the server saw the datagram come
+	Number    string         // the phone's short number; empty when it has none
+	Expiry    time.Time
+	Sequence  uint64
+}
+
+// A Query asks for one row, by exactly one of its fields.
+type Query struct {
+	MAC    MAC
+	Number string     // 3 to 8 digits
+	Addr   netip.Addr // whose is it now?
+}
+
+// A Row is what the storing server knows of a phone.
+type Row struct {
+	MAC         MAC
+	Number      string
+	Addrs       []netip.Addr
+	Ports       Ports
+	Fingerprint Fingerprint
+	Sequence    uint64
+	Expiry      time.Time
+	State       State
+	Since       time.Time // of State
+}
