@@ -1,0 +1,171 @@
+package testbed
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// baresipControl is the port on which baresip takes commands, on its own host.
+const baresipControl = "127.0.0.1:4444"
+
+// A Baresip is a fixed IP phone: Debian's baresip, a telephone of another
+// maker, whose address never changes. It answers every call at once.
+type Baresip struct {
+	Addr   netip.Addr
+	dir    string
+	proc   *process
+	conn   net.Conn
+	events *journal[BaresipEvent]
+	next   int
+}
+
+// A BaresipEvent is one of baresip's own events, such as CALL_ESTABLISHED.
+type BaresipEvent struct {
+	Event bool   `json:"event"`
+	Type  string `json:"type"`
+	Param string `json:"param"`
+}
+
+// AddBaresip starts a baresip that speaks speech, sampled at 16 kHz, into each
+// call, and offers only the codec ("pcmu", "pcma" or "opus").
+func (b *Bed) AddBaresip(ctx context.Context, codec string, speech []int16) (*Baresip, error) {
+	h, addr, err := b.addFixed()
+	if err != nil {
+		return nil, err
+	}
+	s := &Baresip{Addr: addr, dir: filepath.Join(b.Dir, h.name), events: newJournal[BaresipEvent]()}
+	if err := os.MkdirAll(s.records(), 0o700); err != nil {
+		return nil, fmt.Errorf("testbed: make baresip: %w", err)
+	}
+	voice := filepath.Join(s.dir, "speech.wav")
+	if err := writeWAV(voice, speechRate, speech); err != nil {
+		return nil, err
+	}
+	modules, err := baresipModules()
+	if err != nil {
+		return nil, err
+	}
+	settings := map[string]string{
+		"config": fmt.Sprintf(`module_path %s
+sip_listen %s:5060
+call_max_calls 4
+ctrl_tcp_listen %s
+audio_source aufile,%s
+ausrc_srate %d
+ausrc_channels 1
+snd_path %s
+rtp_tos 184
+statmode_default off
+module g711.so
+module opus.so
+module aufile.so
+module sndfile.so
+module_tmp account.so
+module_app menu.so
+module_app ctrl_tcp.so
+`, modules, addr, baresipControl, voice, speechRate, s.records()),
+		"accounts": fmt.Sprintf("<sip:fixed@%s>;regint=0;answermode=auto;audio_codecs=%s\n", addr, codec),
+		"contacts": "",
+	}
+	for name, text := range settings {
+		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
+			return nil, fmt.Errorf("testbed: make baresip: %w", err)
+		}
+	}
+	if s.proc, err = h.run(s.dir, command{name: "baresip", path: "baresip", args: []string{"-f", s.dir}}); err != nil {
+		return nil, err
+	}
+	b.onClose(s.proc.stop)
+	if _, _, err := s.proc.await(ctx, 0, func(line string) bool { return strings.Contains(line, "baresip is ready") }); err != nil {
+		return nil, fmt.Errorf("testbed: start baresip: %w", err)
+	}
+	if s.conn, err = h.dial(ctx, "tcp", baresipControl); err != nil {
+		return nil, fmt.Errorf("testbed: command baresip: %w", err)
+	}
+	b.onClose(s.conn.Close)
+	go s.follow() // ends with the connection
+	return s, nil
+}
+
+// baresipModules finds where Debian put baresip's modules.
+func baresipModules() (string, error) {
+	for _, pattern := range []string{"/usr/lib/baresip/modules", "/usr/lib/*/baresip/modules"} {
+		if found, _ := filepath.Glob(pattern); len(found) > 0 {
+			return found[0], nil
+		}
+	}
+	return "", fmt.Errorf("testbed: find baresip's modules: none (Debian's package baresip-core)")
+}
+
+func (s *Baresip) records() string { return filepath.Join(s.dir, "records") }
+
+// follow reads what baresip tells: JSON objects, each framed as a netstring.
+func (s *Baresip) follow() {
+	r := bufio.NewReader(s.conn)
+	for {
+		length, err := r.ReadString(':')
+		if err != nil {
+			s.events.finish(fmt.Errorf("testbed: follow baresip: %w", err))
+			return
+		}
+		n, err := strconv.Atoi(strings.TrimSuffix(length, ":"))
+		if err != nil || n < 0 || n > 1<<16 {
+			s.events.finish(fmt.Errorf("testbed: follow baresip: bad frame %q", length))
+			return
+		}
+		frame := make([]byte, n+1) // and the comma
+		if _, err := io.ReadFull(r, frame); err != nil {
+			s.events.finish(fmt.Errorf("testbed: follow baresip: %w", err))
+			return
+		}
+		var e BaresipEvent
+		if json.Unmarshal(frame[:n], &e) == nil && e.Event {
+			s.events.add(e)
+		}
+	}
+}
+
+// Await waits for the next event of that type, and passes it.
+func (s *Baresip) Await(ctx context.Context, kind string) (BaresipEvent, error) {
+	e, next, err := s.events.await(ctx, s.next, func(e BaresipEvent) bool { return e.Type == kind })
+	if err != nil {
+		return e, fmt.Errorf("testbed: wait for %s of baresip: %w", kind, err)
+	}
+	s.next = next
+	return e, nil
+}
+
+// Dial calls a SIP URI.
+func (s *Baresip) Dial(uri string) error { return s.command("dial", uri) }
+
+// Hangup ends the call.
+func (s *Baresip) Hangup() error { return s.command("hangup", "") }
+
+func (s *Baresip) command(name, params string) error {
+	body, err := json.Marshal(map[string]string{"command": name, "params": params})
+	if err != nil {
+		return fmt.Errorf("testbed: command baresip: %w", err)
+	}
+	if _, err := fmt.Fprintf(s.conn, "%d:%s,", len(body), body); err != nil {
+		return fmt.Errorf("testbed: command baresip: %w", err)
+	}
+	return nil
+}
+
+// Heard returns the WAV file of what baresip received in its latest call.
+func (s *Baresip) Heard() (string, error) {
+	found, err := filepath.Glob(filepath.Join(s.records(), "dump-*-dec.wav"))
+	if err != nil || len(found) == 0 {
+		return "", fmt.Errorf("testbed: baresip recorded nothing in %s", s.records())
+	}
+	return found[len(found)-1], nil // their names hold the time
+}

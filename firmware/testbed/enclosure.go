@@ -1,0 +1,177 @@
+package testbed
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// The environment variable by which Enclose speaks to the copy inside.
+const enclosureDir = "FLEXPHONE_TESTBED_DIR" // its files; only the copy inside has it
+
+// Enclose moves the program into an enclosure of its own. It is the first call
+// of main, or of TestMain.
+//
+// Outside, it runs the program once more, with the same arguments, as the first
+// process of fresh user, process, mount and network namespaces, waits for it,
+// removes its files, and returns its exit code and done = true: the caller has
+// nothing to do but to exit with that code. Inside, it returns done = false.
+//
+// An error says that this machine forbids namespaces, and what would allow
+// them.
+func Enclose() (code int, done bool, err error) {
+	if os.Getenv(enclosureDir) != "" {
+		return 0, false, settleIn()
+	}
+	// The enclosure is told to die with the thread that made it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	dir, err := os.MkdirTemp("", "flexphone-")
+	if err != nil {
+		return 0, false, fmt.Errorf("testbed: make enclosure: %w", err)
+	}
+	defer os.RemoveAll(dir)
+
+	cmd, err := startEnclosed(dir)
+	if err != nil {
+		return 0, false, err
+	}
+	stop := forwardSignals(cmd.Process)
+	err = cmd.Wait()
+	stop()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0, true, nil
+	case !errors.As(err, &exit):
+		return 0, false, fmt.Errorf("testbed: wait for enclosure: %w", err)
+	case exit.ExitCode() >= 0:
+		return exit.ExitCode(), true, nil
+	}
+	return 128 + int(exit.Sys().(syscall.WaitStatus).Signal()), true, nil
+}
+
+// startEnclosed runs the program again inside new namespaces. Where user
+// namespaces are forbidden, root does without one.
+func startEnclosed(dir string) (*exec.Cmd, error) {
+	const spaces = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET
+	attempts := []syscall.SysProcAttr{{
+		Cloneflags:  spaces | syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}}
+	if os.Getuid() == 0 {
+		attempts = append(attempts, syscall.SysProcAttr{Cloneflags: spaces})
+	}
+	var problems []error
+	for _, attr := range attempts {
+		attr.Pdeathsig = syscall.SIGKILL
+		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+		cmd.Args[0] = os.Args[0]
+		cmd.Env = append(os.Environ(), enclosureDir+"="+dir)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		cmd.SysProcAttr = &attr
+		err := cmd.Start()
+		if err == nil {
+			return cmd, nil
+		}
+		problems = append(problems, err)
+	}
+	return nil, fmt.Errorf("testbed: make namespaces: %w (as an ordinary user this needs "+
+		"`sysctl kernel.unprivileged_userns_clone=1` and user.max_user_namespaces > 0; or run as root)", errors.Join(problems...))
+}
+
+// forwardSignals passes the signals that end a program on to p. A terminal's
+// Ctrl-C reaches p by itself; here it only must not end the waiting process
+// before p has cleared up.
+func forwardSignals(p *os.Process) (stop func()) {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)
+	done := make(chan struct{})
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		for {
+			select {
+			case s := <-signals:
+				p.Signal(s)
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+		<-finished
+	}
+}
+
+// settleIn makes the new namespaces fit to live in.
+func settleIn() error {
+	// What is mounted here shall not be seen outside.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("testbed: make mounts private: %w", err)
+	}
+	// A /proc of our own lists our own processes and lets us set our own
+	// kernel's network switches. Some containers forbid it, and theirs serves
+	// as long as /proc/sys may be written.
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil && !errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("testbed: mount /proc: %w", err)
+	}
+	dir := os.Getenv(enclosureDir)
+	return os.Setenv("TMPDIR", dir)
+}
+
+// inside says where a bed keeps its files, and fails outside of an enclosure.
+func inside() (string, error) {
+	dir := os.Getenv(enclosureDir)
+	if dir == "" {
+		return "", errors.New("testbed: not in an enclosure: main or TestMain must call Enclose first")
+	}
+	return dir, nil
+}
+
+// findBinary returns the path of one of our programs, which the Makefile builds
+// into build/host of the nearest folder above that has a go.mod. An environment
+// variable such as FLEXPHONE_BINARIES names another folder.
+func findBinary(name string) (string, error) {
+	dir := os.Getenv("FLEXPHONE_BINARIES")
+	if dir == "" {
+		root, err := moduleRoot()
+		if err != nil {
+			return "", err
+		}
+		dir = filepath.Join(root, "build", "host")
+	}
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("testbed: find program: %w (run `make build` first)", err)
+	}
+	return path, nil
+}
+
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("testbed: find module: %w", err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("testbed: find module: no go.mod in this folder or above")
+		}
+		dir = parent
+	}
+}

@@ -1,0 +1,76 @@
+package testbed
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+)
+
+// addFixed makes a host whose address never changes, with a folder of its own.
+func (b *Bed) addFixed() (*host, netip.Addr, error) {
+	addr := fixedPhones.Addr()
+	for range b.fixed {
+		addr = addr.Next()
+	}
+	b.fixed++
+	name := fmt.Sprintf("fixed-%d", b.fixed)
+	h, err := newHost(name)
+	if err != nil {
+		return nil, addr, err
+	}
+	b.hosts = append(b.hosts, h)
+	if err := os.Mkdir(filepath.Join(b.Dir, name), 0o700); err != nil {
+		return nil, addr, fmt.Errorf("testbed: make host %s: %w", name, err)
+	}
+	if err := h.cable(b.ISP.host, street, nil); err != nil {
+		return nil, addr, err
+	}
+	if err := h.up("eth0"); err != nil {
+		return nil, addr, err
+	}
+	return h, addr, h.address("eth0", netip.PrefixFrom(addr, fixedPhones.Bits()), fixedRouter.Addr())
+}
+
+// A Sipp is Debian's sipp, which plays one scenario of SIP and checks what
+// comes back against it.
+type Sipp struct {
+	Addr netip.Addr
+	proc *process
+}
+
+// StartSipp starts one of sipp's own scenarios for one call: "uas" waits for a
+// call; "uac" calls the user at target.
+func (b *Bed) StartSipp(scenario, user string, target netip.Addr) (*Sipp, error) {
+	h, addr, err := b.addFixed()
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(b.Dir, h.name)
+	args := []string{"-sn", scenario, "-m", "1", "-nostdin", "-i", addr.String(), "-p", "5060",
+		"-timeout", "30s", "-timeout_error", "-trace_err", "-trace_msg"}
+	if scenario == "uac" {
+		args = append(args, "-s", user, target.String())
+	}
+	proc, err := h.run(dir, command{name: "sipp", path: "sipp", args: args, env: []string{"TERM=dumb"}})
+	if err != nil {
+		return nil, err
+	}
+	b.onClose(proc.stop)
+	return &Sipp{Addr: addr, proc: proc}, nil
+}
+
+// Wait returns once sipp has played its scenario, with an error if the other
+// side did not play its part.
+func (s *Sipp) Wait(ctx context.Context) error {
+	select {
+	case <-s.proc.done:
+	case <-ctx.Done():
+		return fmt.Errorf("testbed: wait for sipp: %w", ctx.Err())
+	}
+	if s.proc.err != nil {
+		return fmt.Errorf("testbed: sipp's scenario failed: %w", s.proc.err)
+	}
+	return nil
+}

@@ -1,0 +1,229 @@
+package testbed
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+)
+
+// A Pool is a subnet of the provider's, and the addresses in it that it leases.
+type Pool struct {
+	Router      netip.Prefix // the provider's own address in it
+	First, Last netip.Addr
+}
+
+// The provider's pools, of the blocks that are set aside for examples
+// (RFC 5737). A phone that moves from one to the other moves to another subnet.
+var (
+	East = Pool{netip.MustParsePrefix("192.0.2.1/24"), netip.MustParseAddr("192.0.2.100"), netip.MustParseAddr("192.0.2.199")}
+	West = Pool{netip.MustParsePrefix("198.51.100.1/24"), netip.MustParseAddr("198.51.100.100"), netip.MustParseAddr("198.51.100.199")}
+)
+
+// The fixed addresses: the provider's router, the storing server, and the
+// first of the telephones that never move.
+var (
+	fixedRouter   = netip.MustParsePrefix("203.0.113.1/24")
+	serverAddress = netip.MustParsePrefix("203.0.113.10/24")
+	fixedPhones   = netip.MustParsePrefix("203.0.113.20/24")
+)
+
+// LeaseTime is how long a lease lasts: the shortest that dnsmasq gives.
+const LeaseTime = 2 * time.Minute
+
+// street is the bridge into which every host is plugged.
+const street = "street"
+
+// An ISP is the Internet service provider: a router between its subnets, and
+// the real dnsmasq, which leases their addresses and tells where the storing
+// server is (option 66).
+type ISP struct {
+	host    *host
+	dir     string
+	dnsmasq string // path of the program
+
+	mu    sync.Mutex
+	pool  Pool
+	renew time.Duration      // T1
+	fixed map[MAC]netip.Addr // whose next lease is settled
+	proc  *process
+}
+
+// newISP builds the provider's house and starts to lease addresses from East.
+// renew is T1, after which a phone asks for its lease again.
+func newISP(ctx context.Context, dir string, renew time.Duration) (*ISP, error) {
+	path, err := exec.LookPath("dnsmasq")
+	if err != nil {
+		path = "/usr/sbin/dnsmasq" // not in an ordinary user's PATH
+		if _, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("testbed: find the provider's dnsmasq: %w (Debian's package dnsmasq-base)", err)
+		}
+	}
+	h, err := newHost("isp")
+	if err != nil {
+		return nil, err
+	}
+	isp := &ISP{host: h, dir: dir, dnsmasq: path, pool: East, renew: renew, fixed: make(map[MAC]netip.Addr)}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = street
+	if err := h.link.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+		return nil, fmt.Errorf("testbed: make the provider's bridge: %w", err)
+	}
+	for _, router := range []netip.Prefix{fixedRouter, East.Router, West.Router} {
+		if err := h.address(street, router, netip.Addr{}); err != nil {
+			return nil, err
+		}
+	}
+	// It routes between its subnets. They share a wire, which a real provider's
+	// do not, so nobody is told of the short way.
+	for name, value := range map[string]string{
+		"net/ipv4/ip_forward":                         "1",
+		"net/ipv4/conf/all/send_redirects":            "0",
+		"net/ipv4/conf/" + street + "/send_redirects": "0",
+	} {
+		if err := h.sysctl(name, value); err != nil {
+			return nil, err
+		}
+	}
+	if err := h.up(street); err != nil {
+		return nil, err
+	}
+	return isp, isp.start(ctx)
+}
+
+func (isp *ISP) hostsFile() string { return filepath.Join(isp.dir, "dhcp-hosts") }
+
+// start runs dnsmasq and waits until it serves.
+func (isp *ISP) start(ctx context.Context) error {
+	if err := isp.writeHosts(); err != nil {
+		return err
+	}
+	p, err := isp.host.run(isp.dir, command{name: "dnsmasq", path: isp.dnsmasq, args: []string{
+		"--no-daemon", "--conf-file=/dev/null", "--user=root", "--group=root", "--pid-file=",
+		"--port=0", // no DNS
+		"--interface=" + street, "--bind-interfaces",
+		"--dhcp-authoritative", // it says NAK to a lease that it does not know
+		"--no-ping",            // an offer comes at once
+		"--log-dhcp", "--log-facility=-",
+		"--dhcp-leasefile=" + filepath.Join(isp.dir, "leases"),
+		"--dhcp-hostsfile=" + isp.hostsFile(),
+		fmt.Sprintf("--dhcp-range=%s,%s,%d", isp.pool.First, isp.pool.Last, LeaseTime/time.Second),
+		fmt.Sprintf("--dhcp-option=option:T1,%d", isp.renew/time.Second),
+		"--dhcp-option=66," + serverAddress.Addr().String(),
+	}})
+	if err != nil {
+		return err
+	}
+	isp.proc = p
+	if _, _, err := p.await(ctx, 0, func(line string) bool { return strings.Contains(line, "read "+isp.hostsFile()) }); err != nil {
+		return fmt.Errorf("testbed: start the provider's dnsmasq: %w", err)
+	}
+	return nil
+}
+
+func (isp *ISP) writeHosts() error {
+	var b strings.Builder
+	for _, mac := range slices.SortedFunc(maps.Keys(isp.fixed), func(a, b MAC) int { return slices.Compare(a[:], b[:]) }) {
+		fmt.Fprintf(&b, "%s,%s\n", mac, isp.fixed[mac])
+	}
+	if err := os.WriteFile(isp.hostsFile(), []byte(b.String()), 0o600); err != nil {
+		return fmt.Errorf("testbed: settle leases: %w", err)
+	}
+	return nil
+}
+
+// GiveNext settles that the phone's next lease is addr. When the phone next
+// asks for the lease that it holds, it is refused (DHCPNAK) and offered addr.
+// The zero address gives the choice back to dnsmasq.
+func (isp *ISP) GiveNext(ctx context.Context, mac MAC, addr netip.Addr) error {
+	isp.mu.Lock()
+	defer isp.mu.Unlock()
+	if addr.IsValid() {
+		isp.fixed[mac] = addr
+	} else {
+		delete(isp.fixed, mac)
+	}
+	if err := isp.writeHosts(); err != nil {
+		return err
+	}
+	from := isp.proc.log.length()
+	if err := isp.proc.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		return fmt.Errorf("testbed: settle leases: %w", err)
+	}
+	_, _, err := isp.proc.await(ctx, from, func(line string) bool { return strings.Contains(line, "read "+isp.hostsFile()) })
+	if err != nil {
+		return fmt.Errorf("testbed: settle leases: %w", err)
+	}
+	return nil
+}
+
+// ChangePool makes the provider lease addresses from another pool from now on.
+// A phone that asks for a lease of the old pool is refused (DHCPNAK).
+func (isp *ISP) ChangePool(ctx context.Context, pool Pool) error {
+	isp.mu.Lock()
+	defer isp.mu.Unlock()
+	if err := isp.proc.stop(); err != nil {
+		return err
+	}
+	isp.pool = pool
+	return isp.start(ctx)
+}
+
+// Stop ends dnsmasq: the provider's DHCP server sleeps. Start wakes it.
+func (isp *ISP) Stop() error {
+	isp.mu.Lock()
+	defer isp.mu.Unlock()
+	return isp.proc.stop()
+}
+
+// Start wakes the provider's DHCP server after Stop.
+func (isp *ISP) Start(ctx context.Context) error {
+	isp.mu.Lock()
+	defer isp.mu.Unlock()
+	return isp.start(ctx)
+}
+
+// Leased reports how often the provider's log says that the phone was given an
+// address (DHCPACK) since it was last started.
+func (isp *ISP) Leased(mac MAC, addr netip.Addr) int {
+	isp.mu.Lock()
+	defer isp.mu.Unlock()
+	n := 0
+	want := fmt.Sprintf("DHCPACK(%s) %s %s", street, addr, mac)
+	for _, line := range isp.proc.log.since(0) {
+		if strings.Contains(line, want) {
+			n++
+		}
+	}
+	return n
+}
+
+// A MAC is a phone's hardware address, and so its permanent number.
+type MAC [6]byte
+
+// String returns m in the form 02:00:5e:00:53:01.
+func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
+
+// Dialled returns m as it is dialled on twelve keys: its decimal value in 15
+// digits.
+func (m MAC) Dialled() string {
+	var n uint64
+	for _, b := range m {
+		n = n<<8 | uint64(b)
+	}
+	return fmt.Sprintf("%015d", n)
+}
+
+// Hex returns m as it stands in SIP URIs: 12 hexadecimal digits.
+func (m MAC) Hex() string { return fmt.Sprintf("%x", m[:]) }

@@ -1,0 +1,308 @@
+package testbed
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"flexphone/firmware/internal/control"
+)
+
+// A Phone is one of ours: the real binary on a host of its own, with WAV files
+// for a sound card.
+//
+// It is driven as a person at a shell drives it, by `flexphone ctl`, and
+// watched by its events.
+type Phone struct {
+	Name   string // of its host and files, such as "phone-101"
+	MAC    MAC
+	Speech string // WAV file that is spoken into it
+	Heard  string // WAV file of what it plays
+
+	bed      *Bed
+	host     *host
+	dir      string
+	binary   string
+	proc     *process
+	followed chan struct{} // closed when it has told its last event
+
+	mu     sync.Mutex
+	events *journal[Event]
+	next   int // of the first event that Await has not passed
+}
+
+// An Event is one line of `flexphone ctl events`.
+type Event struct {
+	Time   time.Time
+	Name   string
+	Fields map[string]any // all of the line
+}
+
+// Field returns a field of the event as text, empty if it has none.
+func (e Event) Field(name string) string {
+	v, ok := e.Fields[name]
+	if !ok || v == nil {
+		return ""
+	}
+	return fmt.Sprint(v)
+}
+
+// Addr returns the address that the event tells of.
+func (e Event) Addr() netip.Addr {
+	text := e.Field("address")
+	if p, err := netip.ParsePrefix(text); err == nil {
+		return p.Addr()
+	}
+	addr, _ := netip.ParseAddr(text)
+	return addr
+}
+
+// String returns the event as short text for messages.
+func (e Event) String() string { return fmt.Sprint(e.Fields) }
+
+// Status is what `flexphone ctl status` prints.
+type Status struct {
+	MAC        string          `json:"mac"`
+	Number     string          `json:"number"`
+	State      string          `json:"state"`
+	Address    string          `json:"address"`
+	Registered bool            `json:"registered"`
+	Call       json.RawMessage `json:"call"`
+	Display    []string        `json:"display"`
+	Tone       string          `json:"tone"`
+}
+
+// A PhoneConfig says what phone to build.
+type PhoneConfig struct {
+	Name   string
+	MAC    MAC
+	Speech []int16 // what is spoken into it, 16 kHz; silence when it is empty
+}
+
+// AddPhone builds a phone and its cable, which is not plugged in yet: PowerOn
+// starts it, Plug joins it to the street.
+func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
+	binary, err := findBinary("flexphone")
+	if err != nil {
+		return nil, err
+	}
+	p := &Phone{
+		Name: c.Name, MAC: c.MAC, bed: b, binary: binary,
+		dir:    filepath.Join(b.Dir, c.Name),
+		events: newJournal[Event](),
+	}
+	p.Speech, p.Heard = filepath.Join(p.dir, "speech.wav"), filepath.Join(p.dir, "heard.wav")
+	if err := os.Mkdir(p.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("testbed: make phone: %w", err)
+	}
+	if err := writeWAV(p.Speech, speechRate, c.Speech); err != nil {
+		return nil, err
+	}
+	if p.host, err = newHost(c.Name); err != nil {
+		return nil, err
+	}
+	b.hosts = append(b.hosts, p.host)
+	if err := p.host.cable(b.ISP.host, street, net.HardwareAddr(c.MAC[:])); err != nil {
+		return nil, err
+	}
+	if err := p.Unplug(); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(p.config(), []byte(p.settings()), 0o600); err != nil {
+		return nil, fmt.Errorf("testbed: make phone: %w", err)
+	}
+	b.phones = append(b.phones, p)
+	return p, nil
+}
+
+// Control returns the path of the phone's control socket.
+func (p *Phone) Control() string { return filepath.Join(p.dir, "ctl") }
+
+func (p *Phone) config() string { return filepath.Join(p.dir, "flexphone.toml") }
+
+func (p *Phone) settings() string {
+	return fmt.Sprintf(`board = "host"
+interface = "eth0"
+data = %q
+control = %q
+
+[audio]
+backend = "wav"
+capture = %q
+playback = %q
+`, filepath.Join(p.dir, "data"), p.Control(), p.Speech, p.Heard)
+}
+
+// PowerOn starts the phone and waits until it can be talked to.
+func (p *Phone) PowerOn(ctx context.Context) error {
+	proc, err := p.host.run(p.dir, command{name: p.Name, path: p.binary, args: []string{"run", "--config", p.config()}})
+	if err != nil {
+		return err
+	}
+	p.proc = proc
+	return p.listen(ctx)
+}
+
+// listen connects to the phone's control socket, as soon as there is one, and
+// reads its events from then on.
+func (p *Phone) listen(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, err := net.Dial("unix", p.Control())
+		if err == nil {
+			return p.follow(conn)
+		}
+		select {
+		case <-tick.C:
+		case <-p.proc.done:
+			return fmt.Errorf("testbed: start %s: it has ended: %s: %s", p.Name, p.proc.cmd.ProcessState, p.LastWords())
+		case <-ctx.Done():
+			return fmt.Errorf("testbed: start %s: %w: %w", p.Name, ctx.Err(), err)
+		}
+	}
+}
+
+// follow reads events off the control socket until the phone ends. It returns
+// once no later event can be missed, which the first, empty answer says.
+func (p *Phone) follow(conn net.Conn) error {
+	r := bufio.NewReader(conn)
+	if err := json.NewEncoder(conn).Encode(control.Request{Command: "events"}); err != nil {
+		conn.Close()
+		return fmt.Errorf("testbed: follow %s: %w", p.Name, err)
+	}
+	if _, err := r.ReadBytes('\n'); err != nil {
+		conn.Close()
+		return fmt.Errorf("testbed: follow %s: %w", p.Name, err)
+	}
+	followed := make(chan struct{})
+	p.followed = followed
+	go func() {
+		defer close(followed)
+		defer conn.Close()
+		for lines := json.NewDecoder(r); ; {
+			var answer control.Response
+			var fields map[string]any
+			if lines.Decode(&answer) != nil || json.Unmarshal(answer.Result, &fields) != nil {
+				return
+			}
+			e := Event{Name: fmt.Sprint(fields["event"]), Fields: fields}
+			e.Time, _ = time.Parse(time.RFC3339Nano, fmt.Sprint(fields["time"]))
+			p.events.add(e)
+		}
+	}()
+	return nil
+}
+
+// PowerOff asks the phone to end, as its switch does: it gives its lease and
+// its row back.
+func (p *Phone) PowerOff() error {
+	err := p.proc.stop()
+	if p.followed != nil {
+		<-p.followed
+	}
+	return err
+}
+
+// PowerCut ends the phone without a warning.
+func (p *Phone) PowerCut() {
+	p.proc.kill()
+	<-p.followed
+}
+
+// Plug joins the phone's cable to the street.
+func (p *Phone) Plug() error { return p.bed.ISP.host.up(p.Name) }
+
+// Unplug cuts the phone's link: its carrier is gone.
+func (p *Phone) Unplug() error { return p.bed.ISP.host.down(p.Name) }
+
+// Replug cuts the link and brings it back at once.
+func (p *Phone) Replug() error { return errors.Join(p.Unplug(), p.Plug()) }
+
+// Ctl runs `flexphone ctl` and returns what it prints.
+func (p *Phone) Ctl(ctx context.Context, args ...string) (string, error) {
+	out, err := p.host.output(ctx, p.binary, append([]string{"ctl", "--control", p.Control()}, args...)...)
+	return strings.TrimSpace(string(out)), err
+}
+
+// Press presses keys: digits, * and #.
+func (p *Phone) Press(ctx context.Context, keys string) error {
+	_, err := p.Ctl(ctx, "press", keys)
+	return err
+}
+
+// OffHook lifts the handset.
+func (p *Phone) OffHook(ctx context.Context) error {
+	_, err := p.Ctl(ctx, "hook", "off")
+	return err
+}
+
+// OnHook puts the handset back.
+func (p *Phone) OnHook(ctx context.Context) error {
+	_, err := p.Ctl(ctx, "hook", "on")
+	return err
+}
+
+// Status asks for the phone's state.
+func (p *Phone) Status(ctx context.Context) (Status, error) {
+	out, err := p.Ctl(ctx, "status")
+	if err != nil {
+		return Status{}, err
+	}
+	var s Status
+	if err := json.Unmarshal([]byte(out), &s); err != nil {
+		return Status{}, fmt.Errorf("testbed: read status of %s: %w: %s", p.Name, err, out)
+	}
+	return s, nil
+}
+
+// Await waits for the next event of that name whose fields are as given
+// ("address", "192.0.2.7", …), and passes it: the next Await looks behind it.
+func (p *Phone) Await(ctx context.Context, name string, fields ...string) (Event, error) {
+	p.mu.Lock()
+	from := p.next
+	p.mu.Unlock()
+	e, next, err := p.events.await(ctx, from, func(e Event) bool {
+		if e.Name != name {
+			return false
+		}
+		for i := 0; i+1 < len(fields); i += 2 {
+			if e.Field(fields[i]) != fields[i+1] {
+				return false
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return Event{}, fmt.Errorf("testbed: wait for %q %v of %s: %w", name, fields, p.Name, err)
+	}
+	p.mu.Lock()
+	p.next = next
+	p.mu.Unlock()
+	return e, nil
+}
+
+// Mark passes all events so far: the next Await looks behind them.
+func (p *Phone) Mark() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.next = p.events.length()
+}
+
+// Events returns all events so far.
+func (p *Phone) Events() []Event { return p.events.since(0) }
+
+// LastWords returns the end of the phone's log.
+func (p *Phone) LastWords() string {
+	lines := p.proc.log.since(0)
+	return strings.Join(lines[max(0, len(lines)-20):], "\n")
+}

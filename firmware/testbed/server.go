@@ -1,0 +1,131 @@
+package testbed
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// A Server is the storing server, the real binary on a host with a fixed
+// address. Its data outlives it.
+type Server struct {
+	host   *host
+	dir    string
+	binary string
+	proc   *process
+}
+
+// A Row is what the storing server tells of a phone (`rows --json`).
+type Row struct {
+	MAC      string   `json:"mac"`
+	Number   string   `json:"number"`
+	Addrs    []string `json:"addrs"`
+	Sequence uint64   `json:"sequence"`
+	State    string   `json:"state"` // "online" or "offline"
+}
+
+func newServer(ctx context.Context, isp *ISP, dir string) (*Server, error) {
+	binary, err := findBinary("storing-server")
+	if err != nil {
+		return nil, err
+	}
+	h, err := newHost("server")
+	if err != nil {
+		return nil, err
+	}
+	if err := h.cable(isp.host, street, nil); err != nil {
+		return nil, err
+	}
+	if err := h.up("eth0"); err != nil {
+		return nil, err
+	}
+	if err := h.address("eth0", serverAddress, fixedRouter.Addr()); err != nil {
+		return nil, err
+	}
+	s := &Server{host: h, dir: dir, binary: binary}
+	return s, s.Start(ctx)
+}
+
+func (s *Server) data() string { return filepath.Join(s.dir, "server-data") }
+
+// Start starts the storing server, on the data that it left when it last ran,
+// and waits until it serves.
+func (s *Server) Start(ctx context.Context) error {
+	p, err := s.host.run(s.dir, command{
+		name: "storing-server", path: s.binary,
+		args: []string{"run", "--data", s.data(), "--listen", serverAddress.Addr().String() + ":5684"},
+	})
+	if err != nil {
+		return err
+	}
+	s.proc = p
+	if _, _, err := p.await(ctx, 0, func(line string) bool {
+		return strings.Contains(line, "listening") || strings.Contains(line, "serving")
+	}); err != nil {
+		return fmt.Errorf("testbed: start storing server: %w", err)
+	}
+	return nil
+}
+
+// Kill9 ends the storing server at once, as a crash would.
+func (s *Server) Kill9() { s.proc.kill() }
+
+// Stop ends the storing server in order.
+func (s *Server) Stop() error { return s.proc.stop() }
+
+// Rows returns the table, as an operator sees it.
+func (s *Server) Rows(ctx context.Context) ([]Row, error) {
+	out, err := s.command(ctx, "rows", "--json")
+	if err != nil {
+		return nil, err
+	}
+	var rows []Row
+	if err := json.Unmarshal(out, &rows); err != nil {
+		return nil, fmt.Errorf("testbed: read rows: %w: %s", err, out)
+	}
+	return rows, nil
+}
+
+// Row returns the row of one phone.
+func (s *Server) Row(ctx context.Context, mac MAC) (Row, error) {
+	rows, err := s.Rows(ctx)
+	if err != nil {
+		return Row{}, err
+	}
+	for _, r := range rows {
+		if strings.EqualFold(r.MAC, mac.String()) {
+			return r, nil
+		}
+	}
+	return Row{}, fmt.Errorf("testbed: no row for %s", mac)
+}
+
+// SetNumber gives a phone its short number, as an operator does.
+func (s *Server) SetNumber(ctx context.Context, mac MAC, number string) error {
+	_, err := s.command(ctx, "number", "set", mac.String(), number)
+	return err
+}
+
+// command runs one of the storing server's commands for operators, on its host.
+func (s *Server) command(ctx context.Context, args ...string) ([]byte, error) {
+	args = append(args, "--data", s.data())
+	return s.host.output(ctx, s.binary, args...)
+}
+
+// output runs a program on the host and returns what it prints.
+func (h *host) output(ctx context.Context, path string, args ...string) ([]byte, error) {
+	var out []byte
+	err := h.within(func() (err error) {
+		var complaint strings.Builder
+		cmd := exec.CommandContext(ctx, path, args...)
+		cmd.Stderr = &complaint
+		if out, err = cmd.Output(); err != nil {
+			return fmt.Errorf("testbed: %s %s: %w: %s", filepath.Base(path), strings.Join(args, " "), err, strings.TrimSpace(complaint.String()))
+		}
+		return nil
+	})
+	return out, err
+}
