@@ -1,0 +1,32 @@
+package audio
+
+import "time"
+
+// A Format makes the coders of one codec. Packages g711 and opus have them.
+type Format interface {
+	Codec() Codec // as offered; a session's payload type may be another
+	// NewEncoder returns an encoder of packets of the given duration at a
+	// device's rate.
+	NewEncoder(rate int, packet time.Duration) (Encoder, error)
+	// NewDecoder returns a decoder to a device's rate.
+	NewDecoder(rate int) (Decoder, error)
+}
+
+// An Encoder turns sound into payloads. It belongs to one goroutine and does
+// not allocate.
+type Encoder interface {
+	// Encode writes the payload of one packet of sound to b and returns its
+	// length.
+	Encode(b []byte, pcm []int16) (int, error)
+}
+
+// A Decoder turns payloads into sound. It belongs to one goroutine and does
+// not allocate.
+type Decoder interface {
+	// Decode writes a payload's sound to pcm and returns how many samples it
+	// is. A payload that is longer than pcm is an error.
+	Decode(pcm []int16, payload []byte) (int, error)
+	// Conceal fills pcm, of a whole number of 10 ms, with what may stand in
+	// for sound that did not arrive.
+	Conceal(pcm []int16) error
+}

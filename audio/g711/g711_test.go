@@ -1,0 +1,148 @@
+package g711
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// muFormula and aFormula are decoder output values as G.711's tables 2a and 1a
+// give them: y_n = the middle between decision values, from the virtual
+// decision values of each segment.
+func muFormula(code uint8) int {
+	c := int(^code & 0x7f)
+	segment, step := c/16, c%16
+	// Segment s begins at 2^(s+5)-33 and has 16 steps of 2^(s+1), each decoded
+	// to its middle; the first step lies around 0.
+	v := 1<<(segment+5) - 33 + step<<(segment+1) + 1<<segment
+	if code&0x80 == 0 {
+		v = -v
+	}
+	return v * 4
+}
+
+func aFormula(code uint8) int {
+	c := int(code ^ 0x55)
+	segment, step := c>>4&7, c&15
+	begin, width := 0, 2
+	if segment > 0 {
+		begin, width = 16<<segment, 1<<segment
+	}
+	v := begin + step*width + width/2
+	if c&0x80 == 0 {
+		v = -v
+	}
+	return v * 8
+}
+
+func TestDecodeIsTheStandardsForAllCodes(t *testing.T) {
+	mu, a := Mu(), A()
+	for code := range 256 {
+		c := uint8(code)
+		if got, want := int(mu.Decode(c)), muFormula(c); got != want {
+			t.Errorf("µ-law %#02x: %d, want %d", c, got, want)
+		}
+		if got, want := int(a.Decode(c)), aFormula(c); got != want {
+			t.Errorf("A-law %#02x: %d, want %d", c, got, want)
+		}
+	}
+	// A few values by hand, from the standard's tables.
+	for _, v := range []struct {
+		law  *Law
+		code uint8
+		want int16
+	}{
+		{mu, 0xff, 0}, {mu, 0x7f, 0}, {mu, 0x80, 32124}, {mu, 0x00, -32124}, {mu, 0xfe, 8},
+		{a, 0xd5, 8}, {a, 0x55, -8}, {a, 0xaa, 32256}, {a, 0x2a, -32256},
+	} {
+		if got := v.law.Decode(v.code); got != v.want {
+			t.Errorf("code %#02x: %d, want %d", v.code, got, v.want)
+		}
+	}
+}
+
+func TestEncodeChoosesTheIntervalOfEachSample(t *testing.T) {
+	for _, l := range []struct {
+		name string
+		law  *Law
+		same func(a, b uint8) bool
+	}{
+		// 0x7f and 0xff are both the value 0 in µ-law.
+		{"µ-law", Mu(), func(a, b uint8) bool { return a == b || a|b == 0xff && a&0x7f == 0x7f && b&0x7f == 0x7f }},
+		{"A-law", A(), func(a, b uint8) bool { return a == b }},
+	} {
+		t.Run(l.name, func(t *testing.T) {
+			for code := range 256 {
+				c := uint8(code)
+				if got := l.law.Encode(l.law.Decode(c)); !l.same(got, c) {
+					t.Errorf("code %#02x decodes to %d, which encodes to %#02x", c, l.law.Decode(c), got)
+				}
+			}
+			last := int16(-32768)
+			for s := -32768; s < 32768; s++ {
+				v := l.law.Decode(l.law.Encode(int16(s)))
+				if v < last {
+					t.Fatalf("sample %d: %d after %d: not monotonic", s, v, last)
+				}
+				last = v
+				// The value chosen is the nearest there is. A decision may be
+				// off by the bits that the law does not see, and then counts
+				// for both neighbours.
+				d, best := abs(s-int(v)), 1<<17
+				for code := range 256 {
+					best = min(best, abs(s-int(l.law.Decode(uint8(code)))))
+				}
+				if d > best+2<<l.law.shift {
+					t.Fatalf("sample %d: encoded as %d away, %d is possible", s, d, best)
+				}
+			}
+		})
+	}
+}
+
+func abs(v int) int { return max(v, -v) }
+
+func TestCodersKeepLengthAtEachRate(t *testing.T) {
+	for _, rate := range []int{8000, 16000, 48000} {
+		for _, f := range []Format{PCMU(), PCMA()} {
+			e, err := f.NewEncoder(rate, 20*time.Millisecond)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := f.NewDecoder(rate)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pcm := make([]int16, rate/50)
+			for i := range pcm {
+				pcm[i] = int16(rand.IntN(20000) - 10000)
+			}
+			b, out := make([]byte, 200), make([]int16, rate/10)
+			allocs := testing.AllocsPerRun(50, func() {
+				n, err := e.Encode(b, pcm)
+				if err != nil || n != 160 {
+					t.Fatalf("encode: %d, %v", n, err)
+				}
+				m, err := d.Decode(out, b[:n])
+				if err != nil || m != len(pcm) {
+					t.Fatalf("decode: %d, %v", m, err)
+				}
+				if err := d.Conceal(out[:m]); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if allocs != 0 {
+				t.Errorf("%d Hz: %v allocations a packet", rate, allocs)
+			}
+			if out[len(pcm)-1] != 0 {
+				t.Errorf("%d Hz: a gap ends with %d", rate, out[len(pcm)-1])
+			}
+			if _, err := d.Decode(out[:100], b[:160]); err == nil {
+				t.Error("a payload longer than its place was taken")
+			}
+		}
+	}
+	if _, err := PCMU().NewDecoder(44100); err == nil {
+		t.Error("44.1 kHz was taken")
+	}
+}

@@ -1,0 +1,185 @@
+package rtp
+
+import "time"
+
+// Limits of RFC 3550, appendix A.1.
+const (
+	maxDropout    = 3000 // a jump ahead that is still loss
+	maxMisorder   = 100  // a step back that is still reordering
+	minSequential = 2    // packets in order before a source is believed
+)
+
+// A Verdict says what to do with a packet.
+type Verdict int
+
+// The verdicts.
+const (
+	Drop    Verdict = iota // of no source that is believed yet
+	Keep                   // of the source that is heard
+	Restart                // the first of another source, or of one that began anew
+)
+
+// A Receiver keeps the books of the source that is heard: RFC 3550, appendices
+// A.1 (sequence numbers), A.3 (loss) and A.8 (jitter). It belongs to one
+// goroutine. The zero value hears nobody yet.
+//
+// One source is heard at a time. The first one is heard at once, so that the
+// beginning of a call is not cut; a packet of another is taken for a stray
+// until a second one follows it in order.
+type Receiver struct {
+	heard    bool
+	ssrc     uint32
+	clock    int // RTP timestamp units per second
+	maxSeq   uint16
+	cycles   uint32 // wraps of the sequence number, shifted by 16
+	baseSeq  uint32
+	received uint32
+	// totals of the sources heard before
+	lostBefore uint64
+	// of the last report
+	expectedPrior, receivedPrior uint32
+	// jitter, in timestamp units, scaled by 16
+	transit int32
+	jitter  uint32
+	first   time.Time
+	// the source or position that may take over
+	next struct {
+		ssrc uint32
+		seq  uint16
+		run  int
+	}
+}
+
+// Reset makes r ready to hear a source of the given clock; totals remain.
+func (r *Receiver) Reset(clock int) {
+	*r = Receiver{clock: clock, lostBefore: r.Lost()}
+}
+
+// SSRC returns the source that is heard, and whether one is.
+func (r *Receiver) SSRC() (uint32, bool) { return r.ssrc, r.heard }
+
+// Add takes the next packet, which arrived now.
+func (r *Receiver) Add(p *Packet, now time.Time) Verdict {
+	if !r.heard {
+		r.begin(p, now)
+		return Restart
+	}
+	if p.SSRC != r.ssrc {
+		return r.candidate(p, now)
+	}
+	ahead := p.Sequence - r.maxSeq
+	switch {
+	case ahead < maxDropout:
+		if p.Sequence < r.maxSeq {
+			r.cycles += 1 << 16
+		}
+		r.maxSeq = p.Sequence
+	case ahead <= 0xffff-maxMisorder:
+		return r.candidate(p, now)
+	}
+	r.next.run = 0
+	r.received++
+	r.measure(p.Timestamp, now)
+	return Keep
+}
+
+// candidate counts packets that stand for another source, or for the same one
+// after a jump. The second in order makes it the one that is heard.
+func (r *Receiver) candidate(p *Packet, now time.Time) Verdict {
+	if r.next.run > 0 && r.next.ssrc == p.SSRC && r.next.seq == p.Sequence {
+		r.next.run++
+	} else {
+		r.next.run = 1
+	}
+	r.next.ssrc, r.next.seq = p.SSRC, p.Sequence+1
+	if r.next.run < minSequential {
+		return Drop
+	}
+	r.begin(p, now)
+	return Restart
+}
+
+func (r *Receiver) begin(p *Packet, now time.Time) {
+	*r = Receiver{
+		heard:      true,
+		ssrc:       p.SSRC,
+		clock:      r.clock,
+		maxSeq:     p.Sequence,
+		baseSeq:    uint32(p.Sequence),
+		received:   1,
+		lostBefore: r.Lost(),
+		first:      now,
+	}
+	r.transit = -int32(p.Timestamp)
+}
+
+// measure is RFC 3550, appendix A.8.
+func (r *Receiver) measure(timestamp uint32, now time.Time) {
+	arrival := int64(now.Sub(r.first)) * int64(r.clock) / int64(time.Second)
+	transit := int32(uint32(arrival) - timestamp)
+	d := transit - r.transit
+	r.transit = transit
+	if d < 0 {
+		d = -d
+	}
+	if int(d) > r.clock*10 || d < 0 {
+		return // the timestamp jumped; that is not the network's jitter
+	}
+	r.jitter += uint32(d) - (r.jitter+8)>>4
+}
+
+func (r *Receiver) expected() uint32 {
+	if !r.heard {
+		return 0
+	}
+	return r.cycles + uint32(r.maxSeq) - r.baseSeq + 1
+}
+
+// Lost returns how many packets did not arrive, of all sources heard so far.
+// Duplicates count as arrivals, so that it never falls below zero.
+func (r *Receiver) Lost() uint64 {
+	if lost := int32(r.expected() - r.received); lost > 0 {
+		return r.lostBefore + uint64(lost)
+	}
+	return r.lostBefore
+}
+
+// Jitter returns the interarrival jitter.
+func (r *Receiver) Jitter() time.Duration {
+	if r.clock == 0 {
+		return 0
+	}
+	return time.Duration(r.jitter>>4) * time.Second / time.Duration(r.clock)
+}
+
+// A Reception is a report block without the times of sender reports.
+type Reception struct {
+	SSRC         uint32
+	FractionLost uint8  // of 256, since the last report
+	TotalLost    uint32 // 24 bits signed, clamped (RFC 3550, section 6.4.1)
+	Highest      uint32 // extended sequence number
+	Jitter       uint32 // in timestamp units
+}
+
+// Report returns the block for the next RTCP packet, and begins the next
+// interval. It returns false while nobody is heard.
+func (r *Receiver) Report() (Reception, bool) {
+	if !r.heard {
+		return Reception{}, false
+	}
+	expected := r.expected()
+	lost := int64(int32(expected - r.received))
+	lost = min(max(lost, -0x800000), 0x7fffff)
+	b := Reception{
+		SSRC:      r.ssrc,
+		TotalLost: uint32(lost) & 0xffffff,
+		Highest:   r.cycles + uint32(r.maxSeq),
+		Jitter:    r.jitter >> 4,
+	}
+	expectedNow, receivedNow := expected-r.expectedPrior, r.received-r.receivedPrior
+	r.expectedPrior, r.receivedPrior = expected, r.received
+	if missing := int32(expectedNow - receivedNow); expectedNow != 0 && missing > 0 {
+		b.FractionLost = uint8(min(uint64(missing)<<8/uint64(expectedNow), 255))
+	}
+	return b, true
+}
