@@ -1,0 +1,115 @@
+# Flexphone. `make` alone lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+# The board that is built for and run: host, or one that firmware/image knows.
+BOARD ?= host
+# How long `make fuzz` gives each fuzz target.
+FUZZTIME ?= 60s
+# Which benchmarks `make bench` runs (a regular expression), and for how long each.
+BENCH ?= .
+BENCHTIME ?= 1s
+
+GO ?= $(or $(shell command -v go),$(wildcard /usr/local/go/bin/go),go)
+# libopus is wanted, libopusfile is not.
+TAGS := nolibopusfile
+export GOFLAGS := $(strip $(GOFLAGS) -tags=$(TAGS))
+
+# What Debian 12 calls the things that are needed: to build, to run the story
+# of `make run` (a provider, a fixed IP phone, a recorded voice), and beside
+# these to test.
+BUILD_PACKAGES := gcc libc6-dev pkg-config libopus-dev libasound2-dev portaudio19-dev
+RUN_PACKAGES := dnsmasq-base baresip-core pocketsphinx-testdata
+TEST_PACKAGES := sip-tester iproute2 git
+
+HOST_BUILD := $(GO) build -trimpath
+
+help: ## List these commands
+	@echo 'make COMMAND [BOARD=$(BOARD)], where COMMAND is one of'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo 'BOARD is host, or a board of firmware/image. Products are in build/.'
+
+build: build-$(BOARD) ## Build the phone and the storing server for BOARD
+run: run-$(BOARD) ## Show the whole method between two phones, with all set-up
+
+build-host: packages-build
+	@mkdir -p build/host
+	$(HOST_BUILD) -o build/host/flexphone ./firmware
+	$(HOST_BUILD) -o build/host/storing-server ./storing-server
+
+run-host: packages-run build-host
+	@$(HOST_BUILD) -o build/host/story ./firmware/testbed/story
+	@build/host/story
+
+# ---- checks and tests
+
+check: packages-build ## Format, vet, staticcheck, and the floor plan
+	@unformatted=$$(find . -name '*.go' -not -path './build/*' -print0 | xargs -0 gofmt -l); \
+	  test -z "$$unformatted" || { echo "not formatted (run gofmt -w):" $$unformatted; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) test -count=1 .
+
+test: packages-test check ## Every test that can run here; names what cannot
+	@rm -rf build/test && mkdir -p build/test
+	@$(MAKE) --no-print-directory test-unit test-e2e fuzz FUZZTIME=3s
+	@echo; if [ -s build/test/skipped ]; then echo 'Not run, and why:'; cat build/test/skipped; else echo 'Every test was run.'; fi
+
+# All packages but the testbed, whose tests are the end-to-end tests.
+test-unit:
+	@echo '== unit and contract tests, with the race detector'
+	@$(GO) test -race -shuffle=on -timeout 5m -v $$($(GO) list ./... | grep -v /testbed) 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
+
+# The programs under test are built with the race detector as well.
+test-e2e: build-host
+	@echo '== end-to-end tests: real programs in network namespaces, with the race detector'
+	@mkdir -p build/host-race
+	@$(HOST_BUILD) -race -o build/host-race/flexphone ./firmware
+	@$(HOST_BUILD) -race -o build/host-race/storing-server ./storing-server
+	@FLEXPHONE_BINARIES=$(CURDIR)/build/host-race $(GO) test -race -count=1 -p 1 -timeout 10m -v ./firmware/testbed/... 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
+
+fuzz: packages-build ## Every fuzz target for FUZZTIME each
+	@echo '== fuzz targets, $(FUZZTIME) each'
+	@for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$dir | grep '^Fuzz'); do \
+	    out=$$($(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$dir 2>&1) || { echo "$$out"; exit 1; }; \
+	    printf '%-28s %-24s %s\n' $$dir $$target "$$(grep -o 'execs: [0-9]*' <<<"$$out" | tail -n 1)"; \
+	  done; \
+	done
+
+bench: packages-test ## Benchmarks of every room (BENCH=regexp, BENCHTIME=1s)
+	@$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $$($(GO) list ./... | grep -v /testbed) | grep -v 'no test files'
+
+clean: ## Remove build/
+	rm -rf build
+
+# ---- what must be installed
+
+# install,WORDS: installs the missing ones of these packages, or says how.
+define install
+	@command -v $(GO) >/dev/null || { \
+	  echo 'Go is missing: install Go 1.21 or later from https://go.dev/dl/ (it fetches the version of go.mod by itself).'; exit 1; }
+	@missing=; for p in $(1); do \
+	  [ "$$(dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null)" = installed ] || missing="$$missing $$p"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	  get="apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends$$missing"; \
+	  if [ $$(id -u) = 0 ]; then as=; elif sudo -n true 2>/dev/null; then as='sudo -n'; \
+	  else echo "Missing:$$missing. Install by: sudo apt-get update && sudo $$get"; exit 1; fi; \
+	  echo "Installing:$$missing"; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  log=$$($$as $$get 2>&1) || log=$$($$as apt-get -o DPkg::Lock::Timeout=300 update 2>&1 && $$as $$get 2>&1) || { echo "$$log"; exit 1; }; \
+	fi
+endef
+
+packages-build: ; $(call install,$(BUILD_PACKAGES))
+packages-run: ; $(call install,$(BUILD_PACKAGES) $(RUN_PACKAGES))
+packages-test: ; $(call install,$(BUILD_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES))
+
+.PHONY: help build run check test test-unit test-e2e fuzz bench clean build-host run-host \
+  packages-build packages-run packages-test
+
+# Images, and the boards that are not the host: image, flash, build-BOARD, run-BOARD.
+-include firmware/image/image.mk

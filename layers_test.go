@@ -1,0 +1,145 @@
+// Package flexphone holds the floor plan of the house as a test.
+package flexphone
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "flexphone/"
+
+// A room says what a package may know of the rest of the house.
+type room struct {
+	imports string // the packages of ours that it may import; "*": every one
+	why     string // the reason for that
+}
+
+// floorPlan is the house: every package stands here, and imports of ours nothing
+// but what stands beside it. Imports run downwards only.
+var floorPlan = map[string]room{
+	"boards": {"", "boards are data: whoever reads them decides what they mean"},
+
+	"hal":         {"", "the contract with the hardware is the one thing that all drivers and users share"},
+	"hal/sim":     {"hal", "a driver knows its contract alone"},
+	"hal/gpio":    {"hal hal/cdev", "a driver knows its contract alone, and the kernel's character device"},
+	"hal/evdev":   {"hal hal/cdev", "a driver knows its contract alone, and the kernel's character device"},
+	"hal/cdev":    {"", "reading a character device under a context is the kernel's business, not the phone's"},
+	"hal/haltest": {"hal", "a conformance suite knows the contract, and none of the drivers that it tests"},
+
+	"netlink": {"", "an address is what it is, whoever wants to know"},
+
+	"audio":           {"", "sound is carried without knowing who calls whom"},
+	"audio/audiotest": {"", "measures sound, wherever it comes from"},
+	"audio/g711":      {"audio audio/resample", "a codec knows the engine's words and rates"},
+	"audio/jitter":    {"", "arithmetic on packets' times"},
+	"audio/opus":      {"audio audio/resample", "a codec knows the engine's words and rates"},
+	"audio/portaudio": {"audio", "a device knows the contract of devices"},
+	"audio/resample":  {"", "arithmetic on samples"},
+	"audio/rtp":       {"audio audio/g711 audio/jitter audio/opus audio/resample", "a stream joins a device, codecs and a buffer"},
+	"audio/wav":       {"audio", "a device knows the contract of devices"},
+
+	"registry-client/wire": {"", "both sides of the wire import it, so it knows neither"},
+	"registry-client":      {"registry-client/wire netlink", "it carries leases to the wire, and needs both words"},
+	"storing-server":       {"registry-client/wire", "the server serves any phone that speaks the wire, and knows none"},
+
+	"firmware/internal/config":  {"", "settings are text until somebody acts on them"},
+	"firmware/internal/control": {"", "a socket that carries commands does not know what they do"},
+	"firmware/internal/sip":     {"", "signalling knows addresses and media descriptions, not phones"},
+	"firmware/internal/phone":   {"hal firmware/internal/sip", "call control knows keys and calls; sound and the storing server stand behind its own interfaces"},
+
+	"firmware":               {"*", "the phone is made of all the others; nobody knows it"},
+	"firmware/testbed":       {"audio audio/audiotest audio/wav firmware/internal/control", "the testbed sees a phone from outside: its binary, its control socket, its sound"},
+	"firmware/testbed/story": {"firmware/testbed", "the story is told with what the testbed offers"},
+}
+
+// concrete are the drivers. Only firmware/hardware.go chooses among them, so
+// that no other code can come to depend on one.
+var concrete = []string{"hal/sim", "hal/gpio", "hal/evdev", "audio/portaudio", "audio/wav"}
+
+func TestFloorPlan(t *testing.T) {
+	documented := map[string]bool{} // by package: has a package comment
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && file != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || file == "build"):
+			return filepath.SkipDir
+		case d.IsDir() || path.Ext(file) != ".go" || strings.HasSuffix(file, "_test.go"):
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		pkg := filepath.ToSlash(filepath.Dir(file))
+		documented[pkg] = documented[pkg] || f.Doc != nil
+		place, ok := floorPlan[pkg]
+		if !ok {
+			// An internal package of a room is the room's own matter.
+			if place, ok = ownRoom(pkg); !ok {
+				t.Errorf("%s: package %s has no place in the floor plan", file, pkg)
+				return nil
+			}
+		}
+		for _, imp := range f.Imports {
+			name, err := strconv.Unquote(imp.Path.Value)
+			if err != nil {
+				return err
+			}
+			if dep, ours := strings.CutPrefix(name, module); ours {
+				checkImport(t, file, pkg, dep, place)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg, ok := range documented {
+		if !ok {
+			t.Errorf("package %s has no package comment", pkg)
+		}
+	}
+	for pkg := range floorPlan {
+		if _, ok := documented[pkg]; !ok {
+			t.Errorf("the floor plan has a room %s, the house has none", pkg)
+		}
+	}
+}
+
+func checkImport(t *testing.T, file, pkg, dep string, place room) {
+	t.Helper()
+	within := strings.HasPrefix(dep, pkg+"/internal/") // its own cellar
+	if !within && place.imports != "*" && !slices.Contains(strings.Fields(place.imports), dep) {
+		t.Errorf("%s imports %s, but %s may import only [%s]: %s", file, dep, pkg, place.imports, place.why)
+	}
+	if pkg == "firmware" && file != "firmware/hardware.go" && slices.Contains(concrete, dep) {
+		t.Errorf("%s imports %s: only firmware/hardware.go chooses drivers", file, dep)
+	}
+}
+
+// ownRoom returns the place of a package below the internal folder of a room:
+// it may import what the room may, and its neighbours there.
+func ownRoom(pkg string) (room, bool) {
+	above, _, ok := strings.Cut(pkg, "/internal/")
+	if !ok || above == "firmware" {
+		return room{}, false
+	}
+	place, ok := floorPlan[above]
+	if !ok {
+		return room{}, false
+	}
+	neighbours, err := filepath.Glob(above + "/internal/*")
+	if err != nil {
+		return room{}, false
+	}
+	place.imports = strings.Join(append(neighbours, place.imports), " ")
+	return place, true
+}
