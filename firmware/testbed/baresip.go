@@ -10,12 +10,17 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // baresipControl is the port on which baresip takes commands, on its own host.
 const baresipControl = "127.0.0.1:4444"
+
+// baresipSpeaks is for how many seconds baresip repeats its speech: longer than
+// any test's call.
+const baresipSpeaks = 60
 
 // A Baresip is a fixed IP phone: Debian's baresip, a telephone of another
 // maker, whose address never changes. It answers every call at once.
@@ -47,7 +52,8 @@ func (b *Bed) AddBaresip(ctx context.Context, codec string, speech []int16) (*Ba
 		return nil, fmt.Errorf("testbed: make baresip: %w", err)
 	}
 	voice := filepath.Join(s.dir, "speech.wav")
-	if err := writeWAV(voice, speechRate, speech); err != nil {
+	// It ends the call at the end of the file, so that is far away.
+	if err := writeWAV(voice, speechRate, slices.Repeat(speech, 1+baresipSpeaks*speechRate/len(speech))); err != nil {
 		return nil, err
 	}
 	modules, err := baresipModules()

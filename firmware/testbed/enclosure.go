@@ -127,8 +127,33 @@ func settleIn() error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil && !errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("testbed: mount /proc: %w", err)
 	}
-	dir := os.Getenv(enclosureDir)
-	return os.Setenv("TMPDIR", dir)
+	// Phones write name servers to /etc/resolv.conf: each to its own (see
+	// host.start), and none can ever write to this machine's.
+	if err := readOnly("/etc"); err != nil {
+		return err
+	}
+	return os.Setenv("TMPDIR", os.Getenv(enclosureDir))
+}
+
+// readOnly makes a folder read-only, here and not outside.
+func readOnly(dir string) error {
+	if err := unix.Mount(dir, dir, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("testbed: protect %s: %w", dir, err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("testbed: protect %s: %w", dir, err)
+	}
+	// The flags of the mount below may not be dropped in a user namespace. ST_
+	// and MS_ are the same for these.
+	kept := uintptr(fs.Flags) & (unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME | unix.MS_NODIRATIME)
+	if fs.Flags&unix.ST_RELATIME != 0 {
+		kept |= unix.MS_RELATIME
+	}
+	if err := unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|kept, ""); err != nil {
+		return fmt.Errorf("testbed: protect %s: %w", dir, err)
+	}
+	return nil
 }
 
 // inside says where a bed keeps its files, and fails outside of an enclosure.

@@ -2,11 +2,13 @@ package testbed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 
 	"github.com/vishvananda/netlink"
@@ -65,9 +67,23 @@ func (h *host) within(f func() error) error {
 	})
 }
 
-// start runs a command on the host.
+// start runs a command on the host, with an /etc/resolv.conf of its own, which
+// is named after the host in the command's folder.
 func (h *host) start(cmd *exec.Cmd) error {
-	return h.within(cmd.Start)
+	names := filepath.Join(cmd.Dir, h.name+".resolv.conf")
+	if err := os.WriteFile(names, nil, 0o600); err != nil {
+		return fmt.Errorf("testbed: start on host %s: %w", h.name, err)
+	}
+	return h.within(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("testbed: start on host %s: %w", h.name, err)
+		}
+		err := unix.Mount(names, "/etc/resolv.conf", "", unix.MS_BIND, "")
+		if err != nil && !errors.Is(err, unix.ENOENT) { // a machine without one needs no protection
+			return fmt.Errorf("testbed: start on host %s: mount its resolv.conf: %w", h.name, err)
+		}
+		return cmd.Start()
+	})
 }
 
 // dial connects from the host.

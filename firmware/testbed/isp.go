@@ -120,6 +120,7 @@ func (isp *ISP) start(ctx context.Context) error {
 		"--dhcp-hostsfile=" + isp.hostsFile(),
 		fmt.Sprintf("--dhcp-range=%s,%s,%d", isp.pool.First, isp.pool.Last, LeaseTime/time.Second),
 		fmt.Sprintf("--dhcp-option=option:T1,%d", isp.renew/time.Second),
+		"--dhcp-option=option:dns-server," + fixedRouter.Addr().String(),
 		"--dhcp-option=66," + serverAddress.Addr().String(),
 	}})
 	if err != nil {

@@ -1,0 +1,78 @@
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// A Talk is a call between two of our phones, and when its steps were taken.
+type Talk struct {
+	Caller, Callee *Phone
+	Address        netip.AddrPort // where the caller found the callee
+	Codec          string
+	Security       string // "private" or "not private"
+
+	Dialed, Resolved, Rang, Answered, Established time.Time
+}
+
+// Call has the caller lift the handset and press the keys of number, and the
+// callee answer as soon as it rings. It returns once both ends say that the
+// call is established.
+func Call(ctx context.Context, caller, callee *Phone, number string) (*Talk, error) {
+	caller.Mark()
+	callee.Mark()
+	t := &Talk{Caller: caller, Callee: callee}
+	if err := errors.Join(caller.OffHook(ctx), caller.Press(ctx, number+"#")); err != nil {
+		return nil, err
+	}
+	dialed, err := caller.Await(ctx, "dialed", "number", number)
+	if err != nil {
+		return nil, err
+	}
+	resolved, err := caller.Await(ctx, "resolved")
+	if err != nil {
+		return nil, err
+	}
+	rings, err := callee.Await(ctx, "ringing")
+	if err != nil {
+		return nil, err
+	}
+	t.Dialed, t.Resolved, t.Rang = dialed.Time, resolved.Time, rings.Time
+	if t.Address, err = netip.ParseAddrPort(resolved.Field("address")); err != nil {
+		return nil, fmt.Errorf("testbed: call %s: %w", number, err)
+	}
+	t.Answered = time.Now()
+	if err := callee.OffHook(ctx); err != nil {
+		return nil, err
+	}
+	if _, err := callee.Await(ctx, "established"); err != nil {
+		return nil, err
+	}
+	established, err := caller.Await(ctx, "established")
+	if err != nil {
+		return nil, err
+	}
+	t.Established, t.Codec, t.Security = established.Time, established.Field("codec"), established.Field("security")
+	return t, nil
+}
+
+// HangUp puts the handsets back, by's first, and returns once both ends say
+// that the call has ended.
+func (t *Talk) HangUp(ctx context.Context, by *Phone) error {
+	if err := by.OnHook(ctx); err != nil {
+		return err
+	}
+	for _, p := range []*Phone{t.Caller, t.Callee} {
+		if _, err := p.Await(ctx, "ended", "reason", "hangup"); err != nil {
+			return err
+		}
+	}
+	other := t.Caller
+	if by == t.Caller {
+		other = t.Callee
+	}
+	return other.OnHook(ctx)
+}
