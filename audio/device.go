@@ -1,3 +1,27 @@
+// Package audio carries a call's sound between a sound card and a peer: the
+// engine, which ticks with the card, and the streams that it feeds.
+//
+// It knows ticks of PCM, RTP and RTCP sessions (RFC 3550, 3551), digits in them
+// (RFC 4733), the tones that a phone plays by itself (ITU-T E.180), and that
+// voice is marked as expedited (RFC 3246). It refuses to know what a call is,
+// how a session was negotiated, or which sound card and codecs there are: those
+// are handed in.
+//
+// # One goroutine ticks
+//
+// Engine.Run is the only one that touches sound. It meets the others at four
+// points, none of which can make it wait: a ring of arrived packets for each
+// stream, an atomic pointer to what was negotiated, another to the tone that
+// plays, and sockets.
+//
+// # Whom a stream hears
+//
+// Packets are taken from the negotiated address only, but from any port of it.
+// RFC 4961 asks peers to send from the port where they receive, and we do, but
+// it is no more than best practice: gateways and some phones use two. Another
+// host cannot speak into a call, and another call of the same host is told
+// apart by its source identifier, which must send two packets in order before
+// it replaces the one that is heard (RFC 3550, appendix A.1).
 package audio
 
 import (
@@ -29,9 +53,11 @@ type Codec struct {
 
 // A Session says where and how sound is exchanged with a peer, as negotiated.
 type Session struct {
-	Remote     netip.AddrPort // RTP; RTCP is at the next port (RFC 3550)
+	Remote     netip.AddrPort // RTP
+	RemoteRTCP netip.AddrPort // zero: RTP's next port (RFC 3550, section 11)
 	Codec      Codec
 	DTMF       uint8         // payload type of telephone-event (RFC 4733); 0: not agreed
+	DTMFClock  int           // its clock rate; 0: that of the codec
 	PacketTime time.Duration // of what we send: 10 to 60 ms; 0: 20 ms
 	Send, Recv bool          // SDP's direction (RFC 3264)
 }
@@ -46,4 +72,6 @@ type Stats struct {
 	Jitter          time.Duration // interarrival (RFC 3550, appendix A.8)
 	RoundTrip       time.Duration // by RTCP; 0 until known
 	Delay           time.Duration // playout buffer, now
+	Refused         uint64        // packets of strangers, malformed or of no agreed type
+	Unsent          uint64        // packets that the kernel did not take
 }

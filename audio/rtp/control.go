@@ -24,7 +24,7 @@ type Sent struct {
 	Timestamp uint32    // RTP time at At
 	At        time.Time // when Timestamp was now
 	Clock     int       // of Timestamp
-	Lately    bool      // something was sent since the last report but one
+	Lately    bool      // something was sent since the last report
 }
 
 // Control writes and reads one call's RTCP (RFC 3550, section 6). It belongs

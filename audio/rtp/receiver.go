@@ -79,7 +79,6 @@ func (r *Receiver) Add(p *Packet, now time.Time) Verdict {
 	}
 	r.next.run = 0
 	r.received++
-	r.measure(p.Timestamp, now)
 	return Keep
 }
 
@@ -113,8 +112,10 @@ func (r *Receiver) begin(p *Packet, now time.Time) {
 	r.transit = -int32(p.Timestamp)
 }
 
-// measure is RFC 3550, appendix A.8.
-func (r *Receiver) measure(timestamp uint32, now time.Time) {
+// Measure takes the timestamp of a packet that was kept and arrived now into
+// the jitter. Packets whose timestamp is not that of their sending, as those of
+// telephone events, are not measured.
+func (r *Receiver) Measure(timestamp uint32, now time.Time) {
 	arrival := int64(now.Sub(r.first)) * int64(r.clock) / int64(time.Second)
 	transit := int32(uint32(arrival) - timestamp)
 	d := transit - r.transit

@@ -1,0 +1,51 @@
+package audio
+
+import (
+	"sync/atomic"
+
+	"flexphone/audio/rtp"
+)
+
+// inboxSize is more than a second of packets of 20 ms.
+const inboxSize = 64
+
+// An arrival is a packet on its way from a stream's reader to the engine.
+type arrival struct {
+	coding    *coding // that of the time when it came
+	restart   bool    // of another source than the one before
+	sequence  uint16
+	timestamp uint32
+	size      int
+	payload   [rtp.MaxPayload]byte
+}
+
+// An inbox is a ring of arrivals with one writer and one reader, neither of
+// whom ever waits.
+type inbox struct {
+	written, read atomic.Uint32 // counts
+	ring          [inboxSize]arrival
+}
+
+// put adds a packet, or returns false if the ring is full.
+func (q *inbox) put(c *coding, p *rtp.Packet, restart bool) bool {
+	w := q.written.Load()
+	if w-q.read.Load() == inboxSize {
+		return false
+	}
+	a := &q.ring[w%inboxSize]
+	a.coding, a.restart, a.sequence, a.timestamp = c, restart, p.Sequence, p.Timestamp
+	a.size = copy(a.payload[:], p.Payload)
+	q.written.Store(w + 1)
+	return true
+}
+
+// next returns the oldest packet, or nil; it stays valid until done is called.
+func (q *inbox) next() *arrival {
+	r := q.read.Load()
+	if r == q.written.Load() {
+		return nil
+	}
+	return &q.ring[r%inboxSize]
+}
+
+func (q *inbox) done() { q.read.Add(1) }

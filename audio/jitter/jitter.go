@@ -1,0 +1,300 @@
+// Package jitter is the playout buffer: packets go in as the network brings
+// them, sound comes out in order, a tick at a time.
+//
+// It knows timestamps (RFC 3550, section 5.1) and how much sound is waiting; it
+// has a decoder and no clock other than its ticks. It does not know sockets,
+// sources or statistics of the network.
+//
+// # How it plays
+//
+// Playing begins a fixed time after the first packet. What is missing when its
+// time comes is concealed. When nothing at all is there, playing stands still
+// and sound is concealed until something comes, so that the delay grows by as
+// much as was needed; after a tenth of a second of nothing it begins afresh
+// with the next packet. When more than needed waits for a whole second, be it
+// from a burst, from an earlier growth or because the sender's clock is faster
+// than ours, one tick is blended into its neighbour. So the delay follows a
+// slow sender upwards and never grows with a fast one.
+package jitter
+
+import "time"
+
+// A Decoder turns payloads into sound; audio.Decoder is one.
+type Decoder interface {
+	Decode(pcm []int16, payload []byte) (int, error)
+	Conceal(pcm []int16) error
+}
+
+const (
+	tick = 10 * time.Millisecond
+	// target is the sound that waits when playing begins: two packets of 20 ms
+	// may be late or in disorder.
+	target = 40 * time.Millisecond
+	// surplus above target is normal: a packet comes whole, and is played in
+	// ticks.
+	surplus = 30 * time.Millisecond
+	// window is how long a surplus lasts before a tick of it is taken away. A
+	// tick a second follows a clock that is wrong by 1 %, far worse than any.
+	window = 100 // ticks
+	// most is what may ever wait; beyond it sound is cut at once.
+	most = 300 * time.Millisecond
+	// patience is how long nothing may come before a pause is taken for one.
+	patience = 10 // ticks
+	// concealed is how long a decoder may invent sound.
+	concealed = 6 // ticks
+	// longest is the longest packet (RFC 7587, section 4.2).
+	longest = 120 * time.Millisecond
+	// jump is the step of timestamps that is taken for a new beginning.
+	jump = time.Second
+
+	slots   = 64
+	maxSize = 1300 // bytes of payload; longer ones are not put
+)
+
+type slot struct {
+	seen      bool // a packet of this sequence was here
+	full      bool // and waits
+	sequence  uint16
+	timestamp uint32
+	size      int
+	data      [maxSize]byte
+}
+
+// A Buffer orders one source's packets and plays them. It belongs to one
+// goroutine. It does not allocate.
+type Buffer struct {
+	dec   Decoder
+	rate  int // samples per second out
+	clock int // timestamp units per second
+
+	slots   [slots]slot
+	waiting int // full slots
+
+	playing bool
+	waited  int    // ticks since the first packet, before playing begins
+	at      uint32 // timestamp of the sound behind that in pcm
+	newest  uint32 // largest timestamp
+	length  uint32 // of the last packet, in timestamp units
+	starved int    // ticks in a row with nothing there
+	missing int    // ticks concealed in a row
+
+	pcm  []int16 // decoded, not yet played
+	have int     // of pcm
+
+	least time.Duration // depth, in this window
+	age   int           // ticks of this window
+
+	late uint64
+}
+
+// New returns an empty buffer that plays by dec at rate samples per second;
+// clock is that of the timestamps.
+func New(dec Decoder, rate, clock int) *Buffer {
+	return &Buffer{
+		dec:    dec,
+		rate:   rate,
+		clock:  clock,
+		length: uint32(clock / 50),
+		pcm:    make([]int16, samples(longest+4*tick, rate)),
+	}
+}
+
+func samples(d time.Duration, rate int) int { return int(d * time.Duration(rate) / time.Second) }
+
+func (b *Buffer) units(d time.Duration) uint32 { return uint32(samples(d, b.clock)) }
+
+func (b *Buffer) duration(units int32) time.Duration {
+	return time.Duration(units) * time.Second / time.Duration(b.clock)
+}
+
+// Reset empties the buffer: another source begins.
+func (b *Buffer) Reset() {
+	for i := range b.slots {
+		b.slots[i].seen, b.slots[i].full = false, false
+	}
+	b.waiting, b.playing, b.waited, b.starved, b.missing, b.have = 0, false, 0, 0, 0, 0
+	b.startWindow()
+}
+
+// Late returns how many packets came after their time to play.
+func (b *Buffer) Late() uint64 { return b.late }
+
+// Delay returns how much sound is waiting.
+func (b *Buffer) Delay() time.Duration {
+	d := time.Duration(b.have) * time.Second / time.Duration(b.rate)
+	if b.waiting > 0 {
+		d += b.duration(int32(b.newest + b.length - b.at))
+	}
+	return max(d, 0)
+}
+
+// Put takes a packet. The payload is copied.
+func (b *Buffer) Put(sequence uint16, timestamp uint32, payload []byte) {
+	if len(payload) > maxSize {
+		return
+	}
+	s := &b.slots[sequence%slots]
+	if s.seen && s.sequence == sequence {
+		return // a duplicate
+	}
+	if b.playing || b.waiting > 0 {
+		ahead := b.duration(int32(timestamp - b.at))
+		switch {
+		case ahead > jump || ahead < -jump:
+			b.Reset()
+		case b.playing && ahead < 0:
+			b.late++
+			return
+		case b.playing && b.starved > 0:
+			b.late++ // it is played all the same, since playing stood still
+		}
+	}
+	if b.waiting == 0 && !b.playing {
+		b.at, b.newest = timestamp, timestamp
+	}
+	if !b.playing && int32(timestamp-b.at) < 0 {
+		b.at = timestamp // overtaken by the packet that came first
+	}
+	if int32(timestamp-b.newest) > 0 {
+		b.newest = timestamp
+	}
+	if !s.full {
+		b.waiting++
+	}
+	s.seen, s.full, s.sequence, s.timestamp = true, true, sequence, timestamp
+	s.size = copy(s.data[:], payload)
+}
+
+// Play fills pcm with the next tick.
+func (b *Buffer) Play(pcm []int16) {
+	if !b.playing {
+		if b.waiting == 0 || b.wait() {
+			clear(pcm)
+			return
+		}
+		b.playing, b.waited, b.have = true, 0, 0
+		b.startWindow()
+	}
+	n := len(pcm)
+	depth := b.Delay()
+	if depth > most {
+		b.cut()
+	}
+	b.least = min(b.least, depth)
+	if b.age++; b.age == window {
+		shrink := b.least > target+surplus
+		b.startWindow()
+		if shrink {
+			b.fill(2 * n)
+			blend(pcm, b.pcm[:n], b.pcm[n:2*n])
+			b.drop(2 * n)
+			return
+		}
+	}
+	b.fill(n)
+	copy(pcm, b.pcm[:n])
+	b.drop(n)
+}
+
+// wait counts a tick before playing begins, and tells whether to wait on.
+func (b *Buffer) wait() bool {
+	b.waited++
+	return b.waited <= int(target/tick) && b.Delay() < target+surplus
+}
+
+func (b *Buffer) startWindow() { b.age, b.least = 0, most }
+
+// blend fades from one piece of sound into another of the same length.
+func blend(out, from, to []int16) {
+	n := len(out)
+	for i := range out {
+		out[i] = int16((int(from[i])*(n-i) + int(to[i])*i) / n)
+	}
+}
+
+func (b *Buffer) drop(n int) {
+	copy(b.pcm, b.pcm[n:b.have])
+	b.have -= n
+}
+
+// fill decodes until n samples are there.
+func (b *Buffer) fill(n int) {
+	for b.have < n {
+		b.more()
+	}
+}
+
+// more adds at least one tick, or one packet, to pcm.
+func (b *Buffer) more() {
+	s := b.earliest()
+	if s == nil {
+		b.starve()
+		return
+	}
+	b.starved = 0
+	ahead := int32(s.timestamp - b.at)
+	if ahead >= int32(b.units(tick)) {
+		b.conceal() // lost, or not sent
+		b.at += b.units(tick)
+		return
+	}
+	s.full = false
+	b.waiting--
+	n, err := b.dec.Decode(b.pcm[b.have:], s.data[:s.size])
+	if err != nil || n <= 0 {
+		b.conceal()
+		b.at = s.timestamp + b.units(tick)
+		return
+	}
+	b.have += n
+	b.missing = 0
+	b.length = uint32(int64(n) * int64(b.clock) / int64(b.rate))
+	b.at = s.timestamp + b.length
+}
+
+// starve adds a tick when nothing is there. Time stands still: what comes next
+// is not late.
+func (b *Buffer) starve() {
+	b.conceal()
+	if b.starved++; b.starved > patience {
+		have := b.have
+		b.Reset() // it was a pause
+		b.have = have
+	}
+}
+
+// conceal adds a tick of invented sound, or of silence where that would last
+// too long.
+func (b *Buffer) conceal() {
+	gap := b.pcm[b.have : b.have+samples(tick, b.rate)]
+	if b.missing++; b.missing > concealed || b.dec.Conceal(gap) != nil {
+		clear(gap)
+	}
+	b.have += len(gap)
+}
+
+func (b *Buffer) earliest() *slot {
+	if b.waiting == 0 {
+		return nil
+	}
+	var first *slot
+	for i := range b.slots {
+		s := &b.slots[i]
+		if s.full && (first == nil || int32(s.timestamp-first.timestamp) < 0) {
+			first = s
+		}
+	}
+	return first
+}
+
+// cut throws away what waits beyond target.
+func (b *Buffer) cut() {
+	keep := b.newest + b.length - b.units(target)
+	for s := b.earliest(); s != nil && int32(s.timestamp-keep) < 0; s = b.earliest() {
+		s.full = false
+		b.waiting--
+	}
+	if s := b.earliest(); s != nil {
+		b.at = s.timestamp
+	}
+}

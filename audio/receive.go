@@ -1,0 +1,187 @@
+package audio
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"flexphone/audio/rtp"
+)
+
+const (
+	// reportInterval is the mean time between two reports; each is drawn from
+	// half to one and a half of it (RFC 3550, section 6.2 and 6.3.1), and the
+	// first comes after half of that.
+	reportInterval = 5 * time.Second
+	// maxPacket is more than any link carries in one piece.
+	maxPacket = 2048
+)
+
+// readPackets reads RTP until the socket is closed.
+func (s *Stream) readPackets() {
+	defer close(s.inDigits)
+	r := &reader{stream: s}
+	b := make([]byte, maxPacket)
+	for {
+		n, from, err := s.rtp.ReadFromUDPAddrPort(b)
+		if err != nil {
+			return
+		}
+		r.arrive(b[:n], from, time.Now())
+	}
+}
+
+// A reader is a stream's receiving end up to the inbox. It belongs to one
+// goroutine.
+type reader struct {
+	stream  *Stream
+	parser  rtp.Parser
+	packet  rtp.Packet
+	events  rtp.Events
+	restart bool // the next packet of sound is the first of another source
+}
+
+// arrive takes a packet that came from somewhere.
+func (r *reader) arrive(b []byte, from netip.AddrPort, now time.Time) {
+	s, p := r.stream, &r.packet
+	l := s.leg.Load()
+	if l == nil || plain(from.Addr()) != l.address || r.parser.Parse(p, b) != nil {
+		s.refused.Add(1)
+		return
+	}
+	sound, digit := p.PayloadType == l.session.Codec.PayloadType, p.PayloadType == l.session.DTMF && l.session.DTMF != 0
+	if !sound && !digit {
+		s.refused.Add(1)
+		return
+	}
+	s.books.Lock()
+	verdict := s.heard.Add(p, now)
+	if sound && verdict != rtp.Drop {
+		s.heard.Measure(p.Timestamp, now)
+	}
+	s.books.Unlock()
+	switch verdict {
+	case rtp.Drop:
+		s.refused.Add(1)
+		return
+	case rtp.Restart:
+		r.restart = true
+		r.events.Reset()
+	}
+	s.packetsReceived.Add(1)
+	if digit {
+		r.press(p)
+		return
+	}
+	if l.session.Recv && s.inbox.put(l.coding, p, r.restart) {
+		r.restart = false
+	}
+}
+
+func (r *reader) press(p *rtp.Packet) {
+	key, pressed, err := r.events.Add(p.Timestamp, p.Payload)
+	if err != nil {
+		r.stream.refused.Add(1)
+		return
+	}
+	if !pressed {
+		return
+	}
+	select {
+	case r.stream.inDigits <- key:
+	default: // nobody listens
+	}
+}
+
+// receive adds a tick of what is heard to pcm.
+func (s *Stream) receive(pcm []int16) {
+	l := s.leg.Load()
+	for a := s.inbox.next(); a != nil; a = s.inbox.next() {
+		if l != nil && a.coding == l.coding {
+			if a.restart {
+				l.buffer.Reset()
+			}
+			l.buffer.Put(a.sequence, a.timestamp, a.payload[:a.size])
+		}
+		s.inbox.done()
+	}
+	if l == nil || !l.session.Recv {
+		return
+	}
+	l.buffer.Play(s.pcm)
+	for i, v := range s.pcm {
+		pcm[i] = int16(min(max(int(pcm[i])+int(v), -32768), 32767))
+	}
+	s.delay.Store(int64(l.buffer.Delay()))
+	late := l.buffer.Late()
+	s.late.Add(late - l.late)
+	l.late = late
+}
+
+// readReports reads RTCP until the socket is closed.
+func (s *Stream) readReports() {
+	b := make([]byte, maxPacket)
+	for {
+		n, from, err := s.rtcp.ReadFromUDPAddrPort(b)
+		if err != nil {
+			return
+		}
+		s.arriveReport(b[:n], from, time.Now())
+	}
+}
+
+func (s *Stream) arriveReport(b []byte, from netip.AddrPort, now time.Time) {
+	l := s.leg.Load()
+	if l == nil || plain(from.Addr()) != l.address {
+		s.refused.Add(1)
+		return
+	}
+	s.books.Lock()
+	defer s.books.Unlock()
+	if err := s.control.Receive(b, s.sent.SSRC, now); err != nil {
+		s.refused.Add(1)
+	}
+}
+
+// report sends reports until the stream is closed.
+func (s *Stream) report() {
+	interval := func(mean time.Duration) time.Duration { return mean/2 + rand.N(mean) }
+	t := time.NewTimer(interval(reportInterval / 2))
+	defer t.Stop()
+	for {
+		select {
+		case <-s.done:
+			return
+		case now := <-t.C:
+			s.sendReport(now, false)
+			t.Reset(interval(reportInterval))
+		}
+	}
+}
+
+// sendReport sends what we sent and heard to the peer, if there is one yet.
+func (s *Stream) sendReport(now time.Time, last bool) {
+	l := s.leg.Load()
+	if l == nil || !l.control.IsValid() || l.address.IsUnspecified() {
+		return
+	}
+	s.books.Lock()
+	sent := s.sent
+	if sent.SSRC == 0 {
+		sent.SSRC = l.ssrc // we only listen; the source has not begun
+	}
+	sent.Lately = sent.Packets != s.lastSent
+	s.lastSent = sent.Packets
+	var heard *rtp.Reception
+	if r, ok := s.heard.Report(); ok {
+		heard = &r
+	}
+	b, err := s.control.Report(now, sent, heard, last)
+	s.books.Unlock()
+	if err == nil {
+		_, err = s.rtcp.WriteToUDPAddrPort(b, l.control)
+	}
+	if err != nil {
+		s.log.Debug("report not sent", "err", err)
+	}
+}

@@ -1,0 +1,180 @@
+package audio
+
+import (
+	"time"
+
+	"flexphone/audio/rtp"
+)
+
+// Timing of a digit (RFC 4733, section 2.5.1).
+const (
+	digitTime = 100 * time.Millisecond
+	digitEnds = 3 // times the last packet is sent, since each may be lost
+	digitGap  = 2 // packets of sound before the next digit
+	// digitVolume is told to a peer that makes a tone of it, in -dBm0.
+	digitVolume = 10
+)
+
+// A sender is a stream's sending end. It belongs to the engine's goroutine.
+type sender struct {
+	leg        *leg
+	ssrc       uint32
+	sequence   uint16
+	timestamp  uint32 // of the next packet's first sample
+	resumed    bool   // sound was sent before this packet (else it is marked)
+	packet     []byte // header and payload
+	complained bool
+
+	digit struct {
+		active   bool
+		code     uint8
+		begun    bool
+		start    uint32 // timestamp
+		duration time.Duration
+		ends     int // last packets sent
+		gap      int // packets before the next
+	}
+}
+
+// send takes a tick of captured sound, and sends a packet if it completes one.
+func (s *Stream) send(captured []int16) {
+	l := s.leg.Load()
+	if l == nil {
+		return
+	}
+	o := &s.out
+	if l != o.leg {
+		o.adopt(l)
+	}
+	c := l.coding
+	n := copy(c.frame[c.have:], captured)
+	if s.muted.Load() {
+		clear(c.frame[c.have : c.have+n])
+	}
+	if c.have += n; c.have < len(c.frame) {
+		return
+	}
+	c.have = 0
+	if l.session.Send && l.session.Remote.IsValid() && !l.address.IsUnspecified() {
+		s.sendPacket(l)
+	} else {
+		o.resumed = false
+		o.digit.active = false
+	}
+	o.timestamp += units(l.session.PacketTime, l.session.Codec.ClockRate)
+}
+
+func units(d time.Duration, clock int) uint32 {
+	return uint32(d * time.Duration(clock) / time.Second)
+}
+
+// adopt begins to send as l says. Timestamps go on; but one source has one
+// clock, so that with another clock another source begins (RFC 7160).
+func (o *sender) adopt(l *leg) {
+	if o.leg == nil || o.leg.session.Codec.ClockRate != l.session.Codec.ClockRate {
+		o.ssrc = l.ssrc
+		o.resumed = false
+		o.digit.active = false
+	}
+	o.leg = l
+}
+
+// sendPacket sends the frame, or a digit in its place.
+func (s *Stream) sendPacket(l *leg) {
+	o := &s.out
+	p := rtp.Packet{Sequence: o.sequence, SSRC: o.ssrc}
+	size := 0
+	if s.nextDigit(l) {
+		p.PayloadType = l.session.DTMF
+		p.Timestamp, p.Marker = o.digit.start, !o.digit.begun
+		size = o.putDigit(l)
+	} else {
+		n, err := l.encoder.Encode(o.packet[rtp.HeaderSize:], l.frame)
+		if err != nil {
+			s.complain(err)
+			return
+		}
+		p.PayloadType = l.session.Codec.PayloadType
+		p.Timestamp, p.Marker = o.timestamp, !o.resumed
+		o.resumed = true
+		size = n
+	}
+	if err := p.PutHeader(o.packet); err != nil {
+		s.complain(err)
+		return
+	}
+	o.sequence++
+	now := time.Now()
+	if _, err := s.rtp.WriteToUDPAddrPort(o.packet[:rtp.HeaderSize+size], l.session.Remote); err != nil {
+		s.complain(err)
+		return
+	}
+	o.complained = false
+	s.packetsSent.Add(1)
+	s.books.Lock()
+	if s.sent.SSRC != o.ssrc {
+		s.sent = rtp.Sent{SSRC: o.ssrc}
+		s.lastSent = 0
+	}
+	s.sent.Packets++
+	s.sent.Octets += uint32(size)
+	s.sent.Timestamp, s.sent.At, s.sent.Clock = o.timestamp, now, l.session.Codec.ClockRate
+	s.books.Unlock()
+}
+
+// complain counts a packet that was not sent, and logs the first of a row.
+func (s *Stream) complain(err error) {
+	s.unsent.Add(1)
+	if !s.out.complained {
+		s.out.complained = true
+		s.log.Warn("sound not sent", "err", err)
+	}
+}
+
+// nextDigit reports whether a digit is sent now, and begins the next one.
+func (s *Stream) nextDigit(l *leg) bool {
+	o := &s.out
+	d := &o.digit
+	if d.active {
+		return true
+	}
+	if d.gap > 0 {
+		d.gap--
+		return false
+	}
+	if l.session.DTMF == 0 {
+		return false
+	}
+	select {
+	case code := <-s.outDigits:
+		d.active, d.code, d.begun = true, code, false
+		d.start, d.duration, d.ends = o.timestamp, 0, 0
+		return true
+	default:
+		return false
+	}
+}
+
+// putDigit writes the digit's next packet and returns its length. All packets
+// of a digit have the timestamp of its beginning.
+func (o *sender) putDigit(l *leg) int {
+	d := &o.digit
+	d.begun = true
+	if d.duration < digitTime {
+		d.duration = min(d.duration+l.session.PacketTime, digitTime)
+	}
+	e := rtp.Event{
+		Code:     d.code,
+		Volume:   digitVolume,
+		Duration: uint16(units(d.duration, l.session.DTMFClock)),
+	}
+	if d.duration == digitTime {
+		e.End = true
+		if d.ends++; d.ends == digitEnds {
+			d.active, d.gap = false, digitGap
+			o.resumed = false
+		}
+	}
+	e.Put(o.packet[rtp.HeaderSize:])
+	return rtp.EventSize
+}

@@ -1,0 +1,266 @@
+package audio
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"flexphone/audio/jitter"
+	"flexphone/audio/rtp"
+)
+
+// Errors of streams that a caller may want to tell apart.
+var (
+	ErrNoDTMF = errors.New("digits were not negotiated")
+	ErrClosed = errors.New("stream is closed")
+)
+
+const (
+	defaultPacket = 20 * time.Millisecond
+	digitsWaiting = 32
+	// cnameBytes of randomness make a name that does not say who we are
+	// (RFC 7022, section 4.2).
+	cnameBytes = 12
+)
+
+// A Stream is one call's sound between the engine and a peer.
+type Stream struct {
+	engine *Engine
+	log    *slog.Logger
+	port   uint16
+
+	rtp, rtcp packetConn
+	leg       atomic.Pointer[leg]
+	muted     atomic.Bool
+	out       sender // the engine's goroutine
+	outDigits chan uint8
+	inDigits  chan rune // closed by the reader
+	inbox     inbox
+	pcm       []int16 // a tick of what is heard
+
+	books    sync.Mutex // of what follows; held for a few instructions
+	sent     rtp.Sent
+	heard    rtp.Receiver
+	control  *rtp.Control
+	lastSent uint32 // packets, at the last report
+
+	packetsSent, packetsReceived, refused, unsent atomic.Uint64
+	late                                          atomic.Uint64
+	delay                                         atomic.Int64
+
+	start  sync.Mutex // of Start and Close
+	closed bool
+	done   chan struct{}
+	loops  sync.WaitGroup
+}
+
+// A coding is what one codec needs at both ends of a stream. It outlives a
+// change of the remote or of the direction, and belongs to the engine's
+// goroutine once its leg is there.
+type coding struct {
+	encoder Encoder
+	buffer  *jitter.Buffer
+	frame   []int16 // one packet
+	have    int     // of frame
+	late    uint64  // of buffer, as counted already
+}
+
+// A leg is a session as it was agreed; it never changes.
+type leg struct {
+	*coding
+	session Session
+	address netip.Addr // from where packets are taken
+	control netip.AddrPort
+	ssrc    uint32 // if a new one is due
+}
+
+// Open binds a stream's two sockets: on local, or on all addresses if local is
+// the zero Addr. The stream is silent until Start. It ends with Close; ctx is
+// for the binding alone.
+func (e *Engine) Open(ctx context.Context, local netip.Addr) (*Stream, error) {
+	r, c, port, err := listenPair(ctx, local, e.Ports)
+	if err != nil {
+		return nil, err
+	}
+	return e.open(r, c, port), nil
+}
+
+func (e *Engine) open(r, c packetConn, port uint16) *Stream {
+	name := make([]byte, cnameBytes)
+	rand.Read(name)
+	s := &Stream{
+		engine:    e,
+		log:       e.log,
+		port:      port,
+		rtp:       r,
+		rtcp:      c,
+		outDigits: make(chan uint8, digitsWaiting),
+		inDigits:  make(chan rune, digitsWaiting),
+		pcm:       make([]int16, e.dev.Rate()/100),
+		control:   rtp.NewControl(base64.RawStdEncoding.EncodeToString(name)),
+		done:      make(chan struct{}),
+	}
+	s.out.packet = make([]byte, rtp.HeaderSize+rtp.MaxPayload)
+	s.out.sequence = uint16(random())
+	s.out.timestamp = random()
+	e.add(s)
+	s.loops.Go(s.readPackets)
+	s.loops.Go(s.readReports)
+	s.loops.Go(s.report)
+	return s
+}
+
+// random returns a number that others cannot guess (RFC 3550, section 5.1).
+func random() uint32 {
+	var b [4]byte
+	rand.Read(b[:])
+	return binary.BigEndian.Uint32(b[:])
+}
+
+func sameName(a, b string) bool { return strings.EqualFold(a, b) }
+
+// Port returns the port of RTP, which is even; RTCP is at the next one.
+func (s *Stream) Port() uint16 { return s.port }
+
+// Start makes sound flow as session says, or changes what was flowing.
+func (s *Stream) Start(session Session) error {
+	s.start.Lock()
+	defer s.start.Unlock()
+	if s.closed {
+		return fmt.Errorf("audio: start stream: %w", ErrClosed)
+	}
+	if session.PacketTime == 0 {
+		session.PacketTime = defaultPacket
+	}
+	if session.PacketTime < TickDuration || session.PacketTime > 60*time.Millisecond || session.PacketTime%TickDuration != 0 {
+		return fmt.Errorf("audio: start stream: packets of %v", session.PacketTime)
+	}
+	if session.DTMFClock == 0 {
+		session.DTMFClock = session.Codec.ClockRate
+	}
+	if session.RemoteRTCP == (netip.AddrPort{}) && session.Remote.Port() < 65535 {
+		session.RemoteRTCP = netip.AddrPortFrom(session.Remote.Addr(), session.Remote.Port()+1)
+	}
+	l := &leg{
+		session: session,
+		address: plain(session.Remote.Addr()),
+		control: session.RemoteRTCP,
+		ssrc:    random(),
+	}
+	if before := s.leg.Load(); before != nil && before.session.Codec == session.Codec && before.session.PacketTime == session.PacketTime {
+		l.coding = before.coding
+	} else {
+		c, err := s.newCoding(session)
+		if err != nil {
+			return fmt.Errorf("audio: start stream: %w", err)
+		}
+		l.coding = c
+		s.books.Lock()
+		s.heard.Reset(session.Codec.ClockRate)
+		s.books.Unlock()
+	}
+	s.leg.Store(l)
+	s.log.Debug("stream started", "codec", session.Codec.Name, "remote", session.Remote,
+		"send", session.Send, "receive", session.Recv)
+	return nil
+}
+
+func (s *Stream) newCoding(session Session) (*coding, error) {
+	f, err := s.engine.format(session.Codec)
+	if err != nil {
+		return nil, err
+	}
+	rate := s.engine.dev.Rate()
+	enc, err := f.NewEncoder(rate, session.PacketTime)
+	if err != nil {
+		return nil, err
+	}
+	dec, err := f.NewDecoder(rate)
+	if err != nil {
+		return nil, err
+	}
+	return &coding{
+		encoder: enc,
+		buffer:  jitter.New(dec, rate, session.Codec.ClockRate),
+		frame:   make([]int16, int(session.PacketTime*time.Duration(rate)/time.Second)),
+	}, nil
+}
+
+// plain returns an address as it can be compared: IPv4 as IPv4, without a zone.
+func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
+// Mute sends silence instead of what is captured, or ends that.
+func (s *Stream) Mute(on bool) { s.muted.Store(on) }
+
+// SendDigit sends a key press: 0-9, *, #, A-D. Presses are sent one after the
+// other, each for a tenth of a second.
+func (s *Stream) SendDigit(key rune) error {
+	code, ok := rtp.EventOf(key)
+	if !ok {
+		return fmt.Errorf("audio: send digit: %q is none", key)
+	}
+	l := s.leg.Load()
+	if l == nil || l.session.DTMF == 0 || !l.session.Send {
+		return fmt.Errorf("audio: send digit: %w", ErrNoDTMF)
+	}
+	select {
+	case s.outDigits <- code:
+		return nil
+	default:
+		return fmt.Errorf("audio: send digit: %d are waiting already", digitsWaiting)
+	}
+}
+
+// Digits returns the key presses of the peer. It is closed some time after
+// Close. Presses that nobody reads are lost when 32 are waiting.
+func (s *Stream) Digits() <-chan rune { return s.inDigits }
+
+// Stats returns the figures so far; also after Close.
+func (s *Stream) Stats() Stats {
+	st := Stats{
+		PacketsSent:     s.packetsSent.Load(),
+		PacketsReceived: s.packetsReceived.Load(),
+		Late:            s.late.Load(),
+		Delay:           time.Duration(s.delay.Load()),
+		Refused:         s.refused.Load(),
+		Unsent:          s.unsent.Load(),
+	}
+	if l := s.leg.Load(); l != nil {
+		st.Codec = l.session.Codec.Name
+	}
+	s.books.Lock()
+	defer s.books.Unlock()
+	st.PacketsLost = s.heard.Lost()
+	st.Jitter = s.heard.Jitter()
+	st.RoundTrip = s.control.RoundTrip()
+	return st
+}
+
+// Close says goodbye to the peer and gives the ports back. It waits until
+// nothing of the stream runs any more, but for the tick that may be under way.
+func (s *Stream) Close() error {
+	s.start.Lock()
+	defer s.start.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	s.engine.remove(s)
+	close(s.done)
+	s.sendReport(time.Now(), true)
+	err := errors.Join(s.rtp.Close(), s.rtcp.Close())
+	s.loops.Wait()
+	if err != nil {
+		return fmt.Errorf("audio: close stream: %w", err)
+	}
+	return nil
+}
