@@ -81,6 +81,7 @@ type Keypad struct {
 type Matrix struct {
 	Rows, Cols []Line
 	Keys       []string // one string a row, one character a column
+	PushPull   bool     // each key has a diode: rows may be driven high, too
 }
 
 // A Direct is a keypad with one line a key, all on one chip.

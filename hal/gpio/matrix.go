@@ -48,6 +48,9 @@ type MatrixConfig struct {
 	Keys     []string
 	Debounce time.Duration // 0: the package's Debounce
 	Settle   time.Duration // from driving a row to reading the columns; 0: 50 us
+	// PushPull drives the rows that are not selected high, which only keys
+	// with a diode each endure.
+	PushPull bool
 }
 
 // OpenMatrix requests the lines and watches them until Close, or until ctx is
@@ -61,7 +64,11 @@ func OpenMatrix(ctx context.Context, c MatrixConfig) (*Matrix, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err := requestOutputs(c.Rows, flagActiveLow|flagOpenDrain)
+	var flags uint64 = flagActiveLow
+	if !c.PushPull {
+		flags |= flagOpenDrain
+	}
+	rows, err := requestOutputs(c.Rows, flags)
 	if err != nil {
 		cols.Close()
 		return nil, err

@@ -1,0 +1,296 @@
+package gpio
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"flexphone/hal"
+	"flexphone/hal/haltest"
+)
+
+// These tests need a kernel with the gpio-sim bank "phone-keypad" of the
+// qemu-virt board, and run in its guest; elsewhere they are skipped.
+
+const simLabel = "phone-keypad"
+
+// A simChip is the outside of a bank of gpio-sim: what is wired to its lines.
+type simChip struct {
+	t   testing.TB
+	dir string
+}
+
+// openSim finds the bank, and takes its lines from the kernel drivers named.
+func openSim(t *testing.T, drivers ...string) simChip {
+	t.Helper()
+	var dir string
+	filepath.WalkDir("/sys/devices/platform", func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && filepath.Base(path) == "sim_gpio0" {
+			dir = filepath.Dir(path)
+			return fs.SkipAll
+		}
+		return nil // what cannot be read is not what is looked for
+	})
+	if dir == "" {
+		t.Skipf("this kernel has no gpio-sim bank %q: run in the guest of qemu-virt", simLabel)
+	}
+	for _, d := range drivers {
+		devices, err := filepath.Glob("/sys/bus/platform/drivers/" + d + "/phone-*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, device := range devices {
+			name, driver := filepath.Base(device), filepath.Dir(device)
+			if err := write(filepath.Join(driver, "unbind"), name); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := write(filepath.Join(driver, "bind"), name); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	return simChip{t: t, dir: dir}
+}
+
+func (s simChip) file(line int, name string) string {
+	return filepath.Join(s.dir, fmt.Sprintf("sim_gpio%d", line), name)
+}
+
+// pull makes the world pull a line.
+func (s simChip) pull(line int, high bool) {
+	p := "pull-down"
+	if high {
+		p = "pull-up"
+	}
+	if err := write(s.file(line, "pull"), p); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// high reports the level of a line.
+func (s simChip) high(line int) bool {
+	b, err := os.ReadFile(s.file(line, "value"))
+	if err != nil {
+		s.t.Error(err)
+	}
+	return strings.HasPrefix(string(b), "1")
+}
+
+// until waits for a state of the kernel's that no event tells.
+func until(t testing.TB, what string, there func() bool) bool {
+	for end := time.Now().Add(haltest.Patience); !there(); runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Errorf("waited too long for %s", what)
+			return false
+		}
+	}
+	return true
+}
+
+func simKeys() []Line {
+	var l []Line
+	for _, n := range strings.Fields("KEY_1 KEY_2 KEY_3 KEY_4 KEY_5 KEY_6 KEY_7 KEY_8 KEY_9 KEY_star KEY_0 KEY_pound") {
+		l = append(l, Line{Chip: simLabel, Name: n})
+	}
+	return l
+}
+
+func openSimKeys(t *testing.T, sim simChip) *Keys {
+	t.Helper()
+	for line := range len(phoneKeys) {
+		sim.pull(line, true)
+	}
+	k, err := OpenKeys(KeysConfig{Keys: []hal.Key(phoneKeys), Lines: simKeys(), ActiveLow: true, Bias: PullUp})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func TestKernelKeys(t *testing.T) {
+	sim := openSim(t, "gpio-keys")
+	haltest.Keypad(t, func(t *testing.T) haltest.KeypadRig {
+		k := openSimKeys(t, sim)
+		return haltest.KeypadRig{Keypad: k, Close: k.Close, Move: func(key hal.Key, m hal.Motion) {
+			line := strings.IndexRune(phoneKeys, rune(key))
+			sim.pull(line, m == hal.Up)
+			until(t, "the kernel's debounce", func() bool {
+				v, err := k.lines.values()
+				return err != nil || v>>line&1 == uint64(1-m)
+			})
+		}}
+	})
+}
+
+func TestKernelDebounces(t *testing.T) {
+	sim := openSim(t, "gpio-keys")
+	k := openSimKeys(t, sim)
+	defer k.Close()
+	const line, high = 4, true // the 5
+	before := time.Now()
+	for range 5 {
+		sim.pull(line, !high)
+		sim.pull(line, high)
+	}
+	sim.pull(line, !high)
+	e, err := k.ReadKey(t.Context())
+	if err != nil || e.Key != '5' || e.Motion != hal.Down {
+		t.Fatalf("ReadKey() = %v, %v; want 5 down", e, err)
+	}
+	if now := time.Now(); e.At.Before(before) || e.At.After(now) {
+		t.Errorf("the key moved at %v; want between %v and %v", e.At, before, now)
+	}
+	for range 5 {
+		sim.pull(line, high)
+		sim.pull(line, !high)
+	}
+	sim.pull(line, high)
+	if e, err := k.ReadKey(t.Context()); err != nil || e.Key != '5' || e.Motion != hal.Up {
+		t.Fatalf("ReadKey() = %v, %v; want 5 up", e, err)
+	}
+	if n, err := k.lines.drain(); n != 0 || err != nil {
+		t.Errorf("%d edges are left of 22 toggles, %v; want none", n, err)
+	}
+}
+
+func TestKernelHook(t *testing.T) {
+	sim := openSim(t, "gpio-keys")
+	const line = 12
+	haltest.Hook(t, func(t *testing.T) haltest.HookRig {
+		sim.pull(line, true)
+		h, err := OpenHook(HookConfig{Line: Line{Name: "KEY_hook"}, ActiveLow: true, Bias: PullUp})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return haltest.HookRig{Hook: h, Close: h.Close, Set: func(s hal.HookState) {
+			sim.pull(line, s == hal.OnHook)
+			until(t, "the kernel's debounce", func() bool {
+				v, err := h.lines.values()
+				return err != nil || v == uint64(s)
+			})
+		}}
+	})
+}
+
+const lampLine = 24
+
+// shows reports whether the lamp's line is at s; it waits for a blink.
+func (s simChip) shows(state hal.LampState) bool {
+	if state != hal.LampBlink {
+		return s.high(lampLine) == (state == hal.LampOn)
+	}
+	return until(s.t, "the lamp to go out", func() bool { return !s.high(lampLine) }) &&
+		until(s.t, "the lamp to go on", func() bool { return s.high(lampLine) })
+}
+
+func TestKernelLamp(t *testing.T) {
+	sim := openSim(t, "leds-gpio")
+	haltest.Lamp(t, func(t *testing.T) haltest.LampRig {
+		l, err := OpenLamp(LampConfig{Line: Line{Chip: simLabel, Offset: lampLine}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return haltest.LampRig{Lamp: l, Close: l.Close, Shows: sim.shows}
+	})
+}
+
+func TestKernelLED(t *testing.T) {
+	sim := openSim(t)
+	haltest.Lamp(t, func(t *testing.T) haltest.LampRig {
+		l, err := OpenLED("mwi")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return haltest.LampRig{Lamp: l, Close: l.Close, Shows: sim.shows}
+	})
+}
+
+func TestKernelLineInUse(t *testing.T) {
+	openSim(t)
+	_, err := OpenHook(HookConfig{Line: Line{Chip: simLabel, Name: "KEY_hook"}}) // gpio-keys has it
+	if err == nil || !strings.Contains(err.Error(), "another driver") || !strings.Contains(err.Error(), "KEY_hook") {
+		t.Errorf("opening a line of gpio-keys: %v; want an error that says so", err)
+	}
+}
+
+// A copper is the program that stands for the contacts of a matrix: gpio-sim
+// has lines, but nothing between them.
+type copper struct {
+	sim        simChip
+	rows, cols []int // line numbers
+
+	mu     sync.Mutex
+	matrix keyMatrix
+	stop   bool
+}
+
+// run pulls the columns as the rows are driven, until it is stopped.
+func (c *copper) run() {
+	pulled := uint64(0)
+	for {
+		var driven uint64
+		for i, line := range c.rows {
+			if !c.sim.high(line) {
+				driven |= 1 << i
+			}
+		}
+		c.mu.Lock()
+		cols, stop := c.matrix.columns(driven), c.stop
+		c.mu.Unlock()
+		if stop {
+			return
+		}
+		for i, line := range c.cols {
+			if (cols^pulled)>>i&1 != 0 {
+				c.sim.pull(line, cols>>i&1 == 0)
+			}
+		}
+		pulled = cols
+	}
+}
+
+func TestKernelMatrix(t *testing.T) {
+	sim := openSim(t, "matrix-keypad")
+	haltest.Keypad(t, func(t *testing.T) haltest.KeypadRig {
+		c := &copper{sim: sim, rows: []int{16, 17, 18, 19}, cols: []int{20, 21, 22}, matrix: keyMatrix{rows: 4, cols: 3}}
+		var config MatrixConfig
+		for _, line := range c.rows {
+			config.Rows = append(config.Rows, Line{Chip: simLabel, Offset: line})
+		}
+		for _, line := range c.cols {
+			sim.pull(line, true)
+			config.Cols = append(config.Cols, Line{Chip: simLabel, Offset: line})
+		}
+		config.Keys = []string{"123", "456", "789", "*0#"}
+		config.PushPull = true                  // gpio-sim does not show which open-drain lines let go
+		config.Settle = 10 * time.Millisecond   // the copper is a program, on a slow machine
+		config.Debounce = 40 * time.Millisecond // one look
+		m, err := OpenMatrix(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var running sync.WaitGroup
+		running.Go(c.run)
+		t.Cleanup(func() { // after Close
+			c.mu.Lock()
+			c.stop = true
+			c.mu.Unlock()
+			running.Wait()
+		})
+		return haltest.KeypadRig{Keypad: m, Close: m.Close, Move: func(key hal.Key, motion hal.Motion) {
+			before := len(m.events)
+			c.mu.Lock()
+			c.matrix.contacts ^= contacts(string(key))
+			c.mu.Unlock()
+			until(t, "the matrix to tell", func() bool { return len(m.events) != before })
+		}}
+	})
+}
