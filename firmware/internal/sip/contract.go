@@ -19,6 +19,7 @@ type LocalMedia struct {
 	Addr   netip.Addr // goes into c=
 	Port   uint16     // RTP
 	Codecs []Codec    // preferred first, telephone-event among them
+	Hold   bool       // we do not want to hear the peer: a=sendonly
 }
 
 // A Media is what offer and answer agreed upon (RFC 3264).
@@ -27,6 +28,9 @@ type Media struct {
 	RemoteRTCP netip.AddrPort // RTP's port + 1, or a=rtcp (RFC 3605)
 	Codec      Codec
 	DTMF       uint8         // payload type of telephone-event as the peer wants it; 0: none
+	DTMFRate   int           // its clock rate in Hz
+	RecvType   uint8         // payload type with which the peer sends Codec
+	RecvDTMF   uint8         // payload type with which the peer sends telephone-event; 0: none
 	PacketTime time.Duration // a=ptime of the peer; 0: not said
 	Send, Recv bool          // our direction
 }

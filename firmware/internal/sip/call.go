@@ -1,0 +1,418 @@
+package sip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	gosip "github.com/emiago/sipgo/sip"
+)
+
+// Timers of RFC 3261, table 4, and one of ours.
+const (
+	t1     = 500 * time.Millisecond
+	t2     = 4 * time.Second
+	giveUp = 64 * t1
+	// silence is how long an INVITE may bring nothing at all. A phone sends
+	// 100 Trying at once, so that waiting for 64*T1 only keeps the user waiting.
+	silence = 8 * time.Second
+)
+
+var (
+	// ErrEnded is returned by the methods of a call that has ended.
+	ErrEnded = errors.New("sip: call has ended")
+	// ErrState is returned for what does not make sense now, such as
+	// answering an outgoing call.
+	ErrState = errors.New("sip: not possible in this state of the call")
+
+	errUnreachable = errors.New("sip: send request: nothing there")
+	errGlare       = errors.New("sip: change call: the peer changes it at the same time")
+)
+
+// A Peer is the other end of a call.
+type Peer struct {
+	User        string // of its URI: 12 hex digits of a MAC, or anything
+	DisplayName string // printable, may be empty
+	Addr        netip.AddrPort
+	// Secure: signalling runs over TLS, and Fingerprint is the SHA-256 of the
+	// SubjectPublicKeyInfo that the peer has proved to own.
+	Secure      bool
+	Fingerprint [32]byte
+}
+
+type state int
+
+const (
+	starting state = iota // INVITE sent or received, no final response
+	answered              // incoming: 200 sent, no ACK yet
+	up
+	ended
+)
+
+// A Call is one call with one peer. Its methods may be called concurrently.
+type Call struct {
+	a        *Agent
+	id       dialogID
+	incoming bool
+	firstTag string // incoming: From tag and CSeq of the INVITE, to know it again
+	firstSeq uint32
+	settled  atomic.Bool // incoming: no longer waits for the user
+	pin      [32]byte    // zero: plain SIP
+	box      *mailbox
+	done     chan struct{} // closed when nothing of the call is left
+	events   *queue
+
+	mu   sync.Mutex
+	peer Peer
+
+	// The rest belongs to the call's goroutine.
+	d      *dialog
+	state  state
+	sess   session
+	local  LocalMedia
+	media  Media
+	dest   netip.AddrPort // where the peer was last heard, or is to be tried first
+	link   *link
+	target Target // outgoing: whom
+	begin  func(ctx context.Context)
+	out    *inviting // our INVITE that waits for its final response
+	in     *serving  // the peer's INVITE until its ACK
+	waits  map[*exchange]struct{}
+	open   int // transactions that have to end before the call is gone
+	work   sync.WaitGroup
+}
+
+func newCall(a *Agent, id dialogID) *Call {
+	return &Call{
+		a: a, id: id, box: newMailbox(), done: make(chan struct{}), events: newQueue(),
+		sess: newSession(), waits: make(map[*exchange]struct{}),
+	}
+}
+
+// run is the call's life. When stop is done it says good-bye and ends soon.
+func (c *Call) run(stop context.Context) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(stop))
+	defer c.leave()
+	defer c.work.Wait()
+	defer cancel()
+	c.begin(ctx)
+	stopping, limit := stop.Done(), (<-chan time.Time)(nil)
+	for c.state != ended || c.open > 0 {
+		select {
+		case <-c.box.filled:
+			for _, f := range c.box.take() {
+				f(ctx)
+			}
+		case <-stopping:
+			stopping = nil
+			c.hangUp(ctx, ReasonStopped)
+			limit = time.After(stopTime)
+		case <-limit:
+			c.end(0, ReasonStopped)
+			return
+		}
+	}
+}
+
+// leave lets go of everything.
+func (c *Call) leave() {
+	c.a.remove(c)
+	c.box.close()
+	if c.link != nil {
+		if c.link.dialled {
+			c.link.Close()
+		} else {
+			c.link.idle()
+		}
+	}
+	close(c.done)
+}
+
+// Next waits for the next event. After Ended it returns ErrEnded.
+func (c *Call) Next(ctx context.Context) (Event, error) { return c.events.next(ctx) }
+
+// ID is the Call-ID, which both ends know the call by.
+func (c *Call) ID() string { return c.id.callID }
+
+// Peer is who the other end is.
+func (c *Call) Peer() Peer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.peer
+}
+
+func (c *Call) setPeerAddr(addr netip.AddrPort) (moved bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	moved = c.peer.Addr != addr
+	c.peer.Addr = addr
+	return moved
+}
+
+// ask runs f in the call's goroutine and returns what it says.
+func (c *Call) ask(f func(context.Context) error) error {
+	said := make(chan error, 1)
+	if !c.box.post(func(ctx context.Context) { said <- f(ctx) }) {
+		return ErrEnded
+	}
+	select {
+	case err := <-said:
+		return err
+	case <-c.done:
+		return ErrEnded
+	}
+}
+
+// Ring tells the caller that we ring (180).
+func (c *Call) Ring() error {
+	return c.ask(func(ctx context.Context) error {
+		if !c.incoming || c.state != starting {
+			return c.wrongState()
+		}
+		return c.ring(ctx)
+	})
+}
+
+// Answer takes the call with lm and returns when the caller has acknowledged
+// that, after which an Established event waits.
+func (c *Call) Answer(lm LocalMedia) error {
+	up := make(chan error, 1)
+	err := c.ask(func(ctx context.Context) error {
+		if !c.incoming || c.state != starting {
+			return c.wrongState()
+		}
+		return c.accept(ctx, lm, up)
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-up:
+		return err
+	case <-c.done:
+		return ErrEnded
+	}
+}
+
+// Reject refuses an incoming call with a final status of 400 to 699.
+func (c *Call) Reject(code int) error {
+	if code < 400 || code > 699 {
+		return fmt.Errorf("sip: reject call: %d is not a refusal", code)
+	}
+	return c.ask(func(context.Context) error {
+		if !c.incoming || c.state != starting {
+			return c.wrongState()
+		}
+		c.reject(code, reasonOf(code))
+		return nil
+	})
+}
+
+// Hangup ends the call: BYE once it is established, CANCEL or a refusal
+// before. The Ended event comes at once; Hangup returns when the peer has
+// confirmed, or with an error when ctx is done first.
+func (c *Call) Hangup(ctx context.Context) error {
+	err := c.ask(func(ctx context.Context) error { c.hangUp(ctx, ReasonHangup); return nil })
+	if err != nil {
+		return nil // it has ended already
+	}
+	select {
+	case <-c.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("sip: hang up: not confirmed: %w", ctx.Err())
+	}
+}
+
+// Update offers the peer new media, or tells it our new address, by a
+// re-INVITE from where we are now. It returns when the peer has agreed, after
+// which a Changed event waits. An error leaves the call as it was, unless the
+// peer says that there is no such call.
+func (c *Call) Update(ctx context.Context, lm LocalMedia) error {
+	for {
+		agreed := make(chan error, 1)
+		err := c.ask(func(ctx context.Context) error {
+			switch {
+			case c.state != up:
+				return c.wrongState()
+			case c.out != nil || c.in != nil:
+				return errGlare
+			}
+			return c.reinvite(ctx, lm, agreed)
+		})
+		if err == nil {
+			select {
+			case err = <-agreed:
+			case <-c.done:
+				return ErrEnded
+			case <-ctx.Done():
+				return fmt.Errorf("sip: change call: %w", ctx.Err())
+			}
+		}
+		if !errors.Is(err, errGlare) {
+			return err
+		}
+		again := time.NewTimer(glareWait(!c.incoming))
+		select {
+		case <-again.C:
+		case <-c.done:
+			again.Stop()
+			return ErrEnded
+		case <-ctx.Done():
+			again.Stop()
+			return errors.Join(err, ctx.Err())
+		}
+	}
+}
+
+// Retarget tells where the peer is now, if its row says so: the next request
+// goes there. For a secure call it still has to own the same key.
+func (c *Call) Retarget(addr netip.AddrPort) error {
+	if !addr.IsValid() || addr.Port() == 0 {
+		return fmt.Errorf("sip: retarget call: no address")
+	}
+	return c.ask(func(context.Context) error {
+		if c.state == ended {
+			return ErrEnded
+		}
+		c.d.target.Host, c.d.target.Port, c.d.routes = hostOf(addr.Addr()), int(addr.Port()), nil
+		c.dest = addr
+		if c.link != nil && c.link.dialled && c.link.remote != addr {
+			c.link.Close()
+		}
+		c.setPeerAddr(addr)
+		return nil
+	})
+}
+
+func (c *Call) wrongState() error {
+	if c.state == ended {
+		return ErrEnded
+	}
+	return ErrState
+}
+
+// end is the last event. What is still to be sent goes on without the user.
+func (c *Call) end(code int, reason string) {
+	if c.state == ended {
+		return
+	}
+	c.state = ended
+	c.settled.Store(true)
+	c.a.log.Debug("sip: call ended", "call", c.id.callID, "code", code, "reason", reason)
+	c.events.push(Event{Kind: Ended, Code: code, Reason: reason})
+}
+
+// hangUp ends the call from here, whatever it is doing.
+func (c *Call) hangUp(ctx context.Context, reason string) {
+	switch {
+	case c.state == ended:
+	case c.state == starting && c.incoming:
+		c.reject(480, reason)
+	case c.state == starting:
+		c.end(487, reason)
+		c.cancel(ctx)
+	case c.state == answered: // no BYE before the ACK (RFC 3261, 15)
+		c.in.byeAfter = true
+		c.end(0, reason)
+	default:
+		c.end(0, reason)
+		c.bye(ctx, c.d)
+	}
+}
+
+// requested takes a request in the dialog.
+func (c *Call) requested(ctx context.Context, req *gosip.Request, tx *gosip.ServerTx) {
+	if tag, _ := req.From().Params.Get("tag"); c.d.remoteTag != "" && tag != c.d.remoteTag {
+		c.a.refuse(tx, req, refuse(481))
+		return
+	}
+	if c.state == ended && req.Method != gosip.BYE {
+		c.a.refuse(tx, req, refuse(481))
+		return
+	}
+	if err := c.d.admit(req); err != nil {
+		c.a.refuse(tx, req, refuse(500))
+		return
+	}
+	c.heardFrom(req)
+	switch req.Method {
+	case gosip.BYE:
+		c.a.respond(tx, req, 200, nil)
+		c.byed()
+	case gosip.INVITE:
+		c.reinvited(ctx, req, tx)
+	case gosip.UPDATE:
+		c.updated(req, tx)
+	case gosip.OPTIONS:
+		c.a.respond(tx, req, 200, nil, capabilities()...)
+	case gosip.INFO:
+		c.a.refuse(tx, req, infoAnswer(req))
+	case gosip.REFER:
+		c.a.refuse(tx, req, refuse(603))
+	case gosip.PRACK:
+		c.a.refuse(tx, req, refuse(481))
+	default:
+		c.a.refuse(tx, req, unsupported(req.Method))
+	}
+}
+
+// infoAnswer takes digits in INFO without believing them: ours come by RFC
+// 4733, and a peer that sends both would dial twice.
+func infoAnswer(req *gosip.Request) refusal {
+	kind := req.ContentType()
+	if len(req.Body()) == 0 || kind != nil && (isType(kind.Value(), "application/dtmf-relay") || isType(kind.Value(), "application/dtmf")) {
+		return refuse(200)
+	}
+	return refuse(415)
+}
+
+// heardFrom keeps the connection on which a secure peer was last heard: it may
+// have moved and come back by a new one.
+func (c *Call) heardFrom(req *gosip.Request) {
+	if k := c.a.linkOf(req); k != nil && c.pin != [32]byte{} {
+		if k != c.link {
+			if c.link != nil && c.link.dialled {
+				c.link.Close()
+			}
+			c.link = k
+			k.busy()
+		}
+		return
+	}
+	if from := sourceOf(req.Source()); from.IsValid() && req.Transport() == "UDP" {
+		c.dest = from
+	}
+}
+
+// byed: the peer has hung up.
+func (c *Call) byed() {
+	if s := c.in; s != nil {
+		if s.final == nil {
+			c.a.respond(s.tx, s.req, 487, nil)
+		}
+		c.served(ErrEnded)
+	}
+	c.end(0, ReasonHangup)
+}
+
+// bye sends a BYE in dialog d.
+func (c *Call) bye(ctx context.Context, d *dialog) {
+	c.exchange(ctx, &exchange{
+		build:    func(p path) *gosip.Request { return d.request(gosip.BYE, p, 0) },
+		response: func(context.Context, *gosip.Response) {},
+		failed: func(_ context.Context, err error) {
+			c.a.log.Debug("sip: BYE not confirmed", "call", c.id.callID, "err", err)
+		},
+	})
+}
+
+// after runs f in the call's goroutine later, unless it is stopped or the call
+// is gone by then.
+func (c *Call) after(d time.Duration, f func(context.Context)) (stop func() bool) {
+	return time.AfterFunc(d, func() { c.box.post(f) }).Stop
+}

@@ -1,0 +1,213 @@
+package sip
+
+import (
+	"strings"
+	"unicode"
+
+	gosip "github.com/emiago/sipgo/sip"
+)
+
+// allowed are the methods that a phone takes, as its Allow header says.
+const allowed = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, REFER"
+
+// known are the methods of other RFCs, which a phone refuses with 405; what is
+// in neither list is 501 (RFC 3261, 21.4.6 and 21.5.2).
+const known = " REGISTER SUBSCRIBE NOTIFY PUBLISH MESSAGE PRACK "
+
+// A refusal is why a request is not taken. The zero refusal means that it is.
+type refusal struct {
+	code    int
+	headers []gosip.Header
+}
+
+func refuse(code int, headers ...gosip.Header) refusal { return refusal{code, headers} }
+
+func (r refusal) taken() bool { return r.code == 0 }
+
+// once are the headers that a request has exactly once.
+var once = []string{"From", "To", "Call-ID", "CSeq"}
+
+// atMostOnce are those that it may leave out.
+var atMostOnce = []string{"Max-Forwards", "Content-Length", "Content-Type", "Content-Encoding", "Content-Disposition", "Date", "Expires"}
+
+// check is what the parser leaves open: whether a request is one at all
+// (RFC 3261, section 8.2; RFC 4475).
+func check(req *gosip.Request) refusal {
+	bad := refuse(400)
+	if req.SipVersion != "SIP/2.0" {
+		return refuse(505)
+	}
+	for _, name := range once {
+		if countOf(req, name) != 1 {
+			return bad
+		}
+	}
+	for _, name := range atMostOnce {
+		if countOf(req, name) > 1 {
+			return bad
+		}
+	}
+	via, from, to, id, seq := req.Via(), req.From(), req.To(), req.CallID(), req.CSeq()
+	if via == nil || from == nil || to == nil || id == nil || seq == nil {
+		return bad
+	}
+	if via.ProtocolName != "SIP" || via.ProtocolVersion != "2.0" || via.Host == "" || strings.ContainsAny(via.Host, " \t,;<>\"") {
+		return bad
+	}
+	branch, _ := via.Params.Get("branch")
+	if b, ok := strings.CutPrefix(branch, gosip.RFC3261BranchMagicCookie); !ok || b == "" {
+		return bad
+	}
+	if seq.MethodName != req.Method || seq.SeqNo >= 1<<31 {
+		return bad
+	}
+	if strings.ContainsAny(id.Value(), " \t\r\n") || len(id.Value()) > 256 {
+		return bad
+	}
+	tag, _ := from.Params.Get("tag")
+	toTag, tagged := to.Params.Get("tag")
+	if tag == "" || len(tag) > 256 || len(toTag) > 256 || tagged && toTag == "" {
+		return bad
+	}
+	if !isAddress(from.Address) || !isAddress(to.Address) || strings.Contains(from.DisplayName, "<") || strings.Contains(to.DisplayName, "<") {
+		return bad
+	}
+	if s := req.Recipient.Scheme; s != "sip" && s != "sips" {
+		return refuse(416)
+	}
+	if req.Recipient.Host == "" || len(req.Recipient.Headers) > 0 || strings.ContainsAny(req.Recipient.Host, " \t<>\"") {
+		return bad
+	}
+	if d := req.GetHeader("Date"); d != nil && !strings.HasSuffix(d.Value(), " GMT") {
+		return bad
+	}
+	if n := req.ContentLength(); n != nil && int(*n) != len(req.Body()) {
+		return bad
+	}
+	if r := checkContact(req); !r.taken() {
+		return r
+	}
+	return checkBody(req)
+}
+
+// isAddress tells a URI that names somebody from a text that the parser let by.
+func isAddress(u gosip.Uri) bool {
+	switch u.Scheme {
+	case "sip", "sips":
+		return u.Host != "" && !strings.ContainsAny(u.Host, " \t<>\"")
+	case "tel":
+		return u.Raw() != ""
+	}
+	return false
+}
+
+// checkContact wants one Contact where a dialog is made (RFC 3261, 8.1.1.8).
+func checkContact(req *gosip.Request) refusal {
+	n := countOf(req, "Contact")
+	if req.Method != gosip.INVITE && (req.Method != gosip.UPDATE || n == 0) {
+		return refusal{}
+	}
+	if n != 1 {
+		return refuse(400)
+	}
+	c := req.Contact()
+	if c == nil || c.Address.Wildcard || !isAddress(c.Address) || c.Address.Scheme == "tel" || len(c.Address.Headers) > 0 {
+		return refuse(400)
+	}
+	return refusal{}
+}
+
+// checkBody knows one kind of body, and extensions that we do not have.
+func checkBody(req *gosip.Request) refusal {
+	if req.Method == gosip.ACK || req.Method == gosip.CANCEL { // neither can be refused like that
+		return refusal{}
+	}
+	if names := values(req, "Require"); len(names) > 0 {
+		return refuse(420, gosip.NewHeader("Unsupported", strings.Join(names, ", ")))
+	}
+	if req.Method != gosip.INVITE && req.Method != gosip.UPDATE {
+		return refusal{}
+	}
+	if accept := values(req, "Accept"); len(accept) > 0 && !accepts(accept) {
+		return refuse(406)
+	}
+	if len(req.Body()) == 0 {
+		return refusal{}
+	}
+	kind := req.ContentType()
+	if kind == nil {
+		return refuse(400)
+	}
+	if !isType(kind.Value(), sdpType) || countOf(req, "Content-Encoding") > 0 {
+		return refuse(415, gosip.NewHeader("Accept", sdpType))
+	}
+	return refusal{}
+}
+
+func accepts(kinds []string) bool {
+	for _, k := range kinds {
+		if isType(k, sdpType) || isType(k, "application/*") || isType(k, "*/*") {
+			return true
+		}
+	}
+	return false
+}
+
+func isType(value, want string) bool {
+	kind, _, _ := strings.Cut(value, ";")
+	return strings.EqualFold(strings.TrimSpace(kind), want)
+}
+
+// compact are the short forms of the headers that are looked at here.
+var compact = map[string]string{
+	"from": "f", "to": "t", "call-id": "i", "contact": "m", "via": "v", "content-length": "l",
+	"content-type": "c", "content-encoding": "e", "supported": "k",
+}
+
+func is(h gosip.Header, name string) bool {
+	return strings.EqualFold(h.Name(), name) || compact[strings.ToLower(name)] != "" && strings.EqualFold(h.Name(), compact[strings.ToLower(name)])
+}
+
+func countOf(msg headed, name string) int {
+	n := 0
+	for _, h := range msg.Headers() {
+		if is(h, name) {
+			n++
+		}
+	}
+	return n
+}
+
+type headed interface{ Headers() []gosip.Header }
+
+// values are the comma-separated values of all headers of that name.
+func values(msg headed, name string) []string {
+	var out []string
+	for _, h := range msg.Headers() {
+		if !is(h, name) {
+			continue
+		}
+		for v := range strings.SplitSeq(h.Value(), ",") {
+			if v = strings.TrimSpace(v); v != "" {
+				out = append(out, v)
+			}
+		}
+	}
+	return out
+}
+
+const maxShown = 64 // runes of a name from the network that are shown
+
+// shown is text from the network as it may go to a display or a log.
+func shown(s string) string {
+	out := make([]rune, 0, min(len(s), maxShown))
+	for _, r := range s {
+		if len(out) == maxShown {
+			break
+		}
+		if unicode.IsPrint(r) && r != unicode.ReplacementChar {
+			out = append(out, r)
+		}
+	}
+	return strings.TrimSpace(string(out))
+}

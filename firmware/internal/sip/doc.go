@@ -1,0 +1,28 @@
+// Package sip sets up, changes and ends calls between phones.
+//
+// It knows SIP as a user agent needs it: the core, offer and answer, and how
+// to find out that the phone at an address is the one that was meant
+// (RFC 3261, 3264, 3311, 3581, 4475, 6026, 7587, 8866). Calls to our own
+// phones go over TLS 1.3, both ends presenting their device certificate and
+// the caller insisting on the key that the storing server's row names. Calls
+// to other phones go over UDP, or TCP when a request is too long for it.
+//
+// It refuses to know sound (it says where RTP goes and leaves that to the
+// audio room), the storing server (it is given an address), the user (it
+// reports events) and proxies, registrars and forking servers: a phone calls a
+// phone.
+//
+// # Why our own dialogs
+//
+// Transport, parsing and transactions are emiago/sipgo's. Its dialogs answer
+// neither a CANCEL that crosses a 200, nor a late or second 200, nor glare, nor
+// a target that moves, so dialog.go keeps the dialog state and call.go drives
+// it. Each call is one goroutine which alone owns the call's state; requests,
+// responses, timers and the methods of Call all reach it through one mailbox.
+//
+// # Why our own TLS connections
+//
+// Which key a connection must end at differs from call to call, so the
+// connections are made here, checked here, and only then handed to sipgo's
+// transport as if they had been accepted. sipgo itself never dials TLS.
+package sip

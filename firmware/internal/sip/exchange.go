@@ -1,0 +1,195 @@
+package sip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	gosip "github.com/emiago/sipgo/sip"
+)
+
+// An exchange is one client transaction of a call. Its functions run in the
+// call's goroutine.
+type exchange struct {
+	build    func(path) *gosip.Request
+	response func(context.Context, *gosip.Response) // each one
+	again    func(context.Context, *gosip.Response) // INVITE: a further 2xx (RFC 6026); may be nil
+	failed   func(context.Context, error)           // no final response came
+
+	dest  netip.AddrPort // valid while nothing has come back
+	final bool
+	abort chan struct{} // closed: stop waiting
+}
+
+// exchange finds the way, sends the request and brings back what comes.
+func (c *Call) exchange(ctx context.Context, x *exchange) {
+	x.abort = make(chan struct{})
+	c.open++
+	c.waits[x] = struct{}{}
+	find := c.wayfinder()
+	c.work.Go(func() {
+		if err := c.transact(ctx, x, find); err != nil {
+			c.box.post(func(ctx context.Context) {
+				if !x.final {
+					c.conclude(x)
+					x.failed(ctx, err)
+				}
+			})
+		}
+	})
+}
+
+// conclude notes that x needs no more waiting.
+func (c *Call) conclude(x *exchange) {
+	if !x.final {
+		x.final = true
+		delete(c.waits, x)
+		c.open--
+	}
+}
+
+// quit gives x up; it then fails.
+func (c *Call) quit(x *exchange) {
+	select {
+	case <-x.abort:
+	default:
+		close(x.abort)
+	}
+}
+
+// gone: an ICMP message says that nothing is at addr.
+func (c *Call) gone(addr netip.AddrPort) {
+	for x := range c.waits {
+		if x.dest == addr {
+			c.quit(x)
+		}
+	}
+}
+
+// transact runs on its own goroutine until the transaction is over.
+func (c *Call) transact(ctx context.Context, x *exchange, find func(context.Context) (path, error)) error {
+	p, err := find(ctx)
+	if err != nil {
+		return err
+	}
+	built := make(chan *gosip.Request, 1)
+	c.box.post(func(context.Context) {
+		x.dest = sourceOf(p.dest)
+		built <- x.build(p)
+	})
+	var req *gosip.Request
+	select {
+	case req = <-built:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	tx, err := c.a.begin(ctx, req, func(res *gosip.Response) {
+		if x.again != nil {
+			c.box.post(func(ctx context.Context) { x.again(ctx, res) })
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnreachable, err)
+	}
+	defer tx.Terminate()
+	for {
+		select {
+		case res := <-tx.Responses():
+			c.box.post(func(ctx context.Context) {
+				x.dest = netip.AddrPort{}
+				if !res.IsProvisional() {
+					c.conclude(x)
+				}
+				x.response(ctx, res)
+			})
+		case <-tx.Done():
+			return tx.Err()
+		case <-x.abort:
+			return errUnreachable
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// begin starts a client transaction, over TCP if req is too long for UDP and
+// somebody listens there.
+func (a *Agent) begin(ctx context.Context, req *gosip.Request, again func(*gosip.Response)) (*gosip.ClientTx, error) {
+	var tx *gosip.ClientTx
+	var err error
+	if long := req.Transport() == "UDP" && len(req.String()) > longPacket; long {
+		bind := req.Laddr
+		req.Via().Transport, req.Laddr = "TCP", gosip.Addr{}
+		req.SetTransport("TCP")
+		if tx, err = a.txl.NewClientTransaction(ctx, req); err != nil {
+			req.Via().Transport, req.Laddr = "UDP", bind
+			req.SetTransport("UDP")
+		}
+	}
+	if tx == nil {
+		if tx, err = a.txl.NewClientTransaction(ctx, req); err != nil {
+			return nil, err
+		}
+	}
+	tx.OnRetransmission(again)
+	if err := tx.Init(); err != nil {
+		tx.Terminate()
+		return nil, err
+	}
+	return tx, nil
+}
+
+// wayfinder says how the next request leaves. What it returns may be called
+// on any goroutine, and may connect.
+func (c *Call) wayfinder() func(context.Context) (path, error) {
+	if c.pin == [32]byte{} {
+		dest, transport := c.dest, "UDP"
+		if to, t, ok := hop(c.d.first()); ok {
+			dest = to
+			if t == "TCP" {
+				transport = t
+			}
+		}
+		return func(context.Context) (path, error) { return c.a.plainPath(dest, transport) }
+	}
+	k, pin, dest := c.link, c.pin, c.dest
+	if to, _, ok := hop(c.d.target); ok {
+		dest = to
+	}
+	return func(ctx context.Context) (path, error) {
+		if k != nil && k.alive() {
+			if now, err := localFor(k.remote); err == nil && now == k.local.Addr() {
+				return c.a.linkPath(k), nil
+			}
+		}
+		k, err := c.a.tls.dial(ctx, dest, pin)
+		if err != nil {
+			if errors.Is(err, errWrongKey) {
+				return path{}, err
+			}
+			return path{}, fmt.Errorf("%w: %w", errUnreachable, err)
+		}
+		if !c.box.post(func(context.Context) {
+			if c.link != nil && c.link.dialled {
+				c.link.Close()
+			}
+			c.link = k
+		}) {
+			k.Close()
+			return path{}, ErrEnded
+		}
+		return c.a.linkPath(k), nil
+	}
+}
+
+// failure is what an error of an exchange means to the user.
+func failure(err error) (code int, reason string) {
+	switch {
+	case errors.Is(err, errWrongKey):
+		return 404, ReasonWrongPhone
+	case errors.Is(err, gosip.ErrTransactionTimeout):
+		return 408, ReasonUnreachable
+	}
+	return 503, ReasonUnreachable
+}

@@ -1,0 +1,315 @@
+package sip
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	gosip "github.com/emiago/sipgo/sip"
+)
+
+// serving is an INVITE of the peer's from its arrival to its ACK.
+type serving struct {
+	req      *gosip.Request
+	tx       *gosip.ServerTx
+	lm       LocalMedia
+	media    Media
+	offered  bool            // the offer is in our 200, the answer will be in the ACK
+	final    *gosip.Response // our 200
+	stop     func() bool     // stops repeating it
+	byeAfter bool            // hung up meanwhile
+	up       chan error      // of Answer; nil for a re-INVITE
+}
+
+func newIncoming(a *Agent, req *gosip.Request, tx *gosip.ServerTx) *Call {
+	d := dialogOf(req, token())
+	// sipgo answers a CANCEL's INVITE by itself; so that this carries our tag,
+	// the tag is in the request that it copies To from.
+	req.To().Params.Add("tag", d.localTag)
+	c := newCall(a, dialogID{d.callID, d.localTag})
+	c.incoming, c.d = true, d
+	c.firstTag, c.firstSeq = d.remoteTag, d.remoteSeq
+	c.dest = sourceOf(req.Source())
+	c.peer = Peer{User: shown(req.From().Address.User), DisplayName: shown(req.From().DisplayName), Addr: c.dest}
+	if to, _, ok := hop(d.target); ok {
+		c.peer.Addr = to
+	}
+	if k := a.linkOf(req); k != nil {
+		c.link, c.pin = k, k.fingerprint
+		c.peer.Secure, c.peer.Fingerprint = true, k.fingerprint
+		k.busy()
+	}
+	c.begin = func(ctx context.Context) { c.arrived(ctx, req, tx) }
+	return c
+}
+
+// arrived takes the call up and shows it to the user.
+func (c *Call) arrived(ctx context.Context, req *gosip.Request, tx *gosip.ServerTx) {
+	c.in = &serving{req: req, tx: tx}
+	c.open++
+	c.a.respond(tx, req, 100, nil)
+	c.watch(ctx, tx)
+	select {
+	case c.a.incoming <- c:
+	default:
+		c.reject(486, ReasonBusy)
+	}
+}
+
+// watch brings CANCEL, and an ACK that sipgo takes for the INVITE's own, to
+// the call.
+func (c *Call) watch(ctx context.Context, tx *gosip.ServerTx) {
+	c.work.Go(func() {
+		for {
+			select {
+			case ack := <-tx.Acks():
+				c.box.post(func(ctx context.Context) { c.acked(ctx, ack) })
+			case <-tx.Done():
+				c.box.post(func(context.Context) { c.abandoned(tx) })
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	if !tx.OnCancel(func(*gosip.Request) {
+		c.box.post(func(context.Context) { c.cancelled(tx) })
+	}) {
+		c.box.post(func(context.Context) { c.cancelled(tx) })
+	}
+}
+
+// cancelled: the caller has given up. sipgo has answered 200 and 487.
+func (c *Call) cancelled(tx *gosip.ServerTx) {
+	if c.in == nil || c.in.tx != tx || c.in.final != nil { // it crossed our 200
+		return
+	}
+	c.served(ErrEnded)
+	if c.state == starting {
+		c.end(487, ReasonCancelled)
+	}
+}
+
+// abandoned: the connection is gone on which the caller waits for an answer.
+func (c *Call) abandoned(tx *gosip.ServerTx) {
+	if c.in == nil || c.in.tx != tx || c.in.final != nil {
+		return
+	}
+	c.served(ErrEnded)
+	if c.state == starting {
+		c.end(0, ReasonUnreachable)
+	}
+}
+
+// ownPath is how the peer's next request is to reach us.
+func (c *Call) ownPath(ctx context.Context) (path, error) { return c.wayfinder()(ctx) }
+
+func (c *Call) ring(ctx context.Context) error {
+	p, err := c.ownPath(ctx)
+	if err != nil {
+		return err
+	}
+	c.a.respond(c.in.tx, c.in.req, 180, nil, contact(c.a.cfg.User, p), gosip.NewHeader("Allow", allowed))
+	return nil
+}
+
+// reject refuses the call.
+func (c *Call) reject(code int, reason string) {
+	c.a.respond(c.in.tx, c.in.req, code, nil)
+	c.served(ErrEnded)
+	c.end(code, reason)
+}
+
+// accept answers the call with lm.
+func (c *Call) accept(ctx context.Context, lm LocalMedia, answeredUp chan error) error {
+	c.in.up = answeredUp
+	if err := c.agree(ctx, c.in, lm); err != nil {
+		c.in.up = nil
+		return err
+	}
+	c.state = answered
+	c.settled.Store(true)
+	return nil
+}
+
+// agree sends a 200 with lm and repeats it until the ACK comes.
+func (c *Call) agree(ctx context.Context, s *serving, lm LocalMedia) error {
+	var body []byte
+	var err error
+	if s.lm = lm; len(s.req.Body()) > 0 {
+		body, s.media, err = c.sess.answer(s.req.Body(), lm)
+	} else {
+		s.offered = true
+		body, err = c.sess.offer(lm)
+	}
+	if err != nil {
+		return err
+	}
+	p, err := c.ownPath(ctx)
+	if err != nil {
+		return err
+	}
+	headers := append([]gosip.Header{contact(c.a.cfg.User, p)}, capabilities()...)
+	s.final = c.a.respond(s.tx, s.req, 200, body, headers...)
+	c.repeat(s, t1, t1)
+	return nil
+}
+
+// repeat sends the 200 again after wait, which it doubles each time up to t2,
+// and gives up after 64*T1 (RFC 3261, 13.3.1.4).
+func (c *Call) repeat(s *serving, wait, passed time.Duration) {
+	s.stop = c.after(wait, func(ctx context.Context) {
+		if c.in != s {
+			return
+		}
+		if passed >= giveUp {
+			c.unacknowledged(ctx, s)
+			return
+		}
+		if err := s.tx.Respond(s.final); err != nil {
+			c.a.log.Debug("sip: 200 not repeated", "call", c.id.callID, "err", err)
+		}
+		next := min(2*wait, t2)
+		c.repeat(s, next, passed+next)
+	})
+}
+
+// unacknowledged: the caller has not said that it knows of our 200.
+func (c *Call) unacknowledged(ctx context.Context, s *serving) {
+	c.served(ErrEnded)
+	c.end(0, ReasonUnreachable)
+	c.bye(ctx, c.d)
+}
+
+// acked takes the ACK of a 200.
+func (c *Call) acked(ctx context.Context, req *gosip.Request) {
+	s := c.in
+	if s == nil || s.final == nil || req.CSeq() == nil || req.CSeq().SeqNo != s.req.CSeq().SeqNo {
+		return
+	}
+	if s.byeAfter || c.state == ended {
+		c.served(ErrEnded)
+		c.bye(ctx, c.d)
+		return
+	}
+	if s.offered {
+		m, err := readAnswer(req.Body(), s.lm)
+		if err != nil {
+			c.a.log.Debug("sip: answer in ACK not usable", "call", c.id.callID, "err", err)
+			c.served(ErrEnded)
+			c.end(488, ReasonNoCodec)
+			c.bye(ctx, c.d)
+			return
+		}
+		s.media = m
+	}
+	first := c.state == answered
+	c.local, c.media, c.state = s.lm, s.media, up
+	if first {
+		c.events.push(Event{Kind: Established, Media: c.media})
+	} else if s.offered {
+		c.events.push(Event{Kind: Changed, Media: c.media})
+	}
+	c.served(nil)
+}
+
+// served is done with the peer's INVITE.
+func (c *Call) served(err error) {
+	s := c.in
+	if s == nil {
+		return
+	}
+	c.in = nil
+	c.open--
+	if s.stop != nil {
+		s.stop()
+	}
+	if s.up != nil {
+		s.up <- err
+	}
+}
+
+// reinvited takes an INVITE that changes the call, or refreshes it.
+func (c *Call) reinvited(ctx context.Context, req *gosip.Request, tx *gosip.ServerTx) {
+	switch {
+	case c.in != nil && c.in.final == nil: // answer the first one first (RFC 3261, 14.2)
+		c.a.refuse(tx, req, refuse(500, gosip.NewHeader("Retry-After", "1")))
+		return
+	case c.out != nil, c.in != nil && c.in.offered, c.state == starting:
+		c.a.refuse(tx, req, refuse(491))
+		return
+	}
+	if c.in != nil { // the ACK was overtaken or lost; this request proves as much
+		c.acked(ctx, c.in.req)
+	}
+	s := &serving{req: req, tx: tx}
+	c.in = s
+	c.open++
+	c.watch(ctx, tx)
+	was := c.d.target
+	c.d.refresh(req.Contact())
+	if err := c.agree(ctx, s, c.local); err != nil {
+		c.a.log.Debug("sip: change refused", "call", c.id.callID, "err", err)
+		c.d.target = was
+		c.a.refuse(tx, req, refuse(488))
+		c.served(ErrEnded)
+		return
+	}
+	c.moved(s)
+}
+
+// moved reports media that the peer has changed, or a peer that has moved.
+func (c *Call) moved(s *serving) {
+	elsewhere := false
+	if to, _, ok := hop(c.d.target); ok {
+		elsewhere = c.setPeerAddr(to)
+	}
+	if !s.offered && (s.media != c.media || elsewhere) {
+		c.media = s.media
+		c.events.push(Event{Kind: Changed, Media: c.media})
+	}
+}
+
+// updated takes an UPDATE (RFC 3311), which is a re-INVITE without ACK.
+func (c *Call) updated(req *gosip.Request, tx *gosip.ServerTx) {
+	if c.state == starting && len(req.Body()) > 0 || c.out != nil || c.in != nil && c.in.offered {
+		c.a.refuse(tx, req, refuse(491))
+		return
+	}
+	s := &serving{req: req, tx: tx, media: c.media}
+	was := c.d.target
+	c.d.refresh(req.Contact())
+	var body []byte
+	if len(req.Body()) > 0 {
+		var err error
+		if body, s.media, err = c.sess.answer(req.Body(), c.local); err != nil {
+			c.d.target = was
+			c.a.refuse(tx, req, refuse(488))
+			return
+		}
+	}
+	headers := slices.Clone(capabilities())
+	if to, err := c.contactNow(); err == nil {
+		headers = append(headers, to)
+	}
+	c.a.respond(tx, req, 200, body, headers...)
+	c.moved(s)
+}
+
+func (c *Call) contactNow() (*gosip.ContactHeader, error) {
+	if c.link != nil {
+		return contact(c.a.cfg.User, c.a.linkPath(c.link)), nil
+	}
+	dest, transport := c.dest, "UDP"
+	if to, t, ok := hop(c.d.target); ok {
+		dest = to
+		if t == "TCP" {
+			transport = t
+		}
+	}
+	p, err := c.a.plainPath(dest, transport)
+	if err != nil {
+		return nil, err
+	}
+	return contact(c.a.cfg.User, p), nil
+}

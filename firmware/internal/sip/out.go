@@ -1,0 +1,278 @@
+package sip
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"math/big"
+	"time"
+
+	gosip "github.com/emiago/sipgo/sip"
+)
+
+// inviting is an INVITE of ours until its final response, and the ACK after.
+type inviting struct {
+	x         *exchange
+	req       *gosip.Request
+	lm        LocalMedia
+	offer     []byte
+	tentative bool // a provisional response has come: it may be cancelled
+	unwanted  bool // the user has hung up
+	done      bool // the final response has come
+	ack       *gosip.Request
+	agreed    chan error // of Update; nil for the first INVITE
+}
+
+func newOutgoing(a *Agent, t Target, lm LocalMedia) *Call {
+	d := &dialog{callID: token(), localTag: token(), localName: a.displayName()}
+	c := newCall(a, dialogID{d.callID, d.localTag})
+	c.d, c.target, c.local, c.pin, c.dest = d, t, lm, t.Pin, t.Addr
+	c.settled.Store(true)
+	c.peer = Peer{User: t.User, Addr: t.Addr, Secure: t.Pin != [32]byte{}, Fingerprint: t.Pin}
+	at := gosip.Uri{Scheme: "sip", User: t.User, Host: hostOf(t.Addr.Addr()), Port: int(t.Addr.Port())}
+	d.target = at
+	d.remote = gosip.Uri{Scheme: "sip", User: t.User, Host: at.Host}
+	if c.peer.Secure {
+		d.target.UriParams.Add("transport", "tls")
+	}
+	c.begin = c.call
+	return c
+}
+
+// call sends the first INVITE.
+func (c *Call) call(ctx context.Context) {
+	if err := c.invite(ctx, c.local, nil); err != nil {
+		c.a.log.Warn("sip: no offer", "err", err)
+		c.end(0, ReasonFailed)
+		return
+	}
+	c.after(silence, func(ctx context.Context) {
+		if i := c.out; c.state == starting && i != nil && !i.tentative {
+			c.end(408, ReasonUnreachable)
+			c.cancel(ctx)
+		}
+	})
+}
+
+// invite sends an INVITE with lm: the first one, or one that changes the call.
+func (c *Call) invite(ctx context.Context, lm LocalMedia, agreed chan error) error {
+	offer, err := c.sess.offer(lm)
+	if err != nil {
+		return err
+	}
+	i := &inviting{lm: lm, offer: offer, agreed: agreed}
+	i.x = &exchange{
+		build: func(p path) *gosip.Request {
+			if c.d.local.Host == "" {
+				c.d.local = gosip.Uri{Scheme: "sip", User: c.a.cfg.User, Host: hostOf(p.local.Addr())}
+			}
+			i.req = c.d.request(gosip.INVITE, p, 0)
+			setSDP(i.req, offer)
+			return i.req.Clone() // sipgo may write into what it sends
+		},
+		response: func(ctx context.Context, res *gosip.Response) { c.inviteResponse(ctx, i, res) },
+		again:    func(ctx context.Context, res *gosip.Response) { c.inviteAgain(ctx, i, res) },
+		failed:   func(ctx context.Context, err error) { c.inviteFailed(i, err) },
+	}
+	c.out = i
+	c.exchange(ctx, i.x)
+	return nil
+}
+
+func (c *Call) reinvite(ctx context.Context, lm LocalMedia, agreed chan error) error {
+	return c.invite(ctx, lm, agreed)
+}
+
+func (c *Call) inviteResponse(ctx context.Context, i *inviting, res *gosip.Response) {
+	if i.done {
+		return
+	}
+	if res.IsProvisional() {
+		i.tentative = true
+		if i.unwanted {
+			c.cancel(ctx)
+			return
+		}
+		if i.agreed == nil && c.state == starting && res.StatusCode > 100 {
+			c.d.learn(res)
+			if res.StatusCode == 180 || res.StatusCode == 183 {
+				c.events.push(Event{Kind: Progress, Code: res.StatusCode})
+			}
+		}
+		return
+	}
+	i.done = true
+	c.out = nil
+	switch {
+	case res.IsSuccess():
+		c.inviteTaken(ctx, i, res)
+	case i.agreed != nil:
+		c.changeRefused(ctx, i, res)
+	default:
+		c.end(res.StatusCode, reasonOf(res.StatusCode))
+	}
+}
+
+// inviteTaken: a 2xx, which is always acknowledged, wanted or not.
+func (c *Call) inviteTaken(ctx context.Context, i *inviting, res *gosip.Response) {
+	c.d.learn(res)
+	i.ack = c.acknowledge(ctx, c.d, i)
+	if c.state == ended { // it crossed our CANCEL
+		c.bye(ctx, c.d)
+		return
+	}
+	m, err := readAnswer(res.Body(), i.lm)
+	if err != nil {
+		c.a.log.Debug("sip: answer not usable", "call", c.id.callID, "err", err)
+		if i.agreed != nil {
+			i.agreed <- fmt.Errorf("sip: change call: %w", err)
+			return
+		}
+		c.end(488, ReasonNoCodec)
+		c.bye(ctx, c.d)
+		return
+	}
+	c.local, c.media = i.lm, m
+	if to, _, ok := hop(c.d.target); ok {
+		c.setPeerAddr(to)
+	}
+	if i.agreed != nil {
+		c.events.push(Event{Kind: Changed, Media: m})
+		i.agreed <- nil
+		return
+	}
+	c.state = up
+	c.events.push(Event{Kind: Established, Media: m})
+}
+
+// acknowledge sends the ACK of a 2xx, which goes its own way (RFC 3261,
+// 13.2.2.4).
+func (c *Call) acknowledge(ctx context.Context, d *dialog, i *inviting) *gosip.Request {
+	p, err := c.wayfinder()(ctx)
+	if err != nil {
+		c.a.log.Debug("sip: no way for ACK", "call", c.id.callID, "err", err)
+		return nil
+	}
+	ack := d.request(gosip.ACK, p, i.req.CSeq().SeqNo)
+	c.resend(ack)
+	return ack
+}
+
+func (c *Call) resend(ack *gosip.Request) {
+	if ack == nil {
+		return
+	}
+	if err := c.a.tp.WriteMsg(ack); err != nil {
+		c.a.log.Debug("sip: ACK not sent", "call", c.id.callID, "err", err)
+	}
+}
+
+// inviteAgain: a 2xx came once more. Either our ACK was lost, or a second
+// phone has answered, with which we do not want to talk.
+func (c *Call) inviteAgain(ctx context.Context, i *inviting, res *gosip.Response) {
+	to := res.To()
+	if to == nil {
+		return
+	}
+	if tag, _ := to.Params.Get("tag"); tag == c.d.remoteTag {
+		c.resend(i.ack)
+		return
+	}
+	other := *c.d
+	other.recordRouteCompleted = false
+	other.learn(res)
+	c.acknowledge(ctx, &other, i)
+	c.bye(ctx, &other)
+}
+
+func (c *Call) inviteFailed(i *inviting, err error) {
+	i.done = true
+	c.out = nil
+	if i.agreed != nil {
+		i.agreed <- fmt.Errorf("sip: change call: %w", err)
+		return
+	}
+	c.end(failure(err))
+}
+
+// changeRefused: the peer does not want the call changed. That leaves it as it
+// was, unless the peer does not know of it any more (RFC 3261, 12.2.1.2).
+func (c *Call) changeRefused(ctx context.Context, i *inviting, res *gosip.Response) {
+	switch res.StatusCode {
+	case 491:
+		i.agreed <- errGlare
+	case 408, 481:
+		c.end(0, ReasonUnreachable)
+		c.bye(ctx, c.d)
+		i.agreed <- ErrEnded
+	default:
+		i.agreed <- fmt.Errorf("sip: change call: peer says %d", res.StatusCode)
+	}
+}
+
+// cancel withdraws the first INVITE as soon as that is allowed, which is when
+// anything has come back (RFC 3261, 9.1).
+func (c *Call) cancel(ctx context.Context) {
+	i := c.out
+	if i == nil || i.done {
+		return
+	}
+	if !i.tentative {
+		if !i.unwanted { // whoever answers now has half a minute to do so
+			i.unwanted = true
+			c.after(giveUp, func(context.Context) { c.quit(i.x) })
+		}
+		return
+	}
+	if i.unwanted && i.ack != nil {
+		return
+	}
+	i.unwanted = true
+	c.after(giveUp, func(context.Context) { c.quit(i.x) })
+	req := cancelOf(i.req)
+	c.open++
+	c.work.Go(func() {
+		err := c.a.cancel(ctx, req)
+		c.box.post(func(context.Context) {
+			c.open--
+			if err != nil {
+				c.a.log.Debug("sip: CANCEL not confirmed", "call", c.id.callID, "err", err)
+			}
+		})
+	})
+}
+
+// cancel sends a CANCEL and waits for its response.
+func (a *Agent) cancel(ctx context.Context, req *gosip.Request) error {
+	tx, err := a.txl.Request(ctx, req)
+	if err != nil {
+		return err
+	}
+	defer tx.Terminate()
+	for {
+		select {
+		case res := <-tx.Responses():
+			if !res.IsProvisional() {
+				return nil
+			}
+		case <-tx.Done():
+			return tx.Err()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// glareWait is how long to wait after a 491 (RFC 3261, 14.1): who made the
+// Call-ID waits longer, so that both do not collide again.
+func glareWait(owner bool) time.Duration {
+	n, err := rand.Int(rand.Reader, big.NewInt(191))
+	if err != nil { // cannot be (crypto/rand)
+		n = big.NewInt(100)
+	}
+	ms := 10 * time.Duration(n.Int64()) * time.Millisecond
+	if owner {
+		return 2100*time.Millisecond + ms
+	}
+	return ms
+}

@@ -1,0 +1,411 @@
+package sip
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pion/sdp/v3"
+)
+
+const (
+	sdpType      = "application/sdp"
+	eventName    = "telephone-event"
+	maxSDP       = 8 << 10 // bytes; a phone's description is about 500
+	maxMedia     = 16      // m= lines that we read and answer
+	packetTimeMS = 20      // what we ask for: the usual packet of G.711 and Opus
+)
+
+var (
+	errNoMedia = errors.New("no audio that both ends can do")
+	errBadSDP  = errors.New("malformed session description")
+)
+
+// session is the o= line of one call (RFC 8866, section 5.2): the same id all
+// the time, and a version that rises with each description.
+type session struct {
+	id, version uint64
+}
+
+func newSession() session {
+	var b [8]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	id := binary.BigEndian.Uint64(b[:]) >> 2
+	return session{id: id, version: id}
+}
+
+// offer describes lm.
+func (s *session) offer(lm LocalMedia) ([]byte, error) {
+	return s.marshal(lm, []*sdp.MediaDescription{audioLine(lm, lm.Codecs, !lm.Hold, true)}, nil)
+}
+
+// answer is what to say to the peer's offer, and what was agreed by it.
+func (s *session) answer(offer []byte, lm LocalMedia) ([]byte, Media, error) {
+	sd, peer, err := readDescription(offer)
+	if err != nil {
+		return nil, Media{}, err
+	}
+	pick, ok := match(lm.Codecs, peer.codecs)
+	if !ok {
+		return nil, Media{}, errNoMedia
+	}
+	// The offer's payload types are used in both directions (RFC 3264, 6.1).
+	pick.local.PayloadType, pick.localEvent.PayloadType = pick.remote.PayloadType, pick.remoteEvent.PayloadType
+	m := agreed(pick, peer, lm)
+	chosen := []Codec{pick.local}
+	if pick.hasEvent {
+		chosen = append(chosen, pick.localEvent)
+	}
+	lines := make([]*sdp.MediaDescription, 0, len(sd.MediaDescriptions))
+	for i, md := range sd.MediaDescriptions {
+		if i == peer.index {
+			lines = append(lines, audioLine(lm, chosen, m.Recv, m.Send))
+			continue
+		}
+		refused := md.MediaName
+		refused.Port = sdp.RangedPort{}
+		lines = append(lines, &sdp.MediaDescription{MediaName: refused})
+	}
+	b, err := s.marshal(lm, lines, sd.TimeDescriptions)
+	return b, m, err
+}
+
+// readAnswer is what was agreed by the peer's answer to an offer of lm.
+func readAnswer(answer []byte, lm LocalMedia) (Media, error) {
+	_, peer, err := readDescription(answer)
+	if err != nil {
+		return Media{}, err
+	}
+	if peer.index != 0 {
+		return Media{}, fmt.Errorf("%w: answer to an m= line that was not offered", errBadSDP)
+	}
+	// The answerer's order counts: its first codec is what it wants to use.
+	for _, c := range peer.codecs {
+		if strings.EqualFold(c.Name, eventName) {
+			continue
+		}
+		only := slices.DeleteFunc(slices.Clone(peer.codecs), func(o Codec) bool {
+			return !strings.EqualFold(o.Name, eventName) && o != c
+		})
+		if pick, ok := match(lm.Codecs, only); ok {
+			return agreed(pick, peer, lm), nil
+		}
+	}
+	return Media{}, errNoMedia
+}
+
+// usable reports whether the offer holds audio in one of codecs.
+func usable(offer []byte, codecs []Codec) error {
+	_, peer, err := readDescription(offer)
+	if err != nil {
+		return err
+	}
+	if _, ok := match(codecs, peer.codecs); !ok {
+		return errNoMedia
+	}
+	return nil
+}
+
+// pair is a codec and an event format that both ends can do, each as the one
+// and as the other end writes it.
+type pair struct {
+	local, remote           Codec
+	localEvent, remoteEvent Codec
+	hasEvent                bool
+}
+
+func same(a, b Codec) bool {
+	return strings.EqualFold(a.Name, b.Name) && a.ClockRate == b.ClockRate && max(a.Channels, 1) == max(b.Channels, 1)
+}
+
+// match finds the codec that the local end likes best.
+func match(local, remote []Codec) (pair, bool) {
+	for _, l := range local {
+		if strings.EqualFold(l.Name, eventName) {
+			continue
+		}
+		i := slices.IndexFunc(remote, func(r Codec) bool { return same(l, r) })
+		if i < 0 {
+			continue
+		}
+		p := pair{local: l, remote: remote[i]}
+		// Events should run on the codec's clock (RFC 4733, 2.1), but many
+		// phones offer them at 8000 Hz beside Opus only.
+		for _, rate := range []int{l.ClockRate, 8000} {
+			want := Codec{Name: eventName, ClockRate: rate}
+			li := slices.IndexFunc(local, func(c Codec) bool { return same(want, c) })
+			ri := slices.IndexFunc(remote, func(c Codec) bool { return same(want, c) })
+			if li >= 0 && ri >= 0 {
+				p.localEvent, p.remoteEvent, p.hasEvent = local[li], remote[ri], true
+				break
+			}
+		}
+		return p, true
+	}
+	return pair{}, false
+}
+
+func agreed(p pair, peer audio, lm LocalMedia) Media {
+	m := Media{
+		Remote:     netip.AddrPortFrom(peer.addr, peer.port),
+		RemoteRTCP: peer.rtcp,
+		Codec:      p.remote,
+		RecvType:   p.local.PayloadType,
+		PacketTime: peer.ptime,
+		Send:       peer.recv,
+		Recv:       peer.send && !lm.Hold,
+	}
+	m.Codec.Name = p.local.Name
+	if p.hasEvent {
+		m.DTMF, m.DTMFRate, m.RecvDTMF = p.remoteEvent.PayloadType, p.remoteEvent.ClockRate, p.localEvent.PayloadType
+	}
+	return m
+}
+
+// audio is the peer's audio line.
+type audio struct {
+	index      int // among the m= lines
+	addr       netip.Addr
+	port       uint16
+	rtcp       netip.AddrPort
+	codecs     []Codec
+	send, recv bool // the peer's direction
+	ptime      time.Duration
+}
+
+// readDescription finds the first audio stream that plain RTP can carry.
+func readDescription(b []byte) (*sdp.SessionDescription, audio, error) {
+	if len(b) > maxSDP {
+		return nil, audio{}, fmt.Errorf("%w: %d bytes", errBadSDP, len(b))
+	}
+	sd := new(sdp.SessionDescription)
+	if err := sd.Unmarshal(b); err != nil {
+		return nil, audio{}, fmt.Errorf("%w: %w", errBadSDP, err)
+	}
+	if len(sd.MediaDescriptions) > maxMedia {
+		return nil, audio{}, fmt.Errorf("%w: %d m= lines", errBadSDP, len(sd.MediaDescriptions))
+	}
+	for i, md := range sd.MediaDescriptions {
+		n := md.MediaName
+		if n.Media != "audio" || n.Port.Value <= 0 || n.Port.Value > 65535 || !slices.Equal(n.Protos, []string{"RTP", "AVP"}) {
+			continue
+		}
+		a, err := readAudio(sd, md)
+		if err != nil {
+			return nil, audio{}, err
+		}
+		a.index = i
+		return sd, a, nil
+	}
+	return nil, audio{}, errNoMedia
+}
+
+func readAudio(sd *sdp.SessionDescription, md *sdp.MediaDescription) (audio, error) {
+	a := audio{port: uint16(md.MediaName.Port.Value), send: true, recv: true}
+	c := md.ConnectionInformation
+	if c == nil {
+		c = sd.ConnectionInformation
+	}
+	if c == nil || c.Address == nil {
+		return audio{}, fmt.Errorf("%w: no c= line", errBadSDP)
+	}
+	var err error
+	if a.addr, err = mediaAddr(c.AddressType, c.Address.Address); err != nil {
+		return audio{}, err
+	}
+	a.rtcp = netip.AddrPortFrom(a.addr, a.port+1)
+	if a.port == 65535 {
+		a.rtcp = netip.AddrPort{} // there is no port above
+	}
+	for _, at := range slices.Concat(sd.Attributes, md.Attributes) { // the media's own come last and win
+		switch at.Key {
+		case "sendrecv":
+			a.send, a.recv = true, true
+		case "sendonly":
+			a.send, a.recv = true, false
+		case "recvonly":
+			a.send, a.recv = false, true
+		case "inactive":
+			a.send, a.recv = false, false
+		case "ptime":
+			if ms, err := strconv.ParseFloat(strings.TrimSpace(at.Value), 64); err == nil && ms >= 1 && ms <= 500 {
+				a.ptime = time.Duration(ms * float64(time.Millisecond))
+			}
+		case "rtcp":
+			if to, ok := rtcpAddr(at.Value, a.addr); ok {
+				a.rtcp = to
+			}
+		}
+	}
+	if a.addr.IsUnspecified() { // hold as RFC 2543 had it
+		a.recv = false
+	}
+	a.codecs = formats(md)
+	return a, nil
+}
+
+// mediaAddr is the address of a c= line. Names are not resolved: a phone says
+// where it is.
+func mediaAddr(kind, s string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(s)
+	if err != nil || addr.Is4() != (kind == "IP4") || addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return netip.Addr{}, fmt.Errorf("%w: address %q", errBadSDP, s)
+	}
+	return addr, nil
+}
+
+// rtcpAddr reads a=rtcp:PORT [IN IP4 ADDRESS] (RFC 3605).
+func rtcpAddr(v string, addr netip.Addr) (netip.AddrPort, bool) {
+	f := strings.Fields(v)
+	if len(f) == 0 {
+		return netip.AddrPort{}, false
+	}
+	port, err := strconv.ParseUint(f[0], 10, 16)
+	if err != nil || port == 0 {
+		return netip.AddrPort{}, false
+	}
+	if len(f) == 4 {
+		if addr, err = mediaAddr(f[2], f[3]); err != nil {
+			return netip.AddrPort{}, false
+		}
+	}
+	return netip.AddrPortFrom(addr, uint16(port)), true
+}
+
+// static are the payload types that need no a=rtpmap (RFC 3551, table 4).
+var static = map[uint8]Codec{
+	0: {Name: "PCMU", PayloadType: 0, ClockRate: 8000, Channels: 1},
+	8: {Name: "PCMA", PayloadType: 8, ClockRate: 8000, Channels: 1},
+	9: {Name: "G722", PayloadType: 9, ClockRate: 8000, Channels: 1},
+}
+
+// formats are the codecs of an m= line, in its order. What cannot be read is
+// left out: it may be meant for others.
+func formats(md *sdp.MediaDescription) []Codec {
+	maps, params := map[uint8]Codec{}, map[uint8]string{}
+	for _, at := range md.Attributes {
+		f, rest, _ := strings.Cut(strings.TrimSpace(at.Value), " ")
+		pt, err := strconv.ParseUint(f, 10, 7)
+		if err != nil {
+			continue
+		}
+		switch at.Key {
+		case "rtpmap":
+			if c, ok := rtpmap(rest); ok {
+				c.PayloadType = uint8(pt)
+				maps[uint8(pt)] = c
+			}
+		case "fmtp":
+			params[uint8(pt)] = strings.TrimSpace(rest)
+		}
+	}
+	var out []Codec
+	for _, f := range md.MediaName.Formats {
+		pt, err := strconv.ParseUint(f, 10, 7)
+		if err != nil {
+			continue
+		}
+		c, ok := maps[uint8(pt)]
+		if !ok {
+			c, ok = static[uint8(pt)]
+		}
+		if ok {
+			c.Params = params[uint8(pt)]
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// rtpmap reads NAME/RATE[/CHANNELS].
+func rtpmap(s string) (Codec, bool) {
+	f := strings.Split(strings.TrimSpace(s), "/")
+	if len(f) < 2 || len(f) > 3 || f[0] == "" {
+		return Codec{}, false
+	}
+	rate, err := strconv.ParseUint(f[1], 10, 20)
+	if err != nil || rate == 0 {
+		return Codec{}, false
+	}
+	c := Codec{Name: f[0], ClockRate: int(rate), Channels: 1}
+	if len(f) == 3 {
+		n, err := strconv.ParseUint(f[2], 10, 4)
+		if err != nil || n == 0 {
+			return Codec{}, false
+		}
+		c.Channels = int(n)
+	}
+	return c, true
+}
+
+func addrType(a netip.Addr) string {
+	if a.Unmap().Is4() {
+		return "IP4"
+	}
+	return "IP6"
+}
+
+func audioLine(lm LocalMedia, codecs []Codec, recv, send bool) *sdp.MediaDescription {
+	md := &sdp.MediaDescription{MediaName: sdp.MediaName{
+		Media:  "audio",
+		Port:   sdp.RangedPort{Value: int(lm.Port)},
+		Protos: []string{"RTP", "AVP"},
+	}}
+	add := func(key, value string) {
+		md.Attributes = append(md.Attributes, sdp.Attribute{Key: key, Value: value})
+	}
+	for _, c := range codecs {
+		pt := strconv.Itoa(int(c.PayloadType))
+		md.MediaName.Formats = append(md.MediaName.Formats, pt)
+		m := fmt.Sprintf("%s %s/%d", pt, c.Name, c.ClockRate)
+		if c.Channels > 1 {
+			m += "/" + strconv.Itoa(c.Channels)
+		}
+		add("rtpmap", m)
+		if c.Params != "" {
+			add("fmtp", pt+" "+c.Params)
+		}
+	}
+	add("ptime", strconv.Itoa(packetTimeMS))
+	switch {
+	case send && recv:
+		add("sendrecv", "")
+	case send:
+		add("sendonly", "")
+	case recv:
+		add("recvonly", "")
+	default:
+		add("inactive", "")
+	}
+	return md
+}
+
+func (s *session) marshal(lm LocalMedia, lines []*sdp.MediaDescription, when []sdp.TimeDescription) ([]byte, error) {
+	addr := lm.Addr.Unmap().WithZone("")
+	if !addr.IsValid() || lm.Port == 0 {
+		return nil, fmt.Errorf("sip: describe media: no address or port")
+	}
+	s.version++
+	if len(when) == 0 {
+		when = []sdp.TimeDescription{{}}
+	}
+	sd := &sdp.SessionDescription{
+		Origin: sdp.Origin{
+			Username: "-", SessionID: s.id, SessionVersion: s.version,
+			NetworkType: "IN", AddressType: addrType(addr), UnicastAddress: addr.String(),
+		},
+		SessionName: "-",
+		ConnectionInformation: &sdp.ConnectionInformation{
+			NetworkType: "IN", AddressType: addrType(addr), Address: &sdp.Address{Address: addr.String()},
+		},
+		TimeDescriptions:  when,
+		MediaDescriptions: lines,
+	}
+	return sd.Marshal()
+}

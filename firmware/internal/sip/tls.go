@@ -1,0 +1,239 @@
+package sip
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	handshakeTime = 5 * time.Second // for TCP and TLS together
+	handshakes    = 32              // at a time, of connections that others opened
+	idleTime      = 2 * time.Minute // that a connection opened by others may stay without a call
+)
+
+// errWrongKey: the phone at that address is not the one that was meant.
+var errWrongKey = errors.New("sip: check peer: its key is not the pinned one")
+
+// A link is a TLS connection to a phone whose key is known.
+type link struct {
+	net.Conn
+	fingerprint   [32]byte // SHA-256 of the peer's SubjectPublicKeyInfo
+	local, remote netip.AddrPort
+	dialled       bool
+	forget        func()
+	closed        chan struct{}
+}
+
+// Close closes the link. It may be called more than once.
+func (l *link) Close() error {
+	l.forget()
+	return l.Conn.Close()
+}
+
+func (l *link) alive() bool {
+	select {
+	case <-l.closed:
+		return false
+	default:
+		return true
+	}
+}
+
+// idle lets the link end unless a call begins on it.
+func (l *link) idle() { _ = l.SetReadDeadline(time.Now().Add(idleTime)) } // fails only when it is closed
+
+// busy lets it live as long as its call does.
+func (l *link) busy() { _ = l.SetReadDeadline(time.Time{}) } // fails only when it is closed
+
+// links makes TLS connections, checks whom they end at, and hands them to
+// sipgo's transport, to which it is a net.Listener.
+type links struct {
+	tcp     net.Listener // nil: takes no connections
+	server  *tls.Config
+	client  *tls.Config
+	log     *slog.Logger
+	handed  chan handed
+	closing chan struct{}
+	close   func()
+	taken   chan struct{} // of the connection that Accept returned last
+
+	mu       sync.Mutex
+	byRemote map[netip.AddrPort]*link
+}
+
+type handed struct {
+	*link
+	taken chan struct{} // closed when sipgo reads from it
+}
+
+func newLinks(id tls.Certificate, tcp net.Listener, log *slog.Logger) *links {
+	l := &links{
+		tcp: tcp, log: log,
+		handed:   make(chan handed),
+		closing:  make(chan struct{}),
+		byRemote: make(map[netip.AddrPort]*link),
+	}
+	l.close = sync.OnceFunc(func() { close(l.closing) })
+	// Device certificates are self-signed: what proves a phone is its key, so
+	// chain and names mean nothing and the key is compared instead.
+	l.client = &tls.Config{Certificates: []tls.Certificate{id}, MinVersion: tls.VersionTLS13, InsecureSkipVerify: true}
+	l.server = &tls.Config{Certificates: []tls.Certificate{id}, MinVersion: tls.VersionTLS13,
+		ClientAuth: tls.RequireAnyClientCert, SessionTicketsDisabled: true}
+	return l
+}
+
+// Accept gives sipgo the next connection, whoever opened it.
+func (l *links) Accept() (net.Conn, error) {
+	if l.taken != nil { // sipgo has put the last one into its pool
+		close(l.taken)
+		l.taken = nil
+	}
+	select {
+	case h := <-l.handed:
+		l.taken = h.taken
+		return h.link, nil
+	case <-l.closing:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close makes Accept return and closes every link.
+func (l *links) Close() error {
+	l.close()
+	l.mu.Lock()
+	open := make([]*link, 0, len(l.byRemote))
+	for _, k := range l.byRemote {
+		open = append(open, k)
+	}
+	l.mu.Unlock()
+	for _, k := range open {
+		k.Close()
+	}
+	return nil
+}
+
+// Addr is where others connect to; sipgo reads the port from it.
+func (l *links) Addr() net.Addr {
+	if l.tcp == nil {
+		return &net.TCPAddr{}
+	}
+	return l.tcp.Addr()
+}
+
+// accept takes connections until the TCP listener is closed.
+func (l *links) accept(ctx context.Context) {
+	var open sync.WaitGroup
+	defer open.Wait()
+	slots := make(chan struct{}, handshakes)
+	for {
+		c, err := l.tcp.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			l.log.Warn("sip: no TLS connection accepted", "err", err)
+			select { // out of file descriptors: give them time to come back
+			case <-time.After(100 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		select {
+		case slots <- struct{}{}:
+		default:
+			c.Close()
+			continue
+		}
+		open.Go(func() {
+			defer func() { <-slots }()
+			if _, err := l.secure(ctx, tls.Server(c, l.server), addrPortOf(c.RemoteAddr()), false); err != nil {
+				l.log.Debug("sip: TLS connection refused", "from", c.RemoteAddr(), "err", err)
+			}
+		})
+	}
+}
+
+// dial connects to addr and to nobody but the owner of the pinned key.
+func (l *links) dial(ctx context.Context, addr netip.AddrPort, pin [32]byte) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", addr.String())
+	if err != nil {
+		return nil, fmt.Errorf("sip: connect to %v: %w", addr, err)
+	}
+	conf := l.client.Clone()
+	conf.VerifyConnection = func(s tls.ConnectionState) error {
+		if fingerprintOf(s) != pin {
+			return errWrongKey
+		}
+		return nil
+	}
+	return l.secure(ctx, tls.Client(c, conf), addr, true)
+}
+
+func fingerprintOf(s tls.ConnectionState) [32]byte {
+	if len(s.PeerCertificates) == 0 {
+		return [32]byte{}
+	}
+	return sha256.Sum256(s.PeerCertificates[0].RawSubjectPublicKeyInfo)
+}
+
+// secure shakes hands on c and gives it to sipgo.
+func (l *links) secure(ctx context.Context, c *tls.Conn, remote netip.AddrPort, dialled bool) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	if err := c.HandshakeContext(ctx); err != nil {
+		c.Close()
+		if errors.Is(err, errWrongKey) {
+			return nil, errWrongKey
+		}
+		return nil, fmt.Errorf("sip: secure connection with %v: %w", remote, err)
+	}
+	k := &link{
+		Conn: c, fingerprint: fingerprintOf(c.ConnectionState()), dialled: dialled,
+		local: addrPortOf(c.LocalAddr()), remote: remote, closed: make(chan struct{}),
+	}
+	k.forget = sync.OnceFunc(func() {
+		close(k.closed)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.byRemote[remote] == k {
+			delete(l.byRemote, remote)
+		}
+	})
+	if !dialled {
+		k.idle()
+	}
+	l.mu.Lock()
+	l.byRemote[remote] = k
+	l.mu.Unlock()
+	h := handed{k, make(chan struct{})}
+	select {
+	case l.handed <- h:
+	case <-l.closing:
+		k.Close()
+		return nil, net.ErrClosed
+	}
+	select {
+	case <-h.taken:
+	case <-l.closing:
+	}
+	return k, nil
+}
+
+// from is the link on which a message from remote came; nil if there is none.
+func (l *links) from(remote netip.AddrPort) *link {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.byRemote[remote]
+}
