@@ -1,3 +1,20 @@
+// Package registry tells the storing server where this phone is, and asks it
+// where others are.
+//
+// It knows how one request is made and repeated (Client, over CoAP and DTLS
+// with Connection ID: RFC 7252, 7641, 6347, 9146; package wire is the
+// specification), and when a request is due (Announcer). It keeps the phone's
+// key, its sequence number and the server's pinned key. It refuses to know how
+// an address was got, and what a call is.
+//
+// # Why
+//
+// The address that counts stands in the protected payload, with a sequence
+// number: who delivers a recorded datagram from elsewhere moves nothing. One
+// session is kept while the phone's address changes, so that a new address is
+// announced in one round trip with one datagram each way; a handshake would
+// take four. Keys are pinned on first use at both ends, so that a phone needs
+// no authority, no clock and no setting.
 package registry
 
 import (

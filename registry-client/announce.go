@@ -1,0 +1,391 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+
+	"flexphone/netlink"
+	"flexphone/registry-client/wire"
+)
+
+// When the Announcer acts. A server that was away must not meet all its phones
+// at once, so every wait is jittered.
+const (
+	retryFirst = 1 * time.Second
+	retryMost  = 15 * time.Second
+	// refusedRetry is after an answer that only the operator can change.
+	refusedRetry = 1 * time.Minute
+	// attemptMost bounds one try.
+	attemptMost = 10 * time.Second
+	// defaultProbe is how often a registered phone asks whether the server
+	// still knows its session; it also keeps a NAT's binding.
+	defaultProbe = 20 * time.Second
+	// endless is announced for a lease that never expires.
+	endless = 1 * time.Hour
+	// longest is announced for a lease that lasts for days: a phone that was
+	// unplugged should not stay online for so long.
+	longest = 24 * time.Hour
+	// lostSpread is over how long the phones of a server that has closed its
+	// sessions come back.
+	lostSpread = 500 * time.Millisecond
+)
+
+// A Link is the session under the announcements. Client is one.
+type Link interface {
+	// Alive makes sure that the server answers, and numbers its session.
+	Alive(ctx context.Context) (session uint64, err error)
+	// Lost receives when a session has ended by itself.
+	Lost() <-chan struct{}
+	// Move lets packets leave from local.
+	Move(ctx context.Context, local netip.Addr) error
+}
+
+// A Registrar is what the Announcer needs of a Server.
+type Registrar interface {
+	Register(ctx context.Context, r wire.Registration) (wire.Receipt, error)
+	Release(ctx context.Context, mac wire.MAC, sequence uint64) error
+}
+
+// An OutcomeKind says how an announcement ended.
+type OutcomeKind int
+
+// The outcomes.
+const (
+	Registered OutcomeKind = iota + 1
+	Failed                 // and is tried again after Retry
+	Released
+)
+
+// An Outcome is what became of an announcement.
+type Outcome struct {
+	Kind         OutcomeKind
+	Registration wire.Registration // as it was sent
+	Receipt      wire.Receipt      // of Registered
+	Took         time.Duration     // of the try
+	Err          error             // of Failed
+	Retry        time.Duration
+}
+
+// An AnnouncerConfig says what is announced, and to whom.
+type AnnouncerConfig struct {
+	MAC       wire.MAC
+	Ports     wire.Ports
+	Registrar Registrar
+	Link      Link
+	Sequence  *Sequence
+	// Report is called with each outcome, from one goroutine at a time; it must
+	// not call the Announcer.
+	Report func(Outcome)
+	Log    *slog.Logger
+	Probe  time.Duration // 20 s when zero
+}
+
+// An Announcer keeps the phone's row at the storing server right: it pushes
+// the newest address, and nothing else, until the server has it.
+type Announcer struct {
+	cfg  AnnouncerConfig
+	wake chan struct{} // one slot
+
+	mu      sync.Mutex
+	lease   netlink.Lease
+	have    bool   // lease is usable
+	silent  bool   // released, until the next Bound
+	version int    // rises with each change of the address
+	trying  func() // cuts the running try short
+
+	turn chan struct{} // held while something is sent
+}
+
+// NewAnnouncer returns an Announcer that waits for a lease.
+func NewAnnouncer(cfg AnnouncerConfig) *Announcer {
+	if cfg.Probe == 0 {
+		cfg.Probe = defaultProbe
+	}
+	if cfg.Report == nil {
+		cfg.Report = func(Outcome) {}
+	}
+	return &Announcer{cfg: cfg, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+}
+
+// Update takes a lease event. It never blocks; Run acts on the newest event.
+// A gap without an address is not announced: there is nothing to say it from.
+func (a *Announcer) Update(e netlink.Event) {
+	a.mu.Lock()
+	moved := e.Kind != netlink.Renewed || !a.have || a.lease.Addr() != e.Lease.Addr()
+	switch e.Kind {
+	case netlink.Bound, netlink.Renewed:
+		a.lease, a.have = e.Lease, e.Lease.Addr().IsValid()
+		if e.Kind == netlink.Bound {
+			a.silent = false
+		}
+	case netlink.Lost:
+		a.have = false
+	default:
+		a.mu.Unlock()
+		return
+	}
+	if moved {
+		a.version++
+		if a.trying != nil {
+			a.trying()
+		}
+	}
+	a.mu.Unlock()
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Release withdraws the address at the server while it can still be used, and
+// keeps quiet until the next Bound event. It cuts a running try short. main
+// calls it at shutdown, before the lease is given back.
+func (a *Announcer) Release(ctx context.Context) error {
+	a.mu.Lock()
+	a.silent = true
+	a.version++
+	if a.trying != nil {
+		a.trying()
+	}
+	a.mu.Unlock()
+	select {
+	case a.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-a.turn }()
+	var err error
+	for range 2 { // once more after a stale sequence number
+		var n uint64
+		if n, err = a.cfg.Sequence.Next(); err != nil {
+			return err
+		}
+		err = a.cfg.Registrar.Release(ctx, a.cfg.MAC, n)
+		if err == nil {
+			a.cfg.Report(Outcome{Kind: Released, Registration: wire.Registration{MAC: a.cfg.MAC, Sequence: n}})
+			return nil
+		}
+		var stale *StaleError
+		if !errors.As(err, &stale) {
+			return err
+		}
+		if err := a.cfg.Sequence.Above(stale.Sequence); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// plan is what Run knows between two of its steps.
+type plan struct {
+	announced bool
+	version   int       // of the state that the server has, or that failed
+	session   uint64    // in which the server got it
+	expiry    time.Time // of the row, by our clock
+	refresh   time.Time // from then on the row wants a later expiry
+	probe     time.Time // next question whether the server is there
+	retry     time.Time // no try before that; zero without a failure
+	wait      time.Duration
+	moved     bool // the link sends from the address of version
+}
+
+// Run announces until ctx is done, and returns its error. It does not release.
+func (a *Announcer) Run(ctx context.Context) error {
+	p := plan{wait: retryFirst}
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		version, lease, active := a.state()
+		if version != p.version { // something newer: no back-off
+			p = plan{version: version, session: p.session, wait: retryFirst}
+		}
+		now := time.Now()
+		sleep := time.Duration(-1)
+		switch {
+		case !active:
+		case now.Before(p.retry):
+			sleep = p.retry.Sub(now)
+		case !p.announced, a.stale(p, lease, now):
+			a.announce(ctx, lease, &p)
+			continue
+		case !now.Before(p.probe):
+			a.probe(ctx, &p)
+			continue
+		default:
+			sleep = p.probe.Sub(now)
+			if later(lease, p) && p.refresh.Before(p.probe) {
+				sleep = p.refresh.Sub(now)
+			}
+		}
+		var alarm <-chan time.Time
+		if sleep >= 0 {
+			timer.Reset(sleep)
+			alarm = timer.C
+		}
+		select {
+		case <-ctx.Done():
+		case <-a.wake:
+		case <-alarm:
+		case <-a.cfg.Link.Lost():
+			if p.announced {
+				p.probe = time.Now().Add(rand.N(lostSpread))
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// state returns the newest lease, and whether there is something to announce.
+func (a *Announcer) state() (version int, lease netlink.Lease, active bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.version, a.lease, a.have && !a.silent
+}
+
+// later reports whether the row could be given a later expiry than it has.
+func later(l netlink.Lease, p plan) bool {
+	return l.Expiry.IsZero() || l.Expiry.Sub(p.expiry) > time.Second
+}
+
+// stale reports whether the row should be refreshed: it will expire soon, and
+// the lease will not. A lease that was not renewed needs no announcement.
+func (a *Announcer) stale(p plan, l netlink.Lease, now time.Time) bool {
+	return !now.Before(p.refresh) && later(l, p)
+}
+
+// announce makes one try, and plans what comes after it.
+func (a *Announcer) announce(ctx context.Context, l netlink.Lease, p *plan) {
+	try, done, ok := a.begin(ctx, p.version)
+	if !ok {
+		return
+	}
+	defer done()
+	if !p.moved {
+		p.moved = true
+		if err := a.cfg.Link.Move(try, l.Addr()); err != nil {
+			a.cfg.Log.Debug("announcing from the address the kernel takes", "err", err)
+		}
+	}
+	start := time.Now()
+	r, receipt, session, err := a.register(try, l)
+	took := time.Since(start)
+	if err == nil {
+		life := r.Lifetime
+		*p = plan{
+			announced: true, version: p.version, session: session, wait: retryFirst, moved: true,
+			expiry:  start.Add(life),
+			refresh: start.Add(life/2 + rand.N(life/4+1)),
+			probe:   a.nextProbe(time.Now()),
+		}
+		a.cfg.Log.Debug("registered", "addr", l.Addr(), "sequence", r.Sequence, "expiry", receipt.Expiry, "took", took)
+		a.cfg.Report(Outcome{Kind: Registered, Registration: r, Receipt: receipt, Took: took})
+		return
+	}
+	if v, _, _ := a.state(); ctx.Err() != nil || v != p.version {
+		return // cut short by something newer
+	}
+	a.failed(p, Outcome{Kind: Failed, Registration: r, Took: took, Err: err})
+}
+
+// failed plans the next try and reports this one.
+func (a *Announcer) failed(p *plan, o Outcome) {
+	o.Retry = jitter(p.wait)
+	if errors.Is(o.Err, ErrForeign) || errors.Is(o.Err, ErrRefused) || errors.Is(o.Err, ErrServerKey) {
+		o.Retry = jitter(refusedRetry)
+	}
+	p.announced = false
+	p.wait = min(2*p.wait, retryMost)
+	p.retry = time.Now().Add(o.Retry)
+	a.cfg.Log.Warn("address not registered", "addr", o.Registration.Addrs, "retry", o.Retry, "err", o.Err)
+	a.cfg.Report(o)
+}
+
+// register sends l with a new sequence number, twice if the first was stale.
+func (a *Announcer) register(ctx context.Context, l netlink.Lease) (r wire.Registration, receipt wire.Receipt, session uint64, err error) {
+	r = wire.Registration{MAC: a.cfg.MAC, Addrs: []netip.Addr{l.Addr()}, Ports: a.cfg.Ports, Lifetime: lifetime(l, time.Now())}
+	for range 2 {
+		if r.Sequence, err = a.cfg.Sequence.Next(); err != nil {
+			return r, receipt, 0, err
+		}
+		if receipt, err = a.cfg.Registrar.Register(ctx, r); err == nil {
+			// Right after an answer this costs no datagram.
+			session, err = a.cfg.Link.Alive(ctx)
+			return r, receipt, session, err
+		}
+		var stale *StaleError
+		if !errors.As(err, &stale) {
+			return r, receipt, 0, err
+		}
+		if err := a.cfg.Sequence.Above(stale.Sequence); err != nil {
+			return r, receipt, 0, err
+		}
+	}
+	return r, receipt, 0, err
+}
+
+// lifetime returns how long the row shall live: as long as the lease, in whole
+// seconds.
+func lifetime(l netlink.Lease, now time.Time) time.Duration {
+	if l.Expiry.IsZero() {
+		return endless
+	}
+	d := l.Expiry.Sub(now).Truncate(time.Second)
+	return min(max(d, wire.MinLifetime), longest)
+}
+
+// probe asks whether the server still knows the session. A server that was
+// restarted does not, and is told the address again.
+func (a *Announcer) probe(ctx context.Context, p *plan) {
+	try, done, ok := a.begin(ctx, p.version)
+	if !ok {
+		return
+	}
+	defer done()
+	session, err := a.cfg.Link.Alive(try)
+	v, _, _ := a.state()
+	switch {
+	case ctx.Err() != nil || v != p.version: // cut short by something newer
+	case err != nil:
+		a.failed(p, Outcome{Kind: Failed, Err: err})
+	case session != p.session:
+		a.cfg.Log.Debug("server lost the session; announcing again")
+		p.announced = false
+	default:
+		p.probe = a.nextProbe(time.Now())
+	}
+}
+
+// nextProbe spreads probes by a fifth.
+func (a *Announcer) nextProbe(now time.Time) time.Time {
+	return now.Add(a.cfg.Probe*4/5 + rand.N(a.cfg.Probe/5+1))
+}
+
+// begin takes the turn to send, and returns a context that ends when something
+// newer than version comes. It does not succeed when that is so already.
+func (a *Announcer) begin(ctx context.Context, version int) (context.Context, func(), bool) {
+	select {
+	case a.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.version != version || a.silent {
+		<-a.turn
+		return nil, nil, false
+	}
+	try, cancel := context.WithTimeout(ctx, attemptMost)
+	a.trying = cancel
+	return try, func() {
+		a.mu.Lock()
+		a.trying = nil
+		a.mu.Unlock()
+		cancel()
+		<-a.turn
+	}, true
+}

@@ -1,0 +1,165 @@
+package registry
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"flexphone/netlink"
+	"flexphone/registry-client/wire"
+)
+
+// keyFile is the device key's name in the data folder.
+const keyFile = "device.key"
+
+// An Identity is what a phone proves itself with, to the storing server and to
+// other phones.
+type Identity struct {
+	MAC         wire.MAC
+	Certificate tls.Certificate
+	Fingerprint wire.Fingerprint // of the key, as others pin it
+}
+
+// LoadIdentity returns the identity kept in dir, and makes its Ed25519 key
+// there when there is none yet. The certificate is a function of the key and
+// mac alone: it is signed by the key itself, valid without end (a phone may
+// not know the time), and names urn:dev:mac:… as its subject.
+//
+// A key that cannot be read is an error and is never replaced, since the
+// storing server gives the row to the key that it knows.
+func LoadIdentity(dir string, mac netlink.MAC) (Identity, error) {
+	key, err := loadKey(filepath.Join(dir, keyFile))
+	if err != nil {
+		return Identity{}, fmt.Errorf("registry: load identity: %w", err)
+	}
+	cert, err := selfSigned(key, wire.MAC(mac))
+	if err != nil {
+		return Identity{}, fmt.Errorf("registry: load identity: %w", err)
+	}
+	return Identity{
+		MAC:         wire.MAC(mac),
+		Certificate: cert,
+		Fingerprint: FingerprintOf(cert.Leaf),
+	}, nil
+}
+
+// FingerprintOf returns the fingerprint of the key that cert certifies.
+func FingerprintOf(cert *x509.Certificate) wire.Fingerprint {
+	return sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+}
+
+func loadKey(path string) (ed25519.PrivateKey, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return makeKey(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	block, _ := pem.Decode(b)
+	if block == nil || block.Type != "PRIVATE KEY" {
+		return nil, fmt.Errorf("read key %s: no PEM block PRIVATE KEY; restore it from a copy, or delete it to enrol anew", path)
+	}
+	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("read key %s: %w", path, err)
+	}
+	key, ok := k.(ed25519.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("read key %s: a %T, want Ed25519", path, k)
+	}
+	return key, nil
+}
+
+func makeKey(path string) (ed25519.PrivateKey, error) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	if err := writeDurably(path, text); err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	return key, nil
+}
+
+// selfSigned is deterministic: Ed25519 signatures are, and the serial number
+// is taken from the key.
+func selfSigned(key ed25519.PrivateKey, mac wire.MAC) (tls.Certificate, error) {
+	public := key.Public().(ed25519.PublicKey)
+	name, err := url.Parse(mac.URN())
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
+	}
+	digest := sha256.Sum256(append(public[:len(public):len(public)], mac[:]...))
+	template := &x509.Certificate{
+		SerialNumber: new(big.Int).SetBytes(digest[:16]),
+		Subject:      pkix.Name{CommonName: mac.String()},
+		URIs:         []*url.URL{name},
+		NotBefore:    time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC),
+		// RFC 5280, section 4.1.2.5: no well-defined expiry.
+		NotAfter:              time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
+}
+
+// writeDurably replaces path's content so that a power cut at any moment
+// leaves the old content or the new one. Only the owner may read it.
+func writeDurably(path string, content []byte) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails once it is renamed
+	if _, err := f.Write(content); err != nil {
+		f.Close()
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		f.Close()
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -1,0 +1,260 @@
+package wire
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// MaxBody bounds every CBOR body, in bytes: a registration with eight IPv6
+// addresses takes 200, and a datagram must fit into one packet.
+const MaxBody = 1024
+
+// codec holds the modes of encoding and decoding, made once.
+type codec struct {
+	enc cbor.EncMode
+	dec cbor.DecMode
+}
+
+// modes returns the one codec. Encoding is deterministic (RFC 8949, section
+// 4.2.1). Decoding knows no tags and no indefinite lengths, allows no key
+// twice, and skips keys that it does not know, so that later versions can add
+// some.
+var modes = sync.OnceValue(func() codec {
+	enc, err := cbor.CoreDetEncOptions().EncMode()
+	if err != nil {
+		panic(err) // constant options
+	}
+	dec, err := cbor.DecOptions{
+		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
+		IndefLength:      cbor.IndefLengthForbidden,
+		TagsMd:           cbor.TagsForbidden,
+		MaxNestedLevels:  4,
+		MaxArrayElements: 16,
+		MaxMapPairs:      32,
+	}.DecMode()
+	if err != nil {
+		panic(err) // constant options
+	}
+	return codec{enc, dec}
+})
+
+// The structs below are the bodies as they are sent: maps with small integers
+// for keys, which doc.go lists.
+
+type registrationBody struct {
+	MAC      []byte   `cbor:"1,keyasint"`
+	Addrs    [][]byte `cbor:"2,keyasint"`
+	SIP      uint16   `cbor:"3,keyasint,omitempty"`
+	SIPS     uint16   `cbor:"4,keyasint,omitempty"`
+	Sequence uint64   `cbor:"5,keyasint"`
+	Lifetime uint32   `cbor:"6,keyasint"` // seconds
+}
+
+type receiptBody struct {
+	Sequence  uint64 `cbor:"5,keyasint"`
+	Number    string `cbor:"7,keyasint,omitempty"`
+	Expiry    int64  `cbor:"9,keyasint"` // milliseconds of Unix time
+	Reflexive []byte `cbor:"12,keyasint"`
+	Port      uint16 `cbor:"13,keyasint"`
+}
+
+type rowBody struct {
+	MAC         []byte   `cbor:"1,keyasint"`
+	Addrs       [][]byte `cbor:"2,keyasint"`
+	SIP         uint16   `cbor:"3,keyasint,omitempty"`
+	SIPS        uint16   `cbor:"4,keyasint,omitempty"`
+	Sequence    uint64   `cbor:"5,keyasint"`
+	Number      string   `cbor:"7,keyasint,omitempty"`
+	Fingerprint []byte   `cbor:"8,keyasint"`
+	Expiry      int64    `cbor:"9,keyasint"`
+	Online      bool     `cbor:"10,keyasint"`
+	Since       int64    `cbor:"11,keyasint"`
+}
+
+// EncodeRegistration returns r as the body of POST /rd. It refuses what
+// Validate does.
+func EncodeRegistration(r Registration) ([]byte, error) {
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	return encode("registration", registrationBody{
+		MAC: r.MAC[:], Addrs: addrBytes(r.Addrs), SIP: r.Ports.SIP, SIPS: r.Ports.SIPS,
+		Sequence: r.Sequence, Lifetime: uint32(r.Lifetime / time.Second),
+	})
+}
+
+// DecodeRegistration reads and validates the body of POST /rd.
+func DecodeRegistration(b []byte) (Registration, error) {
+	var body registrationBody
+	if err := decode("registration", b, &body); err != nil {
+		return Registration{}, err
+	}
+	r := Registration{
+		Ports:    Ports{SIP: body.SIP, SIPS: body.SIPS},
+		Sequence: body.Sequence, Lifetime: time.Duration(body.Lifetime) * time.Second,
+	}
+	var err error
+	if r.MAC, err = macBytes(body.MAC); err != nil {
+		return Registration{}, fmt.Errorf("wire: decode registration: %w", err)
+	}
+	if r.Addrs, err = parseAddrs(body.Addrs); err != nil {
+		return Registration{}, fmt.Errorf("wire: decode registration: %w", err)
+	}
+	if err := r.Validate(); err != nil {
+		return Registration{}, err
+	}
+	return r, nil
+}
+
+// EncodeReceipt returns r as the body of the answer to POST /rd.
+func EncodeReceipt(r Receipt) ([]byte, error) {
+	ip := r.Reflexive.Addr().Unmap().WithZone("")
+	return encode("receipt", receiptBody{
+		Sequence: r.Sequence, Number: r.Number, Expiry: r.Expiry.UnixMilli(),
+		Reflexive: ip.AsSlice(), Port: r.Reflexive.Port(),
+	})
+}
+
+// DecodeReceipt reads the body of the answer to POST /rd.
+func DecodeReceipt(b []byte) (Receipt, error) {
+	var body receiptBody
+	if err := decode("receipt", b, &body); err != nil {
+		return Receipt{}, err
+	}
+	ip, err := addrOf(body.Reflexive)
+	if err != nil {
+		return Receipt{}, fmt.Errorf("wire: decode receipt: %w", err)
+	}
+	if body.Number != "" && !ValidNumber(body.Number) {
+		return Receipt{}, fmt.Errorf("wire: decode receipt: number %q: %w", clip(body.Number), ErrInvalid)
+	}
+	expiry, err := unixMilli(body.Expiry)
+	if err != nil {
+		return Receipt{}, fmt.Errorf("wire: decode receipt: %w", err)
+	}
+	return Receipt{
+		Reflexive: netip.AddrPortFrom(ip, body.Port), Number: body.Number,
+		Expiry: expiry, Sequence: body.Sequence,
+	}, nil
+}
+
+// EncodeRow returns r as the body of the answer to a lookup. Its times lose
+// what is finer than a millisecond.
+func EncodeRow(r Row) ([]byte, error) {
+	return encode("row", rowBody{
+		MAC: r.MAC[:], Addrs: addrBytes(r.Addrs), SIP: r.Ports.SIP, SIPS: r.Ports.SIPS,
+		Sequence: r.Sequence, Number: r.Number, Fingerprint: r.Fingerprint[:],
+		Expiry: r.Expiry.UnixMilli(), Online: r.State == Online, Since: r.Since.UnixMilli(),
+	})
+}
+
+// DecodeRow reads and validates the body of the answer to a lookup.
+func DecodeRow(b []byte) (Row, error) {
+	var body rowBody
+	if err := decode("row", b, &body); err != nil {
+		return Row{}, err
+	}
+	r := Row{
+		Number: body.Number, Ports: Ports{SIP: body.SIP, SIPS: body.SIPS},
+		Sequence: body.Sequence, State: Offline,
+	}
+	if body.Online {
+		r.State = Online
+	}
+	var err error
+	if r.MAC, err = macBytes(body.MAC); err != nil {
+		return Row{}, fmt.Errorf("wire: decode row: %w", err)
+	}
+	if r.Addrs, err = parseAddrs(body.Addrs); err == nil {
+		err = validAddrs(r.Addrs)
+	}
+	if err != nil {
+		return Row{}, fmt.Errorf("wire: decode row: %w", err)
+	}
+	if len(body.Fingerprint) != len(r.Fingerprint) {
+		return Row{}, fmt.Errorf("wire: decode row: fingerprint of %d bytes: %w", len(body.Fingerprint), ErrInvalid)
+	}
+	copy(r.Fingerprint[:], body.Fingerprint)
+	if r.Number != "" && !ValidNumber(r.Number) {
+		return Row{}, fmt.Errorf("wire: decode row: number %q: %w", clip(r.Number), ErrInvalid)
+	}
+	if r.Expiry, err = unixMilli(body.Expiry); err != nil {
+		return Row{}, fmt.Errorf("wire: decode row: %w", err)
+	}
+	if r.Since, err = unixMilli(body.Since); err != nil {
+		return Row{}, fmt.Errorf("wire: decode row: %w", err)
+	}
+	return r, nil
+}
+
+func encode(what string, v any) ([]byte, error) {
+	b, err := modes().enc.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("wire: encode %s: %w", what, err)
+	}
+	return b, nil
+}
+
+func decode(what string, b []byte, v any) error {
+	if len(b) > MaxBody {
+		return fmt.Errorf("wire: decode %s: %d bytes, want at most %d: %w", what, len(b), MaxBody, ErrInvalid)
+	}
+	if err := modes().dec.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("wire: decode %s: %w: %w", what, ErrInvalid, err)
+	}
+	return nil
+}
+
+func macBytes(b []byte) (MAC, error) {
+	var m MAC
+	if len(b) != len(m) {
+		return MAC{}, fmt.Errorf("MAC of %d bytes: %w", len(b), ErrInvalid)
+	}
+	copy(m[:], b)
+	if !m.Valid() {
+		return MAC{}, fmt.Errorf("MAC %v is not unicast: %w", m, ErrInvalid)
+	}
+	return m, nil
+}
+
+func addrBytes(addrs []netip.Addr) [][]byte {
+	out := make([][]byte, len(addrs))
+	for i, a := range addrs {
+		out[i] = a.AsSlice()
+	}
+	return out
+}
+
+func parseAddrs(in [][]byte) ([]netip.Addr, error) {
+	out := make([]netip.Addr, len(in))
+	for i, b := range in {
+		a, err := addrOf(b)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = a
+	}
+	return out, nil
+}
+
+func addrOf(b []byte) (netip.Addr, error) {
+	a, ok := netip.AddrFromSlice(b)
+	if !ok || a.Is4In6() {
+		return netip.Addr{}, fmt.Errorf("address of %d bytes: %w", len(b), ErrInvalid)
+	}
+	return a, nil
+}
+
+// unixMilli refuses times before 1970 and after the year 9999, which other
+// encodings of a time cannot hold.
+func unixMilli(ms int64) (time.Time, error) {
+	const most = 253402300799999
+	if ms < 0 || ms > most {
+		return time.Time{}, fmt.Errorf("time %d: %w", ms, ErrInvalid)
+	}
+	return time.UnixMilli(ms), nil
+}

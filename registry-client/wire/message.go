@@ -1,0 +1,97 @@
+package wire
+
+import (
+	"fmt"
+
+	"github.com/plgd-dev/go-coap/v3/message"
+	"github.com/plgd-dev/go-coap/v3/message/codes"
+	"github.com/plgd-dev/go-coap/v3/udp/coder"
+)
+
+// MaxMessage bounds a CoAP message, in bytes, so that with DTLS, UDP and IPv6
+// around it it fits into one packet of 1280 bytes.
+const MaxMessage = 1152
+
+// Codes that go-coap has no name for.
+const (
+	CodeConflict        codes.Code = 137 // 4.09, RFC 8132 section 2.3.1
+	CodeTooManyRequests codes.Code = 157 // 4.29, RFC 8516
+)
+
+// maxOptions bounds the options of one message.
+const maxOptions = 16
+
+// EncodeMessage returns m as one datagram. m's options must be in order.
+func EncodeMessage(m message.Message) ([]byte, error) {
+	buf := make([]byte, MaxMessage)
+	n, err := coder.DefaultCoder.Encode(m, buf)
+	if err != nil {
+		return nil, fmt.Errorf("wire: encode message: %w", err)
+	}
+	return buf[:n], nil
+}
+
+// DecodeMessage reads one datagram. The message refers to b's bytes.
+func DecodeMessage(b []byte) (message.Message, error) {
+	if len(b) > MaxMessage {
+		return message.Message{}, fmt.Errorf("wire: decode message: %d bytes, want at most %d: %w", len(b), MaxMessage, ErrInvalid)
+	}
+	m := message.Message{Options: make(message.Options, 0, maxOptions)}
+	if _, err := coder.DefaultCoder.Decode(b, &m); err != nil {
+		return message.Message{}, fmt.Errorf("wire: decode message: %w: %w", ErrInvalid, err)
+	}
+	if m.Code == codes.Empty && (len(m.Token) != 0 || len(m.Options) != 0 || len(m.Payload) != 0) {
+		// RFC 7252 section 4.1: nothing follows the message ID.
+		return message.Message{}, fmt.Errorf("wire: decode message: empty message with content: %w", ErrInvalid)
+	}
+	return m, nil
+}
+
+// PathOptions returns the segments of a path as options, ready for more.
+func PathOptions(segments []string) message.Options {
+	opts := make(message.Options, 0, len(segments)+4)
+	for _, s := range segments {
+		opts = append(opts, message.Option{ID: message.URIPath, Value: []byte(s)})
+	}
+	return opts
+}
+
+// Strings returns the values of all options id of m.
+func Strings(m message.Message, id message.OptionID) []string {
+	var out []string
+	for _, o := range m.Options {
+		if o.ID == id {
+			out = append(out, string(o.Value))
+		}
+	}
+	return out
+}
+
+// UintOption returns an option with value v in the fewest bytes (RFC 7252,
+// section 3.2).
+func UintOption(id message.OptionID, v uint32) message.Option {
+	var b []byte
+	for ; v > 0; v >>= 8 {
+		b = append([]byte{byte(v)}, b...)
+	}
+	return message.Option{ID: id, Value: b}
+}
+
+// Uint returns the value of m's first option id, and whether it has one of at
+// most four bytes.
+func Uint(m message.Message, id message.OptionID) (uint32, bool) {
+	for _, o := range m.Options {
+		if o.ID != id {
+			continue
+		}
+		if len(o.Value) > 4 {
+			return 0, false
+		}
+		var v uint32
+		for _, b := range o.Value {
+			v = v<<8 | uint32(b)
+		}
+		return v, true
+	}
+	return 0, false
+}

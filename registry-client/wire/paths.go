@@ -1,0 +1,126 @@
+package wire
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Numbers that both sides must agree upon.
+const (
+	DefaultPort = 5684 // CoAP over DTLS, RFC 7252 section 12.7
+
+	FormatCBOR    = 60  // Content-Format of bodies, RFC 8949 section 9.3
+	FormatProblem = 257 // Content-Format of Problem, RFC 9290 section 4.1
+
+	// ConnectionIDLength is the length of the server's connection IDs in
+	// bytes. Clients ask for none, and take any length.
+	ConnectionIDLength = 8
+)
+
+// Segments of the paths.
+const (
+	PathDirectory = "rd"        // POST and DELETE
+	PathLookup    = "rd-lookup" // GET, followed by one of the kinds and a key
+	LookupMAC     = "mac"       // 12 hexadecimal digits
+	LookupNumber  = "number"    // 3 to 8 digits
+	LookupAddr    = "addr"      // an address as RFC 5952 writes it, or dotted
+)
+
+// Names of the query of DELETE /rd.
+const (
+	queryEndpoint = "ep" // RFC 9176's endpoint name: a URN
+	querySequence = "seq"
+)
+
+// Path returns the segments of the lookup for q, which must be valid.
+func (q Query) Path() []string {
+	switch {
+	case q.MAC != MAC{}:
+		return []string{PathLookup, LookupMAC, q.MAC.Hex()}
+	case q.Number != "":
+		return []string{PathLookup, LookupNumber, q.Number}
+	}
+	return []string{PathLookup, LookupAddr, q.Addr.String()}
+}
+
+// ParseQuery reads the segments of a lookup.
+func ParseQuery(path []string) (Query, error) {
+	if len(path) != 3 || path[0] != PathLookup {
+		return Query{}, fmt.Errorf("wire: parse lookup: %d segments: %w", len(path), ErrInvalid)
+	}
+	var q Query
+	switch key := path[2]; path[1] {
+	case LookupMAC:
+		m, err := ParseMAC(key)
+		if err != nil {
+			return Query{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+		q.MAC = m
+	case LookupNumber:
+		q.Number = key
+	case LookupAddr:
+		a, err := netip.ParseAddr(key)
+		if err != nil {
+			return Query{}, fmt.Errorf("wire: parse lookup: address %q: %w", clip(key), ErrInvalid)
+		}
+		q.Addr = a
+	default:
+		return Query{}, fmt.Errorf("wire: parse lookup: kind %q: %w", clip(path[1]), ErrInvalid)
+	}
+	return q, q.Validate()
+}
+
+// A Withdrawal is what DELETE /rd carries: the phone cannot be called any more.
+type Withdrawal struct {
+	MAC      MAC
+	Sequence uint64 // higher than the row's
+}
+
+// Validate reports why w cannot be taken.
+func (w Withdrawal) Validate() error {
+	if !w.MAC.Valid() {
+		return fmt.Errorf("wire: withdrawal: MAC %v is not unicast: %w", w.MAC, ErrInvalid)
+	}
+	if w.Sequence == 0 || w.Sequence > MaxSequence {
+		return fmt.Errorf("wire: withdrawal: sequence %d out of 1 to %d: %w", w.Sequence, uint64(MaxSequence), ErrInvalid)
+	}
+	return nil
+}
+
+// Queries returns w as URI queries: ep=urn:dev:mac:… and seq=….
+func (w Withdrawal) Queries() []string {
+	return []string{
+		queryEndpoint + "=" + w.MAC.URN(),
+		querySequence + "=" + strconv.FormatUint(w.Sequence, 10),
+	}
+}
+
+// ParseWithdrawal reads the URI queries of DELETE /rd.
+func ParseWithdrawal(queries []string) (Withdrawal, error) {
+	var w Withdrawal
+	var seenEndpoint, seenSequence bool
+	for _, q := range queries {
+		name, value, _ := strings.Cut(q, "=")
+		var err error
+		switch name {
+		case queryEndpoint:
+			if seenEndpoint {
+				return Withdrawal{}, fmt.Errorf("wire: parse withdrawal: ep stands twice: %w", ErrInvalid)
+			}
+			seenEndpoint = true
+			w.MAC, err = ParseURN(value)
+		case querySequence:
+			if seenSequence {
+				return Withdrawal{}, fmt.Errorf("wire: parse withdrawal: seq stands twice: %w", ErrInvalid)
+			}
+			seenSequence = true
+			w.Sequence, err = strconv.ParseUint(value, 10, 64)
+		}
+		if err != nil {
+			return Withdrawal{}, fmt.Errorf("wire: parse withdrawal: %s %q: %w", clip(name), clip(value), ErrInvalid)
+		}
+	}
+	return w, w.Validate()
+}

@@ -1,0 +1,129 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Bounds of what may be announced.
+const (
+	MaxAddrs    = 8                    // addresses of one phone
+	MinLifetime = 1 * time.Second      // a lease may be nearly over
+	MaxLifetime = 365 * 24 * time.Hour // an infinite lease is announced as a year, and refreshed
+	// MaxSequence leaves a receiver room to count on: a phone that had used up
+	// all numbers could never announce again.
+	MaxSequence = 1<<63 - 1
+	// MinNumber and MaxNumber are the digits a short number may have.
+	MinNumber, MaxNumber = 3, 8
+)
+
+// ErrInvalid is the cause of every refusal of a value that parses but cannot
+// be meant.
+var ErrInvalid = errors.New("invalid")
+
+// Validate reports why r cannot be taken: it wraps ErrInvalid, and its text is
+// fit for the diagnostic of an answer.
+func (r Registration) Validate() error {
+	if !r.MAC.Valid() {
+		return fmt.Errorf("wire: registration: MAC %v is not unicast: %w", r.MAC, ErrInvalid)
+	}
+	if err := validAddrs(r.Addrs); err != nil {
+		return fmt.Errorf("wire: registration: %w", err)
+	}
+	if r.Ports == (Ports{}) {
+		return fmt.Errorf("wire: registration: no port to call: %w", ErrInvalid)
+	}
+	if r.Sequence == 0 || r.Sequence > MaxSequence {
+		return fmt.Errorf("wire: registration: sequence %d out of 1 to %d: %w", r.Sequence, uint64(MaxSequence), ErrInvalid)
+	}
+	if r.Lifetime < MinLifetime || r.Lifetime > MaxLifetime || r.Lifetime%time.Second != 0 {
+		return fmt.Errorf("wire: registration: lifetime %v not in whole seconds from %v to %v: %w", r.Lifetime, MinLifetime, MaxLifetime, ErrInvalid)
+	}
+	return nil
+}
+
+func validAddrs(addrs []netip.Addr) error {
+	if len(addrs) == 0 || len(addrs) > MaxAddrs {
+		return fmt.Errorf("%d addresses, want 1 to %d: %w", len(addrs), MaxAddrs, ErrInvalid)
+	}
+	for i, a := range addrs {
+		if !Callable(a) {
+			return fmt.Errorf("address %v cannot be called: %w", a, ErrInvalid)
+		}
+		for _, b := range addrs[:i] {
+			if a == b {
+				return fmt.Errorf("address %v stands twice: %w", a, ErrInvalid)
+			}
+		}
+	}
+	return nil
+}
+
+// Callable reports whether a phone can be reached at a: a unicast address of
+// one host, without a zone, that is neither loopback nor unspecified nor
+// IPv6 link-local (which says nothing without its link), and not an IPv4
+// address in IPv6 clothes.
+func Callable(a netip.Addr) bool {
+	switch {
+	case !a.IsValid(), a.Is4In6(), a.Zone() != "",
+		a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(),
+		a.Is6() && a.IsLinkLocalUnicast(),
+		a.Is4() && a.As4()[0] == 0,   // this network, RFC 6890
+		a.Is4() && a.As4()[0] >= 240: // reserved and broadcast
+		return false
+	}
+	return true
+}
+
+// ValidNumber reports whether s is a short number: 3 to 8 decimal digits.
+func ValidNumber(s string) bool {
+	if len(s) < MinNumber || len(s) > MaxNumber {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// Validate reports why q cannot be asked: exactly one field must be set.
+func (q Query) Validate() error {
+	n := 0
+	if q.MAC != (MAC{}) {
+		n++
+		if !q.MAC.Valid() {
+			return fmt.Errorf("wire: query: MAC %v is not unicast: %w", q.MAC, ErrInvalid)
+		}
+	}
+	if q.Number != "" {
+		n++
+		if !ValidNumber(q.Number) {
+			return fmt.Errorf("wire: query: %q is not a short number of %d to %d digits: %w", clip(q.Number), MinNumber, MaxNumber, ErrInvalid)
+		}
+	}
+	if q.Addr.IsValid() {
+		n++
+		if !Callable(q.Addr) {
+			return fmt.Errorf("wire: query: address %v cannot be called: %w", q.Addr, ErrInvalid)
+		}
+	}
+	if n != 1 {
+		return fmt.Errorf("wire: query: %d fields set, want one: %w", n, ErrInvalid)
+	}
+	return nil
+}
+
+// String names what q asks for, for logs.
+func (q Query) String() string {
+	switch {
+	case q.MAC != MAC{}:
+		return q.MAC.String()
+	case q.Number != "":
+		return q.Number
+	}
+	return q.Addr.String()
+}
