@@ -23,11 +23,20 @@ type Lease struct {
 	Router        netip.Addr   // default router; zero when there is none
 	DNS           []netip.Addr
 	Domain        string
+	Routes        []Route    // classless routes beside the default one (RFC 3442)
+	MTU           int        // bytes; 0 when the network does not say
 	StoringServer string     // option 66 or 160 as sent: a host or host:port; empty when absent
 	Server        netip.Addr // DHCP server identifier; zero for an address that we did not lease
 	Start         time.Time  // when the lease was acknowledged
 	Renew, Rebind time.Time  // T1 and T2; zero when nobody renews it here
 	Expiry        time.Time  // zero: never
+}
+
+// A Route leads to a network through a router, or over the link when Via is the
+// zero Addr.
+type Route struct {
+	Dst netip.Prefix
+	Via netip.Addr
 }
 
 // Addr returns the leased address, zero when there is none.

@@ -1,0 +1,363 @@
+package netlink
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// Config says how an interface's address is kept. The zero values of all but
+// Interface are usable.
+type Config struct {
+	// Interface is the name of an Ethernet interface; it need not exist yet.
+	Interface string
+	// LeaseFile is where the lease survives a restart; empty: nowhere.
+	LeaseFile string
+	// ResolvConf is the file to write name servers to; empty: none.
+	ResolvConf string
+	// Hostname is told to the DHCP server (option 12) when not empty.
+	Hostname string
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+func (c Config) check() (Config, error) {
+	if c.Interface == "" || len(c.Interface) >= unix.IFNAMSIZ {
+		return c, fmt.Errorf("netlink: configure: bad interface name %q", c.Interface)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.Log = c.Log.With("interface", c.Interface)
+	return c, nil
+}
+
+// A Client leases an address by DHCP and keeps it. It is a Source.
+type Client struct {
+	cfg    Config
+	events *queue
+}
+
+// NewClient returns a Client of cfg.Interface. Nothing happens before Run.
+func NewClient(cfg Config) (*Client, error) {
+	cfg, err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
+	return &Client{cfg: cfg, events: newQueue()}, nil
+}
+
+// Next implements Source.
+func (c *Client) Next(ctx context.Context) (Event, error) { return c.events.next(ctx) }
+
+// Run leases an address and keeps it until ctx is done; then it gives it back,
+// takes it away, and returns nil. Other errors mean that the kernel refuses what
+// Run needs, such as a packet socket. Run may be called once.
+func (c *Client) Run(ctx context.Context) error {
+	h, err := openHinter()
+	if err != nil {
+		return err
+	}
+	inner, cancel := context.WithCancel(ctx)
+	r := &runner{
+		Client: c,
+		hints:  make(chan struct{}, 1), packets: make(chan []byte, 64), arps: make(chan []byte, 8),
+		machine: machine{
+			ifname: c.cfg.Interface, hostname: c.cfg.Hostname,
+			rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		},
+	}
+	r.readers.Go(func() { h.run(inner, r.hints) })
+	defer r.readers.Wait()
+	defer cancel()
+	defer r.close()
+	return r.loop(ctx)
+}
+
+// A runner is the one goroutine that owns the machine, and its sockets.
+type runner struct {
+	*Client
+	machine machine
+	link    link
+	dhcp    *tap // open while the machine is listening
+	xid     transaction
+	arp     *tap // open while an address is watched
+	watched netip.Addr
+	server  *net.UDPConn // open during a renewal
+	readers sync.WaitGroup
+	hints   chan struct{}
+	packets chan []byte
+	arps    chan []byte
+}
+
+func (r *runner) loop(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	if err := r.look(ctx); err != nil {
+		return err
+	}
+	for {
+		if d := r.machine.deadline(); d.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(time.Until(d))
+		}
+		var err error
+		select {
+		case <-ctx.Done():
+			return r.step(context.WithoutCancel(ctx), stopped{})
+		case <-timer.C:
+			err = r.step(ctx, tick{})
+		case <-r.hints:
+			err = r.look(ctx)
+		case b := <-r.packets:
+			err = r.packet(ctx, b)
+		case b := <-r.arps:
+			if a, parseErr := parseARP(b); parseErr == nil {
+				err = r.step(ctx, a)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// look reads the state of the interface again, and tells the machine what is
+// different.
+func (r *runner) look(ctx context.Context) error {
+	l, err := readLink(r.cfg.Interface)
+	if err != nil {
+		return err
+	}
+	if l.index != r.link.index || l.mac != r.link.mac {
+		if err := r.step(ctx, linkChanged{up: false}); err != nil {
+			return err
+		}
+		r.closeTaps()
+		if l.index == 0 {
+			r.cfg.Log.Warn("waiting for the interface to appear")
+		} else if !r.machine.held.Prefix.IsValid() {
+			r.load(l.mac)
+		}
+	}
+	if l.index != 0 && !l.enabled && (l.index != r.link.index || !r.link.enabled) {
+		// At the start, and for a new interface: afterwards an operator who
+		// sets it down means it.
+		if err := enable(l.index); err != nil {
+			return err
+		}
+	}
+	r.link = l
+	if err := r.step(ctx, linkChanged{up: l.running, mac: l.mac}); err != nil {
+		return err
+	}
+	if held := r.machine.held; l.running && held.Prefix.IsValid() && r.machine.state >= stateBound {
+		ok, err := isInstalled(l.index, held)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return r.step(ctx, tampered{})
+		}
+	}
+	return nil
+}
+
+// load gives the machine the stored lease.
+func (r *runner) load(mac MAC) {
+	if r.cfg.LeaseFile == "" {
+		return
+	}
+	l, err := loadLease(r.cfg.LeaseFile, mac, time.Now())
+	if err != nil {
+		r.cfg.Log.Warn("ignoring the stored lease", "error", err)
+		return
+	}
+	l.Interface = r.cfg.Interface
+	r.machine.start(l)
+}
+
+// packet hands a reply to the machine.
+func (r *runner) packet(ctx context.Context, b []byte) error {
+	payload, err := unwrap(b)
+	if err != nil {
+		return nil
+	}
+	rep, err := parseReply(payload, r.machine.mac)
+	if err != nil {
+		r.cfg.Log.Debug("dropping a packet", "error", err)
+		return nil
+	}
+	return r.step(ctx, received{rep})
+}
+
+// step runs the machine, and then what it wants done. Answers of the kernel are
+// further inputs.
+func (r *runner) step(ctx context.Context, in any) error {
+	for inputs := []any{in}; len(inputs) > 0; inputs = inputs[1:] {
+		actions := r.machine.step(time.Now(), inputs[0])
+		if err := r.openSockets(); err != nil {
+			return err
+		}
+		for _, a := range actions {
+			if answer := r.act(ctx, a); answer != nil {
+				inputs = append(inputs, answer)
+			}
+		}
+	}
+	r.closeSockets()
+	return nil
+}
+
+// act does one action; it returns the kernel's answer as an input, if any.
+func (r *runner) act(ctx context.Context, a any) any {
+	switch a := a.(type) {
+	case sendMessage:
+		if err := r.send(ctx, a); err != nil {
+			r.cfg.Log.Debug("cannot send", "message", a.msg.MessageType(), "error", err)
+		}
+	case sendProbe:
+		r.sendARP(a.addr, false)
+	case sendAnnounce:
+		r.sendARP(a.addr, true)
+	case install:
+		return installed{installLease(r.cfg.Interface, r.link.index, a.lease, a.old, time.Now())}
+	case remove:
+		if err := removeLease(r.link.index, a.lease); err != nil {
+			r.cfg.Log.Error("cannot remove the address", "error", err)
+		}
+	case tell:
+		r.tell(a.event)
+	case store:
+		if r.cfg.LeaseFile == "" {
+			break
+		}
+		if err := saveLease(r.cfg.LeaseFile, a.lease); err != nil {
+			r.cfg.Log.Error("cannot store the lease", "error", err)
+		}
+	case note:
+		r.cfg.Log.Log(ctx, a.level, a.text, a.args...)
+	}
+	return nil
+}
+
+func (r *runner) tell(e Event) {
+	r.events.push(e)
+	r.cfg.Log.Info(e.Kind.String(), "address", e.Lease.Prefix, "router", e.Lease.Router, "expiry", e.Lease.Expiry, "reason", e.Reason)
+	if e.Kind != Lost && r.cfg.ResolvConf != "" {
+		if err := writeResolvConf(r.cfg.ResolvConf, e.Lease); err != nil {
+			r.cfg.Log.Error("cannot write name servers", "error", err)
+		}
+	}
+}
+
+// send sends a message to all or, from a leased address, to the server.
+func (r *runner) send(ctx context.Context, a sendMessage) error {
+	b := a.msg.ToBytes()
+	if a.to.IsValid() {
+		if r.server == nil {
+			conn, err := dialServer(ctx, r.cfg.Interface, a.from, a.to)
+			if err != nil {
+				return err
+			}
+			r.server = conn
+		}
+		if _, err := r.server.Write(b); err != nil {
+			return err
+		}
+		if !r.machine.listening() { // a RELEASE: the address goes next
+			flush(r.server, 200*time.Millisecond)
+		}
+		return nil
+	}
+	t := r.dhcp
+	if t == nil { // a DECLINE: nothing answers it
+		var err error
+		if t, err = openTap(r.link.index, unix.ETH_P_IP, replyFilter(r.machine.mac, r.machine.xid), nil); err != nil {
+			return err
+		}
+		defer t.close()
+	}
+	return t.broadcast(wrap(b, a.from))
+}
+
+func (r *runner) sendARP(addr netip.Addr, announce bool) {
+	if r.arp == nil {
+		return
+	}
+	if err := r.arp.broadcast(arpPacket(r.machine.mac, addr, announce)); err != nil {
+		r.cfg.Log.Debug("cannot send ARP", "error", err)
+	}
+}
+
+// openSockets opens what the machine's state needs.
+func (r *runner) openSockets() (err error) {
+	m := &r.machine
+	if r.link.index == 0 {
+		return nil
+	}
+	if m.listening() && (r.dhcp == nil || r.xid != m.xid) {
+		r.xid = m.xid
+		if r.dhcp, err = r.openTap(r.dhcp, unix.ETH_P_IP, replyFilter(m.mac, m.xid), r.packets); err != nil {
+			return err
+		}
+	}
+	if a := m.watched(); a.IsValid() && (r.arp == nil || r.watched != a) {
+		r.watched = a
+		r.arp, err = r.openTap(r.arp, unix.ETH_P_ARP, arpFilter(m.mac, a), r.arps)
+	}
+	return err
+}
+
+// openTap changes the filter of t, or opens it when it is nil.
+func (r *runner) openTap(t *tap, proto uint16, filter []bpf.Instruction, out chan<- []byte) (*tap, error) {
+	if t != nil {
+		return t, t.filter(filter)
+	}
+	t, err := openTap(r.link.index, proto, filter, out)
+	if err == nil {
+		r.readers.Go(t.read)
+	}
+	return t, err
+}
+
+// closeSockets closes what the machine's state does not need.
+func (r *runner) closeSockets() {
+	if r.dhcp != nil && !r.machine.listening() {
+		r.dhcp.close()
+		r.dhcp = nil
+	}
+	if r.arp != nil && !r.machine.watched().IsValid() {
+		r.arp.close()
+		r.arp = nil
+	}
+	if r.server != nil && r.machine.state != stateRenewing {
+		r.server.Close()
+		r.server = nil
+	}
+}
+
+func (r *runner) closeTaps() {
+	for _, t := range []**tap{&r.dhcp, &r.arp} {
+		if *t != nil {
+			(*t).close()
+			*t = nil
+		}
+	}
+}
+
+func (r *runner) close() {
+	r.closeTaps()
+	if r.server != nil {
+		r.server.Close()
+	}
+}

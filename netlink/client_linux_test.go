@@ -1,0 +1,161 @@
+package netlink
+
+import (
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+)
+
+// firstPool and secondPool share a network with dnsmasq's own 10.77.0.1.
+const (
+	ispAddr    = "10.77.0.1/24"
+	firstPool  = "10.77.0.50,10.77.0.50,2m"
+	secondPool = "10.77.0.80,10.77.0.80,2m"
+)
+
+func TestClientLeasesFromDnsmasq(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	i := newISP(t, ispAddr)
+	i.startDNS(firstPool, "--dhcp-option=option:dns-server,10.77.0.1", "--dhcp-option=option:domain-name,isp.example", "--dhcp-option=option:mtu,1400",
+		"--dhcp-option=121,0.0.0.0/0,10.77.0.1,192.0.2.0/24,10.77.0.1")
+	cfg := testConfig(t)
+	c := startClient(t, cfg)
+	l := c.want(Bound).Lease
+	assertInstalled(t, l)
+	if l.Prefix != netip.MustParsePrefix("10.77.0.50/24") || l.Router != netip.MustParseAddr("10.77.0.1") ||
+		l.StoringServer != "storing.example:5684" || l.Domain != "isp.example" || l.MTU != 1400 ||
+		l.MAC.String() != testMAC || l.Interface != "eth0" || len(l.Routes) != 1 {
+		t.Errorf("lease is %+v", l)
+	}
+	if !l.Start.Before(l.Renew) || !l.Renew.Before(l.Rebind) || !l.Rebind.Before(l.Expiry) {
+		t.Errorf("times are %v, %v, %v, %v", l.Start, l.Renew, l.Rebind, l.Expiry)
+	}
+	if route := ip(t, "route", "get", "192.0.2.7"); !strings.Contains(route, "via 10.77.0.1") {
+		t.Errorf("the classless route is missing: %s", route)
+	}
+	if link := ip(t, "link", "show", "eth0"); !strings.Contains(link, "mtu 1400") {
+		t.Errorf("the MTU is not set: %s", link)
+	}
+	if b, _ := os.ReadFile(cfg.ResolvConf); !strings.Contains(string(b), "nameserver 10.77.0.1\n") {
+		t.Errorf("resolv.conf is %q", b)
+	}
+	c.stop()
+	if e := c.want(Lost); e.Reason != "released" || e.Lease.Prefix != l.Prefix {
+		t.Errorf("Lost %v because %q", e.Lease.Prefix, e.Reason)
+	}
+	i.waitLog("DHCPRELEASE", "10.77.0.50", testMAC)
+	if addrs := ip(t, "-4", "address", "show", "dev", "eth0"); strings.Contains(addrs, "inet") {
+		t.Errorf("the address is still there: %s", addrs)
+	}
+}
+
+func TestClientRenewsAndMovesToAnotherPool(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	i := newISP(t, ispAddr)
+	i.startDNS(firstPool, "--dhcp-option=option:T1,3", "--dhcp-option=option:T2,60")
+	c := startClient(t, testConfig(t))
+	first := c.want(Bound).Lease
+	i.waitLog("DHCPDISCOVER")
+	again := c.want(Renewed).Lease
+	if again.Prefix != first.Prefix || !again.Expiry.After(first.Expiry) {
+		t.Errorf("renewed %v until %v; had %v until %v", again.Prefix, again.Expiry, first.Prefix, first.Expiry)
+	}
+	i.stopDNS()
+	i.startDNS(secondPool)
+	moved := c.want(Bound).Lease
+	if moved.Prefix != netip.MustParsePrefix("10.77.0.80/24") {
+		t.Errorf("moved to %v", moved.Prefix)
+	}
+	assertInstalled(t, moved)
+	i.waitLog("DHCPNAK", "10.77.0.50")
+}
+
+func TestClientFollowsTheCable(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	i := newISP(t, ispAddr)
+	i.startDNS(firstPool)
+	c := startClient(t, testConfig(t))
+	l := c.want(Bound).Lease
+	i.inside("ip", "link", "set", "isp0", "down")
+	if e := c.want(Lost); e.Reason != "link down" {
+		t.Errorf("lost because %q", e.Reason)
+	}
+	i.inside("ip", "link", "set", "isp0", "up")
+	if back := c.want(Bound).Lease; back.Prefix != l.Prefix {
+		t.Errorf("came back as %v; was %v", back.Prefix, l.Prefix)
+	}
+	assertInstalled(t, l)
+
+	// Another network at the other end of the cable.
+	i.inside("ip", "link", "set", "isp0", "down")
+	c.want(Lost)
+	i.stopDNS()
+	i.inside("ip", "address", "flush", "dev", "isp0")
+	i.inside("ip", "address", "add", "192.0.2.1/24", "dev", "isp0")
+	i.inside("ip", "link", "set", "isp0", "up")
+	i.startDNS("192.0.2.100,192.0.2.100,2m")
+	l = c.want(Bound).Lease
+	if l.Prefix != netip.MustParsePrefix("192.0.2.100/24") {
+		t.Errorf("came back as %v", l.Prefix)
+	}
+	assertInstalled(t, l)
+}
+
+func TestClientAsksForTheStoredAddress(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	i := newISP(t, ispAddr)
+	i.startDNS("10.77.0.50,10.77.0.99,2m")
+	cfg := testConfig(t)
+	c := startClient(t, cfg)
+	l := c.want(Bound).Lease
+	var stored []byte
+	eventually(t, "the lease is stored", func() bool { // after the event: the disk may be slow
+		stored, _ = os.ReadFile(cfg.LeaseFile)
+		return len(stored) > 0
+	})
+	c.stop() // gives the address back, and forgets it
+	if _, err := os.Stat(cfg.LeaseFile); err == nil {
+		t.Error("the released lease is still stored")
+	}
+	// As after a power cut.
+	if err := os.WriteFile(cfg.LeaseFile, stored, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	i.stopDNS()
+	i.startDNS("10.77.0.50,10.77.0.99,2m")
+	again := startClient(t, cfg)
+	if b := again.want(Bound).Lease; b.Prefix != l.Prefix {
+		t.Errorf("leased %v; had %v", b.Prefix, l.Prefix)
+	}
+	i.waitLog("DHCPREQUEST", l.Addr().String())
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if strings.Contains(strings.Join(i.log, "\n"), "DHCPDISCOVER") {
+		t.Error("asked for any address first")
+	}
+}
+
+func TestClientPutsBackWhatIsRemoved(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	i := newISP(t, ispAddr)
+	i.startDNS(firstPool)
+	c := startClient(t, testConfig(t))
+	l := c.want(Bound).Lease
+	ip(t, "route", "delete", "default")
+	ip(t, "address", "flush", "dev", "eth0")
+	eventually(t, "the route is back", func() bool {
+		return strings.Contains(ip(t, "route", "show", "default"), l.Router.String())
+	})
+	assertInstalled(t, l)
+}

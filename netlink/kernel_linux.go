@@ -1,0 +1,273 @@
+package netlink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	rtnl "github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// A link is the state of a network interface.
+type link struct {
+	index   int // 0: there is none of this name
+	mac     MAC
+	enabled bool // administratively up
+	running bool // and with a carrier
+	mtu     int
+}
+
+// readLink returns the state of the interface, with index 0 when there is none.
+func readLink(ifname string) (link, error) {
+	l, err := rtnl.LinkByName(ifname)
+	if errors.As(err, &rtnl.LinkNotFoundError{}) {
+		return link{}, nil
+	}
+	if err != nil {
+		return link{}, fmt.Errorf("netlink: read link %s: %w", ifname, err)
+	}
+	a := l.Attrs()
+	if len(a.HardwareAddr) != len(MAC{}) {
+		return link{}, fmt.Errorf("netlink: read link %s: not an Ethernet interface", ifname)
+	}
+	return link{
+		index: a.Index, mac: MAC(a.HardwareAddr), mtu: a.MTU,
+		enabled: a.RawFlags&unix.IFF_UP != 0,
+		running: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0,
+	}, nil
+}
+
+func linkOf(index int) rtnl.Link {
+	return &rtnl.Device{LinkAttrs: rtnl.LinkAttrs{Index: index}}
+}
+
+// enable sets the interface administratively up.
+func enable(index int) error {
+	if err := rtnl.LinkSetUp(linkOf(index)); err != nil {
+		return fmt.Errorf("netlink: set link up: %w", err)
+	}
+	return nil
+}
+
+// A hinter says when links, addresses or routes may have changed.
+type hinter struct{ socket *nl.NetlinkSocket }
+
+func openHinter() (*hinter, error) {
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("netlink: subscribe to changes: %w", err)
+	}
+	return &hinter{s}, nil
+}
+
+// run fills hints until ctx is done. A full buffer (ENOBUFS) is a hint too.
+func (h *hinter) run(ctx context.Context, hints chan<- struct{}) {
+	stop := context.AfterFunc(ctx, h.socket.Close)
+	defer stop()
+	for ctx.Err() == nil {
+		_, _, err := h.socket.Receive()
+		if errors.Is(err, os.ErrClosed) || errors.Is(err, unix.EBADF) {
+			return
+		}
+		select {
+		case hints <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// leaseRoutes returns the routes of l, those of its router first.
+func leaseRoutes(index int, l Lease) []rtnl.Route {
+	var out []rtnl.Route
+	add := func(dst netip.Prefix, via netip.Addr) {
+		r := rtnl.Route{
+			LinkIndex: index, Dst: ipNet(dst), Src: l.Addr().AsSlice(), Protocol: unix.RTPROT_DHCP,
+			Scope: rtnl.SCOPE_LINK, Family: unix.AF_INET,
+		}
+		if via.IsValid() {
+			r.Gw, r.Scope = via.AsSlice(), rtnl.SCOPE_UNIVERSE
+			if !l.Prefix.Contains(via) || l.Prefix.Bits() == 32 {
+				r.Flags = int(rtnl.FLAG_ONLINK)
+			}
+		}
+		out = append(out, r)
+	}
+	for _, r := range l.Routes {
+		if !r.Via.IsValid() {
+			add(r.Dst, r.Via) // on the link: routers behind it need it
+		}
+	}
+	if l.Router.IsValid() {
+		add(netip.PrefixFrom(netip.IPv4Unspecified(), 0), l.Router)
+	}
+	for _, r := range l.Routes {
+		if r.Via.IsValid() {
+			add(r.Dst, r.Via)
+		}
+	}
+	return out
+}
+
+// installLease makes l usable before it takes old away, so that the host is
+// never without an address: the new address, its routes, then the old address.
+// An address that an earlier life of this process left behind goes too.
+func installLease(ifname string, index int, l, old Lease, now time.Time) error {
+	// Without it, deleting an old address deletes new ones of its network.
+	promote := filepath.Join("/proc/sys/net/ipv4/conf", ifname, "promote_secondaries")
+	if b, err := os.ReadFile(promote); err == nil && string(b) != "1\n" {
+		// Where it is read-only, what gets lost is noticed and put back.
+		_ = os.WriteFile(promote, []byte("1"), 0o644)
+	}
+	if l.MTU != 0 {
+		if li, err := readLink(ifname); err == nil && li.mtu != l.MTU {
+			// A driver that cannot do it is no reason to have no address.
+			_ = rtnl.LinkSetMTU(linkOf(index), l.MTU)
+		}
+	}
+	addr := &rtnl.Addr{IPNet: ipNet(l.Prefix)}
+	if !l.Expiry.IsZero() {
+		addr.ValidLft = int(max((l.Expiry.Sub(now)+time.Second-1)/time.Second, 1))
+		addr.PreferedLft = addr.ValidLft
+	} else {
+		addr.ValidLft, addr.PreferedLft = lifeForever, lifeForever
+	}
+	if err := rtnl.AddrReplace(linkOf(index), addr); err != nil {
+		return fmt.Errorf("netlink: install %v: add address: %w", l.Prefix, err)
+	}
+	routes := leaseRoutes(index, l)
+	for _, r := range routes {
+		if err := rtnl.RouteReplace(&r); err != nil {
+			return fmt.Errorf("netlink: install %v: add route %v: %w", l.Prefix, r, err)
+		}
+	}
+	for _, r := range leaseRoutes(index, old) {
+		if !hasRoute(routes, r) {
+			_ = rtnl.RouteDel(&r) // gone already, or soon with its address
+		}
+	}
+	return removeOthers(index, l, old)
+}
+
+// lifeForever is INFINITY_LIFE_TIME of rtnetlink.
+const lifeForever = 0xffffffff
+
+// removeOthers removes old's address and whatever else was leased on the
+// interface, but not what somebody configured there for good.
+func removeOthers(index int, l, old Lease) error {
+	addrs, err := rtnl.AddrList(linkOf(index), unix.AF_INET)
+	if err != nil {
+		return fmt.Errorf("netlink: install %v: list addresses: %w", l.Prefix, err)
+	}
+	for _, a := range addrs {
+		p := prefixOf(a.IPNet)
+		leased := a.Flags&unix.IFA_F_PERMANENT == 0
+		if p == l.Prefix || p != old.Prefix && !leased {
+			continue
+		}
+		if err := rtnl.AddrDel(linkOf(index), &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("netlink: remove %v: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// removeLease takes the address and its routes away.
+func removeLease(index int, l Lease) error {
+	for _, r := range leaseRoutes(index, l) {
+		_ = rtnl.RouteDel(&r) // the kernel may have removed it with the link
+	}
+	err := rtnl.AddrDel(linkOf(index), &rtnl.Addr{IPNet: ipNet(l.Prefix)})
+	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("netlink: remove %v: %w", l.Prefix, err)
+	}
+	return nil
+}
+
+// isInstalled reports whether l's address and routes are on the interface.
+func isInstalled(index int, l Lease) (bool, error) {
+	s, err := readAddresses(index)
+	if err != nil {
+		return false, err
+	}
+	found := false
+	for _, a := range s.addrs {
+		found = found || a.prefix == l.Prefix
+	}
+	for _, r := range leaseRoutes(index, l) {
+		found = found && hasRoute(s.routes, r)
+	}
+	return found, nil
+}
+
+func hasRoute(list []rtnl.Route, want rtnl.Route) bool {
+	for _, r := range list {
+		if r.LinkIndex == want.LinkIndex && prefixOf(r.Dst) == prefixOf(want.Dst) && r.Gw.Equal(want.Gw) &&
+			(want.Src == nil || r.Src.Equal(want.Src)) {
+			return true
+		}
+	}
+	return false
+}
+
+// addresses is what an interface holds of IPv4.
+type addresses struct {
+	addrs  []heldAddress
+	routes []rtnl.Route
+}
+
+// readAddresses dumps the global IPv4 addresses and the routes of the main
+// table. A dump that was interrupted by a change is taken again.
+func readAddresses(index int) (addresses, error) {
+	var s addresses
+	list, err := again(func() ([]rtnl.Addr, error) { return rtnl.AddrList(linkOf(index), unix.AF_INET) })
+	if err != nil {
+		return s, fmt.Errorf("netlink: list addresses: %w", err)
+	}
+	for _, a := range list {
+		if a.Scope != unix.RT_SCOPE_UNIVERSE {
+			continue
+		}
+		out := heldAddress{prefix: prefixOf(a.IPNet), secondary: a.Flags&unix.IFA_F_SECONDARY != 0}
+		if a.ValidLft != lifeForever {
+			out.life = time.Duration(a.ValidLft) * time.Second
+		}
+		s.addrs = append(s.addrs, out)
+	}
+	s.routes, err = again(func() ([]rtnl.Route, error) {
+		return rtnl.RouteListFiltered(unix.AF_INET, &rtnl.Route{LinkIndex: index}, rtnl.RT_FILTER_OIF)
+	})
+	if err != nil {
+		return s, fmt.Errorf("netlink: list routes: %w", err)
+	}
+	return s, nil
+}
+
+func again[T any](dump func() ([]T, error)) ([]T, error) {
+	for try := 0; ; try++ {
+		list, err := dump()
+		if try < 10 && errors.Is(err, rtnl.ErrDumpInterrupted) {
+			continue
+		}
+		return list, err
+	}
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// prefixOf is the inverse of ipNet; no net is the default route's.
+func prefixOf(n *net.IPNet) netip.Prefix {
+	if n == nil {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	ones, _ := n.Mask.Size()
+	return netip.PrefixFrom(addrFrom(n.IP), ones)
+}

@@ -1,0 +1,346 @@
+package netlink
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/bits"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/iana"
+)
+
+// A transaction is a DHCP exchange's identifier.
+type transaction = dhcpv4.TransactionID
+
+// A reply is what a server sent, after validation. An absent option is the zero
+// value of its field, and so is a malformed one that a lease can do without.
+type reply struct {
+	kind      dhcpv4.MessageType // Offer, ACK or NAK
+	xid       transaction
+	server    netip.Addr // option 54, always valid
+	yours     netip.Addr
+	bits      int // prefix length; 0 when the server sent no usable mask
+	router    netip.Addr
+	dns       []netip.Addr
+	domain    string
+	routes    []Route
+	mtu       int
+	storing   string
+	time      time.Duration // lease time, 0 when absent
+	t1, t2    time.Duration
+	rapid     bool   // option 80
+	complaint string // option 56
+}
+
+// Reasons for which a packet is not a reply to us.
+var (
+	errNotReply  = errors.New("not a reply to this client")
+	errBadServer = errors.New("no valid server identifier")
+)
+
+const (
+	headerLen = 236 // up to the cookie
+	cookieLen = 4
+	snameAt   = 44
+	fileAt    = 108
+	optsAt    = headerLen + cookieLen
+)
+
+// parseReply reads a DHCP message (the UDP payload) that answers mac. It
+// returns an error for whatever is malformed, is not meant for mac, or misses
+// what RFC 2131 table 3 demands of every reply.
+func parseReply(b []byte, mac MAC) (reply, error) {
+	if len(b) < optsAt {
+		return reply{}, fmt.Errorf("netlink: parse reply: %d bytes are too few", len(b))
+	}
+	// The header alone, so that the options are read by the rules below. The
+	// codec demands an End.
+	head, err := dhcpv4.FromBytes(append(append(make([]byte, 0, optsAt+1), b[:optsAt]...), dhcpv4.OptionEnd.Code()))
+	if err != nil {
+		return reply{}, fmt.Errorf("netlink: parse reply: %w", err)
+	}
+	if head.OpCode != dhcpv4.OpcodeBootReply || head.HWType != iana.HWTypeEthernet || string(head.ClientHWAddr) != string(mac[:]) {
+		return reply{}, fmt.Errorf("netlink: parse reply: %w", errNotReply)
+	}
+	opts, err := parseOptions(b)
+	if err != nil {
+		return reply{}, fmt.Errorf("netlink: parse reply: %w", err)
+	}
+	r := reply{xid: head.TransactionID, yours: addrFrom(head.YourIPAddr)}
+	if v := opts[dhcpv4.OptionDHCPMessageType.Code()]; len(v) == 1 {
+		r.kind = dhcpv4.MessageType(v[0])
+	}
+	switch r.kind {
+	case dhcpv4.MessageTypeOffer, dhcpv4.MessageTypeAck, dhcpv4.MessageTypeNak:
+	default:
+		return reply{}, fmt.Errorf("netlink: parse reply: message type %d: %w", r.kind, errNotReply)
+	}
+	r.server = oneAddr(opts[dhcpv4.OptionServerIdentifier.Code()])
+	if !isHost(r.server) {
+		return reply{}, fmt.Errorf("netlink: parse reply: %w", errBadServer)
+	}
+	r.readOptions(opts)
+	return r, nil
+}
+
+// parseOptions gathers the options of a whole message, those in the file and
+// server name fields too when option 52 says so (RFC 2131 §4.1, the order of
+// RFC 3396 §5). A missing End is forgiven, an option past the end is not.
+func parseOptions(b []byte) (dhcpv4.Options, error) {
+	opts := dhcpv4.Options{}
+	if err := readField(opts, b[optsAt:]); err != nil {
+		return nil, err
+	}
+	v := opts[dhcpv4.OptionOptionOverload.Code()]
+	if len(v) == 0 {
+		return opts, nil
+	}
+	if len(v) != 1 || v[0] < 1 || v[0] > 3 {
+		return nil, fmt.Errorf("option overload %v", v)
+	}
+	if v[0]&1 != 0 {
+		if err := readField(opts, b[fileAt:headerLen]); err != nil {
+			return nil, fmt.Errorf("file field: %w", err)
+		}
+	}
+	if v[0]&2 != 0 {
+		if err := readField(opts, b[snameAt:fileAt]); err != nil {
+			return nil, fmt.Errorf("server name field: %w", err)
+		}
+	}
+	return opts, nil
+}
+
+// readField adds one field's options to opts, once it is sure that none runs
+// past the field's end.
+func readField(opts dhcpv4.Options, field []byte) error {
+	for at := 0; at < len(field); {
+		switch code := field[at]; code {
+		case dhcpv4.OptionPad.Code():
+			at++
+		case dhcpv4.OptionEnd.Code():
+			at = len(field)
+		default:
+			if at+2 > len(field) || at+2+int(field[at+1]) > len(field) {
+				return fmt.Errorf("option %d runs past the end", code)
+			}
+			at += 2 + int(field[at+1])
+		}
+	}
+	return opts.FromBytes(field)
+}
+
+func (r *reply) readOptions(opts dhcpv4.Options) {
+	if v := opts[dhcpv4.OptionSubnetMask.Code()]; len(v) == 4 {
+		r.bits = prefixLen(binary.BigEndian.Uint32(v))
+	}
+	r.router = firstHost(opts[dhcpv4.OptionRouter.Code()])
+	r.dns = hosts(opts[dhcpv4.OptionDomainNameServer.Code()])
+	r.domain = name(opts[dhcpv4.OptionDomainName.Code()])
+	if v := opts[dhcpv4.OptionInterfaceMTU.Code()]; len(v) == 2 {
+		// RFC 791: every host takes 576 bytes; less is a mistake or an attack.
+		if mtu := int(binary.BigEndian.Uint16(v)); mtu >= 576 {
+			r.mtu = mtu
+		}
+	}
+	r.time = seconds(opts[dhcpv4.OptionIPAddressLeaseTime.Code()])
+	r.t1 = seconds(opts[dhcpv4.OptionRenewTimeValue.Code()])
+	r.t2 = seconds(opts[dhcpv4.OptionRebindingTimeValue.Code()])
+	_, r.rapid = opts[optRapidCommit]
+	r.complaint = printable(opts[dhcpv4.OptionMessage.Code()])
+	for _, code := range []uint8{dhcpv4.OptionTFTPServerName.Code(), optStoringServer} {
+		if r.storing = name(opts[code]); r.storing != "" {
+			break
+		}
+	}
+	r.readRoutes(opts[dhcpv4.OptionClasslessStaticRoute.Code()])
+}
+
+// Options that the codec has no name for.
+const (
+	optRapidCommit   = 80  // RFC 4039
+	optStoringServer = 160 // site-specific (RFC 3942): telephone provisioning by custom
+)
+
+// readRoutes reads option 121. When it is well formed, the router option is
+// ignored, as RFC 3442 demands; when it is not, it is as if absent.
+func (r *reply) readRoutes(v []byte) {
+	if len(v) == 0 {
+		return
+	}
+	var list dhcpv4.Routes
+	if list.FromBytes(v) != nil {
+		return
+	}
+	router := netip.Addr{}
+	var routes []Route
+	for _, e := range list {
+		ones, _ := e.Dest.Mask.Size()
+		via := addrFrom(e.Router)
+		dst := netip.PrefixFrom(addrFrom(e.Dest.IP), ones).Masked()
+		switch {
+		case via.IsUnspecified():
+			via = netip.Addr{} // on the link
+		case !isHost(via):
+			return
+		}
+		if ones == 0 {
+			if !router.IsValid() {
+				router = via
+			}
+			continue
+		}
+		if dst.Addr().IsLoopback() || dst.Addr().IsMulticast() {
+			return
+		}
+		routes = append(routes, Route{Dst: dst, Via: via})
+	}
+	r.router, r.routes = router, routes
+}
+
+// lease turns an offer or an ACK into the lease it promises, counted from sent.
+// It refuses what cannot be a host's address on an ordinary network.
+func (r reply) lease(sent time.Time) (Lease, error) {
+	a := r.yours
+	if !isHost(a) {
+		return Lease{}, fmt.Errorf("netlink: read lease: %v is no host's address", a)
+	}
+	if r.time <= 0 {
+		return Lease{}, errors.New("netlink: read lease: no lease time")
+	}
+	n := r.bits
+	if n == 0 {
+		n = classBits(a)
+	}
+	p := netip.PrefixFrom(a, n)
+	if n < 31 && (a == p.Masked().Addr() || a == lastAddr(p)) {
+		return Lease{}, fmt.Errorf("netlink: read lease: %v is its network's own or broadcast address", p)
+	}
+	if r.router == a {
+		return Lease{}, fmt.Errorf("netlink: read lease: %v is its own router", a)
+	}
+	l := Lease{
+		Prefix: p, Router: r.router, DNS: r.dns, Domain: r.domain, Routes: r.routes, MTU: r.mtu,
+		StoringServer: r.storing, Server: r.server, Start: sent,
+	}
+	if r.time != forever {
+		l.Expiry = sent.Add(r.time)
+	}
+	return l, nil
+}
+
+// isHost reports whether a can be one IPv4 host's address: not this network,
+// loopback, link-local, multicast, reserved or broadcast (RFC 6890).
+func isHost(a netip.Addr) bool {
+	if !a.Is4() {
+		return false
+	}
+	b := a.As4()
+	return b[0] != 0 && b[0] < 224 && !a.IsLoopback() && !a.IsLinkLocalUnicast()
+}
+
+// prefixLen returns the length of a contiguous mask, 0 for any other and for
+// the empty one.
+func prefixLen(mask uint32) int {
+	n := bits.LeadingZeros32(^mask)
+	if mask != uint32(uint64(0xffffffff)<<(32-n)) {
+		return 0
+	}
+	return n
+}
+
+// classBits is the prefix length of a's class (RFC 791), for servers that send
+// no mask.
+func classBits(a netip.Addr) int {
+	switch b := a.As4()[0]; {
+	case b < 128:
+		return 8
+	case b < 192:
+		return 16
+	}
+	return 24
+}
+
+// lastAddr returns the broadcast address of p.
+func lastAddr(p netip.Prefix) netip.Addr {
+	b := p.Addr().As4()
+	binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])|uint32(uint64(0xffffffff)>>p.Bits()))
+	return netip.AddrFrom4(b)
+}
+
+func addrFrom(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}
+
+func oneAddr(v []byte) netip.Addr {
+	if len(v) != 4 {
+		return netip.Addr{}
+	}
+	return netip.AddrFrom4([4]byte(v))
+}
+
+// hosts reads a list of addresses, without those that are no host's. At most
+// eight: a longer list is of no use to anyone.
+func hosts(v []byte) []netip.Addr {
+	if len(v)%4 != 0 {
+		return nil
+	}
+	var out []netip.Addr
+	for ; len(v) >= 4 && len(out) < 8; v = v[4:] {
+		if a := oneAddr(v[:4]); isHost(a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func firstHost(v []byte) netip.Addr {
+	if l := hosts(v); len(l) > 0 {
+		return l[0]
+	}
+	return netip.Addr{}
+}
+
+func seconds(v []byte) time.Duration {
+	if len(v) != 4 {
+		return 0
+	}
+	return time.Duration(binary.BigEndian.Uint32(v)) * time.Second
+}
+
+// name reads a host or domain name, with a port perhaps: what could not stand
+// in a resolv.conf or a dial string is as if absent.
+func name(v []byte) string {
+	s := strings.TrimRight(string(v), "\x00")
+	if len(s) > 255 || !isName(s) {
+		return ""
+	}
+	return s
+}
+
+func isName(s string) bool {
+	for _, c := range []byte(s) {
+		switch {
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', strings.IndexByte(".-_:[]", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// printable returns at most 80 bytes of v that a log can show.
+func printable(v []byte) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c > '~' {
+			return -1
+		}
+		return c
+	}, string(v[:min(len(v), 80)]))
+}

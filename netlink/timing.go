@@ -1,0 +1,116 @@
+package netlink
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	// linkGrace is how long the carrier may be away before the address counts
+	// as lost. A cable that is replugged, or a switch that renegotiates its
+	// speed, takes less; a person notices no more.
+	linkGrace = 500 * time.Millisecond
+	// replaceGrace is how long a refused address is kept for a new one to take
+	// its place. It covers a server that pings before it offers (one second).
+	replaceGrace = 2 * time.Second
+	// rebootWait is how long a server may be silent to the address we had
+	// before we ask for any. A server that is not authoritative stays silent
+	// about another network's address (RFC 2131 §4.3.2).
+	rebootWait = time.Second
+	// discoversBeforeOld is how many DISCOVERs stay unanswered before a lease
+	// that has not expired is used again (RFC 2131 §3.2).
+	discoversBeforeOld = 3
+	// firstRetry and maxRetry bound the exponential back-off. RFC 2131 §4.1
+	// begins at 4 s for 10 Mbit/s Ethernet of its time; a phone that waits as
+	// long as that for one lost packet is a dead phone.
+	firstRetry = time.Second
+	maxRetry   = 64 * time.Second
+	// requestTries is how many REQUESTs an offer is worth (RFC 2131 §3.1.5).
+	requestTries = 4
+	// declineWait follows a second address in conflict (RFC 2131 §3.1.5 asks
+	// for ten seconds after any; the first time another address is asked for
+	// at once).
+	declineWait = 10 * time.Second
+	// holdForProbe is how long an address waits for an answer to its first ARP
+	// probe, from the sending of the probe.
+	holdForProbe = 3 * time.Millisecond
+	// probeGap and probes: the fast form of RFC 5227 §2.1.1.
+	probeGap = 100 * time.Millisecond
+	probes   = 3
+	// announceGap separates the two announcements of RFC 5227 §2.3.
+	announceGap = 2 * time.Second
+	// defendInterval: a second conflict within it gives the address up
+	// (RFC 5227 §2.4).
+	defendInterval = 10 * time.Second
+	// repairGap is the least time between two installations of the same
+	// address when somebody keeps removing it.
+	repairGap = time.Second
+	// minRenew is the earliest T1: a server that says less is asked once a
+	// second, not once a millisecond.
+	minRenew = time.Second
+	// forever is the lease time that never ends (RFC 2131 §3.3).
+	forever = time.Duration(0xffffffff) * time.Second
+)
+
+// backoff returns the wait before transmission n+1: 1, 2, 4 … 64 s, each a
+// quarter more or less so that a street that lost its power does not speak in
+// chorus.
+func backoff(r *rand.Rand, n int) time.Duration {
+	d := maxRetry
+	if n < 6 {
+		d = firstRetry << n
+	}
+	return fuzz(r, d, 4)
+}
+
+// fuzz returns d more or less up to one part-th of it.
+func fuzz(r *rand.Rand, d time.Duration, part int64) time.Duration {
+	span := int64(d) / part
+	if span <= 0 {
+		return d
+	}
+	return d + time.Duration(r.Int64N(2*span+1)-span)
+}
+
+// leaseTimes returns T1 and T2 of a lease of length d: what the server said
+// when that makes sense, else the defaults of RFC 2131 §4.4.5, T1 with some
+// fuzz. 0 < T1 < T2 < d holds for every d of a millisecond or more.
+func leaseTimes(r *rand.Rand, d, t1, t2 time.Duration) (time.Duration, time.Duration) {
+	if t2 <= 0 || t2 >= d {
+		t2 = d / 8 * 7
+	}
+	if t1 > 0 && t1 < t2 {
+		return clampRenew(t1, t2), t2
+	}
+	return clampRenew(fuzz(r, min(d/2, t2/7*4), 20), t2), t2
+}
+
+func clampRenew(t1, t2 time.Duration) time.Duration {
+	if t1 < minRenew {
+		return min(minRenew, t2/7*4)
+	}
+	return t1
+}
+
+// renewRetry returns the wait before the next REQUEST of a renewal that should
+// be done in left, of a span of the whole: half of what is left (RFC 2131
+// §4.4.5), never less than an eighth of the span or a second, never more often
+// than a minute when there is time.
+func renewRetry(left, span time.Duration) time.Duration {
+	floor := min(max(span/8, time.Second), time.Minute)
+	return max(left/2, floor)
+}
+
+const (
+	// routeGrace is how long a watcher waits for the default route that follows
+	// an address. Whoever installs both does it within milliseconds; a network
+	// without a router has none.
+	routeGrace = time.Second
+	// gapGrace is how long a watched interface may be without an address
+	// before that counts as lost: other clients remove the old address before
+	// they ask for another.
+	gapGrace = 3 * time.Second
+	// renewSlack: an expiry that moved by less is the same one, seen in whole
+	// seconds.
+	renewSlack = 2 * time.Second
+)

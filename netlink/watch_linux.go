@@ -1,0 +1,200 @@
+package netlink
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	rtnl "github.com/vishvananda/netlink"
+)
+
+// Watch returns a Source that follows the IPv4 address which somebody else, such
+// as systemd-networkd or a PPP daemon, installs on cfg.Interface. An address is
+// told once it and its default route are there, or when no route follows within
+// a second. It changes nothing; only Interface and Log of cfg are used.
+func Watch(cfg Config) (Source, error) {
+	cfg, err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
+	return &watch{cfg: cfg, events: newQueue(), core: watcher{ifname: cfg.Interface}}, nil
+}
+
+// A Fixed is an address that never changes, for a fixed IP phone.
+type Fixed struct {
+	// Prefix is installed on the interface; the zero Prefix takes what is
+	// configured there already.
+	Prefix netip.Prefix
+	// Router is the default router; the zero Addr: none.
+	Router netip.Addr
+	DNS    []netip.Addr
+	// StoringServer is handed on in the lease, as from a DHCP server.
+	StoringServer string
+}
+
+// Static returns a Source that keeps f on cfg.Interface, puts it back when it
+// is removed, and removes it at the end of Run. LeaseFile and Hostname of cfg
+// are not used.
+func Static(cfg Config, f Fixed) (Source, error) {
+	cfg, err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
+	l := Lease{Interface: cfg.Interface, DNS: f.DNS, StoringServer: f.StoringServer}
+	if f.Prefix.IsValid() {
+		switch {
+		case !isHost(f.Prefix.Addr()) || f.Prefix.Bits() == 0:
+			return nil, fmt.Errorf("netlink: configure: %v is no host's address", f.Prefix)
+		case f.Router.IsValid() && (!isHost(f.Router) || f.Router == f.Prefix.Addr()):
+			return nil, fmt.Errorf("netlink: configure: %v cannot be the router of %v", f.Router, f.Prefix)
+		}
+		l.Prefix, l.Router = f.Prefix, f.Router
+	}
+	return &watch{cfg: cfg, events: newQueue(), fixed: l, core: watcher{ifname: cfg.Interface, base: l}}, nil
+}
+
+// A watch runs a watcher on a real interface; with a fixed address it sees to
+// it that there is something to watch.
+type watch struct {
+	cfg      Config
+	events   *queue
+	core     watcher
+	fixed    Lease
+	repaired time.Time
+}
+
+// Next implements Source.
+func (w *watch) Next(ctx context.Context) (Event, error) { return w.events.next(ctx) }
+
+// Run implements Source. It returns nil when ctx is done.
+func (w *watch) Run(ctx context.Context) error {
+	h, err := openHinter()
+	if err != nil {
+		return err
+	}
+	inner, cancel := context.WithCancel(ctx)
+	hints := make(chan struct{}, 1)
+	var reader sync.WaitGroup
+	reader.Go(func() { h.run(inner, hints) })
+	defer reader.Wait()
+	defer cancel()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		again, err := w.look()
+		if err != nil {
+			return err
+		}
+		if again.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(time.Until(again))
+		}
+		select {
+		case <-ctx.Done():
+			return w.end()
+		case <-timer.C:
+		case <-hints:
+		}
+	}
+}
+
+// look reads the state, and returns when to read it again at the latest.
+func (w *watch) look() (time.Time, error) {
+	l, err := readLink(w.cfg.Interface)
+	if err != nil {
+		return time.Time{}, err
+	}
+	again := time.Time{}
+	if w.fixed.Prefix.IsValid() && l.index != 0 {
+		if again, err = w.keep(l); err != nil {
+			return again, err
+		}
+	}
+	s, err := see(l)
+	if err != nil {
+		return again, err
+	}
+	for _, e := range w.core.step(time.Now(), s) {
+		w.events.push(e)
+		w.cfg.Log.Info(e.Kind.String(), "address", e.Lease.Prefix, "router", e.Lease.Router, "reason", e.Reason)
+		if w.fixed.Prefix.IsValid() && e.Kind == Bound && w.cfg.ResolvConf != "" {
+			if err := writeResolvConf(w.cfg.ResolvConf, e.Lease); err != nil {
+				w.cfg.Log.Error("cannot write name servers", "error", err)
+			}
+		}
+	}
+	if d := w.core.deadline(); again.IsZero() || !d.IsZero() && d.Before(again) {
+		again = d
+	}
+	return again, nil
+}
+
+// keep installs the fixed address when it is missing, at most once in
+// repairGap; it returns when to try again.
+func (w *watch) keep(l link) (time.Time, error) {
+	if !l.enabled {
+		if !w.repaired.IsZero() {
+			return time.Time{}, nil // somebody set it down, and means it
+		}
+		if err := enable(l.index); err != nil {
+			return time.Time{}, err
+		}
+	}
+	ok, err := isInstalled(l.index, w.fixed)
+	if err != nil || ok {
+		return time.Time{}, err
+	}
+	now := time.Now()
+	if next := w.repaired.Add(repairGap); now.Before(next) {
+		return next, nil
+	}
+	w.repaired = now
+	if err := installLease(w.cfg.Interface, l.index, w.fixed, Lease{}, now); err != nil {
+		w.cfg.Log.Error("cannot install the address", "error", err)
+		return now.Add(repairGap), nil
+	}
+	return time.Time{}, nil
+}
+
+// end removes a fixed address, and tells that it is gone.
+func (w *watch) end() error {
+	now := time.Now()
+	if w.core.told.Prefix.IsValid() {
+		w.events.push(Event{Kind: Lost, Lease: w.core.told, Reason: "released", At: now})
+	}
+	if !w.fixed.Prefix.IsValid() {
+		return nil
+	}
+	l, err := readLink(w.cfg.Interface)
+	if err != nil || l.index == 0 {
+		return err
+	}
+	return removeLease(l.index, w.fixed)
+}
+
+// see reads what the interface holds.
+func see(l link) (sight, error) {
+	s := sight{mac: l.mac, running: l.running}
+	if l.index == 0 {
+		return s, nil
+	}
+	a, err := readAddresses(l.index)
+	if err != nil {
+		return s, err
+	}
+	s.held = a.addrs
+	best := rtnl.Route{}
+	for _, r := range a.routes {
+		if prefixOf(r.Dst).Bits() != 0 || s.routed && r.Priority >= best.Priority {
+			continue
+		}
+		best, s.routed = r, true
+	}
+	if s.routed {
+		s.router, s.source = addrFrom(best.Gw), addrFrom(best.Src)
+	}
+	return s, nil
+}

@@ -1,0 +1,104 @@
+package netlink
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+func TestWatchFollowsOthers(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	newISP(t, ispAddr)
+	ip(t, "link", "set", "eth0", "up")
+	w, err := Watch(testConfig(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, w)
+	ip(t, "address", "add", "10.77.0.20/24", "dev", "eth0", "valid_lft", "100", "preferred_lft", "100")
+	ip(t, "route", "add", "default", "via", "10.77.0.1", "src", "10.77.0.20")
+	l := s.want(Bound).Lease
+	if l.Prefix.String() != "10.77.0.20/24" || l.Router.String() != "10.77.0.1" || l.Expiry.IsZero() || l.MAC.String() != testMAC {
+		t.Errorf("lease is %+v", l)
+	}
+	ip(t, "address", "change", "10.77.0.20/24", "dev", "eth0", "valid_lft", "900", "preferred_lft", "900")
+	if r := s.want(Renewed).Lease; !r.Expiry.After(l.Expiry) {
+		t.Errorf("renewed until %v; was %v", r.Expiry, l.Expiry)
+	}
+	// A client that breaks before it makes: no Lost in between.
+	ip(t, "address", "flush", "dev", "eth0")
+	ip(t, "address", "add", "10.77.0.21/24", "dev", "eth0")
+	ip(t, "route", "add", "default", "via", "10.77.0.1")
+	if l := s.want(Bound).Lease; l.Prefix.String() != "10.77.0.21/24" || !l.Expiry.IsZero() {
+		t.Errorf("lease is %+v", l)
+	}
+	ip(t, "link", "set", "eth0", "down")
+	if e := s.want(Lost); e.Reason != "link down" {
+		t.Errorf("lost because %q", e.Reason)
+	}
+	ip(t, "link", "set", "eth0", "up") // the kernel keeps the address, not the route
+	if l := s.want(Bound).Lease; l.Prefix.String() != "10.77.0.21/24" || l.Router.IsValid() {
+		t.Errorf("lease is %+v", l)
+	}
+}
+
+func TestWatchSurvivesAStorm(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	newISP(t, ispAddr)
+	ip(t, "link", "set", "eth0", "up")
+	w, err := Watch(testConfig(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, w)
+	ip(t, "address", "add", "10.77.0.20/24", "dev", "eth0")
+	ip(t, "route", "add", "default", "via", "10.77.0.1")
+	s.want(Bound)
+	var batch strings.Builder
+	for range 4000 {
+		batch.WriteString("address add 198.51.100.1/32 dev eth0\naddress del 198.51.100.1/32 dev eth0\n")
+	}
+	batch.WriteString("route del default\naddress del 10.77.0.20/24 dev eth0\naddress add 10.77.0.99/24 dev eth0\nroute add default via 10.77.0.1\n")
+	feed(t, batch.String(), "ip", "-batch", "-")
+	for {
+		if e := s.want(Bound); e.Lease.Prefix.String() == "10.77.0.99/24" {
+			break
+		}
+	}
+}
+
+func TestStaticKeepsAnAddress(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	newISP(t, ispAddr)
+	cfg := testConfig(t)
+	src, err := Static(cfg, Fixed{
+		Prefix: netip.MustParsePrefix("10.77.0.9/24"), Router: netip.MustParseAddr("10.77.0.1"), StoringServer: "storing.example",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, src)
+	l := s.want(Bound).Lease
+	if l.StoringServer != "storing.example" {
+		t.Errorf("lease is %+v", l)
+	}
+	assertInstalled(t, l)
+	ip(t, "address", "flush", "dev", "eth0")
+	eventually(t, "the route is back", func() bool {
+		return strings.Contains(ip(t, "route", "show", "default"), "10.77.0.1")
+	})
+	assertInstalled(t, l)
+	s.stop()
+	if e := s.want(Lost); e.Reason != "released" {
+		t.Errorf("lost because %q", e.Reason)
+	}
+	if addrs := ip(t, "-4", "address", "show", "dev", "eth0"); strings.Contains(addrs, "inet") {
+		t.Errorf("the address is still there: %s", addrs)
+	}
+}
