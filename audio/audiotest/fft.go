@@ -1,0 +1,98 @@
+package audiotest
+
+import (
+	"math"
+	"math/bits"
+	"math/cmplx"
+)
+
+// transform is the discrete Fourier transform of x, in place, or its inverse
+// without the factor 1/n; len(x) is a power of two.
+func transform(x []complex128, inverse bool) {
+	n := len(x)
+	shift := 64 - bits.Len64(uint64(n-1))
+	for i := range x {
+		if j := int(bits.Reverse64(uint64(i)) >> shift); n > 1 && i < j {
+			x[i], x[j] = x[j], x[i]
+		}
+	}
+	sign := -2 * math.Pi
+	if inverse {
+		sign = -sign
+	}
+	roots := make([]complex128, n/2)
+	for i := range roots {
+		roots[i] = cmplx.Rect(1, sign*float64(i)/float64(n))
+	}
+	for size := 2; size <= n; size *= 2 {
+		for from := 0; from < n; from += size {
+			for k := range size / 2 {
+				a, b := x[from+k], x[from+k+size/2]*roots[k*(n/size)]
+				x[from+k], x[from+k+size/2] = a+b, a-b
+			}
+		}
+	}
+}
+
+func powerOfTwo(n int) int { return 1 << bits.Len(uint(max(n, 2)-1)) }
+
+// band returns what of x lies in the telephone's band, at 8 kHz: with nothing
+// above the band, every so many samples say it all.
+func band(x []int16, rate int) []float64 {
+	n := powerOfTwo(len(x))
+	f := make([]complex128, n)
+	for i, v := range x {
+		f[i] = complex(float64(v), 0)
+	}
+	transform(f, false)
+	for i := range f {
+		hz := float64(min(i, n-i)) * float64(rate) / float64(n)
+		if hz < lowest || hz > highest {
+			f[i] = 0
+		}
+	}
+	transform(f, true)
+	step := rate / bandRate
+	y := make([]float64, len(x)/step)
+	for i := range y {
+		y[i] = real(f[i*step]) / float64(n)
+	}
+	return y
+}
+
+// A correlation is that of two signals at every shift.
+type correlation []float64
+
+// correlate returns c with c.at(s) = the sum over i of x[i] y[i+s].
+func correlate(x, y []float64) correlation {
+	n := powerOfTwo(len(x) + len(y))
+	a, b := make([]complex128, n), make([]complex128, n)
+	for i, v := range x {
+		a[i] = complex(v, 0)
+	}
+	for i, v := range y {
+		b[i] = complex(v, 0)
+	}
+	transform(a, false)
+	transform(b, false)
+	for i := range a {
+		a[i] = cmplx.Conj(a[i]) * b[i]
+	}
+	transform(a, true)
+	c := make(correlation, n)
+	for i := range c {
+		c[i] = real(a[i]) / float64(n)
+	}
+	return c
+}
+
+// best returns the shift of the highest correlation from first to last.
+func (c correlation) best(first, last int) (shift int, peak float64) {
+	peak = math.Inf(-1)
+	for s := first; s <= last; s++ {
+		if v := c[(s+len(c))%len(c)]; v > peak {
+			shift, peak = s, v
+		}
+	}
+	return shift, peak
+}
