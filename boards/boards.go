@@ -74,6 +74,7 @@ type Keypad struct {
 	Direct    *Direct
 	Device    string // name of a Linux input device
 	Simulated bool   // keys come from the control socket alone
+	Hook      *Hook  // the hook switch that goes with it; nil: the board's
 }
 
 // A Matrix is a keypad of rows and columns, each of them on one chip. The rows
@@ -168,6 +169,14 @@ func (b Board) Keypad(name string) (Keypad, error) {
 		names = append(names, k.Name)
 	}
 	return Keypad{}, fmt.Errorf("boards: %s has no keypad %q; it has %s", b.Name, name, strings.Join(names, ", "))
+}
+
+// HookWith returns the hook switch that is read beside k.
+func (b Board) HookWith(k Keypad) Hook {
+	if k.Hook != nil {
+		return *k.Hook
+	}
+	return b.Hook
 }
 
 // lines returns lines of one chip by their names.

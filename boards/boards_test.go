@@ -41,8 +41,6 @@ func TestEveryBoardIsWhole(t *testing.T) {
 				seen[k.Name] = true
 				wholeKeypad(t, b, k)
 			}
-			h := b.Hook
-			one(t, "hook", h.Input != nil, h.Device != "", h.Simulated)
 			one(t, "display", b.Display.TTY != "", b.Display.Simulated)
 			one(t, "lamp", b.Lamp.Output != nil, b.Lamp.LED != "", b.Lamp.Simulated)
 		})
@@ -54,6 +52,8 @@ func TestEveryBoardIsWhole(t *testing.T) {
 func wholeKeypad(t *testing.T, b Board, k Keypad) {
 	t.Helper()
 	one(t, "keypad "+k.Name, k.Matrix != nil, k.Direct != nil, k.Device != "", k.Simulated)
+	h := b.HookWith(k)
+	one(t, "hook with "+k.Name, h.Input != nil, h.Device != "", h.Simulated)
 	var keys string
 	var used []Line
 	if m := k.Matrix; m != nil {
@@ -84,8 +84,8 @@ func wholeKeypad(t *testing.T, b Board, k Keypad) {
 			t.Errorf("%s: key %q appears %d times; want 1", k.Name, key, n)
 		}
 	}
-	if b.Hook.Input != nil {
-		used = append(slices.Clone(used), b.Hook.Input.Line)
+	if h.Input != nil {
+		used = append(slices.Clone(used), h.Input.Line)
 	}
 	if b.Lamp.Output != nil {
 		used = append(slices.Clone(used), b.Lamp.Output.Line)

@@ -26,7 +26,7 @@ func imx6ulEVK() Board {
 				Lines: offsets(gpio4, 17, 12),
 				Bias:  PullDown,
 			}},
-			{Name: "simulated", Simulated: true},
+			{Name: "simulated", Simulated: true, Hook: &Hook{Simulated: true}},
 		},
 		Hook:     Hook{Input: &Input{Line: Line{Chip: gpio4, Offset: 16}, Bias: PullDown}},
 		Lamp:     Lamp{Output: &Output{Line: Line{Chip: gpio5, Offset: 3}}},

@@ -1,18 +1,11 @@
 package boards
 
-// qemuVirt is QEMU's arm64 virt machine with our own kernel, whose gpio-sim
-// bank "phone-keypad" has the lines of a phone:
-//
-//	0-11   KEY_1 … KEY_pound, one a key   also keys of the input device phone-keys
-//	12     KEY_hook                       also its KEY_PHONE
-//	16-19  rows of a matrix
-//	20-22  its columns
-//	24     the lamp, the kernel's LED mwi
-//
-// A line has one user: the keypads "lines" and "matrix", and the hook by its
-// line, need a device tree without the kernel drivers that hold them.
+// qemuVirt is QEMU's arm64 virt machine with our own kernel, whose gpio-sim has
+// two banks of lines: "phone-evdev" belongs to the kernel's gpio-keys, which
+// makes the input device phone-keys of it, "phone-gpio" to our own drivers.
 func qemuVirt() Board {
-	const chip = "phone-keypad"
+	const chip = "phone-gpio"
+	hook := Hook{Input: &Input{Line: Line{Chip: chip, Name: "HOOK"}, ActiveLow: true, Bias: PullUp}}
 	return Board{
 		Name:       "qemu-virt",
 		Compatible: []string{"linux,dummy-virt"},
@@ -25,19 +18,19 @@ func qemuVirt() Board {
 					"KEY_7", "KEY_8", "KEY_9", "KEY_star", "KEY_0", "KEY_pound"),
 				ActiveLow: true,
 				Bias:      PullUp,
-			}},
+			}, Hook: &hook},
 			{Name: "matrix", Matrix: &Matrix{
-				Rows: offsets(chip, 16, 4),
-				Cols: offsets(chip, 20, 3),
+				Rows: lines(chip, "ROW0", "ROW1", "ROW2", "ROW3"),
+				Cols: lines(chip, "COL0", "COL1", "COL2"),
 				Keys: []string{"123", "456", "789", "*0#"},
 				// Whoever plays the copper sees what gpio-sim's rows are
 				// driven to, but not which of them let go.
 				PushPull: true,
-			}},
-			{Name: "simulated", Simulated: true},
+			}, Hook: &hook},
+			{Name: "simulated", Simulated: true, Hook: &Hook{Simulated: true}},
 		},
 		Hook:     Hook{Device: "phone-keys"},
-		Lamp:     Lamp{LED: "mwi"},
+		Lamp:     Lamp{Output: &Output{Line: Line{Chip: chip, Name: "LAMP"}}},
 		Display:  Display{TTY: "/dev/ttyAMA0"},
 		Sound:    Sound{Card: "Loopback", Capture: "hw:0,0", Playback: "hw:0,0"},
 		Port:     "eth0",

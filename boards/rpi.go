@@ -38,7 +38,7 @@ func rpi() Board {
 				Cols: lines("", "GPIO22", "GPIO23", "GPIO24"),
 				Keys: []string{"123", "456", "789", "*0#"},
 			}},
-			{Name: "simulated", Simulated: true},
+			{Name: "simulated", Simulated: true, Hook: &Hook{Simulated: true}},
 		},
 		Hook:     Hook{Input: &Input{Line: Line{Name: "GPIO17"}, ActiveLow: true, Bias: PullUp}},
 		Lamp:     Lamp{Output: &Output{Line: Line{Name: "GPIO27"}}},

@@ -112,61 +112,68 @@ func find(want []Line) (fd int, offsets []uint32, err error) {
 	if err != nil {
 		return -1, nil, fmt.Errorf("gpio: list chips: %w", err)
 	}
-	missing := fmt.Errorf("gpio: find %v: this kernel has no such chip or line (%d chips; see gpioinfo)", want[0], len(paths))
+	var labels []string
+	var failed error
 	for _, path := range paths {
 		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 		if err != nil {
-			missing = fmt.Errorf("gpio: open chip: %w", &os.PathError{Op: "open", Path: path, Err: err})
+			failed = fmt.Errorf("gpio: open chip: %w", &os.PathError{Op: "open", Path: path, Err: err})
 			continue
 		}
-		offsets, err := offsetsOn(fd, want)
+		label, offsets, err := offsetsOn(fd, want)
 		if err == nil {
 			return fd, offsets, nil
 		}
 		if !errors.Is(err, errOtherChip) {
-			missing = err
+			failed = err
 		}
+		labels = append(labels, label)
 		unix.Close(fd)
 	}
-	return -1, nil, missing
+	if failed == nil {
+		failed = fmt.Errorf("gpio: find %v: none of the kernel's %d chips %q has it", want[0], len(paths), labels)
+	}
+	return -1, nil, failed
 }
 
 var errOtherChip = errors.New("gpio: another chip")
 
-// offsetsOn returns where the lines are on the chip, or errOtherChip.
-func offsetsOn(chip int, want []Line) ([]uint32, error) {
+// offsetsOn returns the chip's label and where on it the lines are, or
+// errOtherChip.
+func offsetsOn(chip int, want []Line) (label string, offsets []uint32, err error) {
 	var info unix.GPIOChipInfo
 	if err := cdev.Ioctl(chip, unix.GPIO_GET_CHIPINFO_IOCTL, unsafe.Pointer(&info)); err != nil {
-		return nil, fmt.Errorf("gpio: ask chip for its label: %w", err)
+		return label, nil, fmt.Errorf("gpio: ask chip for its label: %w", err)
 	}
-	label, name := unix.ByteSliceToString(info.Label[:]), unix.ByteSliceToString(info.Name[:])
+	label = unix.ByteSliceToString(info.Label[:])
+	name := unix.ByteSliceToString(info.Name[:])
 	byName := map[string]uint32{}
 	for i := range info.Lines {
 		l := unix.GPIOV2LineInfo{Offset: i}
 		if err := cdev.Ioctl(chip, unix.GPIO_V2_GET_LINEINFO_IOCTL, unsafe.Pointer(&l)); err != nil {
-			return nil, fmt.Errorf("gpio: ask chip %s for its lines: %w", name, err)
+			return label, nil, fmt.Errorf("gpio: ask chip %s for its lines: %w", name, err)
 		}
 		if n := unix.ByteSliceToString(l.Name[:]); n != "" {
 			byName[n] = i
 		}
 	}
-	offsets := make([]uint32, len(want))
+	offsets = make([]uint32, len(want))
 	for i, l := range want {
 		if l.Chip != "" && l.Chip != label && l.Chip != name {
-			return nil, errOtherChip
+			return label, nil, errOtherChip
 		}
 		offset, named := byName[l.Name]
 		switch {
 		case l.Name == "" && l.Chip != "" && l.Offset >= 0 && uint32(l.Offset) < info.Lines:
 			offset = uint32(l.Offset)
 		case !named && l.Chip == "" && i == 0:
-			return nil, errOtherChip
+			return label, nil, errOtherChip
 		case !named:
-			return nil, fmt.Errorf("gpio: find %v: chip %s (%s) has no such line among its %d", l, label, name, info.Lines)
+			return label, nil, fmt.Errorf("gpio: find %v: chip %s (%s) has no such line among its %d", l, label, name, info.Lines)
 		}
 		offsets[i] = offset
 	}
-	return offsets, nil
+	return label, offsets, nil
 }
 
 // kernelLines are lines that the kernel gave us.

@@ -15,10 +15,23 @@ import (
 	"flexphone/hal/haltest"
 )
 
-// These tests need a kernel with the gpio-sim bank "phone-keypad" of the
-// qemu-virt board, and run in its guest; elsewhere they are skipped.
+// These tests need a kernel with the gpio-sim banks of the qemu-virt board, and
+// run in its guest; elsewhere they are skipped.
 
-const simLabel = "phone-keypad"
+// simLabel is the bank whose lines are ours; the kernel's gpio-keys has those of
+// busyLabel.
+const (
+	simLabel  = "phone-gpio"
+	busyLabel = "phone-evdev"
+)
+
+// The lines of our bank; the keys are the first twelve.
+const (
+	hookLine = 12
+	rowLine  = 13 // the first of four
+	colLine  = 17 // the first of three
+	lampLine = 20
+)
 
 // A simChip is the outside of a bank of gpio-sim: what is wired to its lines.
 type simChip struct {
@@ -26,38 +39,25 @@ type simChip struct {
 	dir string
 }
 
-// openSim finds the bank, and takes its lines from the kernel drivers named.
-func openSim(t *testing.T, drivers ...string) simChip {
+// openSim finds our bank.
+func openSim(t *testing.T) simChip {
 	t.Helper()
-	var dir string
+	s := simChip{t: t}
 	filepath.WalkDir("/sys/devices/platform", func(path string, _ fs.DirEntry, err error) error {
-		if err == nil && filepath.Base(path) == "sim_gpio0" {
-			dir = filepath.Dir(path)
+		if err != nil || filepath.Base(path) != "sim_gpio0" {
+			return nil // what cannot be read is not what is looked for
+		}
+		dir := filepath.Dir(path)
+		if b, err := os.ReadFile(filepath.Join(dir, "of_node/gpio-sim,label")); err == nil && string(b) == simLabel+"\x00" {
+			s.dir = dir
 			return fs.SkipAll
 		}
-		return nil // what cannot be read is not what is looked for
+		return nil
 	})
-	if dir == "" {
+	if s.dir == "" {
 		t.Skipf("this kernel has no gpio-sim bank %q: run in the guest of qemu-virt", simLabel)
 	}
-	for _, d := range drivers {
-		devices, err := filepath.Glob("/sys/bus/platform/drivers/" + d + "/phone-*")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, device := range devices {
-			name, driver := filepath.Base(device), filepath.Dir(device)
-			if err := write(filepath.Join(driver, "unbind"), name); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := write(filepath.Join(driver, "bind"), name); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-	}
-	return simChip{t: t, dir: dir}
+	return s
 }
 
 func (s simChip) file(line int, name string) string {
@@ -116,7 +116,7 @@ func openSimKeys(t *testing.T, sim simChip) *Keys {
 }
 
 func TestKernelKeys(t *testing.T) {
-	sim := openSim(t, "gpio-keys")
+	sim := openSim(t)
 	haltest.Keypad(t, func(t *testing.T) haltest.KeypadRig {
 		k := openSimKeys(t, sim)
 		return haltest.KeypadRig{Keypad: k, Close: k.Close, Move: func(key hal.Key, m hal.Motion) {
@@ -131,7 +131,7 @@ func TestKernelKeys(t *testing.T) {
 }
 
 func TestKernelDebounces(t *testing.T) {
-	sim := openSim(t, "gpio-keys")
+	sim := openSim(t)
 	k := openSimKeys(t, sim)
 	defer k.Close()
 	const line, high = 4, true // the 5
@@ -162,16 +162,15 @@ func TestKernelDebounces(t *testing.T) {
 }
 
 func TestKernelHook(t *testing.T) {
-	sim := openSim(t, "gpio-keys")
-	const line = 12
+	sim := openSim(t)
 	haltest.Hook(t, func(t *testing.T) haltest.HookRig {
-		sim.pull(line, true)
-		h, err := OpenHook(HookConfig{Line: Line{Name: "KEY_hook"}, ActiveLow: true, Bias: PullUp})
+		sim.pull(hookLine, true)
+		h, err := OpenHook(HookConfig{Line: Line{Name: "HOOK"}, ActiveLow: true, Bias: PullUp})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return haltest.HookRig{Hook: h, Close: h.Close, Set: func(s hal.HookState) {
-			sim.pull(line, s == hal.OnHook)
+			sim.pull(hookLine, s == hal.OnHook)
 			until(t, "the kernel's debounce", func() bool {
 				v, err := h.lines.values()
 				return err != nil || v == uint64(s)
@@ -179,8 +178,6 @@ func TestKernelHook(t *testing.T) {
 		}}
 	})
 }
-
-const lampLine = 24
 
 // shows reports whether the lamp's line is at s; it waits for a blink.
 func (s simChip) shows(state hal.LampState) bool {
@@ -192,7 +189,7 @@ func (s simChip) shows(state hal.LampState) bool {
 }
 
 func TestKernelLamp(t *testing.T) {
-	sim := openSim(t, "leds-gpio")
+	sim := openSim(t)
 	haltest.Lamp(t, func(t *testing.T) haltest.LampRig {
 		l, err := OpenLamp(LampConfig{Line: Line{Chip: simLabel, Offset: lampLine}})
 		if err != nil {
@@ -204,6 +201,9 @@ func TestKernelLamp(t *testing.T) {
 
 func TestKernelLED(t *testing.T) {
 	sim := openSim(t)
+	if _, err := os.Stat("/sys/class/leds/mwi"); err != nil {
+		t.Skipf("the device tree has no gpio-leds called mwi: %v", err)
+	}
 	haltest.Lamp(t, func(t *testing.T) haltest.LampRig {
 		l, err := OpenLED("mwi")
 		if err != nil {
@@ -215,8 +215,8 @@ func TestKernelLED(t *testing.T) {
 
 func TestKernelLineInUse(t *testing.T) {
 	openSim(t)
-	_, err := OpenHook(HookConfig{Line: Line{Chip: simLabel, Name: "KEY_hook"}}) // gpio-keys has it
-	if err == nil || !strings.Contains(err.Error(), "another driver") || !strings.Contains(err.Error(), "KEY_hook") {
+	_, err := OpenHook(HookConfig{Line: Line{Chip: busyLabel, Name: "EV_hook"}})
+	if err == nil || !strings.Contains(err.Error(), "another driver") || !strings.Contains(err.Error(), "EV_hook") {
 		t.Errorf("opening a line of gpio-keys: %v; want an error that says so", err)
 	}
 }
@@ -258,9 +258,9 @@ func (c *copper) run() {
 }
 
 func TestKernelMatrix(t *testing.T) {
-	sim := openSim(t, "matrix-keypad")
+	sim := openSim(t)
 	haltest.Keypad(t, func(t *testing.T) haltest.KeypadRig {
-		c := &copper{sim: sim, rows: []int{16, 17, 18, 19}, cols: []int{20, 21, 22}, matrix: keyMatrix{rows: 4, cols: 3}}
+		c := &copper{sim: sim, rows: []int{rowLine, rowLine + 1, rowLine + 2, rowLine + 3}, cols: []int{colLine, colLine + 1, colLine + 2}, matrix: keyMatrix{rows: 4, cols: 3}}
 		var config MatrixConfig
 		for _, line := range c.rows {
 			config.Rows = append(config.Rows, Line{Chip: simLabel, Offset: line})
