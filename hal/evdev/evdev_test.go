@@ -135,7 +135,7 @@ func TestState(t *testing.T) {
 	s.step(key(3, 1))
 	bits := make([]byte, 96)
 	bits[codeHook/8] |= 1 << (codeHook % 8)
-	bits[2/8] |= 1 << 2
+	bits[0] |= 1 << 2
 	if got, want := told(s.look(bits, 0)), "+1-2+hook"; got != want {
 		t.Errorf("a look told %s; want %s", got, want)
 	}
