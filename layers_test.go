@@ -55,7 +55,7 @@ var floorPlan = map[string]room{
 	"firmware/internal/phone":   {"hal firmware/internal/sip", "call control knows keys and calls; sound and the storing server stand behind its own interfaces"},
 
 	"firmware":               {"*", "the phone is made of all the others; nobody knows it"},
-	"firmware/testbed":       {"audio audio/audiotest audio/wav firmware/internal/control", "the testbed sees a phone from outside: its binary, its control socket, its sound"},
+	"firmware/testbed":       {"audio/audiotest audio/resample audio/wav firmware/internal/control", "the testbed sees a phone from outside: its binary, its control socket, its sound"},
 	"firmware/testbed/story": {"firmware/testbed", "the story is told with what the testbed offers"},
 }
 

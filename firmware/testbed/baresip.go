@@ -53,7 +53,7 @@ func (b *Bed) AddBaresip(ctx context.Context, codec string, speech []int16) (*Ba
 	}
 	voice := filepath.Join(s.dir, "speech.wav")
 	// It ends the call at the end of the file, so that is far away.
-	if err := writeWAV(voice, speechRate, slices.Repeat(speech, 1+baresipSpeaks*speechRate/len(speech))); err != nil {
+	if err := writeWAV(voice, slices.Repeat(speech, 1+baresipSpeaks*speechRate/len(speech))); err != nil {
 		return nil, err
 	}
 	modules, err := baresipModules()

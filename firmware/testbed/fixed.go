@@ -1,11 +1,15 @@
 package testbed
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
 )
 
 // addFixed makes a host whose address never changes, with a folder of its own.
@@ -33,10 +37,15 @@ func (b *Bed) addFixed() (*host, netip.Addr, error) {
 	return h, addr, h.address("eth0", netip.PrefixFrom(addr, fixedPhones.Bits()), fixedRouter.Addr())
 }
 
+// DialledAddr returns an address as it is dialled on twelve keys.
+func DialledAddr(a netip.Addr) string { return strings.ReplaceAll(a.String(), ".", "*") }
+
 // A Sipp is Debian's sipp, which plays one scenario of SIP and checks what
 // comes back against it.
 type Sipp struct {
 	Addr netip.Addr
+	host *host
+	dir  string
 	proc *process
 }
 
@@ -58,7 +67,7 @@ func (b *Bed) StartSipp(scenario, user string, target netip.Addr) (*Sipp, error)
 		return nil, err
 	}
 	b.onClose(proc.stop)
-	return &Sipp{Addr: addr, proc: proc}, nil
+	return &Sipp{Addr: addr, host: h, dir: dir, proc: proc}, nil
 }
 
 // Wait returns once sipp has played its scenario, with an error if the other
@@ -73,4 +82,50 @@ func (s *Sipp) Wait(ctx context.Context) error {
 		return fmt.Errorf("testbed: sipp's scenario failed: %w", s.proc.err)
 	}
 	return nil
+}
+
+// Listening returns once sipp waits for calls on its SIP port.
+func (s *Sipp) Listening(ctx context.Context) error {
+	const port5060 = ":13C4 "
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for {
+		var sockets []byte
+		err := s.host.within(func() (err error) {
+			sockets, err = os.ReadFile("/proc/thread-self/net/udp")
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("testbed: look at sipp's sockets: %w", err)
+		}
+		if bytes.Contains(sockets, []byte(port5060)) {
+			return nil
+		}
+		select {
+		case <-look.C:
+		case <-s.proc.done:
+			return fmt.Errorf("testbed: start sipp: %w", s.proc.err)
+		case <-ctx.Done():
+			return fmt.Errorf("testbed: start sipp: %w", ctx.Err())
+		}
+	}
+}
+
+var statusLine = regexp.MustCompile(`(?m)^SIP/2\.0 ([0-9]{3}) `)
+
+// Answer returns the last status that sipp got or gave, such as "404".
+func (s *Sipp) Answer() (string, error) {
+	logs, err := filepath.Glob(filepath.Join(s.dir, "*_messages.log"))
+	if err != nil || len(logs) == 0 {
+		return "", fmt.Errorf("testbed: find sipp's messages: none in %s", s.dir)
+	}
+	text, err := os.ReadFile(logs[0])
+	if err != nil {
+		return "", fmt.Errorf("testbed: find sipp's messages: %w", err)
+	}
+	found := statusLine.FindAllSubmatch(text, -1)
+	if len(found) == 0 {
+		return "", fmt.Errorf("testbed: find sipp's messages: no answer in %s", logs[0])
+	}
+	return string(found[len(found)-1][1]), nil
 }

@@ -54,7 +54,7 @@ type ISP struct {
 	dnsmasq string // path of the program
 
 	mu    sync.Mutex
-	pool  Pool
+	pools []Pool
 	renew time.Duration      // T1
 	fixed map[MAC]netip.Addr // whose next lease is settled
 	proc  *process
@@ -74,7 +74,7 @@ func newISP(ctx context.Context, dir string, renew time.Duration) (*ISP, error) 
 	if err != nil {
 		return nil, err
 	}
-	isp := &ISP{host: h, dir: dir, dnsmasq: path, pool: East, renew: renew, fixed: make(map[MAC]netip.Addr)}
+	isp := &ISP{host: h, dir: dir, dnsmasq: path, pools: []Pool{East}, renew: renew, fixed: make(map[MAC]netip.Addr)}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = street
 	if err := h.link.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
@@ -102,6 +102,7 @@ func newISP(ctx context.Context, dir string, renew time.Duration) (*ISP, error) 
 	return isp, isp.start(ctx)
 }
 
+func (isp *ISP) leaseFile() string { return filepath.Join(isp.dir, "leases") }
 func (isp *ISP) hostsFile() string { return filepath.Join(isp.dir, "dhcp-hosts") }
 
 // start runs dnsmasq and waits until it serves.
@@ -109,20 +110,23 @@ func (isp *ISP) start(ctx context.Context) error {
 	if err := isp.writeHosts(); err != nil {
 		return err
 	}
-	p, err := isp.host.run(isp.dir, command{name: "dnsmasq", path: isp.dnsmasq, args: []string{
+	args := []string{
 		"--no-daemon", "--conf-file=/dev/null", "--user=root", "--group=root", "--pid-file=",
 		"--port=0", // no DNS
 		"--interface=" + street, "--bind-interfaces",
 		"--dhcp-authoritative", // it says NAK to a lease that it does not know
 		"--no-ping",            // an offer comes at once
 		"--log-dhcp", "--log-facility=-",
-		"--dhcp-leasefile=" + filepath.Join(isp.dir, "leases"),
+		"--dhcp-leasefile=" + isp.leaseFile(),
 		"--dhcp-hostsfile=" + isp.hostsFile(),
-		fmt.Sprintf("--dhcp-range=%s,%s,%d", isp.pool.First, isp.pool.Last, LeaseTime/time.Second),
 		fmt.Sprintf("--dhcp-option=option:T1,%d", isp.renew/time.Second),
 		"--dhcp-option=option:dns-server," + fixedRouter.Addr().String(),
 		"--dhcp-option=66," + serverAddress.Addr().String(),
-	}})
+	}
+	for _, pool := range isp.pools {
+		args = append(args, fmt.Sprintf("--dhcp-range=%s,%s,%d", pool.First, pool.Last, LeaseTime/time.Second))
+	}
+	p, err := isp.host.run(isp.dir, command{name: "dnsmasq", path: isp.dnsmasq, args: args})
 	if err != nil {
 		return err
 	}
@@ -169,15 +173,35 @@ func (isp *ISP) GiveNext(ctx context.Context, mac MAC, addr netip.Addr) error {
 	return nil
 }
 
-// ChangePool makes the provider lease addresses from another pool from now on.
-// A phone that asks for a lease of the old pool is refused (DHCPNAK).
-func (isp *ISP) ChangePool(ctx context.Context, pool Pool) error {
+// ChangePool makes the provider lease addresses of other pools from now on. A
+// phone that asks for a lease of a pool that is given up is refused (DHCPNAK).
+func (isp *ISP) ChangePool(ctx context.Context, pools ...Pool) error {
 	isp.mu.Lock()
 	defer isp.mu.Unlock()
 	if err := isp.proc.stop(); err != nil {
 		return err
 	}
-	isp.pool = pool
+	isp.pools = pools
+	return isp.start(ctx)
+}
+
+// Forget makes the provider forget the phone's lease, as if it had run out.
+func (isp *ISP) Forget(ctx context.Context, mac MAC) error {
+	isp.mu.Lock()
+	defer isp.mu.Unlock()
+	if err := isp.proc.stop(); err != nil {
+		return err
+	}
+	leases, err := os.ReadFile(isp.leaseFile())
+	if err != nil {
+		return fmt.Errorf("testbed: forget lease: %w", err)
+	}
+	kept := slices.DeleteFunc(strings.SplitAfter(string(leases), "\n"), func(line string) bool {
+		return strings.Contains(line, " "+mac.String()+" ")
+	})
+	if err := os.WriteFile(isp.leaseFile(), []byte(strings.Join(kept, "")), 0o600); err != nil {
+		return fmt.Errorf("testbed: forget lease: %w", err)
+	}
 	return isp.start(ctx)
 }
 
@@ -195,19 +219,13 @@ func (isp *ISP) Start(ctx context.Context) error {
 	return isp.start(ctx)
 }
 
-// Leased reports how often the provider's log says that the phone was given an
-// address (DHCPACK) since it was last started.
-func (isp *ISP) Leased(mac MAC, addr netip.Addr) int {
-	isp.mu.Lock()
-	defer isp.mu.Unlock()
-	n := 0
-	want := fmt.Sprintf("DHCPACK(%s) %s %s", street, addr, mac)
-	for _, line := range isp.proc.log.since(0) {
-		if strings.Contains(line, want) {
-			n++
-		}
+// Address returns the n-th address of the pool, from 0.
+func (p Pool) Address(n int) netip.Addr {
+	a := p.First
+	for range n {
+		a = a.Next()
 	}
-	return n
+	return a
 }
 
 // A MAC is a phone's hardware address, and so its permanent number.

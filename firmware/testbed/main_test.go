@@ -1,9 +1,13 @@
 package testbed
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 )
 
 // TestMain runs all tests inside one enclosure.
@@ -17,4 +21,110 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	}
 	os.Exit(m.Run())
+}
+
+// limit is how long a test may take before it is given up. Nothing here is
+// timed against it; it only keeps a broken phone from being waited for for ever.
+const limit = 4 * time.Minute
+
+// town builds a provider, a storing server and n phones with the numbers 101,
+// 102, …, all plugged in and in standby. Each speaks its own words.
+func town(t *testing.T, c Config, n int) (context.Context, *Bed, []*Phone) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	bed, err := New(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		logs := readLogs(bed)
+		if err := bed.Close(); err != nil {
+			t.Error(err)
+		}
+		for name, log := range logs {
+			if strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic:") || t.Failed() {
+				t.Errorf("log of %s:\n%s", name, log)
+			}
+		}
+	})
+	phones := make([]*Phone, n)
+	for i := range phones {
+		phones[i] = addPhone(ctx, t, bed, 101+i)
+	}
+	return ctx, bed, phones
+}
+
+// words are what the phones speak, one after the other.
+var words = []string{"cards/001", "cards/003", "cards/004"}
+
+// addPhone builds the phone with that short number and waits until it is in
+// standby.
+func addPhone(ctx context.Context, t *testing.T, bed *Bed, number int) *Phone {
+	t.Helper()
+	p, err := bed.AddPhone(ctx, PhoneConfig{
+		Name:   fmt.Sprintf("phone-%d", number),
+		MAC:    MAC{0x02, 0x00, 0x5e, 0x00, 0x53, byte(number - 100)},
+		Speech: speak(t, words[(number-101)%len(words)]),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, p.PowerOn(ctx))
+	must(t, p.Plug())
+	await(ctx, t, p, "registered")
+	must(t, bed.Server.SetNumber(ctx, p.MAC, fmt.Sprint(number)))
+	return p
+}
+
+func readLogs(b *Bed) map[string]string {
+	logs := map[string]string{}
+	for _, path := range b.Logs() {
+		if text, err := os.ReadFile(path); err == nil && len(text) > 0 {
+			logs[filepath.Base(path)] = string(text)
+		}
+	}
+	return logs
+}
+
+func speak(t *testing.T, name string) []int16 {
+	t.Helper()
+	s, err := Speech(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func await(ctx context.Context, t *testing.T, p *Phone, name string, fields ...string) Event {
+	t.Helper()
+	e, err := p.Await(ctx, name, fields...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// Speech has arrived if nearly every voiced part of it was found. What is lost
+// is at the two ends of a call, which no test waits to pass.
+const arrived = 0.9
+
+// hearEachOther checks that both ends of a call hear what the other end says.
+func hearEachOther(ctx context.Context, t *testing.T, a, b *Phone) {
+	t.Helper()
+	atA, atB, err := HearEachOther(ctx, a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s hears: %s; %s hears: %s", a.Name, atA, b.Name, atB)
+	if atA.Arrived < arrived || atB.Arrived < arrived {
+		t.Errorf("%s hears: %s; %s hears: %s; want %.0f %%", a.Name, atA, b.Name, atB, 100*arrived)
+	}
 }

@@ -35,9 +35,11 @@ type Phone struct {
 	proc     *process
 	followed chan struct{} // closed when it has told its last event
 
-	mu     sync.Mutex
-	events *journal[Event]
-	next   int // of the first event that Await has not passed
+	mu        sync.Mutex
+	spoken    []int16 // what Speech holds
+	tapeStart int     // how many samples Heard held when the phone was started
+	events    *journal[Event]
+	next      int // of the first event that Await has not passed
 }
 
 // An Event is one line of `flexphone ctl events`.
@@ -57,14 +59,7 @@ func (e Event) Field(name string) string {
 }
 
 // Addr returns the address that the event tells of.
-func (e Event) Addr() netip.Addr {
-	text := e.Field("address")
-	if p, err := netip.ParsePrefix(text); err == nil {
-		return p.Addr()
-	}
-	addr, _ := netip.ParseAddr(text)
-	return addr
-}
+func (e Event) Addr() netip.Addr { return parseAddr(e.Field("address")) }
 
 // String returns the event as short text for messages.
 func (e Event) String() string { return fmt.Sprint(e.Fields) }
@@ -81,11 +76,23 @@ type Status struct {
 	Tone       string          `json:"tone"`
 }
 
+// Addr returns the phone's address, zero when it has none.
+func (s Status) Addr() netip.Addr { return parseAddr(s.Address) }
+
+// parseAddr reads an address with or without the length of its prefix.
+func parseAddr(text string) netip.Addr {
+	if p, err := netip.ParsePrefix(text); err == nil {
+		return p.Addr()
+	}
+	addr, _ := netip.ParseAddr(text) // zero when there is none
+	return addr
+}
+
 // A PhoneConfig says what phone to build.
 type PhoneConfig struct {
 	Name   string
 	MAC    MAC
-	Speech []int16 // what is spoken into it, 16 kHz; silence when it is empty
+	Speech []int16 // what is spoken into it, over and over; 16 kHz
 }
 
 // AddPhone builds a phone and its cable, which is not plugged in yet: PowerOn
@@ -96,7 +103,7 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 		return nil, err
 	}
 	p := &Phone{
-		Name: c.Name, MAC: c.MAC, bed: b, binary: binary,
+		Name: c.Name, MAC: c.MAC, bed: b, binary: binary, spoken: c.Speech,
 		dir:    filepath.Join(b.Dir, c.Name),
 		events: newJournal[Event](),
 	}
@@ -104,7 +111,7 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 	if err := os.Mkdir(p.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("testbed: make phone: %w", err)
 	}
-	if err := writeWAV(p.Speech, speechRate, c.Speech); err != nil {
+	if err := writeWAV(p.Speech, c.Speech); err != nil {
 		return nil, err
 	}
 	if p.host, err = newHost(c.Name); err != nil {
@@ -144,6 +151,9 @@ playback = %q
 
 // PowerOn starts the phone and waits until it can be talked to.
 func (p *Phone) PowerOn(ctx context.Context) error {
+	if played, err := p.tape().position(); err == nil {
+		p.tapeStart = played.samples
+	}
 	proc, err := p.host.run(p.dir, command{name: p.Name, path: p.binary, args: []string{"run", "--config", p.config()}})
 	if err != nil {
 		return err

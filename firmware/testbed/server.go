@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // A Server is the storing server, the real binary on a host with a fixed
@@ -101,6 +102,23 @@ func (s *Server) Row(ctx context.Context, mac MAC) (Row, error) {
 		}
 	}
 	return Row{}, fmt.Errorf("testbed: no row for %s", mac)
+}
+
+// AwaitState waits until the row of a phone is "online" or "offline".
+func (s *Server) AwaitState(ctx context.Context, mac MAC, state string) error {
+	look := time.NewTicker(250 * time.Millisecond) // the server tells operators nothing unasked
+	defer look.Stop()
+	for {
+		row, err := s.Row(ctx, mac)
+		if err == nil && row.State == state {
+			return nil
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return fmt.Errorf("testbed: wait for %s to be %s: %w; the row is %+v (%w)", mac, state, ctx.Err(), row, err)
+		}
+	}
 }
 
 // SetNumber gives a phone its short number, as an operator does.

@@ -3,9 +3,12 @@ package testbed
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"flexphone/audio/wav"
 )
 
 // speechRate is the sampling rate of the recorded speech, in Hz.
@@ -24,11 +27,8 @@ func Speech(name string) ([]int16, error) {
 			continue
 		}
 		if ending == ".wav" {
-			i := bytes.Index(b, []byte("data")) // these files hold nothing odd before it
-			if i < 0 || len(b) < i+8 {
-				return nil, fmt.Errorf("testbed: read speech %s: no WAV file", name)
-			}
-			b = b[i+8:]
+			samples, _, err := wav.Decode(bytes.NewReader(b))
+			return samples, err
 		}
 		samples := make([]int16, len(b)/2)
 		for i := range samples {
@@ -39,19 +39,14 @@ func Speech(name string) ([]int16, error) {
 	return nil, fmt.Errorf("testbed: read speech: no %s in %s (Debian's package pocketsphinx-testdata)", name, speechDir)
 }
 
-// writeWAV writes mono 16-bit PCM.
-func writeWAV(path string, rate int, samples []int16) error {
-	var b bytes.Buffer
-	size := uint32(2 * len(samples))
-	b.WriteString("RIFF")
-	for _, v := range []any{
-		36 + size, [8]byte([]byte("WAVEfmt ")), uint32(16), uint16(1), uint16(1),
-		uint32(rate), uint32(2 * rate), uint16(2), uint16(16), [4]byte([]byte("data")), size, samples,
-	} {
-		binary.Write(&b, binary.LittleEndian, v) // to memory: cannot fail
+// writeWAV writes speech into a file.
+func writeWAV(path string, speech []int16) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("testbed: write speech: %w", err)
 	}
-	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
-		return fmt.Errorf("testbed: write sound: %w", err)
+	if err := errors.Join(wav.Encode(f, speech, speechRate), f.Close()); err != nil {
+		return fmt.Errorf("testbed: write speech: %w", err)
 	}
 	return nil
 }

@@ -1,0 +1,223 @@
+package testbed
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"flexphone/audio/audiotest"
+	"flexphone/audio/resample"
+	"flexphone/audio/wav"
+)
+
+// Heard says how much of what was spoken at one end arrived at the other.
+type Heard struct {
+	Arrived     float64       // share of the voiced parts that were found, 0 to 1
+	Correlation float64       // of these with the original, -1 to 1
+	Delay       time.Duration // mouth to ear, to about 10 ms; 0: not measured
+}
+
+// String returns h for people.
+func (h Heard) String() string {
+	s := fmt.Sprintf("%.0f %% arrived, correlation %.3f", 100*h.Arrived, h.Correlation)
+	if h.Delay != 0 {
+		s += fmt.Sprintf(", delay %d ms", h.Delay.Milliseconds())
+	}
+	return s
+}
+
+// settle is how long sound may take to flow after a call is established: the
+// first packets fill the playout buffer.
+const settle = 300 * time.Millisecond
+
+// HearEachOther listens at both ends of a call at once, for as long as the
+// longer speech takes. The first result is what a hears of b.
+func HearEachOther(ctx context.Context, a, b *Phone) (atA, atB Heard, err error) {
+	var errA, errB error
+	var both sync.WaitGroup
+	both.Go(func() { atA, errA = a.Hear(ctx, b) })
+	both.Go(func() { atB, errB = b.Hear(ctx, a) })
+	both.Wait()
+	if errA != nil {
+		return atA, atB, errA
+	}
+	return atA, atB, errB
+}
+
+// Hear listens to what arrives at p of what is spoken into the other phone
+// from now on, for as long as that speech takes once.
+func (p *Phone) Hear(ctx context.Context, other *Phone) (Heard, error) {
+	heard, at, err := p.hear(ctx, other.spoken)
+	if err != nil {
+		return heard, err
+	}
+	said, err := other.tape().position()
+	if err != nil {
+		return heard, err
+	}
+	// The other phone's engine captures and plays on one clock, so that its
+	// tape tells when which sample was spoken: the speech began anew whenever
+	// this many samples had passed.
+	round := time.Duration(len(other.spoken)) * time.Second / time.Duration(said.rate)
+	began := said.timeOf(other.tapeStart)
+	heard.Delay = at.Sub(began) % round
+	return heard, nil
+}
+
+// HearSpeech listens to what arrives at p of a speech that is repeated at the
+// other end, for as long as the speech takes once.
+func (p *Phone) HearSpeech(ctx context.Context, speech []int16) (Heard, error) {
+	heard, _, err := p.hear(ctx, speech)
+	return heard, err
+}
+
+// hear also returns when the beginning of the speech was heard.
+func (p *Phone) hear(ctx context.Context, speech []int16) (Heard, time.Time, error) {
+	now, err := p.tape().position()
+	if err != nil {
+		return Heard{}, time.Time{}, err
+	}
+	samples := func(d time.Duration) int { return int(d * time.Duration(now.rate) / time.Second) }
+	// What the recorder has not written yet was played before now.
+	from := now.samples + samples(time.Since(now.at)+settle)
+	recorded, err := p.tape().read(ctx, from, len(speech))
+	if err != nil {
+		return Heard{}, time.Time{}, err
+	}
+	// The tape holds one round of the speech, which begins anywhere in it. Where,
+	// is found first; then all of it is compared.
+	begin := audiotest.Compare(speech, recorded, now.rate).Delay
+	turn := (len(speech) - samples(begin)) % len(speech)
+	turned := append(append([]int16(nil), speech[turn:]...), speech[:turn]...)
+	r := audiotest.Compare(turned, recorded, now.rate)
+	return Heard{Arrived: r.Arrived, Correlation: r.Correlation}, now.timeOf(from + samples(begin+r.Delay)), nil
+}
+
+// CompareFile says how much of a repeated speech, sampled at 16 kHz, is in a
+// WAV file of any rate and number of channels that ours divide or multiply.
+func CompareFile(path string, speech []int16) (Heard, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Heard{}, fmt.Errorf("testbed: listen: %w", err)
+	}
+	defer f.Close()
+	recorded, rate, err := readRecord(f)
+	if err != nil {
+		return Heard{}, fmt.Errorf("testbed: listen to %s: %w", path, err)
+	}
+	switch rate {
+	case 8000:
+		down := make([]int16, len(speech)/2)
+		resample.NewDown(2).Process(down, speech[:2*len(down)])
+		speech = down
+	case 48000:
+		down := make([]int16, len(recorded)/3)
+		resample.NewDown(3).Process(down, recorded[:3*len(down)])
+		recorded, rate = down, speechRate
+	case speechRate:
+	default:
+		return Heard{}, fmt.Errorf("testbed: listen to %s: %d Hz is not foreseen", path, rate)
+	}
+	r := audiotest.Compare(speech, recorded, rate)
+	return Heard{Arrived: r.Arrived, Correlation: r.Correlation}, nil
+}
+
+// readRecord reads a 16-bit WAV file; of two channels it takes the mean. The
+// length that its header claims is not believed.
+func readRecord(r io.Reader) (samples []int16, rate int, err error) {
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(b) < wavHeader {
+		return nil, 0, io.ErrUnexpectedEOF
+	}
+	channels := max(1, int(binary.LittleEndian.Uint16(b[22:])))
+	rate = int(binary.LittleEndian.Uint32(b[24:]))
+	b = b[wavHeader:]
+	samples = make([]int16, len(b)/2/channels)
+	for i := range samples {
+		sum := 0
+		for c := range channels {
+			sum += int(int16(binary.LittleEndian.Uint16(b[2*(i*channels+c):])))
+		}
+		samples[i] = int16(sum / channels)
+	}
+	return samples, rate, nil
+}
+
+// A tape is the WAV file that a phone is recording: it grows.
+type tape struct{ path string }
+
+func (p *Phone) tape() tape { return tape{p.Heard} }
+
+// wavHeader is the length of the header of the files that phones record.
+const wavHeader = 44
+
+// A position says how far a tape has come.
+type position struct {
+	samples int
+	rate    int
+	at      time.Time // when the last of the samples was played
+}
+
+// timeOf says when the n-th sample was or will be played.
+func (p position) timeOf(n int) time.Time {
+	return p.at.Add(time.Duration(n-p.samples) * time.Second / time.Duration(p.rate))
+}
+
+func (t tape) position() (position, error) {
+	f, err := os.Open(t.path)
+	if err != nil {
+		return position{}, fmt.Errorf("testbed: listen: %w", err)
+	}
+	defer f.Close()
+	var head [wavHeader]byte
+	if _, err := f.ReadAt(head[:], 0); err != nil {
+		return position{}, fmt.Errorf("testbed: listen: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return position{}, fmt.Errorf("testbed: listen: %w", err)
+	}
+	return position{
+		samples: int(binary.LittleEndian.Uint32(head[40:])) / 2,
+		rate:    int(binary.LittleEndian.Uint32(head[24:])),
+		at:      info.ModTime(),
+	}, nil
+}
+
+// read returns n samples of the tape from position from on, once they are
+// recorded.
+func (t tape) read(ctx context.Context, from, n int) ([]int16, error) {
+	look := time.NewTicker(20 * time.Millisecond) // the recorder writes twice a second
+	defer look.Stop()
+	for {
+		now, err := t.position()
+		if err != nil {
+			return nil, err
+		}
+		if now.samples >= from+n {
+			break
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("testbed: listen: %w: %d of %d samples recorded", ctx.Err(), now.samples, from+n)
+		}
+	}
+	f, err := os.Open(t.path)
+	if err != nil {
+		return nil, fmt.Errorf("testbed: listen: %w", err)
+	}
+	defer f.Close()
+	samples, _, err := wav.Decode(f)
+	if err != nil {
+		return nil, fmt.Errorf("testbed: listen: %w", err)
+	}
+	return samples[from : from+n], nil
+}

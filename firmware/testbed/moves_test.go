@@ -1,0 +1,166 @@
+package testbed
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// move makes the provider give p another address at its next asking, and p ask
+// at once by pulling its plug and putting it back. It returns once the storing
+// server has acknowledged the new address.
+func move(ctx context.Context, t *testing.T, bed *Bed, p *Phone, to netip.Addr) {
+	t.Helper()
+	p.Mark()
+	must(t, bed.ISP.GiveNext(ctx, p.MAC, to))
+	must(t, p.Replug())
+	awaitAddress(ctx, t, p, to)
+}
+
+// awaitAddress waits until p has leased and registered that address.
+func awaitAddress(ctx context.Context, t *testing.T, p *Phone, want netip.Addr) {
+	t.Helper()
+	for {
+		if e := await(ctx, t, p, "lease.bound"); e.Addr() == want {
+			break
+		}
+	}
+	await(ctx, t, p, "registered")
+}
+
+// callWithSound has the caller call number, which must reach the callee at the
+// address, checks what each hears of the other, and ends the call.
+func callWithSound(ctx context.Context, t *testing.T, caller, callee *Phone, number string, at netip.Addr) {
+	t.Helper()
+	talk, err := Call(ctx, caller, callee, number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if talk.Address.Addr() != at {
+		t.Errorf("%s reached %s at %s; its lease is %s", caller.Name, number, talk.Address, at)
+	}
+	hearEachOther(ctx, t, caller, callee)
+	must(t, talk.HangUp(ctx, callee))
+}
+
+// silent fails the test if p has rung since the mark.
+func silent(t *testing.T, p *Phone, mark int) {
+	t.Helper()
+	for _, e := range p.Events()[mark:] {
+		if e.Name == "ringing" {
+			t.Errorf("%s was rung by mistake: %v", p.Name, e)
+		}
+	}
+}
+
+// The address of one phone after the other changes, fifty times, in the same
+// subnet and into another one. After each change it is called by its number.
+func TestFiftyMovesAndACallAfterEach(t *testing.T) {
+	const moves = 50
+	ctx, bed, phones := town(t, Config{}, 2)
+	must(t, bed.ISP.ChangePool(ctx, East, West))
+	for i := range moves {
+		mover, other := phones[i%2], phones[1-i%2]
+		pool := East
+		if i%4 > 1 {
+			pool = West
+		}
+		to := pool.Address(50 + i%40)
+		move(ctx, t, bed, mover, to)
+		number := fmt.Sprint(101 + i%2)
+		if i%5 == 4 {
+			number = mover.MAC.Dialled()
+		}
+		callWithSound(ctx, t, other, mover, number, to)
+	}
+}
+
+// A lease that is refused when the phone asks for it again changes the phone's
+// address without anybody touching the phone.
+func TestLeaseChangesAtRenewal(t *testing.T) {
+	ctx, bed, phones := town(t, Config{Renew: 3 * time.Second}, 2)
+	a, b := phones[0], phones[1]
+	await(ctx, t, b, "lease.renewed")
+	to := East.Address(77)
+	b.Mark()
+	must(t, bed.ISP.GiveNext(ctx, b.MAC, to))
+	awaitAddress(ctx, t, b, to)
+	callWithSound(ctx, t, a, b, "102", to)
+}
+
+// The provider gives the address of an absent phone to another. Who calls the
+// absent phone does not ring the other; as soon as the phone is back it is
+// reached at its new address.
+func TestOldAddressOfAPhoneIsGivenToAnother(t *testing.T) {
+	ctx, bed, phones := town(t, Config{}, 3)
+	a, b, c := phones[0], phones[1], phones[2]
+	old := addressOf(ctx, t, b)
+	callWithSound(ctx, t, a, b, "102", old) // a knows b's address, and the way to it
+
+	must(t, b.Unplug())
+	must(t, bed.ISP.Forget(ctx, b.MAC))
+	move(ctx, t, bed, c, old)
+	mark := len(c.Events())
+
+	// The row still says old. c is there, and says that it is not b.
+	a.Mark()
+	must(t, a.OffHook(ctx))
+	must(t, a.Press(ctx, "102#"))
+	ended := await(ctx, t, a, "ended")
+	t.Logf("called while away: %v", ended)
+	must(t, a.OnHook(ctx))
+	silent(t, c, mark)
+
+	// And the other way: a caller that is on its way to the old address when
+	// the row changes finds the new one by asking again.
+	must(t, c.Unplug())
+	a.Mark()
+	b.Mark()
+	must(t, a.OffHook(ctx))
+	must(t, a.Press(ctx, "102#"))
+	if at := await(ctx, t, a, "resolved").Field("address"); netip.MustParseAddrPort(at).Addr() != old {
+		t.Errorf("resolved to %s before the move; want %s", at, old)
+	}
+	to := East.Address(60)
+	must(t, bed.ISP.GiveNext(ctx, b.MAC, to))
+	must(t, b.Plug())
+	awaitAddress(ctx, t, b, to)
+	must(t, c.Plug())
+	if at := await(ctx, t, a, "resolved").Field("address"); netip.MustParseAddrPort(at).Addr() != to {
+		t.Errorf("resolved to %s after the move; want %s", at, to)
+	}
+	await(ctx, t, b, "ringing")
+	must(t, b.OffHook(ctx))
+	await(ctx, t, a, "established")
+	hearEachOther(ctx, t, a, b)
+	must(t, a.OnHook(ctx))
+	must(t, b.OnHook(ctx))
+	silent(t, c, mark)
+}
+
+// An INVITE for another phone's MAC is refused with 404 by the phone that got
+// its address, whoever sends it.
+func TestStrangersInviteForAnotherMACIsRefused(t *testing.T) {
+	ctx, bed, phones := town(t, Config{}, 1)
+	p := phones[0]
+	foreign := MAC{0x02, 0x00, 0x5e, 0x00, 0x53, 0xfe}
+	mark := len(p.Events())
+	s, err := bed.StartSipp("uac", foreign.Hex(), addressOf(ctx, t, p))
+	must(t, err)
+	if err := s.Wait(ctx); err == nil {
+		t.Error("sipp's call for another MAC was taken")
+	}
+	if got, err := s.Answer(); got != "404" {
+		t.Errorf("answered %q, %v; want 404", got, err)
+	}
+	silent(t, p, mark)
+}
+
+func addressOf(ctx context.Context, t *testing.T, p *Phone) netip.Addr {
+	t.Helper()
+	s, err := p.Status(ctx)
+	must(t, err)
+	return s.Addr()
+}

@@ -1,0 +1,163 @@
+package testbed
+
+import (
+	"context"
+	"testing"
+)
+
+// dialFails has p call number in vain and checks what the user sees and hears.
+func dialFails(ctx context.Context, t *testing.T, p *Phone, number, reason, tone string) {
+	t.Helper()
+	p.Mark()
+	must(t, p.OffHook(ctx))
+	must(t, p.Press(ctx, number+"#"))
+	await(ctx, t, p, "ended", "reason", reason)
+	s, err := p.Status(ctx)
+	must(t, err)
+	if s.State != "releasing" || s.Tone != tone {
+		t.Errorf("after %s ended with %q the phone is %s with the tone %q; want releasing, %q", number, reason, s.State, s.Tone, tone)
+	}
+	t.Logf("%s: %q on the display, %q in the ear", number, s.Display, s.Tone)
+	must(t, p.OnHook(ctx))
+	await(ctx, t, p, "state", "state", "standby")
+}
+
+func TestCallsThatCannotBe(t *testing.T) {
+	ctx, bed, phones := town(t, Config{}, 3)
+	a, b, c := phones[0], phones[1], phones[2]
+
+	t.Run("unknown number", func(t *testing.T) {
+		dialFails(ctx, t, a, "999", "unknown number", "special information")
+	})
+	t.Run("outside the dial plan", func(t *testing.T) {
+		dialFails(ctx, t, a, "12", "invalid number", "special information")
+	})
+	t.Run("busy", func(t *testing.T) {
+		talk, err := Call(ctx, b, c, "103")
+		must(t, err)
+		dialFails(ctx, t, a, "102", "busy", "busy")
+		dialFails(ctx, t, a, "103", "busy", "busy")
+		hearEachOther(ctx, t, b, c) // undisturbed
+		must(t, talk.HangUp(ctx, b))
+	})
+	t.Run("given up by the caller", func(t *testing.T) {
+		b.Mark()
+		must(t, a.OffHook(ctx))
+		must(t, a.Press(ctx, "102#"))
+		await(ctx, t, b, "ringing")
+		must(t, a.OnHook(ctx))
+		await(ctx, t, b, "ended")
+		await(ctx, t, b, "state", "state", "standby")
+	})
+	t.Run("no answer", func(t *testing.T) {
+		dialFails(ctx, t, a, "102", "no answer", "busy")
+	})
+	t.Run("phone switched off", func(t *testing.T) {
+		must(t, c.PowerOff())
+		dialFails(ctx, t, a, "103", "not connected", "special information")
+		must(t, c.Unplug())
+		must(t, c.PowerOn(ctx))
+		must(t, c.Plug())
+		await(ctx, t, c, "registered")
+		callWithSound(ctx, t, a, c, "103", addressOf(ctx, t, c))
+	})
+	t.Run("storing server away", func(t *testing.T) {
+		bed.Server.Kill9()
+		dialFails(ctx, t, a, "102", "no server", "congestion")
+		// A call to an address needs no storing server.
+		must(t, bed.Server.Start(ctx))
+	})
+}
+
+// A standard phone of another maker calls and is called, in every codec that we
+// share, and both hear each other.
+func TestBaresip(t *testing.T) {
+	for _, codec := range []string{"pcmu", "pcma", "opus"} {
+		t.Run(codec, func(t *testing.T) {
+			ctx, bed, phones := town(t, Config{}, 1)
+			p := phones[0]
+			voice := speak(t, "cards/005")
+			fixed, err := bed.AddBaresip(ctx, codec, voice)
+			must(t, err)
+
+			t.Run("is called", func(t *testing.T) {
+				p.Mark()
+				must(t, p.OffHook(ctx))
+				must(t, p.Press(ctx, DialledAddr(fixed.Addr)+"#"))
+				await(ctx, t, p, "established")
+				hearSpeech(ctx, t, p, voice)
+				must(t, p.OnHook(ctx))
+				await(ctx, t, p, "ended", "reason", "hangup")
+				heardBy(ctx, t, fixed, p)
+			})
+			t.Run("calls", func(t *testing.T) {
+				p.Mark()
+				must(t, fixed.Dial("sip:"+p.MAC.Hex()+"@"+addressOf(ctx, t, p).String()))
+				await(ctx, t, p, "ringing")
+				must(t, p.OffHook(ctx))
+				await(ctx, t, p, "established")
+				hearSpeech(ctx, t, p, voice)
+				must(t, fixed.Hangup())
+				await(ctx, t, p, "ended", "reason", "hangup")
+				must(t, p.OnHook(ctx))
+				heardBy(ctx, t, fixed, p)
+			})
+		})
+	}
+}
+
+// hearSpeech checks that p hears the speech of the other end.
+func hearSpeech(ctx context.Context, t *testing.T, p *Phone, speech []int16) {
+	t.Helper()
+	heard, err := p.HearSpeech(ctx, speech)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s hears: %s", p.Name, heard)
+	if heard.Arrived < arrived {
+		t.Errorf("%s hears: %s; want %.0f %%", p.Name, heard, 100*arrived)
+	}
+}
+
+// heardBy checks that baresip, whose call is over, has heard p's speech.
+func heardBy(ctx context.Context, t *testing.T, fixed *Baresip, p *Phone) {
+	t.Helper()
+	_, err := fixed.Await(ctx, "CALL_CLOSED")
+	must(t, err)
+	record, err := fixed.Heard()
+	must(t, err)
+	heard, err := CompareFile(record, p.spoken)
+	must(t, err)
+	t.Logf("baresip hears: %s", heard)
+	if heard.Arrived < arrived {
+		t.Errorf("baresip hears: %s; want %.0f %%", heard, 100*arrived)
+	}
+}
+
+func TestSipp(t *testing.T) {
+	ctx, bed, phones := town(t, Config{}, 1)
+	p := phones[0]
+	t.Run("uac", func(t *testing.T) {
+		p.Mark()
+		s, err := bed.StartSipp("uac", p.MAC.Hex(), addressOf(ctx, t, p))
+		must(t, err)
+		await(ctx, t, p, "ringing")
+		must(t, p.OffHook(ctx))
+		await(ctx, t, p, "established")
+		await(ctx, t, p, "ended", "reason", "hangup")
+		must(t, s.Wait(ctx))
+		must(t, p.OnHook(ctx))
+	})
+	t.Run("uas", func(t *testing.T) {
+		s, err := bed.StartSipp("uas", "", addressOf(ctx, t, p))
+		must(t, err)
+		must(t, s.Listening(ctx))
+		p.Mark()
+		must(t, p.OffHook(ctx))
+		must(t, p.Press(ctx, DialledAddr(s.Addr)+"#"))
+		await(ctx, t, p, "established")
+		must(t, p.OnHook(ctx))
+		await(ctx, t, p, "ended", "reason", "hangup")
+		must(t, s.Wait(ctx))
+	})
+}
