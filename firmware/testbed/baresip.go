@@ -167,11 +167,21 @@ func (s *Baresip) command(name, params string) error {
 	return nil
 }
 
-// Heard returns the WAV file of what baresip received in its latest call.
-func (s *Baresip) Heard() (string, error) {
+// heard returns the WAV file of what baresip received in its latest call.
+func (s *Baresip) heard() (string, error) {
 	found, err := filepath.Glob(filepath.Join(s.records(), "dump-*-dec.wav"))
 	if err != nil || len(found) == 0 {
 		return "", fmt.Errorf("testbed: baresip recorded nothing in %s", s.records())
 	}
 	return found[len(found)-1], nil // their names hold the time
+}
+
+// CompareHeard says how much of p's speech baresip received in its latest call,
+// which must be over.
+func (s *Baresip) CompareHeard(p *Phone) (Heard, error) {
+	record, err := s.heard()
+	if err != nil {
+		return Heard{}, err
+	}
+	return compareFile(record, p.spoken)
 }

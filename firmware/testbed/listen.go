@@ -97,9 +97,9 @@ func (p *Phone) hear(ctx context.Context, speech []int16) (Heard, time.Time, err
 	return Heard{Arrived: r.Arrived, Correlation: r.Correlation}, now.timeOf(from + samples(begin+r.Delay)), nil
 }
 
-// CompareFile says how much of a repeated speech, sampled at 16 kHz, is in a
+// compareFile says how much of a repeated speech, sampled at 16 kHz, is in a
 // WAV file of any rate and number of channels that ours divide or multiply.
-func CompareFile(path string, speech []int16) (Heard, error) {
+func compareFile(path string, speech []int16) (Heard, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return Heard{}, fmt.Errorf("testbed: listen: %w", err)

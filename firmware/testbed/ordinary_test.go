@@ -124,9 +124,7 @@ func heardBy(ctx context.Context, t *testing.T, fixed *Baresip, p *Phone) {
 	t.Helper()
 	_, err := fixed.Await(ctx, "CALL_CLOSED")
 	must(t, err)
-	record, err := fixed.Heard()
-	must(t, err)
-	heard, err := CompareFile(record, p.spoken)
+	heard, err := fixed.CompareHeard(p)
 	must(t, err)
 	t.Logf("baresip hears: %s", heard)
 	if heard.Arrived < arrived {

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -61,8 +63,17 @@ func (e Event) Field(name string) string {
 // Addr returns the address that the event tells of.
 func (e Event) Addr() netip.Addr { return parseAddr(e.Field("address")) }
 
-// String returns the event as short text for messages.
-func (e Event) String() string { return fmt.Sprint(e.Fields) }
+// String returns the event as one line for people.
+func (e Event) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s", e.Time.Format("15:04:05.000"), e.Name)
+	for _, name := range slices.Sorted(maps.Keys(e.Fields)) {
+		if name != "time" && name != "event" {
+			fmt.Fprintf(&b, " %s=%v", name, e.Fields[name])
+		}
+	}
+	return b.String()
+}
 
 // Status is what `flexphone ctl status` prints.
 type Status struct {
@@ -277,12 +288,13 @@ func (p *Phone) Status(ctx context.Context) (Status, error) {
 
 // Await waits for the next event of that name whose fields are as given
 // ("address", "192.0.2.7", …), and passes it: the next Await looks behind it.
+// The empty name is any.
 func (p *Phone) Await(ctx context.Context, name string, fields ...string) (Event, error) {
 	p.mu.Lock()
 	from := p.next
 	p.mu.Unlock()
 	e, next, err := p.events.await(ctx, from, func(e Event) bool {
-		if e.Name != name {
+		if name != "" && e.Name != name {
 			return false
 		}
 		for i := 0; i+1 < len(fields); i += 2 {

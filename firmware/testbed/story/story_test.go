@@ -1,0 +1,49 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"flexphone/firmware/testbed"
+)
+
+func TestMain(m *testing.M) {
+	code, done, err := testbed.Enclose()
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	case done:
+		os.Exit(code)
+	}
+	os.Exit(m.Run())
+}
+
+// Every step of the story is as it should be; what it says is what happened.
+func TestStory(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	bed, err := testbed.New(ctx, testbed.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := bed.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	var told bytes.Buffer
+	s := &teller{out: &told, bed: bed}
+	err = s.tell(ctx)
+	if err != nil {
+		s.sayLogs()
+	}
+	t.Logf("%s", &told)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
