@@ -108,6 +108,7 @@ type machine struct {
 	repairAt  time.Time
 	naks      int // since the last ACK
 	conflicts int // since the last undisturbed binding
+	failures  int // of the kernel, in a row
 }
 
 // start sets the lease that was stored when the machine was last stopped or
@@ -430,9 +431,11 @@ func (m *machine) installed(now time.Time, err error) {
 		if m.told.Prefix.IsValid() && m.lose.IsZero() {
 			m.lose, m.loseReason, m.loseHeld = now.Add(replaceGrace), "not installed", false
 		}
-		m.rest(now.Add(backoff(m.rand, 0)))
+		m.rest(now.Add(backoff(m.rand, m.failures)))
+		m.failures++
 		return
 	}
+	m.failures = 0
 	fresh := m.held.Prefix != m.next.Prefix
 	kind := Renewed
 	if m.told.Prefix != m.next.Prefix {

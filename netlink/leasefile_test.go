@@ -1,0 +1,102 @@
+package netlink
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func storedExample() Lease {
+	at := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
+	return Lease{
+		MAC: simMAC, Prefix: netip.PrefixFrom(simAddr, 24), Router: simServer, DNS: []netip.Addr{simServer}, Domain: "isp.example",
+		Routes: []Route{{Dst: netip.MustParsePrefix("198.51.100.0/24"), Via: simServer}, {Dst: netip.MustParsePrefix("203.0.113.0/24")}},
+		MTU:    1400, StoringServer: "storing.example:5684", Server: simServer,
+		Start: at, Renew: at.Add(30 * time.Minute), Rebind: at.Add(50 * time.Minute), Expiry: at.Add(time.Hour),
+	}
+}
+
+func TestLeaseFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lease")
+	now := time.Now()
+	if l, err := loadLease(path, simMAC, now); err != nil || l.Prefix.IsValid() {
+		t.Errorf("no file is %+v, %v", l, err)
+	}
+	want := storedExample()
+	if err := saveLease(path, want); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := loadLease(path, otherMAC, now); err != nil || l.Prefix.IsValid() {
+		t.Errorf("another phone's lease is %+v, %v", l, err)
+	}
+	got, err := loadLease(path, simMAC, now)
+	if err != nil || !got.Expiry.Equal(want.Expiry) || !got.Start.Equal(want.Start) {
+		t.Errorf("times are %v and %v, %v", got.Start, got.Expiry, err)
+	}
+	got.Start, got.Renew, got.Rebind, got.Expiry = want.Start, want.Renew, want.Rebind, want.Expiry
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("lease is %+v; want %+v", got, want)
+	}
+	if err := os.WriteFile(path, []byte(`{"mac": "02:00`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadLease(path, simMAC, now); err == nil {
+		t.Error("a file that was cut short is accepted")
+	}
+	if err := saveLease(path, Lease{}); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestResolvConf(t *testing.T) {
+	dir := t.TempDir()
+	real, link := filepath.Join(dir, "real"), filepath.Join(dir, "resolv.conf")
+	if err := os.WriteFile(real, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(real, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeResolvConf(link, storedExample()); err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := os.ReadFile(real); !strings.Contains(string(b), "search isp.example\nnameserver 192.0.2.1\n") {
+		t.Errorf("it holds %q", b)
+	}
+	if err := writeResolvConf(link, Lease{}); err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := os.ReadFile(real); !strings.Contains(string(b), "nameserver") {
+		t.Error("a lease without name servers took those away that there were")
+	}
+}
+
+func FuzzDecodeLease(f *testing.F) {
+	b, err := encodeLease(storedExample())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add([]byte(`{"mac":"02:00:5e:00:53:01","prefix":"0.0.0.0/0"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		l, err := decodeLease(b)
+		if err != nil {
+			return
+		}
+		stored, err := encodeLease(l)
+		if err != nil {
+			t.Skip() // a year beyond RFC 3339
+		}
+		again, err := decodeLease(stored)
+		if err != nil || again.Prefix != l.Prefix || again.Server != l.Server || !again.Expiry.Equal(l.Expiry) {
+			t.Errorf("%+v became %+v, %v", l, again, err)
+		}
+	})
+}

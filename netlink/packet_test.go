@@ -1,0 +1,255 @@
+package netlink
+
+import (
+	"net/netip"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"golang.org/x/net/bpf"
+)
+
+// testPacket is a decent ACK, with its options changed by edit.
+func testPacket(edit func(dhcpv4.Options)) []byte {
+	d, err := dhcpv4.FromBytes(encodeReply(goodReply(dhcpv4.MessageTypeAck, simAddr), simMAC))
+	if err != nil {
+		panic(err)
+	}
+	edit(d.Options)
+	return d.ToBytes()
+}
+
+// options returns packet's option field, up to and without End.
+func withOptions(packet []byte, opts ...byte) []byte {
+	return append(slices.Clone(packet[:optsAt]), opts...)
+}
+
+var (
+	typeAck  = []byte{53, 1, 5}
+	serverID = []byte{54, 4, 192, 0, 2, 1}
+	oneHour  = []byte{51, 4, 0, 0, 14, 16}
+)
+
+func TestParseReplyRefuses(t *testing.T) {
+	good := testPacket(func(dhcpv4.Options) {})
+	if _, err := parseReply(good, simMAC); err != nil {
+		t.Fatal(err)
+	}
+	change := func(at int, v byte) []byte {
+		b := slices.Clone(good)
+		b[at] = v
+		return b
+	}
+	for name, b := range map[string][]byte{
+		"nothing":                      nil,
+		"a cut header":                 good[:optsAt-1],
+		"a request":                    change(0, 1),
+		"another hardware type":        change(1, 6),
+		"a short hardware address":     change(2, 5),
+		"another client":               change(33, 9),
+		"no cookie":                    change(headerLen, 0),
+		"no message type":              testPacket(func(o dhcpv4.Options) { delete(o, 53) }),
+		"a long message type":          testPacket(func(o dhcpv4.Options) { o[53] = []byte{5, 5} }),
+		"a DISCOVER":                   testPacket(func(o dhcpv4.Options) { o[53] = []byte{1} }),
+		"no server identifier":         testPacket(func(o dhcpv4.Options) { delete(o, 54) }),
+		"a short server identifier":    testPacket(func(o dhcpv4.Options) { o[54] = []byte{192, 0, 2} }),
+		"a broadcast server":           testPacket(func(o dhcpv4.Options) { o[54] = []byte{255, 255, 255, 255} }),
+		"an option past the end":       withOptions(good, slices.Concat(typeAck, serverID, []byte{51, 4, 0, 0})...),
+		"an option without length":     withOptions(good, slices.Concat(typeAck, serverID, []byte{51})...),
+		"an overload of 4":             testPacket(func(o dhcpv4.Options) { o[52] = []byte{4} }),
+		"an overload past the field":   overloaded(1, fileAt, append(make([]byte, 126), 3, 4)),
+		"an overload with a bad sname": overloaded(2, snameAt, []byte{3, 200}),
+	} {
+		if r, err := parseReply(b, simMAC); err == nil {
+			t.Errorf("%s: accepted as %+v", name, r)
+		}
+	}
+}
+
+// overloaded is a reply with options in a header field.
+func overloaded(v byte, at int, field []byte) []byte {
+	b := withOptions(testPacket(func(dhcpv4.Options) {}), slices.Concat(typeAck, serverID, oneHour, []byte{52, 1, v, 255})...)
+	copy(b[at:], field)
+	return b
+}
+
+func TestParseReplyForgives(t *testing.T) {
+	good := testPacket(func(dhcpv4.Options) {})
+	router := netip.MustParseAddr("192.0.2.7")
+	tests := []struct {
+		name   string
+		packet []byte
+		want   func(reply) bool
+	}{
+		{"no End", withOptions(good, slices.Concat(typeAck, serverID, oneHour)...), func(r reply) bool { return r.time == time.Hour }},
+		{"a file field of options", overloaded(1, fileAt, []byte{3, 4, 192, 0, 2, 7, 255}), func(r reply) bool { return r.router == router }},
+		{"a server name field of options", overloaded(2, snameAt, []byte{3, 4, 192, 0, 2, 7}), func(r reply) bool { return r.router == router }},
+		{"an option in pieces", withOptions(good, slices.Concat(typeAck, serverID, []byte{66, 2, 'a', 'b', 0, 66, 2, 'c', 'd', 255})...),
+			func(r reply) bool { return r.storing == "abcd" }},
+		{"a mask with holes", testPacket(func(o dhcpv4.Options) { o[1] = []byte{255, 0, 255, 0} }), func(r reply) bool { return r.bits == 0 }},
+		{"a mask of nothing", testPacket(func(o dhcpv4.Options) { o[1] = []byte{0, 0, 0, 0} }), func(r reply) bool { return r.bits == 0 }},
+		{"a mask of everything", testPacket(func(o dhcpv4.Options) { o[1] = []byte{255, 255, 255, 255} }), func(r reply) bool { return r.bits == 32 }},
+		{"a multicast router", testPacket(func(o dhcpv4.Options) { o[3] = []byte{224, 0, 0, 1} }), func(r reply) bool { return !r.router.IsValid() }},
+		{"a router list with a bad one", testPacket(func(o dhcpv4.Options) { o[3] = []byte{0, 0, 0, 0, 192, 0, 2, 7} }), func(r reply) bool { return r.router == router }},
+		{"a router list cut short", testPacket(func(o dhcpv4.Options) { o[3] = []byte{192, 0, 2, 7, 1} }), func(r reply) bool { return !r.router.IsValid() }},
+		{"an MTU too small", testPacket(func(o dhcpv4.Options) { o[26] = []byte{0, 68} }), func(r reply) bool { return r.mtu == 0 }},
+		{"a lease time cut short", testPacket(func(o dhcpv4.Options) { o[51] = []byte{0, 0, 14} }), func(r reply) bool { return r.time == 0 }},
+		{"a storing server with a line feed", testPacket(func(o dhcpv4.Options) { o[66] = []byte("a\nb") }), func(r reply) bool { return r.storing == "" }},
+		{"a storing server with a NUL", testPacket(func(o dhcpv4.Options) { o[66] = []byte("storing.example\x00") }), func(r reply) bool { return r.storing == "storing.example" }},
+		{"option 160 alone", testPacket(func(o dhcpv4.Options) { delete(o, 66); o[160] = []byte("10.0.0.1:5684") }), func(r reply) bool { return r.storing == "10.0.0.1:5684" }},
+		{"classless routes", testPacket(func(o dhcpv4.Options) { o[121] = []byte{0, 192, 0, 2, 7, 24, 198, 51, 100, 0, 0, 0, 0} }),
+			func(r reply) bool {
+				return r.router == router && len(r.routes) == 1 && r.routes[0] == Route{Dst: netip.MustParsePrefix("198.51.100.0/24")}
+			}},
+		{"classless routes without a default", testPacket(func(o dhcpv4.Options) { o[121] = []byte{24, 198, 51, 100, 192, 0, 2, 7} }),
+			func(r reply) bool { return !r.router.IsValid() && len(r.routes) == 1 }},
+		{"classless routes malformed", testPacket(func(o dhcpv4.Options) { o[121] = []byte{33, 198, 51, 100, 192, 0, 2, 7} }),
+			func(r reply) bool { return r.router == simServer && len(r.routes) == 0 }},
+	}
+	for _, tt := range tests {
+		r, err := parseReply(tt.packet, simMAC)
+		if err != nil || !tt.want(r) {
+			t.Errorf("%s: %+v, %v", tt.name, r, err)
+		}
+	}
+}
+
+func TestLeaseRefuses(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	for name, edit := range map[string]func(*reply){
+		"no lease time":            func(r *reply) { r.time = 0 },
+		"no address":               func(r *reply) { r.yours = netip.IPv4Unspecified() },
+		"broadcast":                func(r *reply) { r.yours = netip.MustParseAddr("255.255.255.255") },
+		"multicast":                func(r *reply) { r.yours = netip.MustParseAddr("224.0.0.5") },
+		"loopback":                 func(r *reply) { r.yours = netip.MustParseAddr("127.0.0.5") },
+		"link-local":               func(r *reply) { r.yours = netip.MustParseAddr("169.254.3.4") },
+		"the network itself":       func(r *reply) { r.yours = netip.MustParseAddr("192.0.2.0") },
+		"the network's broadcast":  func(r *reply) { r.yours = netip.MustParseAddr("192.0.2.255") },
+		"the router's own address": func(r *reply) { r.yours = r.router },
+	} {
+		r := goodReply(dhcpv4.MessageTypeAck, simAddr)
+		edit(&r)
+		if l, err := r.lease(now); err == nil {
+			t.Errorf("%s: accepted as %+v", name, l)
+		}
+	}
+	for _, tt := range []struct {
+		edit func(*reply)
+		want string
+	}{
+		{func(r *reply) {}, "192.0.2.50/24"},
+		{func(r *reply) { r.bits = 0 }, "192.0.2.50/24"}, // class C
+		{func(r *reply) { r.bits = 0; r.yours = netip.MustParseAddr("10.1.2.3") }, "10.1.2.3/8"},
+		{func(r *reply) { r.bits = 31; r.yours = netip.MustParseAddr("192.0.2.2") }, "192.0.2.2/31"},
+		{func(r *reply) { r.bits = 32 }, "192.0.2.50/32"},
+	} {
+		r := goodReply(dhcpv4.MessageTypeAck, simAddr)
+		tt.edit(&r)
+		if l, err := r.lease(now); err != nil || l.Prefix.String() != tt.want {
+			t.Errorf("lease is %v, %v; want %s", l.Prefix, err, tt.want)
+		}
+	}
+	r := goodReply(dhcpv4.MessageTypeAck, simAddr)
+	if r.time = forever; true {
+		if l, err := r.lease(now); err != nil || !l.Expiry.IsZero() {
+			t.Errorf("an infinite lease ends at %v, %v", l.Expiry, err)
+		}
+	}
+}
+
+func TestFilters(t *testing.T) {
+	xid := transaction{1, 2, 3, 4}
+	r := goodReply(dhcpv4.MessageTypeAck, simAddr)
+	r.xid = xid
+	vm, err := bpf.NewVM(replyFilter(simMAC, xid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	packet := wrap(encodeReply(r, simMAC), simServer)
+	packet[ipHeader+3] = portClient // wrap sends to servers
+	if n, err := vm.Run(packet); err != nil || n == 0 {
+		t.Errorf("the filter drops our reply: %v", err)
+	}
+	if payload, err := unwrap(packet); err != nil || !slices.Equal(payload, encodeReply(r, simMAC)) {
+		t.Errorf("unwrap: %v", err)
+	}
+	for _, at := range []int{9, ipHeader + 3, ipHeader + 8, ipHeader + 8 + 4, ipHeader + 8 + 7, ipHeader + 8 + 28, ipHeader + 8 + 33} {
+		other := slices.Clone(packet)
+		other[at] ^= 0x11
+		if n, _ := vm.Run(other); n != 0 {
+			t.Errorf("the filter passes a packet with byte %d changed", at)
+		}
+	}
+	if vm, err = bpf.NewVM(arpFilter(simMAC, simAddr)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name   string
+		packet []byte
+		pass   bool
+	}{
+		{"another's announcement", arpPacket(otherMAC, simAddr, true), true},
+		{"another's probe", arpPacket(otherMAC, simAddr, false), true},
+		{"our announcement", arpPacket(simMAC, simAddr, true), false},
+		{"our probe", arpPacket(simMAC, simAddr, false), false},
+		{"about another address", arpPacket(otherMAC, simNext, true), false},
+		{"a probe for another address", arpPacket(otherMAC, simNext, false), false},
+	} {
+		if n, err := vm.Run(tt.packet); err != nil || (n != 0) != tt.pass {
+			t.Errorf("%s: passes %d bytes, %v", tt.name, n, err)
+		}
+		a, err := parseARP(tt.packet)
+		if err != nil || tt.pass && (a.addr != simAddr || a.from != otherMAC) {
+			t.Errorf("%s: read as %+v, %v", tt.name, a, err)
+		}
+	}
+}
+
+func FuzzParseReply(f *testing.F) {
+	f.Add(testPacket(func(dhcpv4.Options) {}))
+	f.Add(testPacket(func(o dhcpv4.Options) { o[121] = []byte{0, 192, 0, 2, 7, 24, 198, 51, 100, 0, 0, 0, 0} }))
+	f.Add(testPacket(func(o dhcpv4.Options) {
+		o[80] = nil
+		o[26] = []byte{5, 220}
+		o[58] = []byte{0, 0, 0, 9}
+		o[160] = []byte("x")
+	}))
+	f.Add(overloaded(3, fileAt, []byte{3, 4, 192, 0, 2, 7, 255}))
+	f.Add(withOptions(testPacket(func(dhcpv4.Options) {}), slices.Concat(typeAck, serverID, []byte{66, 255})...))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := parseReply(b, simMAC)
+		if err != nil {
+			return
+		}
+		again, err := parseReply(encodeReply(r, simMAC), simMAC)
+		if err != nil || !reflect.DeepEqual(again, r) {
+			t.Errorf("%+v became %+v, %v", r, again, err)
+		}
+		if l, err := r.lease(time.Unix(0, 0)); err == nil && (!isHost(l.Addr()) || l.Prefix.Bits() < 1) {
+			t.Errorf("lease of %v", l.Prefix)
+		}
+	})
+}
+
+func FuzzUnwrap(f *testing.F) {
+	packet := wrap([]byte("payload"), simServer)
+	packet[ipHeader+3] = portClient
+	f.Add(packet)
+	f.Add(arpPacket(simMAC, simAddr, true))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if payload, err := unwrap(b); err == nil {
+			packet := wrap(payload, simServer)
+			packet[ipHeader+3] = portClient
+			if again, err := unwrap(packet); err != nil || !slices.Equal(again, payload) {
+				t.Errorf("%x became %x, %v", payload, again, err)
+			}
+		}
+		if a, err := parseARP(b); err == nil {
+			if again, err := parseARP(arpPacket(a.from, a.addr, !a.probe)); err != nil || a != again && !a.addr.IsUnspecified() {
+				t.Errorf("%+v became %+v, %v", a, again, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,225 @@
+package netlink
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/iana"
+)
+
+var (
+	simMAC    = MAC{2, 0, 0x5e, 0, 0x53, 1}
+	otherMAC  = MAC{2, 0, 0x5e, 0, 0x53, 2}
+	simServer = netip.MustParseAddr("192.0.2.1")
+	simAddr   = netip.MustParseAddr("192.0.2.50")
+	simNext   = netip.MustParseAddr("192.0.2.80")
+)
+
+// A simulation runs a machine against a server under a clock of its own. Its
+// packets take no time; its kernel does what it is told.
+type simulation struct {
+	t       *testing.T
+	m       machine
+	now     time.Time
+	server  func(*dhcpv4.DHCPv4) []reply // nil: silent
+	events  []Event
+	sent    []*dhcpv4.DHCPv4
+	unicast []netip.Addr // where each went; zero: broadcast
+	arp     []any
+	kernel  map[netip.Prefix]bool
+	stored  Lease
+	failing error // of the kernel
+}
+
+func newSimulation(t *testing.T) *simulation {
+	s := &simulation{t: t, now: time.Unix(1_800_000_000, 0), kernel: map[netip.Prefix]bool{}}
+	s.m = machine{ifname: "eth0", rand: rand.New(rand.NewPCG(1, 2))}
+	return s
+}
+
+// give hands an input to the machine, and all that follows from it at once.
+func (s *simulation) give(in any) {
+	s.t.Helper()
+	for inputs := []any{in}; len(inputs) > 0; inputs = inputs[1:] {
+		for _, a := range s.m.step(s.now, inputs[0]) {
+			switch a := a.(type) {
+			case sendMessage:
+				d, err := dhcpv4.FromBytes(a.msg.ToBytes())
+				if err != nil {
+					s.t.Fatalf("sent what the codec cannot read: %v", err)
+				}
+				s.sent, s.unicast = append(s.sent, d), append(s.unicast, a.to)
+				if s.server == nil || !s.m.up {
+					continue
+				}
+				for _, r := range s.server(d) {
+					r.xid = d.TransactionID
+					inputs = append(inputs, received{r})
+				}
+			case sendProbe, sendAnnounce:
+				s.arp = append(s.arp, a)
+			case install:
+				if s.failing == nil {
+					s.kernel[a.lease.Prefix] = true
+					if a.old.Prefix != a.lease.Prefix {
+						delete(s.kernel, a.old.Prefix)
+					}
+				}
+				inputs = append(inputs, installed{s.failing})
+			case remove:
+				delete(s.kernel, a.lease.Prefix)
+			case tell:
+				s.events = append(s.events, a.event)
+			case store:
+				s.stored = a.lease
+			}
+		}
+	}
+}
+
+// run lets time pass.
+func (s *simulation) run(d time.Duration) {
+	s.t.Helper()
+	end := s.now.Add(d)
+	for steps := 0; ; steps++ {
+		next := s.m.deadline()
+		if next.IsZero() || next.After(end) {
+			break
+		}
+		if next.After(s.now) {
+			s.now, steps = next, 0
+		} else if steps > 100 {
+			s.t.Fatalf("the machine spins in %v at %v", s.m.state, s.now)
+		}
+		s.give(tick{})
+	}
+	s.now = end
+}
+
+func (s *simulation) plug()   { s.t.Helper(); s.give(linkChanged{up: true, mac: simMAC}) }
+func (s *simulation) unplug() { s.t.Helper(); s.give(linkChanged{up: false}) }
+
+// want checks the events since the last call.
+func (s *simulation) want(kinds ...EventKind) []Event {
+	s.t.Helper()
+	got := s.events
+	s.events = nil
+	ok := len(got) == len(kinds)
+	for i := range min(len(got), len(kinds)) {
+		ok = ok && got[i].Kind == kinds[i]
+	}
+	if !ok {
+		s.t.Fatalf("events are %v; want %v", got, kinds)
+	}
+	return got
+}
+
+// kinds lists the types of the messages sent since the last call.
+func (s *simulation) kinds() (out []dhcpv4.MessageType) {
+	for _, d := range s.sent {
+		out = append(out, d.MessageType())
+	}
+	s.sent, s.unicast = nil, nil
+	return out
+}
+
+// bind brings the simulation to BOUND with simAddr, after the probes.
+func (s *simulation) bind() Lease {
+	s.t.Helper()
+	s.server = pool(simAddr)
+	s.plug()
+	s.run(5 * time.Second)
+	e := s.want(Bound)
+	s.kinds()
+	s.arp = nil
+	return e[0].Lease
+}
+
+// goodReply is what a decent server says.
+func goodReply(kind dhcpv4.MessageType, a netip.Addr) reply {
+	return reply{
+		kind: kind, server: simServer, yours: a, bits: 24, router: simServer, dns: []netip.Addr{simServer},
+		storing: "storing.example", time: time.Hour,
+	}
+}
+
+// pool is an authoritative server with one address to give.
+func pool(a netip.Addr) func(*dhcpv4.DHCPv4) []reply {
+	return func(d *dhcpv4.DHCPv4) []reply {
+		switch d.MessageType() {
+		case dhcpv4.MessageTypeDiscover:
+			return []reply{goodReply(dhcpv4.MessageTypeOffer, a)}
+		case dhcpv4.MessageTypeRequest:
+			want := addrFrom(d.RequestedIPAddress())
+			if !want.IsValid() {
+				want = addrFrom(d.ClientIPAddr)
+			}
+			if want != a {
+				return []reply{{kind: dhcpv4.MessageTypeNak, server: simServer}}
+			}
+			return []reply{goodReply(dhcpv4.MessageTypeAck, a)}
+		}
+		return nil
+	}
+}
+
+// encodeReply is the inverse of parseReply.
+func encodeReply(r reply, mac MAC) []byte {
+	d := &dhcpv4.DHCPv4{
+		OpCode: dhcpv4.OpcodeBootReply, HWType: iana.HWTypeEthernet, TransactionID: r.xid, ClientHWAddr: mac[:],
+		YourIPAddr: r.yours.AsSlice(), Options: dhcpv4.Options{},
+	}
+	put := func(code uint8, v []byte) {
+		if len(v) > 0 {
+			d.Options[code] = v
+		}
+	}
+	number := func(t time.Duration) []byte {
+		if t == 0 {
+			return nil
+		}
+		return binary.BigEndian.AppendUint32(nil, uint32(t/time.Second))
+	}
+	d.Options[53] = []byte{byte(r.kind)}
+	put(54, r.server.AsSlice())
+	if r.bits > 0 {
+		put(1, ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), r.bits)).Mask)
+	}
+	put(3, r.router.AsSlice())
+	var dns []byte
+	for _, a := range r.dns {
+		dns = append(dns, a.AsSlice()...)
+	}
+	put(6, dns)
+	put(15, []byte(r.domain))
+	if r.mtu > 0 {
+		put(26, binary.BigEndian.AppendUint16(nil, uint16(r.mtu)))
+	}
+	put(51, number(r.time))
+	put(56, []byte(r.complaint))
+	put(58, number(r.t1))
+	put(59, number(r.t2))
+	put(66, []byte(r.storing))
+	if r.rapid {
+		d.Options[optRapidCommit] = nil
+	}
+	if len(r.routes) > 0 {
+		var list dhcpv4.Routes
+		if r.router.IsValid() {
+			list = append(list, &dhcpv4.Route{Dest: ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0)), Router: r.router.AsSlice()})
+		}
+		for _, e := range r.routes {
+			via := e.Via
+			if !via.IsValid() {
+				via = netip.IPv4Unspecified()
+			}
+			list = append(list, &dhcpv4.Route{Dest: ipNet(e.Dst), Router: via.AsSlice()})
+		}
+		put(121, list.ToBytes())
+	}
+	return d.ToBytes()
+}
