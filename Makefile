@@ -12,7 +12,14 @@ FUZZTIME ?= 60s
 BENCH ?= .
 BENCHTIME ?= 1s
 
-GO ?= $(or $(shell command -v go),$(wildcard /usr/local/go/bin/go),go)
+# The first Go that is 1.21 or later: such a one fetches the version of go.mod by
+# itself. Where there is none, OWN_GO is made, by Debian's Go.
+OWN_GO := $(CURDIR)/build/go/bin/go
+GO := $(or $(shell for go in $(OWN_GO) "$$(command -v go)" /usr/local/go/bin/go; do \
+  case "$$(cd / && "$$go" version 2>/dev/null)" in \
+    ('' | *go1.[0-9].* | *go1.1[0-9]* | *go1.20*) ;; \
+    (*) echo "$$go"; break ;; \
+  esac; done),$(OWN_GO))
 # libopus is wanted, libopusfile is not.
 TAGS := nolibopusfile
 export GOFLAGS := $(strip $(GOFLAGS) -tags=$(TAGS))
@@ -72,7 +79,7 @@ test-e2e: build-host
 
 fuzz: packages-build ## Every fuzz target for FUZZTIME each
 	@echo '== fuzz targets, $(FUZZTIME) each'
-	@for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u); do \
+	@for dir in $$(grep -rl --include='*_test.go' --exclude-dir=build '^func Fuzz' . | xargs -r -n1 dirname | sort -u); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$dir | grep '^Fuzz'); do \
 	    out=$$($(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$dir 2>&1) || { echo "$$out"; exit 1; }; \
 	    printf '%-28s %-24s %s\n' $$dir $$target "$$(grep -o 'execs: [0-9]*' <<<"$$out" | tail -n 1)"; \
@@ -89,8 +96,6 @@ clean: ## Remove build/
 
 # install,WORDS: installs the missing ones of these packages, or says how.
 define install
-	@command -v $(GO) >/dev/null || { \
-	  echo 'Go is missing: install Go 1.21 or later from https://go.dev/dl/ (it fetches the version of go.mod by itself).'; exit 1; }
 	@missing=; for p in $(1); do \
 	  [ "$$(dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null)" = installed ] || missing="$$missing $$p"; \
 	done; \
@@ -104,12 +109,23 @@ define install
 	fi
 endef
 
-packages-build: ; $(call install,$(BUILD_PACKAGES))
-packages-run: ; $(call install,$(BUILD_PACKAGES) $(RUN_PACKAGES))
-packages-test: ; $(call install,$(BUILD_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES))
+packages-build: $(if $(filter $(OWN_GO),$(GO)),own-go) ; $(call install,$(BUILD_PACKAGES))
+own-go: packages-go ; @[ -x $(OWN_GO) ] || $(MAKE) --no-print-directory $(OWN_GO)
+packages-go: ; $(call install,golang-go)
+packages-run: packages-build ; $(call install,$(RUN_PACKAGES))
+packages-test: packages-run ; $(call install,$(TEST_PACKAGES))
+
+# Debian 12's Go is too old for this module, but not for fetching a newer one,
+# which is a Go module with a checksum like any other.
+$(OWN_GO):
+	@version=go$$(awk '$$1 == "go" {print $$2}' go.mod).linux-$$(dpkg --print-architecture); \
+	echo "Fetching Go: $$version"; \
+	mkdir -p build/go-modules; cd build/go-modules; echo 'module fetch' > go.mod; \
+	dir=$$(GOFLAGS= GOPATH=$$PWD /usr/bin/go mod download -json golang.org/toolchain@v0.0.1-$$version | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'); \
+	chmod -R u+w "$$dir"; chmod +x "$$dir"/bin/* "$$dir"/pkg/tool/*/*; mv "$$dir" ../go
 
 .PHONY: help build run check test test-unit test-e2e fuzz bench clean build-host run-host \
-  packages-build packages-run packages-test
+  packages-build packages-run packages-test packages-go own-go
 
 # Images, and the boards that are not the host: image, flash, build-BOARD, run-BOARD.
 -include firmware/image/image.mk
