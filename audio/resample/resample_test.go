@@ -82,7 +82,7 @@ func tone(s []int16, hz float64, rate int) float64 {
 		w := 2 * math.Pi * hz * float64(i) / float64(rate)
 		re, im = re+float64(v)*math.Cos(w), im+float64(v)*math.Sin(w)
 	}
-	return 10 * math.Log10((re*re + im*im + 1e-9) / float64(len(s)))
+	return 10 * math.Log10((re*re+im*im+1e-9)/float64(len(s)))
 }
 
 func TestDelayIsAsToldAndPiecesDoNotMatter(t *testing.T) {
