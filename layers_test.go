@@ -35,14 +35,14 @@ var floorPlan = map[string]room{
 
 	"netlink": {"", "an address is what it is, whoever wants to know"},
 
-	"audio":           {"", "sound is carried without knowing who calls whom"},
-	"audio/audiotest": {"", "measures sound, wherever it comes from"},
+	"audio":           {"audio/rtp audio/jitter", "the engine joins a device, codecs and packets without knowing who calls whom"},
+	"audio/audiotest": {"audio/resample", "measures sound, wherever it comes from"},
 	"audio/g711":      {"audio audio/resample", "a codec knows the engine's words and rates"},
 	"audio/jitter":    {"", "arithmetic on packets' times"},
 	"audio/opus":      {"audio audio/resample", "a codec knows the engine's words and rates"},
 	"audio/portaudio": {"audio", "a device knows the contract of devices"},
 	"audio/resample":  {"", "arithmetic on samples"},
-	"audio/rtp":       {"audio audio/g711 audio/jitter audio/opus audio/resample", "a stream joins a device, codecs and a buffer"},
+	"audio/rtp":       {"", "packets, whatever sound is in them"},
 	"audio/wav":       {"audio", "a device knows the contract of devices"},
 
 	"registry-client/wire": {"", "both sides of the wire import it, so it knows neither"},
