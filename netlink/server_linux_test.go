@@ -1,0 +1,149 @@
+package netlink
+
+import (
+	"context"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"golang.org/x/sys/unix"
+)
+
+// do runs f in the namespace of the ISP; what sockets f opens stay there.
+func (i *isp) do(f func() error) {
+	i.t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		ns, err := os.Open("/proc/" + strconv.Itoa(i.holder.Process.Pid) + "/ns/net")
+		if err == nil {
+			defer ns.Close()
+			if err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err == nil {
+				err = f()
+			}
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		i.t.Fatal(err)
+	}
+}
+
+// serve answers DHCP messages at the ISP with raw payloads of our making, for
+// what no decent server says. It returns a function that ends it.
+func (i *isp) serve(answer func(*dhcpv4.DHCPv4) [][]byte) (stop func()) {
+	i.t.Helper()
+	var conn net.PacketConn
+	i.do(func() (err error) {
+		c := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+			return raw.Control(func(fd uintptr) {
+				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1)
+				_ = unix.BindToDevice(int(fd), "isp0")
+			})
+		}}
+		conn, err = c.ListenPacket(context.Background(), "udp4", ":67")
+		return err
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b := make([]byte, 1500)
+		for {
+			n, _, err := conn.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			d, err := dhcpv4.FromBytes(b[:n])
+			if err != nil {
+				continue
+			}
+			for _, reply := range answer(d) {
+				conn.WriteTo(reply, &net.UDPAddr{IP: net.IPv4bcast, Port: portClient})
+			}
+		}
+	}()
+	stop = func() {
+		conn.Close()
+		<-done
+	}
+	i.t.Cleanup(stop)
+	return stop
+}
+
+// answers makes a server of a simulation's one.
+func answers(server func(*dhcpv4.DHCPv4) []reply) func(*dhcpv4.DHCPv4) [][]byte {
+	return func(d *dhcpv4.DHCPv4) (out [][]byte) {
+		for _, r := range server(d) {
+			r.xid = d.TransactionID
+			out = append(out, encodeReply(r, MAC(d.ClientHWAddr)))
+		}
+		return out
+	}
+}
+
+func TestClientLosesALeaseThatNobodyRenews(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	i := newISP(t, "192.0.2.1/24")
+	stop := i.serve(answers(func(d *dhcpv4.DHCPv4) []reply {
+		out := pool(simAddr)(d)
+		for n := range out {
+			out[n].time = 2e9 // two seconds
+		}
+		return out
+	}))
+	c := startClient(t, testConfig(t))
+	l := c.want(Bound).Lease
+	assertInstalled(t, l)
+	stop()
+	e := c.want(Lost)
+	for e.Kind == Renewed {
+		e = c.want(Lost)
+	}
+	if e.Reason != "expired" || e.At.Before(l.Expiry) {
+		t.Errorf("lost because %q, %v before the end", e.Reason, l.Expiry.Sub(e.At))
+	}
+	if addrs := ip(t, "-4", "address", "show", "dev", "eth0"); addrs != "" {
+		t.Errorf("the address is still there: %s", addrs)
+	}
+}
+
+func TestClientDeclinesAnAddressInUse(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	i := newISP(t, ispAddr)
+	i.inside("ip", "address", "add", "10.77.0.50/32", "dev", "lo") // answers ARP
+	i.startDNS("10.77.0.60,10.77.0.60,2m", "--dhcp-host="+testMAC+",10.77.0.50", "--dhcp-broadcast")
+	c := startClient(t, testConfig(t))
+	l := c.want(Bound).Lease
+	if l.Prefix.String() != "10.77.0.60/24" {
+		t.Errorf("bound to %v", l.Prefix)
+	}
+	assertInstalled(t, l)
+	i.waitLog("DHCPDECLINE", "10.77.0.50")
+}
+
+// BenchmarkLease measures from the start of a client to its Bound event, with
+// the address and the route in the kernel, against dnsmasq.
+func BenchmarkLease(b *testing.B) {
+	if !inNamespace(b) {
+		return
+	}
+	i := newISP(b, ispAddr)
+	i.startDNS("10.77.0.50,10.77.0.99,2m")
+	ip(b, "link", "set", "eth0", "up")
+	cfg := Config{Interface: "eth0"}
+	for b.Loop() {
+		c := startClient(b, cfg)
+		c.want(Bound)
+		b.StopTimer()
+		c.stop()
+		b.StartTimer()
+	}
+}
