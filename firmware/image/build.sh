@@ -40,7 +40,7 @@ esac
 "$here/root.sh" "$arch" "$sysroot" "$out/flexphone" "$out/data.ext4" "$out/kernel/modules" "$out/root.squashfs" $modules
 
 # quiet: a serial line is slow; errors are still printed.
-echo "console=$console root=PARTUUID=464c5850-02 rootfstype=squashfs ro rootwait quiet panic=5" >"$out/cmdline"
+echo "console=$console root=PARTUUID=50584c46-02 rootfstype=squashfs ro rootwait quiet panic=5" >"$out/cmdline"
 cat >"$out/boot/extlinux/extlinux.conf" <<-CONF
 	default phone
 	label phone

@@ -8,7 +8,7 @@
 #	p3     data: key, lease, settings, crash reports (ext4)
 #
 # The table is an MBR, since the boot ROMs of small boards read no other. Its
-# number is fixed, and names the root: root=PARTUUID=464c5850-02.
+# number is fixed, and names the root: root=PARTUUID=50584c46-02.
 set -eu
 . "$(dirname "$0")/common.sh"
 
@@ -23,14 +23,14 @@ data_mib=$(($(stat -c %s "$data") >> 20))
 truncate -s $((1 + boot_mib + root_mib + data_mib))M "$new"
 sfdisk -q "$new" <<-TABLE
 	label: dos
-	label-id: 0x464c5850
+	label-id: 0x50584c46
 	start=1MiB, size=${boot_mib}MiB, type=c, bootable
 	start=$((1 + boot_mib))MiB, size=${root_mib}MiB, type=83
 	start=$((1 + boot_mib + root_mib))MiB, size=${data_mib}MiB, type=83
 TABLE
 
 truncate -s "${boot_mib}M" "$new.p1"
-mkfs.fat --invariant -i 464c5850 -n BOOT "$new.p1" >/dev/null
+mkfs.fat --invariant -i 50584c46 -n BOOT "$new.p1" >/dev/null
 (
 	cd "$boot"
 	find . -mindepth 1 -exec touch -h -d "@$epoch" {} +

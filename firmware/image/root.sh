@@ -15,11 +15,11 @@ rm -rf "$tree"
 mkdir -p "$tree"
 cp -R "$here/root/." "$tree/"
 cd "$tree"
-mkdir -p bin lib/modules proc sys dev run data root
+mkdir -p bin lib/modules proc sys dev run tmp data root var/log
 
 # busybox, under the names that the start scripts call, and no others.
 cp "$sysroot/bin/busybox" bin/
-for name in cat dd dmesg e2fsck grep init insmod mkdir mkfifo mount mv readlink reboot rm sh sleep stat sync tail tee umount; do
+for name in dd dmesg e2fsck init insmod mkdir mkfifo mount mv reboot rm sh sleep sync tail tee umount; do
 	case $name in
 	e2fsck) cp "$sysroot/sbin/e2fsck.static" sbin/e2fsck ;;
 	init | reboot) ln -s ../bin/busybox "sbin/$name" ;;
@@ -55,9 +55,7 @@ for name; do
 done
 echo root:x:0:0::/root:/bin/sh >etc/passwd
 echo root:x:0: >etc/group
-ln -s /run/resolv.conf etc/resolv.conf
-ln -s /run/tmp tmp
-ln -s /run var
+ln -s ../run/resolv.conf etc/resolv.conf
 
 cd "$here"
 rm -f "$out"

@@ -1,0 +1,43 @@
+# The phone's image: make image BOARD=…, make flash BOARD=… DEVICE=/dev/…
+#
+# Products are in build/BOARD. What takes long or comes from Debian's mirror is
+# kept in $FLEXPHONE_CACHE (default ~/.cache/flexphone), which can be deleted at
+# any time.
+
+IMAGE_BOARDS := $(notdir $(wildcard firmware/image/recipes/*))
+# The host is a board to run on, not one to flash.
+IMAGE_BOARD = $(if $(filter-out host,$(BOARD)),$(BOARD),qemu-virt)
+
+# What a build needs on the machine; everything inside an image is unpacked from
+# Debian's packages and never installed.
+IMAGE_PACKAGES := device-tree-compiler dosfstools e2fsprogs fdisk mtools pkgconf squashfs-tools xz-utils \
+	gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross \
+	bc bison cpio flex kmod libelf-dev libssl-dev make qemu-system-arm
+
+.PHONY: image flash image-packages image-test
+
+image: image-packages ## Kernel, root file system and disk image of BOARD, in build/BOARD
+	@case "$(IMAGE_BOARD)" in \
+	$(subst $() ,|,$(strip $(IMAGE_BOARDS)))) nice firmware/image/build.sh $(IMAGE_BOARD) build/$(IMAGE_BOARD) ;; \
+	*) echo "image: no board $(IMAGE_BOARD); there are: $(IMAGE_BOARDS)" >&2; exit 2 ;; \
+	esac
+
+flash: ## Write the image of BOARD to DEVICE, such as /dev/sdb (FORCE=1: also to a fixed disk)
+	@firmware/image/flash.sh "build/$(IMAGE_BOARD)/disk.img" "$(DEVICE)" "$(FORCE)"
+
+image-test: image-packages
+	@firmware/image/test.sh
+
+image-packages:
+	@missing=; for p in $(IMAGE_PACKAGES); do \
+		dpkg-query -W -f '$${db:Status-Status}\n' "$$p" 2>/dev/null | grep -qx installed || missing="$$missing $$p"; \
+	done; \
+	[ -z "$$missing" ] || { \
+		echo "image: installing$$missing"; \
+		if [ "$$(id -u)" = 0 ]; then \
+			apt-get -qq update; \
+			DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+		else \
+			echo "image: that needs root; run: sudo apt-get install -y --no-install-recommends$$missing" >&2; exit 1; \
+		fi; \
+	}
