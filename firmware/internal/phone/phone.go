@@ -302,7 +302,7 @@ func (s *shell) readKeys(ctx context.Context) {
 	for {
 		k, err := s.parts.Keypad.ReadKey(ctx)
 		if err != nil {
-			s.partFailed(ctx, "keypad", err)
+			s.PartFailed(ctx, "keypad", err)
 			return
 		}
 		if k.Motion == hal.Down {
@@ -315,7 +315,7 @@ func (s *shell) readHook(ctx context.Context) {
 	for {
 		h, err := s.parts.Hook.ReadHook(ctx)
 		if err != nil {
-			s.partFailed(ctx, "hook switch", err)
+			s.PartFailed(ctx, "hook switch", err)
 			return
 		}
 		s.post(ctx, hookMoved{h})
@@ -326,21 +326,22 @@ func (s *shell) readLine(ctx context.Context) {
 	for {
 		c, err := s.parts.Line.Incoming(ctx)
 		if err != nil {
-			s.partFailed(ctx, "line", err)
+			s.PartFailed(ctx, "line", err)
 			return
 		}
 		s.post(ctx, offered{c, callerName(c.Peer())})
 	}
 }
 
-// partFailed says which part of the phone does not work. The rest goes on: a
-// phone without keys can still be called.
-func (s *shell) partFailed(ctx context.Context, part string, err error) {
+// PartFailed tells the phone that a part of it does not work, and why. The rest
+// goes on: a phone without keys can still be called.
+func (p *Phone) PartFailed(ctx context.Context, part string, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	s.parts.Log.Error("part of the phone failed", "part", part, "err", err)
-	s.parts.Report("failed", slog.String("part", part), slog.String("error", err.Error()))
+	p.parts.Log.Error("part of the phone failed", "part", part, "err", err)
+	p.parts.Report("failed", slog.String("part", part), slog.String("error", err.Error()))
+	p.post(ctx, partFailed{part})
 }
 
 // callerName is what the display says of a caller: its own words, cut to the

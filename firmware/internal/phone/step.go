@@ -67,8 +67,9 @@ type model struct {
 	private    bool
 	reason     string // why there is no call
 	missed     int
-	call       int  // generation of the present call; events of older ones are stale
-	active     bool // the present call's function runs
+	broken     string // the part that failed last
+	call       int    // generation of the present call; events of older ones are stale
+	active     bool   // the present call's function runs
 	timer      timer
 }
 
@@ -114,7 +115,8 @@ type (
 		call   int
 		reason string
 	}
-	timedOut struct{ seq int }
+	timedOut   struct{ seq int }
+	partFailed struct{ part string }
 )
 
 type (
@@ -168,6 +170,9 @@ func step(m model, e event) (model, []action) {
 		return m.network(e)
 	case offered:
 		return m.offer(e)
+	case partFailed:
+		m.broken = e.part
+		return m, nil
 	case timedOut:
 		if e.seq != m.timer.seq || m.timer.d == 0 {
 			return m, nil

@@ -61,6 +61,8 @@ func eventsOf(m model, word string) []event {
 		return []event{networkUp{"192.0.2.7"}}
 	case "registered":
 		return []event{registration{true, "101"}}
+	case "broken":
+		return []event{partFailed{"hook switch"}}
 	case "away":
 		return []event{registration{}}
 	}
@@ -195,6 +197,7 @@ func TestView(t *testing.T) {
 		{"down lift", "congestion | No network | waiting for an address"},
 		{"down up", " | 192.0.2.7 | not registered yet"},
 		{"away", " | 101 | storing server away"},
+		{"broken", " | 101 | hook switch is broken"},
 		{"lift wait", "congestion |  | nothing dialled"},
 	} {
 		m, _ := play(online(), tt.script)

@@ -50,6 +50,8 @@ func view(m model) View {
 			v.Line2 = "1 missed call"
 		case m.missed > 1:
 			v.Line2 = "missed calls"
+		case m.broken != "":
+			v.Line2 = m.broken + " is broken"
 		}
 	case Dialing:
 		v.Line1, v.Line2 = "Dial a number", m.digits

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"flexphone/firmware/internal/control"
+	"flexphone/firmware/internal/phone"
+	"flexphone/hal"
+	"flexphone/netlink"
+)
+
+// controls carries out the commands of `flexphone ctl`.
+type controls struct {
+	phone *phone.Phone
+	self  *self
+	parts *hardware
+}
+
+func (c controls) handle(ctx context.Context, r control.Request) (any, error) {
+	argument := ""
+	if len(r.Arguments) > 0 {
+		argument = r.Arguments[0]
+	}
+	switch r.Command {
+	case "status":
+		return c.status(), nil
+	case "press":
+		if c.parts.simKeypad == nil {
+			return nil, fmt.Errorf("this phone has real keys; only a simulated keypad can be pressed from here")
+		}
+		return nil, c.parts.simKeypad.Press(argument)
+	case "hook":
+		return nil, c.hook(argument)
+	case "dial":
+		if _, err := phone.ParseNumber(argument); err != nil {
+			return nil, err
+		}
+		c.phone.Dial(ctx, argument)
+		return nil, nil
+	case "answer":
+		c.phone.Answer(ctx)
+		return nil, nil
+	case "hangup":
+		c.phone.Hangup(ctx)
+		return nil, nil
+	}
+	return nil, fmt.Errorf("no command %q; `flexphone ctl --help` lists them", r.Command)
+}
+
+func (c controls) hook(to string) error {
+	states := map[string]hal.HookState{"off": hal.OffHook, "on": hal.OnHook}
+	s, ok := states[to]
+	switch {
+	case !ok:
+		return fmt.Errorf("hook %q: want off or on", to)
+	case c.parts.simHook == nil:
+		return fmt.Errorf("this phone has a real handset; only a simulated hook switch can be moved from here")
+	}
+	return c.parts.simHook.Set(s)
+}
+
+// status is what `flexphone ctl status` prints.
+type status struct {
+	MAC     string `json:"mac"`
+	Number  string `json:"number"` // short number, or the MAC's 15 digits
+	Address string `json:"address"`
+	Lease   *lease `json:"lease,omitempty"`
+	phone.Status
+}
+
+type lease struct {
+	Prefix        string    `json:"prefix"`
+	Router        string    `json:"router"`
+	Server        string    `json:"server"`
+	StoringServer string    `json:"storing_server"`
+	Start         time.Time `json:"start"`
+	Renew         time.Time `json:"renew,omitzero"`
+	Expiry        time.Time `json:"expiry,omitzero"` // absent: never
+}
+
+func (c controls) status() status {
+	s := status{MAC: c.self.mac.String(), Number: c.self.displayName(), Status: c.phone.Status()}
+	if l := c.self.held(); l.Prefix.IsValid() {
+		s.Address, s.Lease = l.Addr().String(), leaseOf(l)
+	}
+	return s
+}
+
+func leaseOf(l netlink.Lease) *lease {
+	return &lease{
+		Prefix: l.Prefix.String(), Router: textOf(l.Router), Server: textOf(l.Server),
+		StoringServer: l.StoringServer, Start: l.Start, Renew: l.Renew, Expiry: l.Expiry,
+	}
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"flexphone/firmware/internal/control"
+)
+
+type ctlCommand struct {
+	Control string `help:"Control socket of the phone." default:"${control}" placeholder:"SOCKET"`
+
+	Status struct{} `cmd:"" help:"Print what the phone does, as one JSON object."`
+	Press  struct {
+		Keys string `arg:"" help:"Keys to press, from 0123456789*#."`
+	} `cmd:"" help:"Press keys of the keypad, one after the other."`
+	Hook struct {
+		To string `arg:"" enum:"off,on" help:"off lifts the handset, on puts it back."`
+	} `cmd:"" help:"Move the handset."`
+	Dial struct {
+		Number string `arg:"" help:"A number of the dial plan."`
+	} `cmd:"" help:"Call a number without the handset."`
+	Answer struct{} `cmd:"" help:"Answer without the handset."`
+	Hangup struct{} `cmd:"" help:"End the call."`
+	Events struct{} `cmd:"" help:"Print what happens as it happens, a JSON object a line."`
+}
+
+// request returns the request that the chosen command stands for.
+func (c *ctlCommand) request(command string) control.Request {
+	r := control.Request{Command: command}
+	switch command {
+	case "press":
+		r.Arguments = []string{c.Press.Keys}
+	case "hook":
+		r.Arguments = []string{c.Hook.To}
+	case "dial":
+		r.Arguments = []string{c.Dial.Number}
+	}
+	return r
+}
+
+// Run sends the chosen command to the phone and prints what it answers.
+func (c *ctlCommand) Run(ctx context.Context, out io.Writer, chosen *kong.Context) error {
+	command := strings.Fields(chosen.Command())[1] // of "ctl press <keys>"
+
+	return control.Do(ctx, c.Control, c.request(command), func(b json.RawMessage) error {
+		_, err := fmt.Fprintf(out, "%s\n", b)
+		return err
+	})
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"flexphone/firmware/internal/phone"
+	"flexphone/firmware/internal/sip"
+	registry "flexphone/registry-client"
+	"flexphone/registry-client/wire"
+)
+
+// resolveWait bounds one question to the storing server: a person waits.
+const resolveWait = 5 * time.Second
+
+// directory is the storing server as call control sees it.
+type directory struct{ server registry.Server }
+
+// Resolve implements phone.Directory. An address that was dialled is whoever is
+// there, and needs no server.
+func (d directory) Resolve(ctx context.Context, to phone.Destination) (phone.Peer, error) {
+	if to.Addr.IsValid() {
+		return phone.Peer{Name: to.Addr.String(), Target: sip.Target{Addr: netip.AddrPortFrom(to.Addr, sipPort)}}, nil
+	}
+	q := wire.Query{MAC: wire.MAC(to.MAC)}
+	if to.Number != "" {
+		q = wire.Query{Number: to.Number}
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveWait)
+	defer cancel()
+	row, err := d.server.Resolve(ctx, q)
+	switch {
+	case errors.Is(err, registry.ErrUnknown):
+		return phone.Peer{}, fmt.Errorf("%w: %w", phone.ErrUnknown, err)
+	case err != nil:
+		return phone.Peer{}, err
+	case row.State != wire.Online || len(row.Addrs) == 0:
+		return phone.Peer{}, fmt.Errorf("%w since %v", phone.ErrOffline, row.Since)
+	}
+	return peerOf(row), nil
+}
+
+// peerOf is whom to call for row: over TLS with the key that owns it, or as any
+// SIP phone where it does not offer that.
+func peerOf(row wire.Row) phone.Peer {
+	p := phone.Peer{Name: row.Number}
+	if p.Name == "" {
+		p.Name = row.MAC.Digits()
+	}
+	p.Target = sip.Target{User: fmt.Sprintf("%x", row.MAC[:]), Addr: netip.AddrPortFrom(row.Addrs[0], row.Ports.SIP)}
+	if row.Ports.SIPS != 0 {
+		p.Target.Addr = netip.AddrPortFrom(row.Addrs[0], row.Ports.SIPS)
+		p.Target.Pin = row.Fingerprint
+	}
+	return p
+}
+
+// lineOf is the SIP agent as call control sees it: the same, but for the type
+// of its calls.
+type lineOf struct{ agent *sip.Agent }
+
+// Invite implements phone.Line.
+func (l lineOf) Invite(ctx context.Context, to sip.Target, local sip.LocalMedia) (phone.Call, error) {
+	c, err := l.agent.Invite(ctx, to, local)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Incoming implements phone.Line.
+func (l lineOf) Incoming(ctx context.Context) (phone.Call, error) {
+	c, err := l.agent.Incoming(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"flexphone/audio"
+	"flexphone/firmware/internal/config"
+	"flexphone/firmware/internal/control"
+	"flexphone/firmware/internal/phone"
+	"flexphone/firmware/internal/sip"
+	"flexphone/netlink"
+	registry "flexphone/registry-client"
+	"flexphone/registry-client/wire"
+)
+
+// Well-known ports of SIP (RFC 3261, section 19.1.2).
+const (
+	sipPort  = 5060
+	sipsPort = 5061
+)
+
+// releaseWait bounds how long a phone that is switched off tries to tell the
+// storing server. Two of CoAP's first retransmissions fit in (RFC 7252 4.8).
+const releaseWait = 4 * time.Second
+
+type runCommand struct {
+	Config  string `help:"Settings, in TOML. Without it every setting has its default." type:"path" placeholder:"FILE"`
+	Log     string `help:"How to log: text or json." enum:"text,json" default:"text"`
+	Verbose bool   `help:"Log every step."`
+}
+
+// Run works as a phone until ctx is done.
+func (r *runCommand) Run(ctx context.Context, errs errsWriter) error {
+	settings := config.Default()
+	if r.Config != "" {
+		var err error
+		if settings, err = config.Load(r.Config); err != nil {
+			return fmt.Errorf("%w: %w", errUsage, err)
+		}
+	}
+	return runPhone(ctx, settings, newLog(errs, r.Log, r.Verbose))
+}
+
+// runPhone is the phone: the parts, then the two arrows between them. It
+// returns when ctx is done and everything is released, or when a part without
+// which there is no phone has failed.
+func runPhone(ctx context.Context, settings config.Config, log *slog.Logger) error {
+	// What this phone is made of.
+	board, err := findBoard(settings.Board)
+	if err != nil {
+		return err
+	}
+	if settings.Interface == "" {
+		settings.Interface = board.Port
+	}
+	mac, err := macOf(settings.Interface)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(settings.Data, 0o700); err != nil {
+		return fmt.Errorf("flexphone: make the data folder: %w; set `data` to a folder that may be written", err)
+	}
+	identity, err := registry.LoadIdentity(settings.Data, mac)
+	if err != nil {
+		return err
+	}
+	sequence, err := registry.OpenSequence(filepath.Join(settings.Data, "sequence"))
+	if err != nil {
+		return err
+	}
+	events := control.NewEvents()
+	parts, err := openHardware(ctx, board, settings.Audio, log)
+	if err != nil {
+		return err
+	}
+	defer parts.close(log)
+	source, err := openNetwork(settings, log)
+	if err != nil {
+		return err
+	}
+	server, err := registry.NewClient(registry.Config{
+		Server: settings.StoringServer, Identity: identity, Log: log,
+		Pins: registry.NewFilePins(filepath.Join(settings.Data, "servers.json")),
+	})
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	self := newSelf(mac)
+	line, err := sip.NewAgent(sip.Config{
+		Identity: identity.Certificate, Owns: self.owns, User: self.user, DisplayName: self.displayName,
+		Codecs: codecs(), SIPPort: sipPort, SIPSPort: sipsPort, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	engine := audio.NewEngine(parts.sound, formats(), log)
+	ph := phone.New(phone.Parts{
+		Keypad: parts.keypad, Hook: parts.hook, Lamp: parts.lamp, Display: parts.display,
+		Directory: directory{server}, Line: lineOf{line}, Sound: newSound(engine, self.address),
+		Report: events.Publish, Log: log,
+	})
+	announcer := registry.NewAnnouncer(registry.AnnouncerConfig{
+		MAC: wire.MAC(mac), Ports: wire.Ports{SIP: sipPort, SIPS: sipsPort},
+		Registrar: server, Link: server, Sequence: sequence, Log: log,
+		Report: func(o registry.Outcome) { self.announced(ctx, o, ph, events) },
+	})
+	links := network{source: source, server: server, announcer: announcer, phone: ph, self: self, events: events,
+		fixedServer: settings.StoringServer != "", log: log}
+	socket, err := control.Listen(settings.Control, events, controls{ph, self, parts}.handle, log)
+	if err != nil {
+		return err
+	}
+
+	// What it does. The lower half goes on while a call and the row are released.
+	lowerCtx, stopLower := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLower()
+	lower, lowerCtx := errgroup.WithContext(lowerCtx)
+	lower.Go(func() error { return source.Run(lowerCtx) })      // lease
+	lower.Go(func() error { return links.follow(lowerCtx, ctx) }) // -> announce, and the phone's network
+	lower.Go(func() error { return announcer.Run(lowerCtx) })   // -> storing server
+	lower.Go(func() error { return line.Run(lowerCtx) })        // calls of others
+	lower.Go(func() error { return keepSounding(lowerCtx, engine, ph, log) })
+
+	upper, upperCtx := errgroup.WithContext(ctx)
+	upper.Go(func() error { return ph.Run(upperCtx) }) // keypad -> dial -> resolve -> call -> talk -> release
+	upper.Go(func() error { return socket.Run(upperCtx) })
+	upper.Go(func() error { // a lower part without which there is no phone
+		select {
+		case <-upperCtx.Done():
+			return nil
+		case <-lowerCtx.Done():
+			return errors.New("flexphone: a part has failed")
+		}
+	})
+	upperErr := upper.Wait()
+
+	releaseCtx, done := context.WithTimeout(lowerCtx, releaseWait)
+	if err := announcer.Release(releaseCtx); err != nil {
+		log.Warn("storing server not told that the phone leaves", "err", err)
+	}
+	done()
+	stopLower()
+	if err := lower.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return upperErr
+}
+
+// macOf returns the permanent number of the phone: the MAC of its interface.
+func macOf(ifname string) (netlink.MAC, error) {
+	ifi, err := net.InterfaceByName(ifname)
+	if err != nil {
+		return netlink.MAC{}, fmt.Errorf("flexphone: find network interface %q: %w; set `interface` to one that `ip link` lists", ifname, err)
+	}
+	if len(ifi.HardwareAddr) != len(netlink.MAC{}) {
+		return netlink.MAC{}, fmt.Errorf("flexphone: network interface %q has no MAC address; set `interface` to an Ethernet or Wi-Fi one", ifname)
+	}
+	return netlink.MAC(ifi.HardwareAddr), nil
+}
+
+// keepSounding runs the engine. A phone whose sound device has failed still rings
+// by its lamp and says what is wrong, so that is no reason to stop.
+func keepSounding(ctx context.Context, engine *audio.Engine, ph *phone.Phone, log *slog.Logger) error {
+	err := engine.Run(ctx)
+	if ctx.Err() == nil {
+		ph.PartFailed(ctx, "sound", err)
+		<-ctx.Done()
+	}
+	return ctx.Err()
+}

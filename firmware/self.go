@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"flexphone/firmware/internal/control"
+	"flexphone/firmware/internal/phone"
+	"flexphone/netlink"
+	registry "flexphone/registry-client"
+	"flexphone/registry-client/wire"
+)
+
+// self is what the phone knows of itself: its permanent number, and what the
+// network and the storing server have given it.
+type self struct {
+	mac  wire.MAC
+	user string // in SIP URIs: the MAC's 12 hex digits
+
+	mu     sync.Mutex
+	lease  netlink.Lease // zero Prefix: none
+	number string
+}
+
+func newSelf(mac netlink.MAC) *self {
+	return &self{mac: wire.MAC(mac), user: strings.ReplaceAll(mac.String(), ":", "")}
+}
+
+// owns reports whether a call to user is for this phone. A URI without a user
+// means whoever is at the address.
+func (s *self) owns(user string) bool {
+	user = strings.ToLower(strings.NewReplacer(":", "", "-", "").Replace(user))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return user == "" || user == s.user || user == s.mac.Digits() || s.number != "" && user == s.number
+}
+
+// displayName is what others see: the short number, or the 15 digits.
+func (s *self) displayName() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.number != "" {
+		return s.number
+	}
+	return s.mac.Digits()
+}
+
+func (s *self) address() netip.Addr { return s.held().Addr() }
+
+func (s *self) held() netlink.Lease {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lease
+}
+
+func (s *self) hold(l netlink.Lease) (before netlink.Lease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, s.lease = s.lease, l
+	return before
+}
+
+func (s *self) renumber(number string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.number = number
+}
+
+// announced tells the phone, and whoever watches, what became of an
+// announcement.
+func (s *self) announced(ctx context.Context, o registry.Outcome, ph *phone.Phone, events *control.Events) {
+	switch o.Kind {
+	case registry.Registered:
+		s.renumber(o.Receipt.Number)
+		events.Publish("registered", slog.String("address", addrsOf(o.Registration)), slog.Uint64("sequence", o.Registration.Sequence),
+			slog.String("number", s.displayName()), slog.String("reflexive", o.Receipt.Reflexive.String()), slog.Duration("took", o.Took))
+		ph.Registered(ctx, s.displayName())
+	case registry.Failed:
+		events.Publish("register.failed", slog.String("error", o.Err.Error()), slog.Duration("retry", o.Retry))
+		ph.NotRegistered(ctx)
+	case registry.Released:
+		events.Publish("released")
+	}
+}
+
+func addrsOf(r wire.Registration) string {
+	var texts []string
+	for _, a := range r.Addrs {
+		texts = append(texts, a.String())
+	}
+	return strings.Join(texts, " ")
+}

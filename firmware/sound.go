@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"flexphone/audio"
+	"flexphone/audio/g711"
+	"flexphone/audio/opus"
+	"flexphone/firmware/internal/phone"
+	"flexphone/firmware/internal/sip"
+	"flexphone/hal"
+)
+
+// clickFor is how long a key is heard by whoever presses it.
+const clickFor = 80 * time.Millisecond
+
+// Payload types of telephone-event (RFC 4733); the dynamic range of RFC 3551.
+const (
+	eventType48k = 110
+	eventType8k  = 101
+)
+
+// formats are what the engine can carry.
+func formats() []audio.Format { return []audio.Format{opus.Format{}, g711.PCMA(), g711.PCMU()} }
+
+// codecs are formats as SDP names them, preferred first, and digits at the clock
+// of each of them.
+func codecs() []sip.Codec {
+	var cs []sip.Codec
+	for _, f := range formats() {
+		c := f.Codec()
+		s := sip.Codec{Name: c.Name, PayloadType: c.PayloadType, ClockRate: c.ClockRate, Channels: 1}
+		if c.Name == "opus" {
+			s.Channels, s.Params = 2, "useinbandfec=1" // RFC 7587: the name says 2, whatever is sent
+		}
+		cs = append(cs, s)
+	}
+	return append(cs,
+		sip.Codec{Name: "telephone-event", PayloadType: eventType48k, ClockRate: 48000, Channels: 1, Params: "0-15"},
+		sip.Codec{Name: "telephone-event", PayloadType: eventType8k, ClockRate: 8000, Channels: 1, Params: "0-15"})
+}
+
+// sound is the audio engine as call control sees it.
+type sound struct {
+	engine  *audio.Engine
+	tones   map[phone.Tone]audio.Tone
+	address func() netip.Addr
+}
+
+func newSound(engine *audio.Engine, address func() netip.Addr) *sound {
+	set := audio.Germany()
+	return &sound{engine: engine, address: address, tones: map[phone.Tone]audio.Tone{
+		phone.ToneDial: set.Dial, phone.ToneRing: set.Ringback, phone.ToneBusy: set.Busy,
+		phone.ToneCongestion: set.Congestion, phone.ToneSIT: set.Unknown, phone.ToneAlert: set.Ringing,
+	}}
+}
+
+// Play implements phone.Sound.
+func (s *sound) Play(t phone.Tone) { s.engine.Play(s.tones[t]) }
+
+// Click implements phone.Sound.
+func (s *sound) Click(k hal.Key) {
+	if t, ok := audio.DTMF(rune(k), clickFor); ok {
+		s.engine.Feedback(t)
+	}
+}
+
+// Open implements phone.Sound.
+func (s *sound) Open(ctx context.Context) (phone.Stream, error) {
+	st, err := s.engine.Open(ctx, netip.Addr{})
+	if err != nil {
+		return nil, err
+	}
+	return stream{st, s.address}, nil
+}
+
+// stream is the sound of one call as call control sees it.
+type stream struct {
+	*audio.Stream
+	address func() netip.Addr
+}
+
+// Local implements phone.Stream.
+func (s stream) Local() sip.LocalMedia {
+	return sip.LocalMedia{Addr: s.address(), Port: s.Port(), Codecs: codecs()}
+}
+
+// Start implements phone.Stream.
+func (s stream) Start(m sip.Media) error {
+	return s.Stream.Start(audio.Session{
+		Remote: m.Remote, RemoteRTCP: m.RemoteRTCP,
+		Codec:      audio.Codec{Name: m.Codec.Name, PayloadType: m.Codec.PayloadType, ClockRate: m.Codec.ClockRate},
+		DTMF:       m.DTMF,
+		DTMFClock:  m.DTMFRate,
+		PacketTime: m.PacketTime,
+		Send:       m.Send, Recv: m.Recv,
+	})
+}
+
+// SendDigit implements phone.Stream.
+func (s stream) SendDigit(k hal.Key) error { return s.Stream.SendDigit(rune(k)) }
+
+// Stats implements phone.Stream.
+func (s stream) Stats() any {
+	t := s.Stream.Stats()
+	return statistics{
+		Codec: t.Codec, PacketsSent: t.PacketsSent, PacketsReceived: t.PacketsReceived,
+		PacketsLost: t.PacketsLost, Late: t.Late, JitterMS: inMS(t.Jitter), RoundTripMS: inMS(t.RoundTrip), DelayMS: inMS(t.Delay),
+	}
+}
+
+// statistics is what `flexphone ctl status` tells of a stream.
+type statistics struct {
+	Codec           string  `json:"codec"`
+	PacketsSent     uint64  `json:"packets_sent"`
+	PacketsReceived uint64  `json:"packets_received"`
+	PacketsLost     uint64  `json:"packets_lost"`
+	Late            uint64  `json:"late"`
+	JitterMS        float64 `json:"jitter_ms"`
+	RoundTripMS     float64 `json:"round_trip_ms"` // 0 until known
+	DelayMS         float64 `json:"delay_ms"`      // of the playout buffer
+}
+
+func inMS(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
