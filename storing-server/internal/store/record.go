@@ -1,0 +1,116 @@
+package store
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"flexphone/registry-client/wire"
+)
+
+// A record is a phone's row as it is kept: what was announced and when, from
+// which the state at any moment follows. Nothing is written when a row
+// expires.
+type record struct {
+	MAC      wire.MAC
+	Owner    wire.Fingerprint
+	Number   string
+	Addrs    []netip.Addr
+	Ports    wire.Ports
+	Sequence uint64
+	Since    time.Time // online without a gap, if it is online
+	Expiry   time.Time
+	Released time.Time // zero: not released
+}
+
+// row returns what the record means at now.
+func (r record) row(now time.Time) wire.Row {
+	row := wire.Row{
+		MAC: r.MAC, Number: r.Number, Addrs: r.Addrs, Ports: r.Ports, Fingerprint: r.Owner,
+		Sequence: r.Sequence, Expiry: r.Expiry, State: wire.Online, Since: r.Since,
+	}
+	switch {
+	case !r.Released.IsZero():
+		row.State, row.Since = wire.Offline, r.Released
+	case !now.Before(r.Expiry):
+		row.State, row.Since = wire.Offline, r.Expiry
+	}
+	return row
+}
+
+// online reports whether the phone can be called at now.
+func (r record) online(now time.Time) bool { return r.Released.IsZero() && now.Before(r.Expiry) }
+
+// body is a record on the disk: CBOR with the keys of package wire where it
+// has them. Times are milliseconds of Unix time.
+type body struct {
+	MAC      []byte   `cbor:"1,keyasint"`
+	Addrs    [][]byte `cbor:"2,keyasint"`
+	SIP      uint16   `cbor:"3,keyasint,omitempty"`
+	SIPS     uint16   `cbor:"4,keyasint,omitempty"`
+	Sequence uint64   `cbor:"5,keyasint"`
+	Number   string   `cbor:"7,keyasint,omitempty"`
+	Owner    []byte   `cbor:"8,keyasint"`
+	Expiry   int64    `cbor:"9,keyasint"`
+	Since    int64    `cbor:"11,keyasint"`
+	Released int64    `cbor:"20,keyasint,omitempty"`
+}
+
+var decoder = sync.OnceValue(func() cbor.DecMode {
+	mode, err := cbor.DecOptions{
+		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden,
+		TagsMd: cbor.TagsForbidden, MaxNestedLevels: 4, MaxArrayElements: 16, MaxMapPairs: 32,
+	}.DecMode()
+	if err != nil {
+		panic(err) // constant options
+	}
+	return mode
+})
+
+func (r record) encode() ([]byte, error) {
+	b := body{
+		MAC: r.MAC[:], SIP: r.Ports.SIP, SIPS: r.Ports.SIPS, Sequence: r.Sequence,
+		Number: r.Number, Owner: r.Owner[:], Expiry: r.Expiry.UnixMilli(), Since: r.Since.UnixMilli(),
+	}
+	if !r.Released.IsZero() {
+		b.Released = r.Released.UnixMilli()
+	}
+	for _, a := range r.Addrs {
+		b.Addrs = append(b.Addrs, a.AsSlice())
+	}
+	out, err := cbor.Marshal(b)
+	if err != nil {
+		return nil, fmt.Errorf("store: encode row %v: %w", r.MAC, err)
+	}
+	return out, nil
+}
+
+func decodeRecord(b []byte) (record, error) {
+	var in body
+	if err := decoder().Unmarshal(b, &in); err != nil {
+		return record{}, fmt.Errorf("store: decode row: %w", err)
+	}
+	r := record{
+		Number: in.Number, Ports: wire.Ports{SIP: in.SIP, SIPS: in.SIPS}, Sequence: in.Sequence,
+		Since: time.UnixMilli(in.Since), Expiry: time.UnixMilli(in.Expiry),
+	}
+	if len(in.MAC) != len(r.MAC) || len(in.Owner) != len(r.Owner) {
+		return record{}, fmt.Errorf("store: decode row: MAC of %d bytes, owner of %d", len(in.MAC), len(in.Owner))
+	}
+	copy(r.MAC[:], in.MAC)
+	copy(r.Owner[:], in.Owner)
+	if in.Released != 0 {
+		r.Released = time.UnixMilli(in.Released)
+	}
+	for _, raw := range in.Addrs {
+		a, ok := netip.AddrFromSlice(raw)
+		if !ok {
+			return record{}, fmt.Errorf("store: decode row %v: address of %d bytes", r.MAC, len(raw))
+		}
+		r.Addrs = append(r.Addrs, a)
+	}
+	return r, nil
+}

@@ -1,0 +1,242 @@
+package store
+
+import (
+	"container/heap"
+	"iter"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"flexphone/registry-client/wire"
+)
+
+// An entry is a record and where it stands in the stream. A forgotten row
+// keeps its place there: gone is set.
+type entry struct {
+	record
+	seq  uint64
+	gone bool
+}
+
+// A holder is who has a short number, and where that stands in the stream. A
+// freed number keeps its place: its MAC is zero.
+type holder struct {
+	mac wire.MAC
+	seq uint64
+}
+
+// A table is the rows in memory, with what finds them. It is a pure structure:
+// it holds what the stream holds, and nothing is read from the disk to answer
+// a lookup.
+type table struct {
+	mu      sync.RWMutex
+	rows    map[wire.MAC]*entry
+	numbers map[string]holder
+	addrs   map[netip.Addr][]wire.MAC // who announced it, in the order of announcing
+	live    int                       // rows that are not gone
+	due     dueHeap
+}
+
+func newTable() *table {
+	return &table{
+		rows:    map[wire.MAC]*entry{},
+		numbers: map[string]holder{},
+		addrs:   map[netip.Addr][]wire.MAC{},
+	}
+}
+
+// putRow stores what stands at seq for mac; a nil r forgets it. It returns the
+// queries whose answers may have changed, none when the table knew better.
+func (t *table) putRow(mac wire.MAC, r *record, seq uint64) []wire.Query {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old := t.rows[mac]
+	if old != nil && old.seq >= seq {
+		return nil
+	}
+	touched := []wire.Query{{MAC: mac}}
+	if old != nil && !old.gone {
+		t.live--
+		touched = append(touched, keys(old.record)...)
+		for _, a := range old.Addrs {
+			t.dropAddr(a, mac)
+		}
+	}
+	if r == nil {
+		t.rows[mac] = &entry{seq: seq, gone: true}
+		return touched
+	}
+	t.live++
+	t.rows[mac] = &entry{record: *r, seq: seq}
+	for _, a := range r.Addrs {
+		t.addrs[a] = append(t.addrs[a], mac)
+	}
+	for _, q := range keys(*r) {
+		if !slices.Contains(touched, q) {
+			touched = append(touched, q)
+		}
+	}
+	if r.Released.IsZero() {
+		heap.Push(&t.due, due{r.Expiry, mac})
+		if len(t.due) > 64 && len(t.due) > 3*t.live {
+			t.sweep()
+		}
+	}
+	return touched
+}
+
+// keys returns the queries other than by MAC that lead to r.
+func keys(r record) []wire.Query {
+	var out []wire.Query
+	if r.Number != "" {
+		out = append(out, wire.Query{Number: r.Number})
+	}
+	for _, a := range r.Addrs {
+		out = append(out, wire.Query{Addr: a})
+	}
+	return out
+}
+
+func (t *table) dropAddr(a netip.Addr, mac wire.MAC) {
+	left := slices.DeleteFunc(t.addrs[a], func(m wire.MAC) bool { return m == mac })
+	if len(left) == 0 {
+		delete(t.addrs, a)
+		return
+	}
+	t.addrs[a] = left
+}
+
+// putNumber stores what stands at seq for digits; the zero MAC frees it.
+func (t *table) putNumber(digits string, mac wire.MAC, seq uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.numbers[digits].seq < seq {
+		t.numbers[digits] = holder{mac, seq}
+	}
+}
+
+// find returns the row that q asks for as it is at now. By address it is the
+// phone that announced it last among those that are online: a phone that lost
+// its lease without a word does not hide the one that has it now.
+func (t *table) find(q wire.Query, now time.Time) (wire.Row, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	mac := q.MAC
+	switch {
+	case q.Number != "":
+		mac = t.numbers[q.Number].mac
+	case q.Addr.IsValid():
+		claims := t.addrs[q.Addr]
+		for i := len(claims) - 1; i >= 0; i-- {
+			if t.rows[claims[i]].online(now) {
+				mac = claims[i]
+				break
+			}
+		}
+	}
+	e := t.rows[mac]
+	if e == nil || e.gone {
+		return wire.Row{}, false
+	}
+	return e.record.row(now), true
+}
+
+// row returns mac's entry; ok is false when there was never one.
+func (t *table) row(mac wire.MAC) (entry, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if e := t.rows[mac]; e != nil {
+		return *e, true
+	}
+	return entry{}, false
+}
+
+func (t *table) number(digits string) holder {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.numbers[digits]
+}
+
+// size returns how many rows there are.
+func (t *table) size() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.live
+}
+
+// all yields the rows, ordered by MAC.
+func (t *table) all(now time.Time) iter.Seq[wire.Row] {
+	t.mu.RLock()
+	macs := make([]wire.MAC, 0, t.live)
+	for m, e := range t.rows {
+		if !e.gone {
+			macs = append(macs, m)
+		}
+	}
+	t.mu.RUnlock()
+	slices.SortFunc(macs, func(a, b wire.MAC) int { return slices.Compare(a[:], b[:]) })
+	return func(yield func(wire.Row) bool) {
+		for _, m := range macs {
+			if r, ok := t.find(wire.Query{MAC: m}, now); ok && !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// expired takes the rows that have expired by now off the list of those that
+// will, and returns the queries that lead to them, and when to ask again: the
+// zero time when nothing is going to expire.
+func (t *table) expired(now time.Time) (touched []wire.Query, next time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.due) > 0 {
+		d := t.due[0]
+		e := t.rows[d.mac]
+		current := !e.gone && e.Released.IsZero() && e.Expiry.Equal(d.at)
+		if current && d.at.After(now) {
+			return touched, d.at
+		}
+		heap.Pop(&t.due)
+		if current {
+			touched = append(touched, wire.Query{MAC: d.mac})
+			touched = append(touched, keys(e.record)...)
+		}
+	}
+	return touched, time.Time{}
+}
+
+// sweep drops what has been overtaken from the list of expiries.
+func (t *table) sweep() {
+	kept := t.due[:0]
+	seen := make(map[wire.MAC]bool, t.live)
+	for _, d := range t.due {
+		e := t.rows[d.mac]
+		if !seen[d.mac] && !e.gone && e.Released.IsZero() && e.Expiry.Equal(d.at) {
+			seen[d.mac] = true
+			kept = append(kept, d)
+		}
+	}
+	t.due = kept
+	heap.Init(&t.due)
+}
+
+// A due says when a row will expire, unless it changes before.
+type due struct {
+	at  time.Time
+	mac wire.MAC
+}
+
+type dueHeap []due
+
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+func (h dueHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *dueHeap) Push(x any)        { *h = append(*h, x.(due)) }
+func (h *dueHeap) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return last
+}
