@@ -285,7 +285,7 @@ func (r *runner) send(ctx context.Context, a sendMessage) error {
 		if t, err = openTap(r.link.index, unix.ETH_P_IP, replyFilter(r.machine.mac, r.machine.xid), nil); err != nil {
 			return err
 		}
-		defer t.close()
+		defer t.file.Close()
 	}
 	return t.broadcast(wrap(b, a.from))
 }

@@ -50,13 +50,14 @@ func openTap(index int, proto uint16, filter []bpf.Instruction, out chan<- []byt
 	return t, nil
 }
 
-// read ends when the tap is closed. A link that goes down gives one error and
+// read ends, and closes the socket, when the tap is closed. A link that goes down gives one error and
 // then goes on; a link that keeps failing is given up, since it is gone.
 func (t *tap) read() {
+	defer t.file.Close()
 	b := make([]byte, 1<<16)
 	for failed := 0; failed < 100; {
 		n, err := t.file.Read(b)
-		if errors.Is(err, os.ErrClosed) {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
 		if err != nil {
@@ -92,11 +93,12 @@ func (t *tap) broadcast(packet []byte) error {
 	return errors.Join(err, inner)
 }
 
-// close closes the socket and ends its reader, without waiting for it: the
-// kernel takes some milliseconds, in which a lease can be installed.
+// close has the reader close the socket, without waiting for it: the kernel
+// takes ten milliseconds or so, in which a lease can be installed.
 func (t *tap) close() {
 	close(t.stop)
-	t.file.Close()
+	// The one error, no support for deadlines, cannot happen on a socket.
+	_ = t.file.SetReadDeadline(time.Now())
 }
 
 func setFilter(fd int, prog []bpf.Instruction) error {

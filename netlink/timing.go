@@ -33,7 +33,7 @@ const (
 	declineWait = 10 * time.Second
 	// holdForProbe is how long an address waits for an answer to its first ARP
 	// probe, from the sending of the probe.
-	holdForProbe = 3 * time.Millisecond
+	holdForProbe = 2 * time.Millisecond
 	// probeGap and probes: the fast form of RFC 5227 §2.1.1.
 	probeGap = 100 * time.Millisecond
 	probes   = 3
