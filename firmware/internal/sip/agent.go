@@ -78,15 +78,19 @@ type Agent struct {
 // A dialogID finds the call of a request. The peer's tag is compared then.
 type dialogID struct{ callID, localTag string }
 
-// liftUDPLimit lets long responses go over UDP, as they must (RFC 3261,
-// 18.2.2). sipgo refuses packets over 1300 bytes in both directions; for
-// requests begin decides.
-var liftUDPLimit = sync.OnceFunc(func() { gosip.UDPMTUSize = 65535 })
+// tuneSipgo sets what sipgo keeps for the whole process. Long responses go
+// over UDP, as they must (RFC 3261, 18.2.2); it would refuse packets over 1300
+// bytes in both directions, while for requests begin decides. And what it says
+// outside the loggers that it is given is about its own reference counts.
+var tuneSipgo = sync.OnceFunc(func() {
+	gosip.UDPMTUSize = 65535
+	gosip.SetDefaultLogger(slog.New(slog.DiscardHandler))
+})
 
 // NewAgent opens the ports of an agent. Run has to be called to serve and at
 // the end to close them.
 func NewAgent(cfg Config) (*Agent, error) {
-	liftUDPLimit()
+	tuneSipgo()
 	a := &Agent{
 		cfg: cfg, log: cfg.Log,
 		incoming: make(chan *Call, maxPending),
@@ -120,7 +124,6 @@ func NewAgent(cfg Config) (*Agent, error) {
 		gosip.WithTransportLayerTransports(gosip.TransportsConfig{TCP: plain, TLS: refuseDial}))
 	a.txl = gosip.NewTransactionLayer(a.tp,
 		gosip.WithTransactionLayerLogger(quiet),
-		gosip.WithTransactionLayerTerminateOnConnClose(),
 		gosip.WithTransactionLayerUnhandledResponseHandler(func(*gosip.Response) {}))
 	a.txl.OnRequest(a.handle)
 	if a.udp != nil {
@@ -181,7 +184,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	if a.udp != nil {
-		servers.Go(a.udp.run)
+		a.udp.begin()
+		servers.Go(a.udp.readers.Wait)
 		servers.Go(func() { _ = a.tp.ServeTCP(a.tcp) }) // ends with its listener, as it should
 	}
 	if a.tls.tcp != nil {
@@ -327,7 +331,7 @@ func (a *Agent) plainPath(dest netip.AddrPort, transport string) (path, error) {
 // linkPath is how a request leaves on k. Contact and Via name the port at
 // which we listen, so that the peer can come back when k is gone.
 func (a *Agent) linkPath(k *link) path {
-	p := path{transport: "TLS", local: k.local, dest: k.remote.String()}
+	p := path{transport: "TLS", local: k.local, dest: k.remote.String(), lost: k.closed}
 	if a.sips.IsValid() {
 		p.local = netip.AddrPortFrom(k.local.Addr(), a.sips.Port())
 	}

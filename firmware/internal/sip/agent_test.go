@@ -9,10 +9,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,6 +59,28 @@ func identity(t testing.TB, user string) (tls.Certificate, [32]byte) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 }
 
+// A log is a test's output until the test ends; sipgo may speak after that.
+type log struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+func (l *log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.to.Write(b)
+}
+
+func journal(t testing.TB) io.Writer {
+	l := &log{to: t.Output()}
+	t.Cleanup(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.to = io.Discard
+	})
+	return l
+}
+
 // A phone is an agent that runs until the test ends.
 type phone struct {
 	*sip.Agent
@@ -74,7 +98,7 @@ func newPhone(t testing.TB, user string, change ...func(*sip.Config)) *phone {
 		SIPPort: 5060, SIPSPort: 5061, AnyPort: true,
 		Owns:        func(u string) bool { return u == user },
 		DisplayName: func() string { return "101" },
-		Log:         slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log:         slog.New(slog.NewTextHandler(journal(t), &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range change {
 		f(&cfg)

@@ -20,6 +20,8 @@ const (
 	// silence is how long an INVITE may bring nothing at all. A phone sends
 	// 100 Trying at once, so that waiting for 64*T1 only keeps the user waiting.
 	silence = 8 * time.Second
+	// ackWait is how long to leave an ACK that is on its way.
+	ackWait = 20 * time.Millisecond
 )
 
 var (
@@ -30,6 +32,7 @@ var (
 	ErrState = errors.New("sip: not possible in this state of the call")
 
 	errUnreachable = errors.New("sip: send request: nothing there")
+	errUnsettled   = errors.New("sip: change call: the peer has not acknowledged its own change")
 	errGlare       = errors.New("sip: change call: the peer changes it at the same time")
 )
 
@@ -101,7 +104,7 @@ func (c *Call) run(stop context.Context) {
 	defer cancel()
 	c.begin(ctx)
 	stopping, limit := stop.Done(), (<-chan time.Time)(nil)
-	for c.state != ended || c.open > 0 {
+	for c.state != ended || c.open > 0 || !c.box.closeEmpty() {
 		select {
 		case <-c.box.filled:
 			for _, f := range c.box.take() {
@@ -159,10 +162,20 @@ func (c *Call) ask(f func(context.Context) error) error {
 	if !c.box.post(func(ctx context.Context) { said <- f(ctx) }) {
 		return ErrEnded
 	}
+	return c.outcome(said)
+}
+
+// outcome waits for what the call's goroutine says, if it lives to say it.
+func (c *Call) outcome(said <-chan error) error {
 	select {
 	case err := <-said:
 		return err
 	case <-c.done:
+	}
+	select {
+	case err := <-said: // it was the last thing that it said
+		return err
+	default:
 		return ErrEnded
 	}
 }
@@ -190,12 +203,7 @@ func (c *Call) Answer(lm LocalMedia) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case err := <-up:
-		return err
-	case <-c.done:
-		return ErrEnded
-	}
+	return c.outcome(up)
 }
 
 // Reject refuses an incoming call with a final status of 400 to 699.
@@ -239,8 +247,10 @@ func (c *Call) Update(ctx context.Context, lm LocalMedia) error {
 			switch {
 			case c.state != up:
 				return c.wrongState()
-			case c.out != nil || c.in != nil:
+			case c.out != nil:
 				return errGlare
+			case c.in != nil:
+				return errUnsettled
 			}
 			return c.reinvite(ctx, lm, agreed)
 		})
@@ -248,15 +258,19 @@ func (c *Call) Update(ctx context.Context, lm LocalMedia) error {
 			select {
 			case err = <-agreed:
 			case <-c.done:
-				return ErrEnded
+				err = c.outcome(agreed)
 			case <-ctx.Done():
 				return fmt.Errorf("sip: change call: %w", ctx.Err())
 			}
 		}
-		if !errors.Is(err, errGlare) {
+		wait := ackWait
+		switch {
+		case errors.Is(err, errGlare):
+			wait = glareWait(!c.incoming)
+		case !errors.Is(err, errUnsettled):
 			return err
 		}
-		again := time.NewTimer(glareWait(!c.incoming))
+		again := time.NewTimer(wait)
 		select {
 		case <-again.C:
 		case <-c.done:

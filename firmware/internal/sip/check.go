@@ -24,6 +24,9 @@ func refuse(code int, headers ...gosip.Header) refusal { return refusal{code, he
 
 func (r refusal) taken() bool { return r.code == 0 }
 
+// maxToken bounds tags and Call-IDs, which are kept for as long as a call.
+const maxToken = 1024 // bytes
+
 // once are the headers that a request has exactly once.
 var once = []string{"From", "To", "Call-ID", "CSeq"}
 
@@ -55,18 +58,18 @@ func check(req *gosip.Request) refusal {
 		return bad
 	}
 	branch, _ := via.Params.Get("branch")
-	if b, ok := strings.CutPrefix(branch, gosip.RFC3261BranchMagicCookie); !ok || b == "" {
+	if branch == gosip.RFC3261BranchMagicCookie { // RFC 2543 branches are unlike it, these nothing at all
 		return bad
 	}
-	if seq.MethodName != req.Method || seq.SeqNo >= 1<<31 {
+	if !strings.EqualFold(string(seq.MethodName), string(req.Method)) || seq.SeqNo >= 1<<31 {
 		return bad
 	}
-	if strings.ContainsAny(id.Value(), " \t\r\n") || len(id.Value()) > 256 {
+	if strings.ContainsAny(id.Value(), " \t\r\n") || len(id.Value()) > maxToken {
 		return bad
 	}
 	tag, _ := from.Params.Get("tag")
 	toTag, tagged := to.Params.Get("tag")
-	if tag == "" || len(tag) > 256 || len(toTag) > 256 || tagged && toTag == "" {
+	if tag == "" || len(tag) > maxToken || len(toTag) > maxToken || tagged && toTag == "" {
 		return bad
 	}
 	if !isAddress(from.Address) || !isAddress(to.Address) || strings.Contains(from.DisplayName, "<") || strings.Contains(to.DisplayName, "<") {
@@ -75,7 +78,7 @@ func check(req *gosip.Request) refusal {
 	if s := req.Recipient.Scheme; s != "sip" && s != "sips" {
 		return refuse(416)
 	}
-	if req.Recipient.Host == "" || len(req.Recipient.Headers) > 0 || strings.ContainsAny(req.Recipient.Host, " \t<>\"") {
+	if !isAddress(req.Recipient) || len(req.Recipient.Headers) > 0 {
 		return bad
 	}
 	if d := req.GetHeader("Date"); d != nil && !strings.HasSuffix(d.Value(), " GMT") {
@@ -92,9 +95,12 @@ func check(req *gosip.Request) refusal {
 
 // isAddress tells a URI that names somebody from a text that the parser let by.
 func isAddress(u gosip.Uri) bool {
+	if strings.ContainsFunc(u.String(), func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`<>"`, r) }) {
+		return false
+	}
 	switch u.Scheme {
 	case "sip", "sips":
-		return u.Host != "" && !strings.ContainsAny(u.Host, " \t<>\"")
+		return u.Host != ""
 	case "tel":
 		return u.Raw() != ""
 	}

@@ -85,10 +85,11 @@ func (d *dialog) first() gosip.Uri {
 
 // A path is how a request leaves: by which transport, from where, to where.
 type path struct {
-	transport string         // "UDP", "TCP" or "TLS"
-	local     netip.AddrPort // ours, as Via and Contact say it
-	bind      gosip.Addr     // which of sipgo's connections; zero: by dest
-	dest      string         // host:port
+	transport string          // "UDP", "TCP" or "TLS"
+	local     netip.AddrPort  // ours, as Via and Contact say it
+	bind      gosip.Addr      // which of sipgo's connections; zero: by dest
+	dest      string          // host:port
+	lost      <-chan struct{} // closed when the connection is; nil: never known
 }
 
 // request builds a request in the dialog. ACK and CANCEL pass the CSeq of the

@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	gosip "github.com/emiago/sipgo/sip"
 )
+
+// lateTime is how long a response may take from its connection to its call.
+const lateTime = 500 * time.Millisecond
 
 // An exchange is one client transaction of a call. Its functions run in the
 // call's goroutine.
@@ -93,8 +97,13 @@ func (c *Call) transact(ctx context.Context, x *exchange, find func(context.Cont
 		return fmt.Errorf("%w: %w", errUnreachable, err)
 	}
 	defer tx.Terminate()
+	lost, late := p.lost, (<-chan time.Time)(nil)
 	for {
 		select {
+		case <-lost: // what was read from it before may still be on its way here
+			lost, late = nil, time.After(lateTime)
+		case <-late:
+			return errUnreachable
 		case res := <-tx.Responses():
 			c.box.post(func(ctx context.Context) {
 				x.dest = netip.AddrPort{}

@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -59,13 +60,19 @@ func (c *Call) arrived(ctx context.Context, req *gosip.Request, tx *gosip.Server
 // watch brings CANCEL, and an ACK that sipgo takes for the INVITE's own, to
 // the call.
 func (c *Call) watch(ctx context.Context, tx *gosip.ServerTx) {
+	var lost <-chan struct{}
+	if c.link != nil {
+		lost = c.link.closed
+	}
 	c.work.Go(func() {
 		for {
 			select {
 			case ack := <-tx.Acks():
 				c.box.post(func(ctx context.Context) { c.acked(ctx, ack) })
-			case <-tx.Done():
+			case <-lost:
+				lost = nil
 				c.box.post(func(context.Context) { c.abandoned(tx) })
+			case <-tx.Done():
 				return
 			case <-ctx.Done():
 				return
@@ -150,7 +157,13 @@ func (c *Call) agree(ctx context.Context, s *serving, lm LocalMedia) error {
 		return err
 	}
 	headers := append([]gosip.Header{contact(c.a.cfg.User, p)}, capabilities()...)
-	s.final = c.a.respond(s.tx, s.req, 200, body, headers...)
+	ok := response(s.req, 200, body, headers...)
+	if err := s.tx.Respond(ok); errors.Is(err, gosip.ErrTransactionCanceled) { // the CANCEL was first
+		return ErrEnded
+	} else if err != nil {
+		c.a.log.Debug("sip: 200 not sent", "call", c.id.callID, "err", err)
+	}
+	s.final = ok
 	c.repeat(s, t1, t1)
 	return nil
 }
@@ -187,9 +200,11 @@ func (c *Call) acked(ctx context.Context, req *gosip.Request) {
 	if s == nil || s.final == nil || req.CSeq() == nil || req.CSeq().SeqNo != s.req.CSeq().SeqNo {
 		return
 	}
-	if s.byeAfter || c.state == ended {
+	if c.state == ended {
 		c.served(ErrEnded)
-		c.bye(ctx, c.d)
+		if s.byeAfter {
+			c.bye(ctx, c.d)
+		}
 		return
 	}
 	if s.offered {

@@ -67,10 +67,12 @@ func newPackets(c *net.UDPConn, unreachable func(netip.AddrPort)) (*packets, err
 	return p, askForICMP(c)
 }
 
-// run reads until the socket is closed.
-func (p *packets) run() {
-	p.read(&reader{packets: p, begun: make(chan struct{})})
-	p.readers.Wait()
+// begin starts to read, until the socket is closed, and returns when sipgo can
+// send.
+func (p *packets) begin() {
+	first := &reader{packets: p, begun: make(chan struct{})}
+	p.read(first)
+	<-first.begun
 }
 
 func (p *packets) read(r *reader) { p.readers.Go(func() { _ = p.serve(r) }) } // it ends with the socket, as it should

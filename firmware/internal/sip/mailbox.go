@@ -42,6 +42,15 @@ func (m *mailbox) take() []func(context.Context) {
 	return w
 }
 
+// closeEmpty closes the mailbox unless work waits in it, so that no request
+// goes without an answer.
+func (m *mailbox) closeEmpty() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = m.closed || len(m.work) == 0
+	return m.closed
+}
+
 func (m *mailbox) close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

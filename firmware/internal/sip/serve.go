@@ -61,8 +61,14 @@ func (a *Agent) refuse(tx *gosip.ServerTx, req *gosip.Request, r refusal) {
 	a.respond(tx, req, r.code, nil, r.headers...)
 }
 
-// respond answers req. It reports what it sent.
-func (a *Agent) respond(tx *gosip.ServerTx, req *gosip.Request, code int, body []byte, headers ...gosip.Header) *gosip.Response {
+// respond answers req.
+func (a *Agent) respond(tx *gosip.ServerTx, req *gosip.Request, code int, body []byte, headers ...gosip.Header) {
+	if err := tx.Respond(response(req, code, body, headers...)); err != nil {
+		a.log.Debug("sip: response not sent", "code", code, "err", err)
+	}
+}
+
+func response(req *gosip.Request, code int, body []byte, headers ...gosip.Header) *gosip.Response {
 	res := gosip.NewResponseFromRequest(req, code, phrase(code), nil)
 	for _, h := range headers {
 		res.AppendHeader(h)
@@ -71,9 +77,6 @@ func (a *Agent) respond(tx *gosip.ServerTx, req *gosip.Request, code int, body [
 		res.AppendHeader(gosip.NewHeader("Server", agentName))
 	}
 	setSDP(res, body)
-	if err := tx.Respond(res); err != nil && !errors.Is(err, gosip.ErrTransactionCanceled) {
-		a.log.Debug("sip: response not sent", "code", code, "err", err)
-	}
 	return res
 }
 

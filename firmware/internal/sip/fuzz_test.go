@@ -1,0 +1,128 @@
+package sip
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	gosip "github.com/emiago/sipgo/sip"
+)
+
+var fuzzMedia = LocalMedia{Addr: netip.MustParseAddr("192.0.2.1"), Port: 4000, Codecs: []Codec{
+	{Name: "opus", PayloadType: 111, ClockRate: 48000, Channels: 2},
+	{Name: "PCMA", PayloadType: 8, ClockRate: 8000},
+	{Name: eventName, PayloadType: 101, ClockRate: 8000, Params: "0-15"},
+}}
+
+// FuzzSDP: whatever is offered, what we answer can be read back, and says what
+// we believe was agreed.
+func FuzzSDP(f *testing.F) {
+	for _, s := range descriptions {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, offer []byte) {
+		s := newSession()
+		_, _ = readAnswer(offer, fuzzMedia) // as an answer it need only not panic
+		answer, m, err := s.answer(offer, fuzzMedia)
+		if err != nil {
+			return
+		}
+		if !m.Remote.IsValid() || m.Remote.Port() == 0 || m.Codec.ClockRate == 0 {
+			t.Fatalf("agreed on %+v", m)
+		}
+		_, ours, err := readDescription(answer)
+		if err != nil {
+			t.Fatalf("cannot read our own answer: %v\n%s", err, answer)
+		}
+		if ours.port != fuzzMedia.Port || ours.send != m.Send || ours.recv != m.Recv || ours.codecs[0].PayloadType != m.RecvType {
+			t.Fatalf("answer %+v does not say %+v", ours, m)
+		}
+	})
+}
+
+// FuzzRequest: raw bytes through parser, checks and dialog. What is taken for
+// an INVITE makes a dialog whose requests are themselves well-formed.
+func FuzzRequest(f *testing.F) {
+	for _, s := range requests {
+		f.Add([]byte(strings.ReplaceAll(s, "\n", "\r\n")))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		msg, err := gosip.ParseMessage(b)
+		req, ok := msg.(*gosip.Request)
+		if err != nil || !ok {
+			return
+		}
+		r := check(req)
+		if !r.taken() {
+			if r.code < 400 || r.code > 699 {
+				t.Fatalf("refused with %d", r.code)
+			}
+			_ = response(req, r.code, nil, r.headers...).String()
+			return
+		}
+		if n := shown(req.From().DisplayName); utf8.RuneCountInString(n) > maxShown || strings.ContainsAny(n, "\r\n\x00") {
+			t.Fatalf("shows %q", n)
+		}
+		if req.Method != gosip.INVITE {
+			return
+		}
+		d := dialogOf(req, token())
+		if err := d.admit(req); err == nil {
+			t.Fatal("the same CSeq was admitted again")
+		}
+		_, _, _ = hop(d.first())
+		p := path{transport: "UDP", local: netip.MustParseAddrPort("192.0.2.1:5060"), dest: "192.0.2.2:5060"}
+		bye := d.request(gosip.BYE, p, 0)
+		if _, err := gosip.ParseMessage([]byte(bye.String())); err != nil {
+			t.Fatalf("our BYE: %v\n%s", err, bye)
+		}
+	})
+}
+
+// nowhere is a connection that takes every message.
+type nowhere struct{}
+
+func (nowhere) LocalAddr() net.Addr            { return &net.UDPAddr{} }
+func (nowhere) WriteMsg(m gosip.Message) error { _ = m.String(); return nil }
+func (nowhere) Ref(int) int                    { return 1 }
+func (nowhere) TryClose() (int, error)         { return 1, nil }
+func (nowhere) Close() error                   { return nil }
+
+// FuzzAgent: raw bytes as packets to a running agent, which has to survive
+// them and to take no more calls than it may.
+func FuzzAgent(f *testing.F) {
+	for _, s := range requests {
+		f.Add([]byte(strings.ReplaceAll(s, "\n", "\r\n")))
+	}
+	a, err := NewAgent(Config{User: "user", Codecs: fuzzMedia.Codecs, SIPPort: 5060, AnyPort: true, Listen: netip.MustParseAddr("127.0.0.1")})
+	if err != nil {
+		f.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	f.Cleanup(func() { cancel(); <-done })
+	f.Fuzz(func(t *testing.T, b []byte) {
+		msg, err := gosip.ParseMessage(b)
+		req, ok := msg.(*gosip.Request)
+		if err != nil || !ok || req.Via() == nil {
+			return
+		}
+		req.SetTransport("UDP")
+		req.SetSource("127.0.0.1:9")
+		tx := gosip.NewServerTx("fuzz", req, nowhere{}, a.log)
+		if err := tx.Init(); err != nil {
+			t.Fatal(err)
+		}
+		a.handle(req, tx)
+		select {
+		case c := <-a.incoming:
+			_ = c.Reject(486) // it may have ended meanwhile
+		default:
+		}
+		tx.Terminate()
+	})
+}

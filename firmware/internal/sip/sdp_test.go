@@ -1,0 +1,116 @@
+package sip
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+const head = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\n"
+
+// descriptions are offers as phones make them, and the fuzz targets' corpus.
+var descriptions = []string{
+	head + "m=audio 5000 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:30\r\n",
+	head + "m=audio 5000 RTP/AVP 96 8\r\na=rtpmap:96 opus/48000/2\r\na=fmtp:96 stereo=0\r\na=rtcp:5009 IN IP4 192.0.2.8\r\n",
+	head + "m=audio 5000 RTP/AVP 8\r\na=sendonly\r\n",
+	head + "a=inactive\r\nm=audio 5000 RTP/AVP 8\r\n",
+	head + "m=video 6000 RTP/AVP 31\r\nm=audio 5000 RTP/AVP 8\r\nc=IN IP4 0.0.0.0\r\nm=audio 5002 RTP/AVP 8\r\n",
+	head + "m=audio 0 RTP/AVP 8\r\n",
+	head + "m=audio 5000 RTP/SAVP 8\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x\r\n",
+	head + "m=audio 5000 RTP/AVP 3 18\r\n",
+	"v=0\r\no=- 1 1 IN IP6 2001:db8::1\r\ns=-\r\nc=IN IP6 2001:db8::1\r\nt=0 0\r\nm=audio 65535 RTP/AVP 8\r\n",
+	"v=0\r\no=- 1 1 IN IP4 host\r\ns=-\r\nc=IN IP4 host\r\nt=0 0\r\nm=audio 5000 RTP/AVP 8\r\n",
+	"v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nt=0 0\r\nm=audio 5000 RTP/AVP 8\r\n",
+	"v=0\r\no=- 1 1 IN IP4 224.1.1.1\r\ns=-\r\nc=IN IP4 224.1.1.1/127\r\nt=0 0\r\nm=audio 5000 RTP/AVP 8\r\n",
+	"hello",
+}
+
+func TestAnswer(t *testing.T) {
+	pcma := Codec{Name: "PCMA", PayloadType: 8, ClockRate: 8000, Channels: 1}
+	opus := Codec{Name: "opus", PayloadType: 96, ClockRate: 48000, Channels: 2, Params: "stereo=0"}
+	at := netip.MustParseAddrPort
+	want := []struct {
+		media Media
+		err   error
+	}{
+		{media: Media{Remote: at("192.0.2.9:5000"), RemoteRTCP: at("192.0.2.9:5001"), Codec: pcma, RecvType: 8,
+			DTMF: 101, DTMFRate: 8000, RecvDTMF: 101, PacketTime: 30 * time.Millisecond, Send: true, Recv: true}},
+		{media: Media{Remote: at("192.0.2.9:5000"), RemoteRTCP: at("192.0.2.8:5009"), Codec: opus, RecvType: 96, Send: true, Recv: true}},
+		{media: Media{Remote: at("192.0.2.9:5000"), RemoteRTCP: at("192.0.2.9:5001"), Codec: pcma, RecvType: 8, Recv: true}},
+		{media: Media{Remote: at("192.0.2.9:5000"), RemoteRTCP: at("192.0.2.9:5001"), Codec: pcma, RecvType: 8}},
+		{media: Media{Remote: at("0.0.0.0:5000"), RemoteRTCP: at("0.0.0.0:5001"), Codec: pcma, RecvType: 8, Recv: true}},
+		{err: errNoMedia},
+		{err: errNoMedia},
+		{err: errNoMedia},
+		{media: Media{Remote: at("[2001:db8::1]:65535"), Codec: pcma, RecvType: 8, Send: true, Recv: true}},
+		{err: errBadSDP},
+		{err: errBadSDP},
+		{err: errBadSDP},
+		{err: errBadSDP},
+	}
+	for i, offer := range descriptions {
+		s := newSession()
+		answer, m, err := s.answer([]byte(offer), fuzzMedia)
+		if !errors.Is(err, want[i].err) {
+			t.Errorf("%q: error %v, want %v", offer, err, want[i].err)
+			continue
+		}
+		if m != want[i].media {
+			t.Errorf("%q:\n got %+v\nwant %+v", offer, m, want[i].media)
+		}
+		if offered, answered := strings.Count(offer, "m="), strings.Count(string(answer), "m="); err == nil && offered != answered {
+			t.Errorf("%q: %d m= lines offered, %d answered", offer, offered, answered)
+		}
+	}
+}
+
+// TestOfferAnswer: both ends of an exchange come to the same conclusion, and
+// each sends with the payload types that the other named.
+func TestOfferAnswer(t *testing.T) {
+	a := fuzzMedia
+	b := LocalMedia{Addr: netip.MustParseAddr("192.0.2.2"), Port: 5000, Codecs: []Codec{
+		{Name: "PCMA", PayloadType: 8, ClockRate: 8000},
+		{Name: "OPUS", PayloadType: 97, ClockRate: 48000, Channels: 2},
+		{Name: eventName, PayloadType: 99, ClockRate: 8000},
+	}}
+	sa, sb := newSession(), newSession()
+	for _, hold := range []bool{false, true} {
+		a.Hold = hold
+		offer, err := sa.offer(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, mb, err := sb.answer(offer, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ma, err := readAnswer(answer, a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ma.Codec.Name != "PCMA" || mb.Codec.Name != "PCMA" {
+			t.Errorf("A talks %s, B talks %s; B prefers PCMA", ma.Codec.Name, mb.Codec.Name)
+		}
+		if ma.Send != mb.Recv || ma.Recv != mb.Send || ma.Recv == hold {
+			t.Errorf("hold %v: A %+v, B %+v", hold, ma, mb)
+		}
+		if ma.DTMF != mb.RecvDTMF || mb.DTMF != ma.RecvDTMF || ma.DTMF != 101 {
+			t.Errorf("digits: A %+v, B %+v", ma, mb)
+		}
+		if ma.Remote.Port() != 5000 || mb.Remote.Port() != 4000 {
+			t.Errorf("A sends to %v, B to %v", ma.Remote, mb.Remote)
+		}
+	}
+}
+
+// requests are the fuzz targets' corpus, without CRs.
+var requests = []string{
+	"INVITE sip:user@127.0.0.1 SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:9;rport;branch=z9hG4bKa\nMax-Forwards: 70\nFrom: \"A\" <sip:a@127.0.0.1>;tag=1\nTo: <sip:user@127.0.0.1>\nCall-ID: a@b\nCSeq: 1 INVITE\nContact: <sip:a@127.0.0.1:9;transport=tcp>\nRecord-Route: <sip:127.0.0.1;lr>\nContent-Type: application/sdp\nContent-Length: 0\n\n",
+	"BYE sip:user@127.0.0.1 SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKb\nFrom: sip:a@127.0.0.1;tag=1\nTo: <sip:user@127.0.0.1>;tag=2\nCall-ID: a@b\nCSeq: 2 BYE\nContent-Length: 0\n\n",
+	"OPTIONS sip:user@127.0.0.1 SIP/2.0\nv: SIP/2.0/UDP [::1]:9;branch=z9hG4bKc\nf: sip:a@127.0.0.1;tag=1\nt: tel:+49\ni: x\nCSeq: 2 OPTIONS\nRequire: 100rel, timer\nl: 0\n\n",
+	"CANCEL sip:user@127.0.0.1 SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKa\nFrom: sip:a@127.0.0.1;tag=1\nTo: sip:user@127.0.0.1\nCall-ID: a@b\nCSeq: 1 CANCEL\nContent-Length: 0\n\n",
+	"UPDATE sip:user@127.0.0.1 SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKd\nFrom: sip:a@127.0.0.1;tag=1\nTo: <sip:user@127.0.0.1>;tag=2\nCall-ID: a@b\nCSeq: 3 UPDATE\nContact: *\nContent-Length: 0\n\n",
+	"ACK sip:user@127.0.0.1 SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKe\nFrom: sip:a@127.0.0.1;tag=1\nTo: <sip:user@127.0.0.1>;tag=2\nCall-ID: a@b\nCSeq: 1 ACK\nContent-Length: 0\n\n",
+}
