@@ -2,6 +2,7 @@ package netlink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -152,7 +153,7 @@ func (r *runner) look(ctx context.Context) error {
 	if l.index != 0 && !l.enabled && (l.index != r.link.index || !r.link.enabled) {
 		// At the start, and for a new interface: afterwards an operator who
 		// sets it down means it.
-		if err := enable(l.index); err != nil {
+		if err := enable(l.index); err != nil && !isGone(err) {
 			return err
 		}
 	}
@@ -206,7 +207,10 @@ func (r *runner) step(ctx context.Context, in any) error {
 	for inputs := []any{in}; len(inputs) > 0; inputs = inputs[1:] {
 		actions := r.machine.step(time.Now(), inputs[0])
 		if err := r.openSockets(); err != nil {
-			return err
+			if !isGone(err) {
+				return err
+			}
+			r.closeTaps() // a hint about the link is on its way
 		}
 		for _, a := range actions {
 			if answer := r.act(ctx, a); answer != nil {
@@ -297,6 +301,12 @@ func (r *runner) sendARP(addr netip.Addr, announce bool) {
 	if err := r.arp.broadcast(arpPacket(r.machine.mac, addr, announce)); err != nil {
 		r.cfg.Log.Debug("cannot send ARP", "error", err)
 	}
+}
+
+// isGone reports whether err says that the interface went away between two
+// looks at it.
+func isGone(err error) bool {
+	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO)
 }
 
 // openSockets opens what the machine's state needs.

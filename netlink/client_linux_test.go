@@ -3,6 +3,7 @@ package netlink
 import (
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -158,4 +159,51 @@ func TestClientPutsBackWhatIsRemoved(t *testing.T) {
 		return strings.Contains(ip(t, "route", "show", "default"), l.Router.String())
 	})
 	assertInstalled(t, l)
+}
+
+func TestClientWaitsForItsInterface(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	c := startClient(t, testConfig(t))
+	i := newISP(t, ispAddr) // makes the interface
+	i.startDNS(firstPool)
+	l := c.want(Bound).Lease
+	assertInstalled(t, l)
+	ip(t, "link", "delete", "eth0")
+	if e := c.want(Lost); e.Reason != "link down" {
+		t.Errorf("lost because %q", e.Reason)
+	}
+	i.stopDNS()
+	ip(t, "link", "add", "eth0", "address", testMAC, "type", "veth", "peer", "name", "isp0")
+	ip(t, "link", "set", "isp0", "netns", strconv.Itoa(i.holder.Process.Pid))
+	i.inside("ip", "address", "add", ispAddr, "dev", "isp0")
+	i.inside("ip", "link", "set", "isp0", "up")
+	i.startDNS(firstPool)
+	assertInstalled(t, c.want(Bound).Lease)
+}
+
+func TestClientFollowsItsSwitch(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	i := newISP(t, ispAddr)
+	i.startDNS(firstPool)
+	c := startClient(t, testConfig(t))
+	l := c.want(Bound).Lease
+	ip(t, "link", "set", "eth0", "down") // takes the routes away
+	c.want(Lost)
+	ip(t, "link", "set", "eth0", "up")
+	if back := c.want(Bound).Lease; back.Prefix != l.Prefix {
+		t.Errorf("came back as %v", back.Prefix)
+	}
+	assertInstalled(t, l)
+}
+
+func TestNewClientRefuses(t *testing.T) {
+	for _, name := range []string{"", "an-interface-name-too-long"} {
+		if _, err := NewClient(Config{Interface: name}); err == nil {
+			t.Errorf("NewClient accepts the interface %q", name)
+		}
+	}
 }

@@ -25,23 +25,23 @@ const testMAC = "02:00:5e:00:53:01"
 const patience = 10 * time.Second
 
 // inNamespace runs the calling test again in a user and network namespace of
-// its own, so that it needs no root and leaves nothing behind. It reports
-// whether the caller is the copy inside.
+// its own, so that it needs no root and leaves nothing behind, and beside other
+// such tests. It reports whether the caller is the copy inside.
 func inNamespace(t testing.TB) bool {
 	t.Helper()
 	if os.Getenv("FLEXPHONE_TEST_NAMESPACE") != "" {
 		return true
 	}
-	name := "-test.run=^" + t.Name() + "$"
-	if _, ok := t.(*testing.B); ok {
-		name = "-test.run=^$"
-	}
-	args := []string{name, "-test.v"}
-	if _, ok := t.(*testing.B); ok {
-		args = append(args, "-test.bench=^"+t.Name()+"$", "-test.benchtime=50x")
+	args := []string{"-test.run=^" + t.Name() + "$", "-test.v"}
+	switch t := t.(type) {
+	case *testing.T:
+		t.Parallel()
+	case *testing.B:
+		args = []string{"-test.run=^$", "-test.bench=^" + t.Name() + "$", "-test.benchtime=50x"}
 	}
 	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), "FLEXPHONE_TEST_NAMESPACE=1")
+	// The race detector waits a second before it lets a process end.
+	cmd.Env = append(os.Environ(), "FLEXPHONE_TEST_NAMESPACE=1", "GORACE=atexit_sleep_ms=0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},

@@ -43,7 +43,7 @@ func (w *watcher) step(now time.Time, s sight) []Event {
 	case !ok:
 		w.pause(now, "address removed", gapGrace)
 	default:
-		if !l.Router.IsValid() && !s.routed && l.Prefix != w.told.Prefix {
+		if !s.routed && (l.Prefix != w.told.Prefix || w.told.Router.IsValid()) {
 			if w.since != l.Prefix {
 				w.since, w.ready = l.Prefix, now.Add(routeGrace)
 			}

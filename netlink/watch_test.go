@@ -38,7 +38,8 @@ func TestWatcher(t *testing.T) {
 		{"make before break", []moment{{0, routed, Bound}, {0, moved, Bound}}},
 		{"renewed", []moment{{0, routed, Bound}, {0, renewed, Renewed}, {time.Second, renewed, 0}, {time.Minute, renewed, Renewed}}},
 		{"the same address again", []moment{{0, routed, Bound}, {0, routed, 0}}},
-		{"the route away for a moment", []moment{{0, routed, Bound}, {time.Second, routed, 0}}},
+		{"the route away for a moment", []moment{{0, routed, Bound}, {0, held, 0}, {routeGrace - 1, routed, 0}}},
+		{"the route away", []moment{{0, routed, Bound}, {0, held, 0}, {routeGrace, held, Renewed}, {time.Hour, held, 0}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := watcher{ifname: "eth0"}
