@@ -319,6 +319,9 @@ func (c *Call) end(code int, reason string) {
 	c.settled.Store(true)
 	c.a.log.Debug("sip: call ended", "call", c.id.callID, "code", code, "reason", reason)
 	c.events.push(Event{Kind: Ended, Code: code, Reason: reason})
+	if s := c.in; s != nil && s.final != nil && !s.byeAfter { // nobody needs its ACK any more
+		c.served(ErrEnded)
+	}
 }
 
 // hangUp ends the call from here, whatever it is doing.
