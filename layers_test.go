@@ -49,10 +49,11 @@ var floorPlan = map[string]room{
 	"registry-client":      {"registry-client/wire netlink", "it carries leases to the wire, and needs both words"},
 	"storing-server":       {"registry-client/wire", "the server serves any phone that speaks the wire, and knows none"},
 
-	"firmware/internal/config":  {"", "settings are text until somebody acts on them"},
-	"firmware/internal/control": {"", "a socket that carries commands does not know what they do"},
-	"firmware/internal/sip":     {"", "signalling knows addresses and media descriptions, not phones"},
-	"firmware/internal/phone":   {"hal firmware/internal/sip", "call control knows keys and calls; sound and the storing server stand behind its own interfaces"},
+	"firmware/internal/config":   {"", "settings are text until somebody acts on them"},
+	"firmware/internal/watchdog": {"", "a watchdog asks whether somebody moves, not what for"},
+	"firmware/internal/control":  {"", "a socket that carries commands does not know what they do"},
+	"firmware/internal/sip":      {"", "signalling knows addresses and media descriptions, not phones"},
+	"firmware/internal/phone":    {"hal firmware/internal/sip", "call control knows keys and calls; sound and the storing server stand behind its own interfaces"},
 
 	"firmware":               {"*", "the phone is made of all the others; nobody knows it"},
 	"firmware/testbed":       {"audio/audiotest audio/resample audio/wav firmware/internal/control", "the testbed sees a phone from outside: its binary, its control socket, its sound"},

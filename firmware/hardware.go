@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -47,6 +48,7 @@ type hardware struct {
 	simHook   *sim.Hook   // nil: the hook switch is real
 	input     *evdev.Device
 	inputName string
+	silent    atomic.Bool // the sound device does not work
 	opened    []io.Closer
 }
 

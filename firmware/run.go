@@ -78,6 +78,9 @@ func runPhone(ctx context.Context, settings config.Config, log *slog.Logger) err
 		return err
 	}
 	events := control.NewEvents()
+	if err := reportCrashes(settings.Data, log); err != nil {
+		log.Warn("crashes are not reported", "err", err)
+	}
 	parts, err := openHardware(ctx, board, settings.Audio, log)
 	if err != nil {
 		return err
@@ -125,15 +128,16 @@ func runPhone(ctx context.Context, settings config.Config, log *slog.Logger) err
 	lowerCtx, stopLower := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLower()
 	lower, lowerCtx := errgroup.WithContext(lowerCtx)
-	lower.Go(func() error { return source.Run(lowerCtx) })      // lease
+	lower.Go(func() error { return source.Run(lowerCtx) })        // lease
 	lower.Go(func() error { return links.follow(lowerCtx, ctx) }) // -> announce, and the phone's network
-	lower.Go(func() error { return announcer.Run(lowerCtx) })   // -> storing server
-	lower.Go(func() error { return line.Run(lowerCtx) })        // calls of others
-	lower.Go(func() error { return keepSounding(lowerCtx, engine, ph, log) })
+	lower.Go(func() error { return announcer.Run(lowerCtx) })     // -> storing server
+	lower.Go(func() error { return line.Run(lowerCtx) })          // calls of others
+	lower.Go(func() error { return keepSounding(lowerCtx, engine, parts, ph) })
 
 	upper, upperCtx := errgroup.WithContext(ctx)
 	upper.Go(func() error { return ph.Run(upperCtx) }) // keypad -> dial -> resolve -> call -> talk -> release
 	upper.Go(func() error { return socket.Run(upperCtx) })
+	upper.Go(func() error { return guard(upperCtx, board.Watchdog, ph, engine, parts, log) })
 	upper.Go(func() error { // a lower part without which there is no phone
 		select {
 		case <-upperCtx.Done():
@@ -170,8 +174,9 @@ func macOf(ifname string) (netlink.MAC, error) {
 
 // keepSounding runs the engine. A phone whose sound device has failed still rings
 // by its lamp and says what is wrong, so that is no reason to stop.
-func keepSounding(ctx context.Context, engine *audio.Engine, ph *phone.Phone, log *slog.Logger) error {
+func keepSounding(ctx context.Context, engine *audio.Engine, parts *hardware, ph *phone.Phone) error {
 	err := engine.Run(ctx)
+	parts.silent.Store(true)
 	if ctx.Err() == nil {
 		ph.PartFailed(ctx, "sound", err)
 		<-ctx.Done()

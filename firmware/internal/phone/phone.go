@@ -20,6 +20,7 @@ package phone
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -330,6 +331,16 @@ func (s *shell) readLine(ctx context.Context) {
 			return
 		}
 		s.post(ctx, offered{c, callerName(c.Peer())})
+	}
+}
+
+// Alive returns once call control has answered, or ctx's error when it does not.
+func (p *Phone) Alive(ctx context.Context) error {
+	select {
+	case p.events <- asked{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("phone: call control: %w", ctx.Err())
 	}
 }
 

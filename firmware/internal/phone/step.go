@@ -117,6 +117,7 @@ type (
 	}
 	timedOut   struct{ seq int }
 	partFailed struct{ part string }
+	asked      struct{} // whether call control lives
 )
 
 type (
@@ -172,6 +173,8 @@ func step(m model, e event) (model, []action) {
 		return m.offer(e)
 	case partFailed:
 		m.broken = e.part
+		return m, nil
+	case asked:
 		return m, nil
 	case timedOut:
 		if e.seq != m.timer.seq || m.timer.d == 0 {
