@@ -81,7 +81,7 @@ fuzz: packages-build ## Every fuzz target for FUZZTIME each
 	@echo '== fuzz targets, $(FUZZTIME) each'
 	@for dir in $$(grep -rl --include='*_test.go' --exclude-dir=build '^func Fuzz' . | xargs -r -n1 dirname | sort -u); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$dir | grep '^Fuzz'); do \
-	    out=$$($(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$dir 2>&1) || { echo "$$out"; exit 1; }; \
+	    out=$$($(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 50x $$dir 2>&1) || { echo "$$out"; exit 1; }; \
 	    printf '%-28s %-24s %s\n' $$dir $$target "$$(grep -o 'execs: [0-9]*' <<<"$$out" | tail -n 1)"; \
 	  done; \
 	done
