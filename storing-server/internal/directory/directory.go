@@ -1,0 +1,202 @@
+// Package directory says what the requests of the protocol mean: announce,
+// release and resolve, as package wire specifies them.
+//
+// It knows paths, methods, bodies and codes. It refuses to know how a datagram
+// comes in (package exchange) and how a row is kept (package store).
+package directory
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/plgd-dev/go-coap/v3/message"
+	"github.com/plgd-dev/go-coap/v3/message/codes"
+
+	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/exchange"
+	"flexphone/storing-server/internal/store"
+)
+
+// storeMost bounds the wait for the disk: a phone has asked again by then.
+const storeMost = 10 * time.Second
+
+// Rows is what the directory needs of a store.
+type Rows interface {
+	Register(ctx context.Context, key wire.Fingerprint, r wire.Registration) (row wire.Row, created bool, err error)
+	Release(ctx context.Context, key wire.Fingerprint, w wire.Withdrawal) error
+	Resolve(q wire.Query) (row wire.Row, ok bool)
+}
+
+// A Directory answers requests.
+type Directory struct {
+	rows  Rows
+	log   *slog.Logger
+	count func(request string, code codes.Code)
+}
+
+// New returns a Directory of rows. count is told of each request, for metrics.
+func New(rows Rows, log *slog.Logger, count func(request string, code codes.Code)) *Directory {
+	return &Directory{rows: rows, log: log, count: count}
+}
+
+// critical are the options with an odd number that requests here may have;
+// any other makes a request one that cannot be understood (RFC 7252, section
+// 5.4.1). A proxy's are not among them.
+func critical(id message.OptionID) bool {
+	switch id {
+	case message.URIHost, message.URIPort, message.URIPath, message.URIQuery, message.Accept:
+		return true
+	}
+	return false
+}
+
+// Serve implements exchange.Handler.
+func (d *Directory) Serve(ctx context.Context, r exchange.Request) exchange.Response {
+	name, resp := d.serve(ctx, r)
+	d.count(name, resp.Code)
+	return resp
+}
+
+func (d *Directory) serve(ctx context.Context, r exchange.Request) (string, exchange.Response) {
+	m := r.Message
+	for _, o := range m.Options {
+		if o.ID%2 == 1 && !critical(o.ID) {
+			return "other", problem(codes.BadOption, wire.Problem{Reason: wire.ReasonMalformed, Detail: "option " + o.ID.String() + " is not understood"})
+		}
+	}
+	path := wire.Strings(m, message.URIPath)
+	switch {
+	case len(path) == 1 && path[0] == wire.PathDirectory:
+		switch m.Code {
+		case codes.POST:
+			return "register", d.register(ctx, r)
+		case codes.DELETE:
+			return "release", d.release(ctx, r)
+		}
+	case len(path) > 0 && path[0] == wire.PathLookup:
+		if m.Code == codes.GET {
+			return "lookup", d.lookup(r, path)
+		}
+	default:
+		return "other", problem(codes.NotFound, wire.Problem{Detail: "no such resource"})
+	}
+	return "other", problem(codes.MethodNotAllowed, wire.Problem{Detail: "no such method here"})
+}
+
+func (d *Directory) register(ctx context.Context, r exchange.Request) exchange.Response {
+	if format, ok := wire.Uint(r.Message, message.ContentFormat); ok && format != wire.FormatCBOR {
+		return problem(codes.UnsupportedMediaType, wire.Problem{Reason: wire.ReasonMalformed, Detail: "want application/cbor"})
+	}
+	if len(r.Message.Payload) > wire.MaxBody {
+		return problem(codes.RequestEntityTooLarge, wire.Problem{Reason: wire.ReasonMalformed, Detail: "body too large"})
+	}
+	reg, err := wire.DecodeRegistration(r.Message.Payload)
+	if err != nil {
+		return malformed(err)
+	}
+	if reg.MAC != r.Peer.MAC {
+		return d.stranger(r, reg.MAC)
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeMost)
+	defer cancel()
+	row, created, err := d.rows.Register(ctx, r.Peer.Key, reg)
+	if err != nil {
+		return d.refuse(r, err)
+	}
+	body, err := wire.EncodeReceipt(wire.Receipt{Reflexive: r.From, Number: row.Number, Expiry: row.Expiry, Sequence: row.Sequence})
+	if err != nil {
+		return d.refuse(r, err)
+	}
+	code := codes.Changed
+	if created {
+		code = codes.Created
+		d.log.Info("phone enrolled", "mac", row.MAC.String(), "number", row.Number, "key", row.Fingerprint.String())
+	}
+	return exchange.Response{Code: code, Format: wire.FormatCBOR, Payload: body}
+}
+
+func (d *Directory) release(ctx context.Context, r exchange.Request) exchange.Response {
+	w, err := wire.ParseWithdrawal(wire.Strings(r.Message, message.URIQuery))
+	if err != nil {
+		return malformed(err)
+	}
+	if w.MAC != r.Peer.MAC {
+		return d.stranger(r, w.MAC)
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeMost)
+	defer cancel()
+	if err := d.rows.Release(ctx, r.Peer.Key, w); err != nil {
+		return d.refuse(r, err)
+	}
+	return exchange.Response{Code: codes.Deleted}
+}
+
+func (d *Directory) lookup(r exchange.Request, path []string) exchange.Response {
+	if accept, ok := wire.Uint(r.Message, message.Accept); ok && accept != wire.FormatCBOR {
+		return problem(codes.NotAcceptable, wire.Problem{Reason: wire.ReasonMalformed, Detail: "only application/cbor is given"})
+	}
+	q, err := wire.ParseQuery(path)
+	if err != nil {
+		return malformed(err)
+	}
+	resp := d.Look(r.Peer, q)
+	resp.Key = q
+	return resp
+}
+
+// Look implements exchange.Handler.
+func (d *Directory) Look(_ exchange.Peer, q wire.Query) exchange.Response {
+	row, ok := d.rows.Resolve(q)
+	if !ok {
+		return problem(codes.NotFound, wire.Problem{Reason: wire.ReasonUnknown, Detail: "nobody is registered as " + q.String()})
+	}
+	body, err := wire.EncodeRow(row)
+	if err != nil {
+		return problem(codes.InternalServerError, wire.Problem{Reason: wire.ReasonUnavailable, Detail: "row cannot be encoded"})
+	}
+	return exchange.Response{Code: codes.Content, Format: wire.FormatCBOR, Payload: body}
+}
+
+// stranger refuses a change of a MAC that the certificate does not name.
+func (d *Directory) stranger(r exchange.Request, mac wire.MAC) exchange.Response {
+	return problem(codes.Unauthorized, wire.Problem{
+		Reason: wire.ReasonIdentity,
+		Detail: "your certificate names " + r.Peer.MAC.String() + ", not " + mac.String(),
+	})
+}
+
+// refuse says why a change was not made.
+func (d *Directory) refuse(r exchange.Request, err error) exchange.Response {
+	var e *store.Error
+	switch {
+	case errors.As(err, &e):
+		p := wire.Problem{Reason: e.Reason, Detail: e.Text, Sequence: e.Sequence}
+		switch e.Reason {
+		case wire.ReasonStale:
+			return problem(wire.CodeConflict, p)
+		case wire.ReasonForeign:
+			d.log.Debug("foreign key refused", "mac", r.Peer.MAC.String(), "key", r.Peer.Key.String())
+			return problem(codes.Forbidden, p)
+		case wire.ReasonUnknown:
+			return problem(codes.NotFound, p)
+		}
+		return problem(codes.BadRequest, p)
+	case errors.Is(err, wire.ErrInvalid):
+		return malformed(err)
+	}
+	return problem(codes.ServiceUnavailable, wire.Problem{Reason: wire.ReasonUnavailable, Detail: "the row cannot be written now"})
+}
+
+func malformed(err error) exchange.Response {
+	return problem(codes.BadRequest, wire.Problem{Reason: wire.ReasonMalformed, Detail: err.Error()})
+}
+
+func problem(code codes.Code, p wire.Problem) exchange.Response {
+	body, err := wire.EncodeProblem(p)
+	if err != nil {
+		return exchange.Response{Code: code}
+	}
+	return exchange.Response{Code: code, Format: wire.FormatProblem, Payload: body}
+}

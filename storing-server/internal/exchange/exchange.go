@@ -1,0 +1,159 @@
+// Package exchange is the server's side of CoAP over DTLS: it takes requests
+// from sessions, answers each once however often it comes, and sends
+// notifications to who observes.
+//
+// It knows messages, sessions and observations (RFC 7252 and 7641, over
+// RFC 6347 and 9146). It refuses to know what a request means: that is its
+// Handler's business.
+//
+// # Why
+//
+// The codec is go-coap's; its server is not used, since it tells sessions
+// apart by remote address, which is what changes here, and waits for observers
+// that are gone. A notification is confirmable, with one in flight for each
+// observation: a lost one would leave a caller with an old address, and an
+// observer that is gone is found out. What changes meanwhile is told by the
+// next one, which carries the newest state alone.
+package exchange
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/plgd-dev/go-coap/v3/message"
+	"github.com/plgd-dev/go-coap/v3/message/codes"
+
+	"flexphone/registry-client/wire"
+)
+
+// A Peer is who is at the other end of a session, as its handshake proved.
+type Peer struct {
+	Key wire.Fingerprint // of its certificate's key
+	MAC wire.MAC         // which the certificate names
+}
+
+// A Request is one CoAP request.
+type Request struct {
+	Peer    Peer
+	From    netip.AddrPort // whence the datagram seemed to come; never believed
+	Message message.Message
+}
+
+// A Response is what a request is answered with.
+type Response struct {
+	Code    codes.Code
+	Format  uint32 // Content-Format, when there is a payload
+	Payload []byte
+	// Key, when it is not the zero value, is what an observation of this
+	// response waits for.
+	Key wire.Query
+}
+
+// A Handler answers requests. Serve is called from many goroutines, one
+// request of a session at a time.
+type Handler interface {
+	Serve(ctx context.Context, r Request) Response
+	// Look returns the present answer to the query of an observation.
+	Look(peer Peer, key wire.Query) Response
+}
+
+// Limits bound what the peers can take of this process.
+type Limits struct {
+	Sessions     int           // kept at a time; the longest silent one gives way
+	SessionsEach int           // of one key
+	Handshakes   int           // unfinished at a time; more hellos are dropped
+	Handshake    time.Duration // until one must be finished
+	Idle         time.Duration // a session that says nothing for so long ends
+	Observations int           // of one session
+	Rate, Burst  float64       // requests a second of one session
+}
+
+// DefaultLimits are for a machine with a gigabyte to spare.
+func DefaultLimits() Limits {
+	return Limits{
+		Sessions: 20000, SessionsEach: 4, Handshakes: 256, Handshake: 10 * time.Second,
+		Idle: 10 * time.Minute, Observations: 32, Rate: 50, Burst: 200,
+	}
+}
+
+// Counters are told of events, for metrics. All of its methods are called from
+// many goroutines.
+type Counters interface {
+	Session(delta int)
+	Handshake(ok bool)
+	Dropped(why string)
+	Notified()
+}
+
+// Transmission parameters of notifications, RFC 7252 section 4.8.
+const (
+	ackTimeout    = 2 * time.Second
+	maxRetransmit = 4
+)
+
+// remembered is how many answers of a session are kept for requests that come
+// again. A phone has one request on its way, seldom two.
+const remembered = 16
+
+// exchangeLifetime is for how long a message ID means the same message,
+// RFC 7252 section 4.8.2.
+const exchangeLifetime = 247 * time.Second
+
+// A memory is the answers that a session gave last.
+type memory struct {
+	ring [remembered]remembrance
+	next int
+}
+
+type remembrance struct {
+	id    uint16
+	at    time.Time
+	reply []byte // nil: it needs none
+	used  bool
+}
+
+// recall returns the answer to id when it was given already.
+func (m *memory) recall(id uint16, now time.Time) (reply []byte, known bool) {
+	for i := range m.ring {
+		r := &m.ring[i]
+		if r.used && r.id == id && now.Sub(r.at) < exchangeLifetime {
+			return r.reply, true
+		}
+	}
+	return nil, false
+}
+
+func (m *memory) remember(id uint16, now time.Time, reply []byte) {
+	m.ring[m.next] = remembrance{id, now, reply, true}
+	m.next = (m.next + 1) % len(m.ring)
+}
+
+// A bucket lets rate a second pass, and burst at once.
+type bucket struct {
+	tokens float64
+	at     time.Time
+}
+
+func (b *bucket) take(now time.Time, rate, burst float64) bool {
+	if b.at.IsZero() {
+		b.tokens = burst
+	} else {
+		b.tokens = min(burst, b.tokens+now.Sub(b.at).Seconds()*rate)
+	}
+	b.at = now
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}
+
+// discard drops what is logged when no log was given.
+func discard(log *slog.Logger) *slog.Logger {
+	if log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return log
+}

@@ -1,0 +1,87 @@
+// Command storing-server holds one row a phone: MAC to the address it has now.
+//
+// It knows its command line and how its parts are put together: package store
+// keeps the rows, exchange and directory answer phones, admin answers the
+// operator. It refuses to listen on any port that was not asked for, other
+// than the phones' own.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// A CLI is the command line.
+type CLI struct {
+	Run    RunCmd    `cmd:"" help:"Serve phones until interrupted."`
+	Rows   RowsCmd   `cmd:"" help:"Print all rows, as a table or as JSON."`
+	Number NumberCmd `cmd:"" help:"Short numbers."`
+	Forget ForgetCmd `cmd:"" help:"Delete a phone's row, with its key and number: the next key that announces it owns it."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is main with its edges passed in.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var cli CLI
+	exited := -1
+	parser, err := kong.New(&cli,
+		kong.Name("storing-server"),
+		kong.Description("Holds where each phone is now."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { exited = code }),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "storing-server:", err)
+		return exitFailed
+	}
+	command, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited // --help
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "storing-server: %v\nTry: storing-server --help\n", err)
+		return exitUsage
+	}
+	err = command.Run(&edges{ctx, stdout, stderr})
+	var usage *usageError
+	switch {
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "storing-server: %v\n", err)
+		return exitUsage
+	case err != nil:
+		fmt.Fprintf(stderr, "storing-server: %v\n", err)
+		return exitFailed
+	}
+	return 0
+}
+
+// edges are what a command has of the world. Commands are run by kong, which
+// passes them on; ctx ends at an interrupt.
+type edges struct {
+	ctx            context.Context
+	stdout, stderr io.Writer
+}
+
+// A usageError is the user's mistake, found after parsing.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/plgd-dev/go-coap/v3/message/codes"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics are what Prometheus may read. It is exchange.Counters.
+type metrics struct {
+	registry   *prometheus.Registry
+	requests   *prometheus.CounterVec
+	dropped    *prometheus.CounterVec
+	handshakes *prometheus.CounterVec
+	sessions   prometheus.Gauge
+	notified   prometheus.Counter
+	batch      prometheus.Histogram
+	commit     prometheus.Histogram
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "storing_server_requests_total", Help: "Requests answered, by kind and CoAP code.",
+		}, []string{"request", "code"}),
+		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "storing_server_dropped_total", Help: "What was turned away, by reason.",
+		}, []string{"reason"}),
+		handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "storing_server_handshakes_total", Help: "DTLS handshakes, by result.",
+		}, []string{"result"}),
+		sessions: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "storing_server_sessions", Help: "DTLS sessions.",
+		}),
+		notified: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "storing_server_notifications_total", Help: "Notifications sent to observers.",
+		}),
+		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "storing_server_batch_messages", Help: "Messages synced to the disk at once.",
+			Buckets: prometheus.ExponentialBuckets(1, 4, 6),
+		}),
+		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "storing_server_commit_seconds", Help: "Time until a batch was on the disk.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}),
+	}
+	m.registry.MustRegister(m.requests, m.dropped, m.handshakes, m.sessions, m.notified, m.batch, m.commit,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// rows adds a gauge of the rows there are.
+func (m *metrics) rows(size func() int) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "storing_server_rows", Help: "Rows, of phones online and offline.",
+	}, func() float64 { return float64(size()) }))
+}
+
+func (m *metrics) committed(n int, took time.Duration) {
+	m.batch.Observe(float64(n))
+	m.commit.Observe(took.Seconds())
+}
+
+func (m *metrics) request(kind string, code codes.Code) {
+	m.requests.WithLabelValues(kind, fmt.Sprintf("%d.%02d", code>>5, code&31)).Inc()
+}
+
+// Session implements exchange.Counters.
+func (m *metrics) Session(delta int) { m.sessions.Add(float64(delta)) }
+
+// Handshake implements exchange.Counters.
+func (m *metrics) Handshake(ok bool) {
+	result := "ok"
+	if !ok {
+		result = "failed"
+	}
+	m.handshakes.WithLabelValues(result).Inc()
+}
+
+// Dropped implements exchange.Counters.
+func (m *metrics) Dropped(why string) { m.dropped.WithLabelValues(why).Inc() }
+
+// Notified implements exchange.Counters.
+func (m *metrics) Notified() { m.notified.Inc() }

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/admin"
+	"flexphone/storing-server/internal/directory"
+	"flexphone/storing-server/internal/exchange"
+	"flexphone/storing-server/internal/store"
+)
+
+// RunCmd is `run`.
+type RunCmd struct {
+	Data
+	Listen  string `help:"UDP address for phones (CoAP over DTLS)." default:":5684" placeholder:"[HOST]:PORT"`
+	HTTP    string `name:"http" help:"TCP address for metrics and health; none by default." placeholder:"[HOST]:PORT"`
+	NATS    string `name:"nats" help:"URL of a NATS JetStream cluster; by default the rows are kept in the data folder." placeholder:"URL"`
+	Numbers string `help:"Range that short numbers are given out from." default:"101-99999999" placeholder:"FIRST-LAST"`
+	Log     string `help:"Form of the log on standard error." enum:"text,json" default:"text"`
+	Verbose bool   `short:"v" help:"Log details too."`
+}
+
+// Run serves until the edges' context ends.
+func (c *RunCmd) Run(e *edges) error {
+	numbers, err := parseNumbers(c.Numbers)
+	if err != nil {
+		return err
+	}
+	level := slog.LevelInfo
+	if c.Verbose {
+		level = slog.LevelDebug
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	var h slog.Handler = slog.NewTextHandler(e.stderr, opts)
+	if c.Log == "json" {
+		h = slog.NewJSONHandler(e.stderr, opts)
+	}
+	return c.serve(e.ctx, numbers, slog.New(h))
+}
+
+func parseNumbers(s string) (store.Numbers, error) {
+	first, last, _ := strings.Cut(s, "-")
+	a, errA := strconv.Atoi(first)
+	b, errB := strconv.Atoi(last)
+	if errA != nil || errB != nil || a < 100 || b > 99999999 || a > b {
+		return store.Numbers{}, &usageError{fmt.Sprintf("--numbers=%s: want FIRST-LAST from 100 to 99999999", s)}
+	}
+	return store.Numbers{First: a, Last: b}, nil
+}
+
+// serve puts the parts together: rows, their directory, its port, and the
+// operator's socket. It returns when all of them have ended.
+func (c *RunCmd) serve(ctx context.Context, numbers store.Numbers, log *slog.Logger) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	m := newMetrics()
+	changed := &relay{}
+	rows, err := store.Open(ctx, store.Options{
+		Dir: c.Data.Data, NATS: c.NATS, Numbers: numbers, Log: log,
+		Changed: changed.tell, Committed: m.committed,
+	})
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	m.rows(rows.Size)
+	cert, err := serverCertificate(c.Data.Data)
+	if err != nil {
+		return err
+	}
+	phones, err := exchange.Listen(c.Listen, cert, directory.New(rows, log, m.request), exchange.DefaultLimits(), m, log)
+	if err != nil {
+		return fmt.Errorf("%w (is another server there? choose another --listen)", err)
+	}
+	changed.to(phones.Changed)
+	ready := []any{"listen", phones.Addr().String(), "rows", rows.Size(), "key", fingerprint(cert).String()}
+
+	var all sync.WaitGroup
+	ended := make(chan error, 3)
+	start := func(part func(context.Context) error) {
+		all.Go(func() {
+			ended <- part(ctx)
+			stop()
+		})
+	}
+	if c.HTTP != "" {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.HTTP)
+		if err != nil {
+			return fmt.Errorf("listen for HTTP on %s: %w", c.HTTP, err)
+		}
+		ready = append(ready, "http", l.Addr().String())
+		start(func(ctx context.Context) error { return serveHTTP(ctx, l, m) })
+	}
+	start(phones.Serve)
+	start(func(ctx context.Context) error { return admin.Serve(ctx, c.Data.Data, rows) })
+	log.Info("ready", ready...)
+	all.Wait()
+	close(ended)
+	var failed error
+	for err := range ended {
+		failed = errors.Join(failed, err)
+	}
+	log.Info("stopped")
+	return failed
+}
+
+// A relay hands changes from the store to the server that is made after it.
+type relay struct {
+	mu  sync.Mutex
+	dst func([]wire.Query)
+}
+
+func (r *relay) to(dst func([]wire.Query)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dst = dst
+}
+
+func (r *relay) tell(qs []wire.Query) {
+	r.mu.Lock()
+	dst := r.dst
+	r.mu.Unlock()
+	if dst != nil {
+		dst(qs)
+	}
+}
+
+// serveHTTP answers metrics and health until ctx is done.
+func serveHTTP(ctx context.Context, l net.Listener, m *metrics) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", m.handler())
+	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
+	mux.HandleFunc("GET /healthz", ok)
+	mux.HandleFunc("GET /readyz", ok) // it listens once the rows are read
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	stop := context.AfterFunc(ctx, func() { srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve HTTP: %w", err)
+	}
+	return nil
+}
+
+// keyName is the server's key in the data folder. Phones pin it: if it is
+// lost, every phone must be told.
+const keyName = "server.key"
+
+// serverCertificate returns the server's certificate, with the key kept in
+// dir, made there when there is none.
+func serverCertificate(dir string) (tls.Certificate, error) {
+	path := filepath.Join(dir, keyName)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		text, err = makeServerKey(path)
+	}
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("read server key: %w", err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return tls.Certificate{}, fmt.Errorf("read server key %s: no PEM block; restore it from a copy", path)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("read server key %s: %w", path, err)
+	}
+	key, ok := parsed.(ed25519.PrivateKey)
+	if !ok {
+		return tls.Certificate{}, fmt.Errorf("read server key %s: a %T, want Ed25519", path, parsed)
+	}
+	digest := sha256.Sum256(key.Public().(ed25519.PublicKey))
+	template := &x509.Certificate{
+		SerialNumber: new(big.Int).SetBytes(digest[:16]),
+		Subject:      pkix.Name{CommonName: "storing-server"},
+		NotBefore:    time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC),
+		NotAfter:     time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), // RFC 5280, section 4.1.2.5
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("make server certificate: %w", err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("make server certificate: %w", err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
+}
+
+func fingerprint(cert tls.Certificate) wire.Fingerprint {
+	return sha256.Sum256(cert.Leaf.RawSubjectPublicKeyInfo)
+}
+
+// makeServerKey writes a new key: whole or not at all, also through a power
+// cut.
+func makeServerKey(path string) ([]byte, error) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	f, err := os.CreateTemp(filepath.Dir(path), "."+keyName+"-*") // mode 0600
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name()) // fails once it is renamed
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return nil, err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return text, dir.Sync()
+}
