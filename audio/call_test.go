@@ -182,12 +182,12 @@ func TestJitterBeyondTheBufferMakesItGrow(t *testing.T) {
 func TestClocksThatDifferDoNotMakeTheDelayGrow(t *testing.T) {
 	const rate = 8000
 	spoken := audiotest.Speech(t, speechA, rate)
-	for _, ppm := range []int{-2000, -300, 300, 2000} {
+	for _, ppm := range []int{-2000, 2000} {
 		t.Run(fmt.Sprint(ppm), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := newNetwork()
 				var said []int16
-				for range 30 { // a minute and a half
+				for range 20 { // a minute
 					said = append(said, spoken...)
 				}
 				pa, pb := newPhone(n, hostA, newCard(rate, said)), newPhone(n, hostB, newCard(rate, nil))

