@@ -11,6 +11,7 @@
 // # Shape
 //
 //	machine.go   the DHCP client, without I/O and without a clock: (now, input) → actions
+//	loss.go      how it loses an address
 //	timing.go    every interval, and every rule about time
 //	packet.go    bytes from the network → reply, or an error; our validation over the codec
 //	lease.go     the types others see

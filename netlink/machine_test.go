@@ -230,6 +230,20 @@ func TestCable(t *testing.T) {
 		s.run(time.Hour)
 		s.want(Lost)
 	})
+	t.Run("out after a refusal, and in again", func(t *testing.T) {
+		s := newSimulation(t)
+		l := s.bind()
+		s.server = func(d *dhcpv4.DHCPv4) []reply { return []reply{{kind: dhcpv4.MessageTypeNak, server: simServer}} }
+		s.run(l.Renew.Sub(s.now))
+		s.unplug()
+		s.run(linkGrace / 2)
+		s.plug()
+		s.want()
+		s.run(replaceGrace)
+		if e := s.want(Lost)[0]; e.Reason != "nak" || len(s.kernel) != 0 {
+			t.Errorf("lost because %q, kernel has %v", e.Reason, s.kernel)
+		}
+	})
 	t.Run("away until expiry", func(t *testing.T) {
 		s := newSimulation(t)
 		s.bind()

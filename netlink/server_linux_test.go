@@ -16,19 +16,32 @@ import (
 // do runs f in the namespace of the ISP; what sockets f opens stay there.
 func (i *isp) do(f func() error) {
 	i.t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		ns, err := os.Open("/proc/" + strconv.Itoa(i.holder.Process.Pid) + "/ns/net")
-		if err == nil {
-			defer ns.Close()
-			if err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err == nil {
-				err = f()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	enter := func(path string) (back func()) {
+		home, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			i.t.Fatal(err)
+		}
+		there, err := os.Open(path)
+		if err != nil {
+			i.t.Fatal(err)
+		}
+		defer there.Close()
+		if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+			i.t.Fatal(err)
+		}
+		return func() {
+			defer home.Close()
+			if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); err != nil {
+				panic(err) // this thread is of no use to other tests
 			}
 		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
+	}
+	back := enter("/proc/" + strconv.Itoa(i.holder.Process.Pid) + "/ns/net")
+	err := f()
+	back()
+	if err != nil {
 		i.t.Fatal(err)
 	}
 }

@@ -1,0 +1,144 @@
+package netlink
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+)
+
+// How the machine loses an address: refused, expired, in use by another host,
+// or given back.
+
+// nak takes a refusal, if it comes from whom it may.
+func (m *machine) nak(now time.Time, r reply) {
+	switch m.state {
+	case stateRequesting:
+		if r.server != m.offer.server {
+			return
+		}
+		m.avoid = r.server
+	case stateRenewing:
+		if r.server != m.held.Server {
+			return
+		}
+	case stateRebinding, stateRebooting:
+	default:
+		return
+	}
+	m.note(slog.LevelWarn, "refused", "state", m.state, "server", r.server, "why", r.complaint)
+	if m.state != stateRequesting {
+		m.next, m.last = Lease{}, netip.Addr{}
+		m.do(store{})
+		m.giveUp(now, "nak", replaceGrace)
+	}
+	if m.naks++; m.naks > 1 {
+		m.rest(now.Add(backoff(m.rand, m.naks-2)))
+		return
+	}
+	m.discover(now)
+}
+
+// giveUp lets go of the address, after a grace in which another one may come.
+func (m *machine) giveUp(now time.Time, reason string, grace time.Duration) {
+	if !m.held.Prefix.IsValid() {
+		return
+	}
+	m.refused = true
+	m.lose, m.loseReason, m.loseHeld = now.Add(grace), reason, true
+}
+
+// tellLost tells what lose was set for, and removes the address if it must go.
+func (m *machine) tellLost(now time.Time) {
+	m.lose = time.Time{}
+	if m.loseHeld && m.held.Prefix.IsValid() {
+		m.do(remove{m.held})
+		m.held, m.refused = Lease{}, false
+	}
+	if m.told.Prefix.IsValid() {
+		m.do(tell{Event{Kind: Lost, Lease: m.told, Reason: m.loseReason, At: now}})
+		m.told = Lease{}
+	}
+}
+
+// expire ends the use of an address whose time is over.
+func (m *machine) expire(now time.Time) {
+	m.note(slog.LevelWarn, "lease expired", "address", m.held.Prefix)
+	if m.next.Addr() == m.held.Addr() {
+		m.next = Lease{}
+	}
+	m.giveUp(now, "expired", 0)
+	m.tellLost(now)
+	switch m.state {
+	case stateBound, stateRenewing, stateRebinding:
+		m.discover(now)
+	}
+}
+
+// arp looks for another host with our address.
+func (m *machine) arp(now time.Time, c arpSeen) {
+	if c.from == m.mac || !c.addr.IsValid() || c.addr != m.watched() {
+		return
+	}
+	switch m.state {
+	case stateRequesting, stateChecking:
+		m.decline(now, c)
+	case stateBound, stateRenewing, stateRebinding:
+		switch {
+		case c.probe: // the kernel answers it
+		case m.probesTo > 2: // still probing
+			m.decline(now, c)
+		case m.defended.IsZero() || now.Sub(m.defended) > defendInterval:
+			m.defended = now
+			m.note(slog.LevelWarn, "defending the address", "address", c.addr, "against", c.from)
+			m.do(sendAnnounce{c.addr})
+		default:
+			m.decline(now, c)
+		}
+	}
+}
+
+// decline gives an address back that somebody else uses (RFC 2131 §3.1.5).
+func (m *machine) decline(now time.Time, c arpSeen) {
+	m.note(slog.LevelWarn, "address is in use, declining it", "address", c.addr, "by", c.from)
+	server := m.held.Server
+	switch m.state {
+	case stateRequesting:
+		server = m.offer.server
+	case stateChecking:
+		server = m.next.Server
+	}
+	m.xid[0]++ // no late ACK for this exchange
+	m.do(sendMessage{msg: m.message(now, dhcpv4.MessageTypeDecline,
+		optAddr(dhcpv4.OptionRequestedIPAddress, c.addr),
+		optAddr(dhcpv4.OptionServerIdentifier, server))})
+	m.next, m.last, m.defended = Lease{}, netip.Addr{}, time.Time{}
+	m.do(store{})
+	if m.held.Addr() == c.addr {
+		m.giveUp(now, "conflict", 0)
+		m.tellLost(now)
+	}
+	if m.conflicts++; m.conflicts > 1 {
+		m.rest(now.Add(declineWait))
+		return
+	}
+	m.discover(now)
+}
+
+// stop gives the address back.
+func (m *machine) stop(now time.Time) {
+	if m.held.Prefix.IsValid() {
+		if m.up && !m.refused && m.held.Server.IsValid() {
+			m.begin(now, stateInit)
+			d := m.message(now, dhcpv4.MessageTypeRelease, optAddr(dhcpv4.OptionServerIdentifier, m.held.Server))
+			d.ClientIPAddr = m.held.Addr().AsSlice()
+			m.do(sendMessage{msg: d, from: m.held.Addr(), to: m.held.Server})
+			m.do(store{})
+		}
+		m.loseHeld = true
+	}
+	m.loseReason = "released"
+	m.tellLost(now)
+	m.rest(time.Time{})
+}
