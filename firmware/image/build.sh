@@ -4,6 +4,8 @@
 #	OUT/flexphone      the program
 #	OUT/root.squashfs  the root file system
 #	OUT/boot/          what the boot partition holds
+#	OUT/initrd         the initramfs, which not every board needs
+#	OUT/cmdline        the kernel's command line
 #	OUT/disk.img       what is flashed
 #	OUT/manifest       every package in it, and the hash of every part
 set -eu
@@ -14,7 +16,7 @@ mkdir -p "$2"
 out=$(cd "$2" && pwd)
 recipe=$here/recipes/$board
 [ -r "$recipe" ] || die "no recipe for the board $board; there are: $(ls "$here/recipes" | xargs)"
-overlay= dtb=
+overlay= dtb= initrd_modules=
 . "$recipe"
 
 sysroot=$("$here/sysroot.sh" "$arch")
@@ -27,27 +29,35 @@ fi
 rm -rf "$out/boot"
 mkdir -p "$out/boot/extlinux"
 case $kernel in
-built)
-	"$here/kernel.sh" "$out/kernel"
-	cp "$out/kernel/Image.gz" "$out/boot/Image.gz"
-	image=Image.gz
-	"$here/virt-dtb.sh" "$here/kernel/$overlay.dts" "$out/boot/board.dtb"
-	;;
-*) die "$recipe: kernel=$kernel is not known" ;;
+built) "$here/kernel.sh" "$out/kernel" ;;
+*) "$here/stock.sh" "$arch" "$kernel" "$out/kernel" ;;
 esac
-
+cp "$out/kernel/image" "$out/boot/kernel"
+if [ -n "$overlay" ]; then
+	"$here/virt-dtb.sh" "$here/kernel/$overlay.dts" "$out/boot/board.dtb"
+else
+	for file in $dtb; do cp "$out/kernel/dtbs/$file" "$out/boot/"; done
+fi
+"$here/modules.sh" "$out/kernel" "$out/modules" $modules
+"$here/modules.sh" "$out/kernel" "$out/initrd.modules" $initrd_modules
+"$here/initrd.sh" "$arch" "$sysroot" "$out/initrd.modules" "$out/initrd"
 "$here/data.sh" "$out/data.ext4"
-"$here/root.sh" "$arch" "$sysroot" "$out/flexphone" "$out/data.ext4" "$out/kernel/modules" "$out/root.squashfs" $modules
+"$here/root.sh" "$arch" "$sysroot" "$out/flexphone" "$out/data.ext4" "$out/modules" "$out/root.squashfs"
 
 # quiet: a serial line is slow; errors are still printed.
 echo "console=$console root=PARTUUID=50584c46-02 rootfstype=squashfs ro rootwait quiet panic=5" >"$out/cmdline"
-cat >"$out/boot/extlinux/extlinux.conf" <<-CONF
-	default phone
-	label phone
-		kernel /$image
-		fdt /board.dtb
-		append $(cat "$out/cmdline")
-CONF
+{
+	echo "default phone"
+	echo "label phone"
+	echo "	kernel /kernel"
+	# A kernel that can mount the root by itself starts sooner without.
+	[ -z "$initrd_modules" ] || { cp "$out/initrd" "$out/boot/initrd"; echo "	initrd /initrd"; }
+	case $overlay$dtb in
+	*" "*) echo "	fdtdir /" ;;
+	*) echo "	fdt /$(ls "$out/boot" | grep dtb)" ;;
+	esac
+	echo "	append $(cat "$out/cmdline")"
+} >"$out/boot/extlinux/extlinux.conf"
 "$here/disk.sh" "$out/boot" "$out/root.squashfs" "$out/data.ext4" "$boot_mib" "$out/disk.img"
 
 {
@@ -60,8 +70,9 @@ CONF
 size() { stat -c %s "$1"; }
 row() { printf '%-30s %6d.%d KiB\n' "$1" $(($2 / 1024)) $(($2 * 10 / 1024 % 10)); }
 {
-	row "kernel ($(cat "$out/kernel/release"))" "$(size "$out/boot/$image")"
+	[ -z "$initrd_modules" ] || row "initrd" "$(size "$out/initrd")"
+	row "kernel ($(cat "$out/kernel/release"))" "$(size "$out/boot/kernel")"
 	row "root (squashfs)" "$(size "$out/root.squashfs")"
-	row "kernel + root" $(($(size "$out/boot/$image") + $(size "$out/root.squashfs")))
+	row "kernel + root" $(($(size "$out/boot/kernel") + $(size "$out/root.squashfs")))
 } | tee "$out/sizes" >&2
 say "$out/disk.img is ready"

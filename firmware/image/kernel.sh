@@ -17,7 +17,7 @@ dir=$cache/kernel/virt-$key
 mkdir -p "$cache/kernel"
 
 build() {
-	[ -e "$dir/Image.gz" ] && return
+	[ -e "$dir/version" ] && return
 	say "kernel: building $version (several minutes; kept in $dir)"
 	work=$cache/kernel/work-$key
 	rm -rf "$work"
@@ -38,14 +38,15 @@ build() {
 		tail -n 40 "$work/log" >&2
 		die "kernel: build failed; the whole log is $work/log"
 	}
-	kmake INSTALL_MOD_PATH="$work/mod" INSTALL_MOD_STRIP=1 modules_install >>"$work/log" 2>&1
 
+	# The same layout as stock.sh makes of a packaged kernel.
 	new=$work/new
-	mkdir -p "$new/modules"
-	cp "$work/o/arch/arm64/boot/Image.gz" "$new/Image.gz"
+	mkdir "$new"
+	kmake INSTALL_MOD_PATH="$new" INSTALL_MOD_STRIP=1 modules_install >>"$work/log" 2>&1
+	rm -f "$new"/lib/modules/*/build "$new"/lib/modules/*/source
+	cp "$work/o/arch/arm64/boot/Image.gz" "$new/image"
 	cp "$work/o/.config" "$new/config"
-	find "$work/mod" -name '*.ko' -exec cp {} "$new/modules/" \;
-	make -s -C "$work/src" O="$work/o" ARCH=arm64 kernelrelease >"$new/release"
+	kmake kernelrelease >"$new/release"
 	echo "$version" >"$new/version"
 	mv "$new" "$dir"
 	rm -rf "$work"

@@ -1,13 +1,12 @@
 #!/bin/sh
-# root.sh ARCH SYSROOT PROGRAM DATA MODULES OUT [NAME...]: lays out the read-only
+# root.sh ARCH SYSROOT PROGRAM DATA MODULES OUT: lays out the read-only
 # root file system and packs it into OUT. DATA is the empty data
-# partition, from which a phone that lost its own makes a new one. MODULES is a folder of kernel modules;
-# those NAMEd are loaded at the start, in that order.
+# partition, from which a phone that lost its own makes a new one. MODULES is a folder
+# that modules.sh made; they are loaded at the start.
 set -eu
 . "$(dirname "$0")/common.sh"
 
 arch=$1 sysroot=$2 program=$3 data=$4 modules=$5 out=$6
-shift 6
 cross "$arch"
 need mksquashfs squashfs-tools
 tree=$out.tree
@@ -48,11 +47,8 @@ done
 mkdir -p usr/share/phone
 cp --sparse=always "$data" usr/share/phone/data.ext4
 
-: >etc/modules
-for name; do
-	cp "$modules/${name%%=*}.ko" lib/modules/
-	echo "$name" >>etc/modules
-done
+rmdir lib/modules
+cp -R "$modules" lib/modules
 echo root:x:0:0::/root:/bin/sh >etc/passwd
 echo root:x:0: >etc/group
 ln -s ../run/resolv.conf etc/resolv.conf
