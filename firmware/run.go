@@ -172,14 +172,17 @@ func macOf(ifname string) (netlink.MAC, error) {
 	return netlink.MAC(ifi.HardwareAddr), nil
 }
 
-// keepSounding runs the engine. A phone whose sound device has failed still rings
-// by its lamp and says what is wrong, so that is no reason to stop.
+// keepSounding runs the engine. A phone without a sound device still rings by its
+// lamp and says what is wrong; one whose device fails for good ends, and init
+// starts it again.
 func keepSounding(ctx context.Context, engine *audio.Engine, parts *hardware, ph *phone.Phone) error {
+	_, missing := parts.sound.(absent)
+	parts.silent.Store(missing)
 	err := engine.Run(ctx)
-	parts.silent.Store(true)
-	if ctx.Err() == nil {
-		ph.PartFailed(ctx, "sound", err)
-		<-ctx.Done()
+	if ctx.Err() != nil || !missing {
+		return err
 	}
+	ph.PartFailed(ctx, "sound", err)
+	<-ctx.Done()
 	return ctx.Err()
 }
