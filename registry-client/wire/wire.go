@@ -1,6 +1,3 @@
-// Package wire is what a phone and the storing server say to each other. It
-// holds types and paths, and no behaviour beyond parsing and printing them, so
-// that both sides may import it.
 package wire
 
 import (

@@ -1,0 +1,107 @@
+// Package wire is what a phone and the storing server say to each other: its
+// types, paths and encodings, with no behaviour beyond parsing and printing
+// them, so that both sides may import it. It refuses to know sockets, sessions
+// and time. This comment is the protocol's specification.
+//
+// # Transport
+//
+// CoAP (RFC 7252) over DTLS 1.2 (RFC 6347) on UDP, port 5684 unless said
+// otherwise, with the cipher suite TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 and
+// the extended master secret (RFC 7627). No message is longer than 1152 bytes
+// and no body than 1024; block-wise transfer is not used.
+//
+// Both sides show certificates, Ed25519 (or ECDSA) and self-signed; the key is
+// what counts. A phone's certificate names it as a URI in its subject
+// alternative name: urn:dev:mac: and 16 lower-case hexadecimal digits, the
+// EUI-64 made of its MAC by putting ffff into the middle (RFC 9039). The
+// server's key is pinned by the phone when it sees it first. A key's
+// fingerprint is the SHA-256 hash of its SubjectPublicKeyInfo.
+//
+// The client offers an empty connection ID and the server chooses one of 8
+// bytes (RFC 9146): the session is kept when the phone's address changes, and
+// the next record from the new address is enough. A client takes a new source
+// port for each session. A server may end a session that was silent for ten
+// minutes. A server that was restarted knows no session and says nothing to its
+// records: a client that gets no answer to an empty confirmable message (a
+// ping, answered with a reset) within two transmissions shakes hands anew, and
+// asks every half a minute or sooner.
+//
+// # Bodies
+//
+// CBOR (RFC 8949), Content-Format 60, in deterministic encoding: one map with
+// small integers for keys. No tags, no indefinite lengths, no key twice; keys
+// that are not known are skipped.
+//
+//	 1  MAC, 6 bytes, unicast
+//	 2  addresses, preferred first: 1 to 8 byte strings of 4 or 16 bytes
+//	 3  port of SIP over UDP and TCP; absent: none
+//	 4  port of SIP over TLS 1.3; absent: none
+//	 5  sequence number, 1 to 2^63-1
+//	 6  lifetime in seconds, 1 to 31536000
+//	 7  short number, text of 3 to 8 digits; absent: none
+//	 8  fingerprint of the owner's key, 32 bytes
+//	 9  when the row expires, in milliseconds since 1970 (UTC)
+//	10  online, a boolean
+//	11  since when it has been online or offline, as key 9
+//	12  address that the server saw the datagram come from
+//	13  and its port
+//
+// Addresses are those of one host: not loopback, unspecified, multicast,
+// reserved, IPv6 link-local or IPv4 mapped into IPv6, and none stands twice.
+//
+// # Announce
+//
+//	POST /rd            body: 1, 2, 3 and/or 4, 5, 6
+//	2.01 or 2.04        body: 5, 7, 9, 12, 13
+//
+// The row with that MAC is replaced (2.04) or created (2.01), and is on the
+// server's disk when the answer comes. The MAC must be the one that the
+// certificate names; the first key that announces it owns the row; the sequence
+// number must be higher than the row's. The same announcement again, to the
+// letter, is answered again. The address of the datagram is never believed: it
+// is returned, and that is all.
+//
+// # Release
+//
+//	DELETE /rd?ep=urn:dev:mac:02005effff005301&seq=18
+//	2.02
+//
+// The phone is offline from now on; owner and number stay. The sequence number
+// must be higher than the row's.
+//
+// # Resolve
+//
+//	GET /rd-lookup/mac/02005e005301
+//	GET /rd-lookup/number/101
+//	GET /rd-lookup/addr/192.0.2.7
+//	2.05                body: 1, 2, 3, 4, 5, 7, 8, 9, 10, 11
+//
+// By address it is the phone that announced it last, of those online. With the
+// option Observe = 0 (RFC 7641) each change of the answer is notified, in a
+// confirmable message with a token of the client's and a rising Observe number;
+// changes that come while one is not acknowledged are told together, as the
+// newest state. A 4.04 ends it. Observe = 1 or a reset ends it too. Our client
+// uses tokens of 8 bytes.
+//
+// # Errors
+//
+// Answers of class 4 and 5 carry concise problem details (RFC 9290),
+// Content-Format 257: a map with -2 for a line of text, and under
+// "flexphone:rd" a map with 1, the reason, and 5, a sequence number.
+//
+//	reason 1  4.04  nobody is registered as that
+//	       2  4.09  the row's sequence number is as high or higher: key 5 tells it
+//	       3  4.03  another key owns the row
+//	       4  4.03  the operator's policy forbids it
+//	       5  4.01  the certificate does not name this MAC
+//	       6  4.00  malformed; also 4.02, 4.06, 4.13 and 4.15
+//	       7  4.29  too many requests: ask later
+//	       8  5.03  it cannot be written now: ask later
+//
+// # Why
+//
+// The address stands in the protected payload, with a sequence number, since
+// the source of a datagram can be forged by who delivers it first. Release is a
+// change like any other and has a number of its own, so that a delayed
+// announcement cannot undo it.
+package wire

@@ -1,0 +1,222 @@
+package wire
+
+import (
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMAC(t *testing.T) {
+	m := MAC{2, 0, 0x5e, 0, 0x53, 1}
+	for _, tt := range []struct{ name, got, want string }{
+		{"String", m.String(), "02:00:5e:00:53:01"},
+		{"Hex", m.Hex(), "02005e005301"},
+		{"Digits", m.Digits(), "002200600335105"},
+		{"URN", m.URN(), "urn:dev:mac:02005effff005301"},
+		{"largest", MAC{0xfe, 0xff, 0xff, 0xff, 0xff, 0xff}.Digits(), "280375465082879"},
+		{"smallest", MAC{0, 0, 0, 0, 0, 1}.Digits(), "000000000000001"},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("%s = %q; want %q", tt.name, tt.got, tt.want)
+		}
+	}
+	for _, s := range []string{"02:00:5e:00:53:01", "02-00-5E-00-53-01", "02005E005301"} {
+		if got, err := ParseMAC(s); err != nil || got != m {
+			t.Errorf("ParseMAC(%q) = %v, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "02:00:5e:00:53", "02:00:5e:00:53:01:02", "02:00-5e:00:53:01", "zz:00:5e:00:53:01",
+		"03:00:5e:00:53:01", "00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "02:00:5e:00:5301x", strings.Repeat("0", 100)} {
+		if got, err := ParseMAC(s); err == nil {
+			t.Errorf("ParseMAC(%q) = %v; want an error", s, got)
+		}
+	}
+	for _, s := range []string{"", "101", "281474976710656", "999999999999999", "00220060033510x", "0022006003351050", "281474976710655", "000000000000000"} {
+		if got, err := ParseDigits(s); err == nil {
+			t.Errorf("ParseDigits(%q) = %v; want an error", s, got)
+		}
+	}
+	if got, err := ParseURN("urn:dev:mac:02005efffe005301"); err != nil || got != m {
+		t.Errorf("ParseURN with fffe = %v, %v", got, err)
+	}
+	text, err := json.Marshal(map[string]any{"mac": m, "key": Fingerprint{0xab}})
+	if err != nil || !strings.Contains(string(text), `"02:00:5e:00:53:01"`) || !strings.Contains(string(text), `"ab00`) {
+		t.Errorf("JSON = %s, %v", text, err)
+	}
+}
+
+func sample() Registration {
+	return Registration{
+		MAC:   MAC{2, 0, 0x5e, 0, 0x53, 1},
+		Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")},
+		Ports: Ports{SIP: 5060, SIPS: 5061}, Sequence: 17, Lifetime: time.Hour,
+	}
+}
+
+func TestRegistrationRefused(t *testing.T) {
+	for name, spoil := range map[string]func(*Registration){
+		"no MAC":               func(r *Registration) { r.MAC = MAC{} },
+		"multicast MAC":        func(r *Registration) { r.MAC[0] |= 1 },
+		"no address":           func(r *Registration) { r.Addrs = nil },
+		"nine addresses":       func(r *Registration) { r.Addrs = make([]netip.Addr, 9) },
+		"the same twice":       func(r *Registration) { r.Addrs[1] = r.Addrs[0] },
+		"loopback":             func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("127.0.0.1") },
+		"loopback 6":           func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("::1") },
+		"unspecified":          func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("0.0.0.0") },
+		"multicast":            func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("224.0.0.1") },
+		"multicast 6":          func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("ff02::1") },
+		"broadcast":            func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("255.255.255.255") },
+		"link-local 6":         func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("fe80::1") },
+		"mapped":               func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("::ffff:192.0.2.1") },
+		"with a zone":          func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("2001:db8::1%eth0") },
+		"no port":              func(r *Registration) { r.Ports = Ports{} },
+		"sequence zero":        func(r *Registration) { r.Sequence = 0 },
+		"sequence too high":    func(r *Registration) { r.Sequence = MaxSequence + 1 },
+		"no lifetime":          func(r *Registration) { r.Lifetime = 0 },
+		"negative lifetime":    func(r *Registration) { r.Lifetime = -time.Second },
+		"lifetime of a decade": func(r *Registration) { r.Lifetime = 10 * MaxLifetime },
+		"half a second more":   func(r *Registration) { r.Lifetime += time.Second / 2 },
+	} {
+		r := sample()
+		spoil(&r)
+		if _, err := EncodeRegistration(r); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v; want ErrInvalid", name, err)
+		}
+	}
+}
+
+// The bytes on the wire are fixed: another team's phone sends the same.
+func TestRegistrationBytes(t *testing.T) {
+	b, err := EncodeRegistration(sample())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "\xa6\x01\x46\x02\x00\x5e\x00\x53\x01" +
+		"\x02\x82\x44\xc0\x00\x02\x07\x50\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07" +
+		"\x03\x19\x13\xc4\x04\x19\x13\xc5\x05\x11\x06\x19\x0e\x10"
+	if string(b) != want {
+		t.Errorf("body = %x; want %x", b, want)
+	}
+	if _, err := DecodeRegistration(append(b, 0)); !errors.Is(err, ErrInvalid) {
+		t.Errorf("trailing byte: %v; want ErrInvalid", err)
+	}
+	// A key that we do not know is skipped.
+	later := "\xa7" + want[1:] + "\x18\x63\x01"
+	if got, err := DecodeRegistration([]byte(later)); err != nil || !reflect.DeepEqual(got, sample()) {
+		t.Errorf("with an unknown key: %+v, %v", got, err)
+	}
+}
+
+func TestProblem(t *testing.T) {
+	long := Problem{Reason: ReasonStale, Detail: strings.Repeat("ü", MaxDetail), Sequence: 9}
+	b, err := EncodeProblem(long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := DecodeProblem(b)
+	if err != nil || got.Reason != ReasonStale || got.Sequence != 9 || len(got.Detail) != MaxDetail {
+		t.Errorf("problem = %+v, %v", got, err)
+	}
+}
+
+func FuzzParseMAC(f *testing.F) {
+	for _, s := range []string{"02:00:5e:00:53:01", "02-00-5E-00-53-01", "02005e005301", "002200600335105", "urn:dev:mac:02005effff005301"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, parse := range []func(string) (MAC, error){ParseMAC, ParseDigits, ParseURN} {
+			m, err := parse(s)
+			if err != nil {
+				continue
+			}
+			if a, err := ParseMAC(m.String()); err != nil || a != m {
+				t.Errorf("%v: %v, %v", m, a, err)
+			}
+			if a, err := ParseDigits(m.Digits()); err != nil || a != m {
+				t.Errorf("%v: %v, %v", m, a, err)
+			}
+			if a, err := ParseURN(m.URN()); err != nil || a != m {
+				t.Errorf("%v: %v, %v", m, a, err)
+			}
+		}
+	})
+}
+
+// FuzzBodies: what decodes encodes again, and then decodes to the same.
+func FuzzBodies(f *testing.F) {
+	reg, _ := EncodeRegistration(sample())
+	receipt, _ := EncodeReceipt(Receipt{Reflexive: netip.MustParseAddrPort("192.0.2.1:9"), Number: "101", Expiry: time.UnixMilli(1), Sequence: 3})
+	row, _ := EncodeRow(Row{MAC: sample().MAC, Addrs: sample().Addrs, State: Online, Since: time.UnixMilli(5), Expiry: time.UnixMilli(7)})
+	problem, _ := EncodeProblem(Problem{Reason: ReasonForeign, Detail: "no"})
+	for _, b := range [][]byte{reg, receipt, row, problem, {0xa0}, {0xff}} {
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if v, err := DecodeRegistration(b); err == nil {
+			again(t, v, EncodeRegistration, DecodeRegistration)
+		}
+		if v, err := DecodeReceipt(b); err == nil {
+			again(t, v, EncodeReceipt, DecodeReceipt)
+		}
+		if v, err := DecodeRow(b); err == nil {
+			again(t, v, EncodeRow, DecodeRow)
+		}
+		if v, err := DecodeProblem(b); err == nil {
+			again(t, v, EncodeProblem, DecodeProblem)
+		}
+	})
+}
+
+func again[T any](t *testing.T, v T, encode func(T) ([]byte, error), decode func([]byte) (T, error)) {
+	t.Helper()
+	b, err := encode(v)
+	if err != nil {
+		t.Fatalf("encode %+v: %v", v, err)
+	}
+	w, err := decode(b)
+	if err != nil || !reflect.DeepEqual(v, w) {
+		t.Fatalf("%+v became %+v, %v", v, w, err)
+	}
+}
+
+func FuzzQuery(f *testing.F) {
+	f.Add("rd-lookup", "mac", "02005e005301", "ep=urn:dev:mac:02005effff005301", "seq=9")
+	f.Add("rd-lookup", "number", "101", "", "")
+	f.Add("rd-lookup", "addr", "2001:db8::1", "", "")
+	f.Fuzz(func(t *testing.T, a, b, c, q1, q2 string) {
+		if q, err := ParseQuery([]string{a, b, c}); err == nil {
+			if got, err := ParseQuery(q.Path()); err != nil || got != q {
+				t.Errorf("%v became %v, %v", q, got, err)
+			}
+		}
+		if w, err := ParseWithdrawal([]string{q1, q2}); err == nil {
+			if got, err := ParseWithdrawal(w.Queries()); err != nil || got != w {
+				t.Errorf("%v became %v, %v", w, got, err)
+			}
+		}
+	})
+}
+
+func FuzzMessage(f *testing.F) {
+	f.Add([]byte{0x40, 0, 0, 1})
+	f.Add([]byte{0x48, 1, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 0x60, 0x52, 'r', 'd', 0xff, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := DecodeMessage(b)
+		if err != nil {
+			return
+		}
+		out, err := EncodeMessage(m)
+		if err != nil {
+			t.Fatalf("encode %v: %v", m, err)
+		}
+		n, err := DecodeMessage(out)
+		if err != nil || n.Code != m.Code || n.Type != m.Type || n.MessageID != m.MessageID ||
+			string(n.Token) != string(m.Token) || string(n.Payload) != string(m.Payload) || len(n.Options) != len(m.Options) {
+			t.Fatalf("%v became %v, %v", m, n, err)
+		}
+	})
+}
