@@ -136,7 +136,8 @@ func installLease(ifname string, index int, l, old Lease, now time.Time) error {
 		addr.ValidLft = int(max((l.Expiry.Sub(now)+time.Second-1)/time.Second, 1))
 		addr.PreferedLft = addr.ValidLft
 	} else {
-		addr.ValidLft, addr.PreferedLft = lifeForever, lifeForever
+		var forever = lifeForever // as a variable, since an int of 32 bits holds it as -1
+		addr.ValidLft, addr.PreferedLft = int(forever), int(forever)
 	}
 	if err := rtnl.AddrReplace(linkOf(index), addr); err != nil {
 		return fmt.Errorf("netlink: install %v: add address: %w", l.Prefix, err)
@@ -156,7 +157,7 @@ func installLease(ifname string, index int, l, old Lease, now time.Time) error {
 }
 
 // lifeForever is INFINITY_LIFE_TIME of rtnetlink.
-const lifeForever = 0xffffffff
+const lifeForever uint32 = 0xffffffff
 
 // removeOthers removes old's address and whatever else was leased on the
 // interface, but not what somebody configured there for good.
@@ -235,7 +236,7 @@ func readAddresses(index int) (addresses, error) {
 			continue
 		}
 		out := heldAddress{prefix: prefixOf(a.IPNet), secondary: a.Flags&unix.IFA_F_SECONDARY != 0}
-		if a.ValidLft != lifeForever {
+		if uint32(a.ValidLft) != lifeForever {
 			out.life = time.Duration(a.ValidLft) * time.Second
 		}
 		s.addrs = append(s.addrs, out)
