@@ -53,6 +53,8 @@ type Config struct {
 	AnyPort bool
 	// Log gets what matters at Info and everything else at Debug. Nil: nothing.
 	Log *slog.Logger
+
+	timers timers // zero: the standard ones
 }
 
 // An Agent makes and takes calls.
@@ -97,6 +99,9 @@ func NewAgent(cfg Config) (*Agent, error) {
 		start:    make(chan *Call),
 		stopping: make(chan struct{}),
 		calls:    make(map[dialogID]*Call),
+	}
+	if a.cfg.timers == (timers{}) {
+		a.cfg.timers = standard()
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)

@@ -12,18 +12,6 @@ import (
 	gosip "github.com/emiago/sipgo/sip"
 )
 
-// Timers of RFC 3261, table 4, and one of ours.
-const (
-	t1     = 500 * time.Millisecond
-	t2     = 4 * time.Second
-	giveUp = 64 * t1
-	// silence is how long an INVITE may bring nothing at all. A phone sends
-	// 100 Trying at once, so that waiting for 64*T1 only keeps the user waiting.
-	silence = 8 * time.Second
-	// ackWait is how long to leave an ACK that is on its way.
-	ackWait = 20 * time.Millisecond
-)
-
 var (
 	// ErrEnded is returned by the methods of a call that has ended.
 	ErrEnded = errors.New("sip: call has ended")
@@ -33,6 +21,7 @@ var (
 
 	errUnreachable = errors.New("sip: send request: nothing there")
 	errUnsettled   = errors.New("sip: change call: the peer has not acknowledged its own change")
+	errMoved       = errors.New("sip: change call: the peer has moved meanwhile")
 	errGlare       = errors.New("sip: change call: the peer changes it at the same time")
 )
 
@@ -125,14 +114,16 @@ func (c *Call) run(stop context.Context) {
 func (c *Call) leave() {
 	c.a.remove(c)
 	c.box.close()
-	if c.link != nil {
-		if c.link.dialled {
-			c.link.Close()
-		} else {
-			c.link.idle()
-		}
-	}
+	c.use(nil)
 	close(c.done)
+}
+
+// use makes k the connection of a secure call. It is held already.
+func (c *Call) use(k *link) {
+	if c.link != nil {
+		c.a.tls.release(c.link)
+	}
+	c.link = k
 }
 
 // Next waits for the next event. After Ended it returns ErrEnded.
@@ -263,10 +254,12 @@ func (c *Call) Update(ctx context.Context, lm LocalMedia) error {
 				return fmt.Errorf("sip: change call: %w", ctx.Err())
 			}
 		}
-		wait := ackWait
+		wait := c.a.cfg.timers.ack
 		switch {
+		case errors.Is(err, errMoved):
+			wait = 0
 		case errors.Is(err, errGlare):
-			wait = glareWait(!c.incoming)
+			wait = c.a.cfg.timers.glareWait(!c.incoming)
 		case !errors.Is(err, errUnsettled):
 			return err
 		}
@@ -284,7 +277,8 @@ func (c *Call) Update(ctx context.Context, lm LocalMedia) error {
 }
 
 // Retarget tells where the peer is now, if its row says so: the next request
-// goes there. For a secure call it still has to own the same key.
+// goes there, and an Update that waits for the peer at its old address begins
+// again. For a secure call the peer still has to own the same key.
 func (c *Call) Retarget(addr netip.AddrPort) error {
 	if !addr.IsValid() || addr.Port() == 0 {
 		return fmt.Errorf("sip: retarget call: no address")
@@ -295,10 +289,12 @@ func (c *Call) Retarget(addr netip.AddrPort) error {
 		}
 		c.d.target.Host, c.d.target.Port, c.d.routes = hostOf(addr.Addr()), int(addr.Port()), nil
 		c.dest = addr
-		if c.link != nil && c.link.dialled && c.link.remote != addr {
-			c.link.Close()
+		if k := c.link; k != nil && (k.remote.Addr() != addr.Addr() || k.dialled && k.remote != addr) {
+			k.Close() // the peer has left its other end
 		}
-		c.setPeerAddr(addr)
+		if c.setPeerAddr(addr) {
+			c.overtake()
+		}
 		return nil
 	})
 }
@@ -319,6 +315,11 @@ func (c *Call) end(code int, reason string) {
 	c.settled.Store(true)
 	c.a.log.Debug("sip: call ended", "call", c.id.callID, "code", code, "reason", reason)
 	c.events.push(Event{Kind: Ended, Code: code, Reason: reason})
+	for x := range c.waits {
+		if x.overtaken {
+			c.quit(x)
+		}
+	}
 	if s := c.in; s != nil && s.final != nil && !s.byeAfter { // nobody needs its ACK any more
 		c.served(ErrEnded)
 	}
@@ -342,70 +343,6 @@ func (c *Call) hangUp(ctx context.Context, reason string) {
 	}
 }
 
-// requested takes a request in the dialog.
-func (c *Call) requested(ctx context.Context, req *gosip.Request, tx *gosip.ServerTx) {
-	if tag, _ := req.From().Params.Get("tag"); c.d.remoteTag != "" && tag != c.d.remoteTag {
-		c.a.refuse(tx, req, refuse(481))
-		return
-	}
-	if c.state == ended && req.Method != gosip.BYE {
-		c.a.refuse(tx, req, refuse(481))
-		return
-	}
-	if err := c.d.admit(req); err != nil {
-		c.a.refuse(tx, req, refuse(500))
-		return
-	}
-	c.heardFrom(req)
-	switch req.Method {
-	case gosip.BYE:
-		c.a.respond(tx, req, 200, nil)
-		c.byed()
-	case gosip.INVITE:
-		c.reinvited(ctx, req, tx)
-	case gosip.UPDATE:
-		c.updated(req, tx)
-	case gosip.OPTIONS:
-		c.a.respond(tx, req, 200, nil, capabilities()...)
-	case gosip.INFO:
-		c.a.refuse(tx, req, infoAnswer(req))
-	case gosip.REFER:
-		c.a.refuse(tx, req, refuse(603))
-	case gosip.PRACK:
-		c.a.refuse(tx, req, refuse(481))
-	default:
-		c.a.refuse(tx, req, unsupported(req.Method))
-	}
-}
-
-// infoAnswer takes digits in INFO without believing them: ours come by RFC
-// 4733, and a peer that sends both would dial twice.
-func infoAnswer(req *gosip.Request) refusal {
-	kind := req.ContentType()
-	if len(req.Body()) == 0 || kind != nil && (isType(kind.Value(), "application/dtmf-relay") || isType(kind.Value(), "application/dtmf")) {
-		return refuse(200)
-	}
-	return refuse(415)
-}
-
-// heardFrom keeps the connection on which a secure peer was last heard: it may
-// have moved and come back by a new one.
-func (c *Call) heardFrom(req *gosip.Request) {
-	if k := c.a.linkOf(req); k != nil && c.pin != [32]byte{} {
-		if k != c.link {
-			if c.link != nil && c.link.dialled {
-				c.link.Close()
-			}
-			c.link = k
-			k.busy()
-		}
-		return
-	}
-	if from := sourceOf(req.Source()); from.IsValid() && req.Transport() == "UDP" {
-		c.dest = from
-	}
-}
-
 // byed: the peer has hung up.
 func (c *Call) byed() {
 	if s := c.in; s != nil {
@@ -420,6 +357,7 @@ func (c *Call) byed() {
 // bye sends a BYE in dialog d.
 func (c *Call) bye(ctx context.Context, d *dialog) {
 	c.exchange(ctx, &exchange{
+		d:        d,
 		build:    func(p path) *gosip.Request { return d.request(gosip.BYE, p, 0) },
 		response: func(context.Context, *gosip.Response) {},
 		failed: func(_ context.Context, err error) {

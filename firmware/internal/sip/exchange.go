@@ -10,20 +10,21 @@ import (
 	gosip "github.com/emiago/sipgo/sip"
 )
 
-// lateTime is how long a response may take from its connection to its call.
-const lateTime = 500 * time.Millisecond
-
 // An exchange is one client transaction of a call. Its functions run in the
 // call's goroutine.
 type exchange struct {
+	d        *dialog // says where it goes
 	build    func(path) *gosip.Request
 	response func(context.Context, *gosip.Response) // each one
 	again    func(context.Context, *gosip.Response) // INVITE: a further 2xx (RFC 6026); may be nil
 	failed   func(context.Context, error)           // no final response came
 
-	dest  netip.AddrPort // valid while nothing has come back
-	final bool
-	abort chan struct{} // closed: stop waiting
+	dest      netip.AddrPort // valid while nothing has come back
+	transport string         // over which it went, once it has
+	sent      bool
+	final     bool
+	overtaken bool          // nobody waits for it any more
+	abort     chan struct{} // closed: stop waiting
 }
 
 // exchange finds the way, sends the request and brings back what comes.
@@ -31,7 +32,7 @@ func (c *Call) exchange(ctx context.Context, x *exchange) {
 	x.abort = make(chan struct{})
 	c.open++
 	c.waits[x] = struct{}{}
-	find := c.wayfinder()
+	find := c.wayfinder(x.d)
 	c.work.Go(func() {
 		if err := c.transact(ctx, x, find); err != nil {
 			c.box.post(func(ctx context.Context) {
@@ -73,18 +74,33 @@ func (c *Call) gone(addr netip.AddrPort) {
 
 // transact runs on its own goroutine until the transaction is over.
 func (c *Call) transact(ctx context.Context, x *exchange, find func(context.Context) (path, error)) error {
-	p, err := find(ctx)
+	finding, found := context.WithCancel(ctx)
+	c.work.Go(func() {
+		select {
+		case <-x.abort:
+			found()
+		case <-finding.Done():
+		}
+	})
+	p, err := find(finding)
+	found()
 	if err != nil {
 		return err
 	}
 	built := make(chan *gosip.Request, 1)
 	c.box.post(func(context.Context) {
-		x.dest = sourceOf(p.dest)
-		built <- x.build(p)
+		select {
+		case <-x.abort: // it has not left yet, and need not
+		default:
+			x.dest, x.sent = sourceOf(p.dest), true
+			built <- x.build(p)
+		}
 	})
 	var req *gosip.Request
 	select {
 	case req = <-built:
+	case <-x.abort:
+		return errUnreachable
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -97,11 +113,12 @@ func (c *Call) transact(ctx context.Context, x *exchange, find func(context.Cont
 		return fmt.Errorf("%w: %w", errUnreachable, err)
 	}
 	defer tx.Terminate()
+	c.box.post(func(context.Context) { x.transport = req.Transport() })
 	lost, late := p.lost, (<-chan time.Time)(nil)
 	for {
 		select {
 		case <-lost: // what was read from it before may still be on its way here
-			lost, late = nil, time.After(lateTime)
+			lost, late = nil, time.After(c.a.cfg.timers.late)
 		case <-late:
 			return errUnreachable
 		case res := <-tx.Responses():
@@ -149,12 +166,12 @@ func (a *Agent) begin(ctx context.Context, req *gosip.Request, again func(*gosip
 	return tx, nil
 }
 
-// wayfinder says how the next request leaves. What it returns may be called
+// wayfinder says how the next request in d leaves. What it returns may be called
 // on any goroutine, and may connect.
-func (c *Call) wayfinder() func(context.Context) (path, error) {
+func (c *Call) wayfinder(d *dialog) func(context.Context) (path, error) {
 	if c.pin == [32]byte{} {
 		dest, transport := c.dest, "UDP"
-		if to, t, ok := hop(c.d.first()); ok {
+		if to, t, ok := hop(d.first()); ok {
 			dest = to
 			if t == "TCP" {
 				transport = t
@@ -163,14 +180,12 @@ func (c *Call) wayfinder() func(context.Context) (path, error) {
 		return func(context.Context) (path, error) { return c.a.plainPath(dest, transport) }
 	}
 	k, pin, dest := c.link, c.pin, c.dest
-	if to, _, ok := hop(c.d.target); ok {
+	if to, _, ok := hop(d.target); ok {
 		dest = to
 	}
 	return func(ctx context.Context) (path, error) {
-		if k != nil && k.alive() {
-			if now, err := localFor(k.remote); err == nil && now == k.local.Addr() {
-				return c.a.linkPath(k), nil
-			}
+		if k != nil && k.alive() && k.here() {
+			return c.a.linkPath(k), nil
 		}
 		k, err := c.a.tls.dial(ctx, dest, pin)
 		if err != nil {
@@ -179,13 +194,8 @@ func (c *Call) wayfinder() func(context.Context) (path, error) {
 			}
 			return path{}, fmt.Errorf("%w: %w", errUnreachable, err)
 		}
-		if !c.box.post(func(context.Context) {
-			if c.link != nil && c.link.dialled {
-				c.link.Close()
-			}
-			c.link = k
-		}) {
-			k.Close()
+		if !c.box.post(func(context.Context) { c.use(k) }) {
+			c.a.tls.release(k)
 			return path{}, ErrEnded
 		}
 		return c.a.linkPath(k), nil

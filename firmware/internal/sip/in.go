@@ -3,7 +3,6 @@ package sip
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	gosip "github.com/emiago/sipgo/sip"
@@ -38,7 +37,6 @@ func newIncoming(a *Agent, req *gosip.Request, tx *gosip.ServerTx) *Call {
 	if k := a.linkOf(req); k != nil {
 		c.link, c.pin = k, k.fingerprint
 		c.peer.Secure, c.peer.Fingerprint = true, k.fingerprint
-		k.busy()
 	}
 	c.begin = func(ctx context.Context) { c.arrived(ctx, req, tx) }
 	return c
@@ -46,6 +44,9 @@ func newIncoming(a *Agent, req *gosip.Request, tx *gosip.ServerTx) *Call {
 
 // arrived takes the call up and shows it to the user.
 func (c *Call) arrived(ctx context.Context, req *gosip.Request, tx *gosip.ServerTx) {
+	if c.link != nil {
+		c.a.tls.hold(c.link)
+	}
 	c.in = &serving{req: req, tx: tx}
 	c.open++
 	c.a.respond(tx, req, 100, nil)
@@ -109,7 +110,7 @@ func (c *Call) abandoned(tx *gosip.ServerTx) {
 }
 
 // ownPath is how the peer's next request is to reach us.
-func (c *Call) ownPath(ctx context.Context) (path, error) { return c.wayfinder()(ctx) }
+func (c *Call) ownPath(ctx context.Context) (path, error) { return c.wayfinder(c.d)(ctx) }
 
 func (c *Call) ring(ctx context.Context) error {
 	p, err := c.ownPath(ctx)
@@ -164,7 +165,7 @@ func (c *Call) agree(ctx context.Context, s *serving, lm LocalMedia) error {
 		c.a.log.Debug("sip: 200 not sent", "call", c.id.callID, "err", err)
 	}
 	s.final = ok
-	c.repeat(s, t1, t1)
+	c.repeat(s, c.a.cfg.timers.t1, c.a.cfg.timers.t1)
 	return nil
 }
 
@@ -175,14 +176,14 @@ func (c *Call) repeat(s *serving, wait, passed time.Duration) {
 		if c.in != s {
 			return
 		}
-		if passed >= giveUp {
+		if passed >= c.a.cfg.timers.giveUp() {
 			c.unacknowledged(ctx, s)
 			return
 		}
 		if err := s.tx.Respond(s.final); err != nil {
 			c.a.log.Debug("sip: 200 not repeated", "call", c.id.callID, "err", err)
 		}
-		next := min(2*wait, t2)
+		next := min(2*wait, c.a.cfg.timers.t2)
 		c.repeat(s, next, passed+next)
 	})
 }
@@ -242,89 +243,4 @@ func (c *Call) served(err error) {
 	if s.up != nil {
 		s.up <- err
 	}
-}
-
-// reinvited takes an INVITE that changes the call, or refreshes it.
-func (c *Call) reinvited(ctx context.Context, req *gosip.Request, tx *gosip.ServerTx) {
-	switch {
-	case c.in != nil && c.in.final == nil: // answer the first one first (RFC 3261, 14.2)
-		c.a.refuse(tx, req, refuse(500, gosip.NewHeader("Retry-After", "1")))
-		return
-	case c.out != nil, c.in != nil && c.in.offered, c.state == starting:
-		c.a.refuse(tx, req, refuse(491))
-		return
-	}
-	if c.in != nil { // the ACK was overtaken or lost; this request proves as much
-		c.acked(ctx, c.in.req)
-	}
-	s := &serving{req: req, tx: tx}
-	c.in = s
-	c.open++
-	c.watch(ctx, tx)
-	was := c.d.target
-	c.d.refresh(req.Contact())
-	if err := c.agree(ctx, s, c.local); err != nil {
-		c.a.log.Debug("sip: change refused", "call", c.id.callID, "err", err)
-		c.d.target = was
-		c.a.refuse(tx, req, refuse(488))
-		c.served(ErrEnded)
-		return
-	}
-	c.moved(s)
-}
-
-// moved reports media that the peer has changed, or a peer that has moved.
-func (c *Call) moved(s *serving) {
-	elsewhere := false
-	if to, _, ok := hop(c.d.target); ok {
-		elsewhere = c.setPeerAddr(to)
-	}
-	if !s.offered && (s.media != c.media || elsewhere) {
-		c.media = s.media
-		c.events.push(Event{Kind: Changed, Media: c.media})
-	}
-}
-
-// updated takes an UPDATE (RFC 3311), which is a re-INVITE without ACK.
-func (c *Call) updated(req *gosip.Request, tx *gosip.ServerTx) {
-	if c.state == starting && len(req.Body()) > 0 || c.out != nil || c.in != nil && c.in.offered {
-		c.a.refuse(tx, req, refuse(491))
-		return
-	}
-	s := &serving{req: req, tx: tx, media: c.media}
-	was := c.d.target
-	c.d.refresh(req.Contact())
-	var body []byte
-	if len(req.Body()) > 0 {
-		var err error
-		if body, s.media, err = c.sess.answer(req.Body(), c.local); err != nil {
-			c.d.target = was
-			c.a.refuse(tx, req, refuse(488))
-			return
-		}
-	}
-	headers := slices.Clone(capabilities())
-	if to, err := c.contactNow(); err == nil {
-		headers = append(headers, to)
-	}
-	c.a.respond(tx, req, 200, body, headers...)
-	c.moved(s)
-}
-
-func (c *Call) contactNow() (*gosip.ContactHeader, error) {
-	if c.link != nil {
-		return contact(c.a.cfg.User, c.a.linkPath(c.link)), nil
-	}
-	dest, transport := c.dest, "UDP"
-	if to, t, ok := hop(c.d.target); ok {
-		dest = to
-		if t == "TCP" {
-			transport = t
-		}
-	}
-	p, err := c.a.plainPath(dest, transport)
-	if err != nil {
-		return nil, err
-	}
-	return contact(c.a.cfg.User, p), nil
 }

@@ -2,13 +2,13 @@ package sip
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
-	"math/big"
-	"time"
 
 	gosip "github.com/emiago/sipgo/sip"
 )
+
+// maxForks bounds how many phones may answer one INVITE.
+const maxForks = 16
 
 // inviting is an INVITE of ours until its final response, and the ACK after.
 type inviting struct {
@@ -18,9 +18,11 @@ type inviting struct {
 	offer     []byte
 	tentative bool // a provisional response has come: it may be cancelled
 	unwanted  bool // the user has hung up
+	cancelled bool // the CANCEL has been sent
 	done      bool // the final response has come
 	ack       *gosip.Request
-	agreed    chan error // of Update; nil for the first INVITE
+	others    map[string]*gosip.Request // ACKs to further phones that have answered, by their tag
+	agreed    chan error                // of Update; nil for the first INVITE
 }
 
 func newOutgoing(a *Agent, t Target, lm LocalMedia) *Call {
@@ -46,7 +48,7 @@ func (c *Call) call(ctx context.Context) {
 		c.end(0, ReasonFailed)
 		return
 	}
-	c.after(silence, func(ctx context.Context) {
+	c.after(c.a.cfg.timers.silence, func(ctx context.Context) {
 		if i := c.out; c.state == starting && i != nil && !i.tentative {
 			c.end(408, ReasonUnreachable)
 			c.cancel(ctx)
@@ -62,6 +64,7 @@ func (c *Call) invite(ctx context.Context, lm LocalMedia, agreed chan error) err
 	}
 	i := &inviting{lm: lm, offer: offer, agreed: agreed}
 	i.x = &exchange{
+		d: c.d,
 		build: func(p path) *gosip.Request {
 			if c.d.local.Host == "" {
 				c.d.local = gosip.Uri{Scheme: "sip", User: c.a.cfg.User, Host: hostOf(p.local.Addr())}
@@ -102,6 +105,12 @@ func (c *Call) inviteResponse(ctx context.Context, i *inviting, res *gosip.Respo
 		return
 	}
 	i.done = true
+	if i.x.overtaken {
+		if res.IsSuccess() {
+			i.ack = c.acknowledge(ctx, c.d, i)
+		}
+		return
+	}
 	c.out = nil
 	switch {
 	case res.IsSuccess():
@@ -148,7 +157,7 @@ func (c *Call) inviteTaken(ctx context.Context, i *inviting, res *gosip.Response
 // acknowledge sends the ACK of a 2xx, which goes its own way (RFC 3261,
 // 13.2.2.4).
 func (c *Call) acknowledge(ctx context.Context, d *dialog, i *inviting) *gosip.Request {
-	p, err := c.wayfinder()(ctx)
+	p, err := c.wayfinder(d)(ctx)
 	if err != nil {
 		c.a.log.Debug("sip: no way for ACK", "call", c.id.callID, "err", err)
 		return nil
@@ -178,15 +187,29 @@ func (c *Call) inviteAgain(ctx context.Context, i *inviting, res *gosip.Response
 		c.resend(i.ack)
 		return
 	}
+	tag, _ := to.Params.Get("tag")
+	if ack, known := i.others[tag]; known {
+		c.resend(ack)
+		return
+	}
+	if len(i.others) >= maxForks {
+		return
+	}
 	other := *c.d
 	other.recordRouteCompleted = false
 	other.learn(res)
-	c.acknowledge(ctx, &other, i)
+	if i.others == nil {
+		i.others = make(map[string]*gosip.Request)
+	}
+	i.others[tag] = c.acknowledge(ctx, &other, i)
 	c.bye(ctx, &other)
 }
 
 func (c *Call) inviteFailed(i *inviting, err error) {
 	i.done = true
+	if i.x.overtaken {
+		return
+	}
 	c.out = nil
 	if i.agreed != nil {
 		i.agreed <- fmt.Errorf("sip: change call: %w", err)
@@ -210,26 +233,46 @@ func (c *Call) changeRefused(ctx context.Context, i *inviting, res *gosip.Respon
 	}
 }
 
+// overtake gives up waiting for the answer to a change: the peer is elsewhere,
+// where the change is to be sent again. If the answer comes nevertheless, it
+// is acknowledged.
+func (c *Call) overtake() {
+	i := c.out
+	if i == nil || i.agreed == nil {
+		return
+	}
+	c.out, i.x.overtaken = nil, true
+	if !i.x.sent {
+		c.quit(i.x)
+	}
+	i.agreed <- errMoved
+}
+
 // cancel withdraws the first INVITE as soon as that is allowed, which is when
 // anything has come back (RFC 3261, 9.1).
 func (c *Call) cancel(ctx context.Context) {
 	i := c.out
-	if i == nil || i.done {
+	if i == nil || i.done || i.cancelled {
+		return
+	}
+	if !i.x.sent {
+		c.quit(i.x)
 		return
 	}
 	if !i.tentative {
 		if !i.unwanted { // whoever answers now has half a minute to do so
 			i.unwanted = true
-			c.after(giveUp, func(context.Context) { c.quit(i.x) })
+			c.after(c.a.cfg.timers.giveUp(), func(context.Context) { c.quit(i.x) })
 		}
 		return
 	}
-	if i.unwanted && i.ack != nil {
-		return
-	}
-	i.unwanted = true
-	c.after(giveUp, func(context.Context) { c.quit(i.x) })
+	i.unwanted, i.cancelled = true, true
+	c.after(c.a.cfg.timers.giveUp(), func(context.Context) { c.quit(i.x) })
 	req := cancelOf(i.req)
+	if t := i.x.transport; t != req.Transport() { // it was too long for UDP
+		req.Via().Transport, req.Laddr = t, gosip.Addr{}
+		req.SetTransport(t)
+	}
 	c.open++
 	c.work.Go(func() {
 		err := c.a.cancel(ctx, req)
@@ -261,18 +304,4 @@ func (a *Agent) cancel(ctx context.Context, req *gosip.Request) error {
 			return ctx.Err()
 		}
 	}
-}
-
-// glareWait is how long to wait after a 491 (RFC 3261, 14.1): who made the
-// Call-ID waits longer, so that both do not collide again.
-func glareWait(owner bool) time.Duration {
-	n, err := rand.Int(rand.Reader, big.NewInt(191))
-	if err != nil { // cannot be (crypto/rand)
-		n = big.NewInt(100)
-	}
-	ms := 10 * time.Duration(n.Int64()) * time.Millisecond
-	if owner {
-		return 2100*time.Millisecond + ms
-	}
-	return ms
 }

@@ -20,7 +20,7 @@ func (a *Agent) handle(req *gosip.Request, tx *gosip.ServerTx) {
 		a.refuse(tx, req, r)
 		return
 	}
-	if tag, ok := req.To().Params.Get("tag"); ok {
+	if tag, ok := req.To().Params.Get("tag"); ok && req.Method != gosip.CANCEL { // sipgo finds what a CANCEL is for
 		a.inDialog(req, tx, tag)
 		return
 	}
@@ -131,10 +131,6 @@ func (a *Agent) invited(req *gosip.Request, tx *gosip.ServerTx) {
 		a.refuse(tx, req, refuse(404))
 		return
 	}
-	if a.merged(req) {
-		a.refuse(tx, req, refuse(482))
-		return
-	}
 	if len(req.Body()) > 0 {
 		if err := usable(req.Body(), a.cfg.Codecs); errors.Is(err, errNoMedia) {
 			a.refuse(tx, req, refuse(488))
@@ -145,8 +141,8 @@ func (a *Agent) invited(req *gosip.Request, tx *gosip.ServerTx) {
 		}
 	}
 	c := newIncoming(a, req, tx)
-	if !a.admit(c) {
-		a.refuse(tx, req, refuse(486))
+	if r := a.admit(c); !r.taken() {
+		a.refuse(tx, req, r)
 		return
 	}
 	if err := a.launch(c, nil); err != nil {
@@ -156,32 +152,26 @@ func (a *Agent) invited(req *gosip.Request, tx *gosip.ServerTx) {
 	}
 }
 
-// merged reports whether an INVITE came to us by two ways (RFC 3261, 8.2.2.2).
-func (a *Agent) merged(req *gosip.Request) bool {
-	tag, _ := req.From().Params.Get("tag")
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for id, c := range a.calls {
-		if c.incoming && id.callID == req.CallID().Value() && c.firstTag == tag && c.firstSeq == req.CSeq().SeqNo {
-			return true
-		}
-	}
-	return false
-}
-
-// admit registers an incoming call, unless too many wait already.
-func (a *Agent) admit(c *Call) bool {
+// admit registers an incoming call, unless its INVITE came to us by another way
+// too (RFC 3261, 8.2.2.2), or too many calls wait already.
+func (a *Agent) admit(c *Call) refusal {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	waiting := 0
-	for _, o := range a.calls {
-		if o.incoming && !o.settled.Load() {
+	for id, o := range a.calls {
+		if !o.incoming {
+			continue
+		}
+		if id.callID == c.id.callID && o.firstTag == c.firstTag && o.firstSeq == c.firstSeq {
+			return refuse(482)
+		}
+		if !o.settled.Load() {
 			waiting++
 		}
 	}
 	if waiting >= maxPending {
-		return false
+		return refuse(486)
 	}
 	a.calls[c.id] = c
-	return true
+	return refusal{}
 }

@@ -28,6 +28,7 @@ type link struct {
 	fingerprint   [32]byte // SHA-256 of the peer's SubjectPublicKeyInfo
 	local, remote netip.AddrPort
 	dialled       bool
+	calls         int // that use it, guarded by links.mu
 	forget        func()
 	closed        chan struct{}
 }
@@ -47,11 +48,57 @@ func (l *link) alive() bool {
 	}
 }
 
+// here reports whether the kernel would still use the link's own address.
+func (l *link) here() bool {
+	now, err := localFor(l.remote)
+	return err == nil && now == l.local.Addr()
+}
+
 // idle lets the link end unless a call begins on it.
 func (l *link) idle() { _ = l.SetReadDeadline(time.Now().Add(idleTime)) } // fails only when it is closed
 
-// busy lets it live as long as its call does.
+// busy lets it live as long as its calls do.
 func (l *link) busy() { _ = l.SetReadDeadline(time.Time{}) } // fails only when it is closed
+
+// hold keeps k for a call.
+func (l *links) hold(k *link) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k.calls++
+	k.busy()
+}
+
+// release lets k go, which a call has held. Without calls, one that we dialled
+// is closed; one that others did may yet bring the next call.
+func (l *links) release(k *link) {
+	l.mu.Lock()
+	k.calls--
+	last := k.calls == 0
+	if last && k.dialled && l.byRemote[k.remote] == k {
+		delete(l.byRemote, k.remote) // nobody takes it up any more
+	}
+	if last && !k.dialled {
+		k.idle()
+	}
+	l.mu.Unlock()
+	if last && k.dialled {
+		k.Close()
+	}
+}
+
+// reuse holds the link that another call has to the same phone, if there is
+// one. sipgo finds connections by their remote address, so that two at a time
+// would be mistaken for each other.
+func (l *links) reuse(addr netip.AddrPort, pin [32]byte) *link {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.byRemote[addr]
+	if k == nil || k.fingerprint != pin || k.calls == 0 || !k.alive() || !k.here() {
+		return nil
+	}
+	k.calls++
+	return k
+}
 
 // links makes TLS connections, checks whom they end at, and hands them to
 // sipgo's transport, to which it is a net.Listener.
@@ -162,8 +209,12 @@ func (l *links) accept(ctx context.Context) {
 	}
 }
 
-// dial connects to addr and to nobody but the owner of the pinned key.
+// dial connects to addr and to nobody but the owner of the pinned key. The
+// link is held for the caller.
 func (l *links) dial(ctx context.Context, addr netip.AddrPort, pin [32]byte) (*link, error) {
+	if k := l.reuse(addr, pin); k != nil {
+		return k, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
 	var d net.Dialer
@@ -211,7 +262,9 @@ func (l *links) secure(ctx context.Context, c *tls.Conn, remote netip.AddrPort, 
 			delete(l.byRemote, remote)
 		}
 	})
-	if !dialled {
+	if dialled {
+		k.calls = 1
+	} else {
 		k.idle()
 	}
 	l.mu.Lock()

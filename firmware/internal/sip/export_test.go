@@ -1,0 +1,12 @@
+package sip
+
+import "time"
+
+// Hurry makes the timers of RFC 3261 run in milliseconds, so that 64*T1 is
+// 320 ms.
+func Hurry(c *Config) {
+	c.timers = standard()
+	c.timers.t1, c.timers.t2 = 5*time.Millisecond, 40*time.Millisecond
+	c.timers.silence = 200 * time.Millisecond
+	c.timers.glare = 100 * time.Microsecond
+}

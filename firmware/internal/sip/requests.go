@@ -1,0 +1,167 @@
+package sip
+
+import (
+	"context"
+	"slices"
+
+	gosip "github.com/emiago/sipgo/sip"
+)
+
+// requested takes a request in the dialog.
+func (c *Call) requested(ctx context.Context, req *gosip.Request, tx *gosip.ServerTx) {
+	if tag, _ := req.From().Params.Get("tag"); c.d.remoteTag != "" && tag != c.d.remoteTag {
+		c.a.refuse(tx, req, refuse(481))
+		return
+	}
+	if c.state == ended && req.Method != gosip.BYE {
+		c.a.refuse(tx, req, refuse(481))
+		return
+	}
+	if err := c.d.admit(req); err != nil {
+		c.a.refuse(tx, req, refuse(500))
+		return
+	}
+	c.heardFrom(req)
+	switch req.Method {
+	case gosip.BYE:
+		c.a.respond(tx, req, 200, nil)
+		c.byed()
+	case gosip.INVITE:
+		c.reinvited(ctx, req, tx)
+	case gosip.UPDATE:
+		c.updated(ctx, req, tx)
+	case gosip.OPTIONS:
+		c.a.respond(tx, req, 200, nil, capabilities()...)
+	case gosip.INFO:
+		c.a.refuse(tx, req, infoAnswer(req))
+	case gosip.REFER:
+		c.a.refuse(tx, req, refuse(603))
+	case gosip.PRACK:
+		c.a.refuse(tx, req, refuse(481))
+	default:
+		c.a.refuse(tx, req, unsupported(req.Method))
+	}
+}
+
+// infoAnswer takes digits in INFO without believing them: ours come by RFC
+// 4733, and a peer that sends both would dial twice.
+func infoAnswer(req *gosip.Request) refusal {
+	kind := req.ContentType()
+	if len(req.Body()) == 0 || kind != nil && (isType(kind.Value(), "application/dtmf-relay") || isType(kind.Value(), "application/dtmf")) {
+		return refuse(200)
+	}
+	return refuse(415)
+}
+
+// heardFrom keeps the connection on which a secure peer was last heard: it may
+// have moved and come back by a new one.
+func (c *Call) heardFrom(req *gosip.Request) {
+	if k := c.a.linkOf(req); k != nil && c.pin != [32]byte{} {
+		if k != c.link {
+			c.a.tls.hold(k)
+			c.use(k)
+		}
+		return
+	}
+	if from := sourceOf(req.Source()); from.IsValid() && req.Transport() == "UDP" {
+		c.dest = from
+	}
+}
+
+// reinvited takes an INVITE that changes the call, or refreshes it.
+func (c *Call) reinvited(ctx context.Context, req *gosip.Request, tx *gosip.ServerTx) {
+	switch {
+	case c.in != nil && c.in.final == nil: // answer the first one first (RFC 3261, 14.2)
+		c.a.refuse(tx, req, refuse(500, gosip.NewHeader("Retry-After", "1")))
+		return
+	case c.out != nil, c.in != nil && c.in.offered, c.state == starting:
+		c.a.refuse(tx, req, refuse(491))
+		return
+	}
+	c.overtaken(ctx)
+	s := &serving{req: req, tx: tx}
+	c.in = s
+	c.open++
+	c.watch(ctx, tx)
+	was := c.d.target
+	c.d.refresh(req.Contact())
+	if err := c.agree(ctx, s, c.local); err != nil {
+		c.a.log.Debug("sip: change refused", "call", c.id.callID, "err", err)
+		c.d.target = was
+		c.a.refuse(tx, req, refuse(488))
+		c.served(ErrEnded)
+		return
+	}
+	c.moved(s)
+}
+
+// overtaken: the peer sends a request that it cannot send without our 200, so
+// the ACK is on its way or lost.
+func (c *Call) overtaken(ctx context.Context) {
+	if c.in != nil && c.in.final != nil && !c.in.offered {
+		c.acked(ctx, c.in.req)
+	}
+}
+
+// moved reports media that the peer has changed, or a peer that has moved.
+func (c *Call) moved(s *serving) {
+	elsewhere := false
+	if to, _, ok := hop(c.d.target); ok {
+		elsewhere = c.setPeerAddr(to)
+	}
+	if c.state == up && !s.offered && (s.media != c.media || elsewhere) {
+		c.media = s.media
+		c.events.push(Event{Kind: Changed, Media: c.media})
+	}
+}
+
+// updated takes an UPDATE (RFC 3311), which is a re-INVITE without ACK.
+func (c *Call) updated(ctx context.Context, req *gosip.Request, tx *gosip.ServerTx) {
+	if len(req.Body()) > 0 {
+		switch {
+		case c.in != nil && c.in.final == nil: // its first offer has no answer yet (5.2)
+			c.a.refuse(tx, req, refuse(500, gosip.NewHeader("Retry-After", "1")))
+			return
+		case c.out != nil, c.in != nil && c.in.offered:
+			c.a.refuse(tx, req, refuse(491))
+			return
+		}
+	}
+	c.overtaken(ctx)
+	s := &serving{req: req, tx: tx, media: c.media}
+	was := c.d.target
+	c.d.refresh(req.Contact())
+	var body []byte
+	if len(req.Body()) > 0 {
+		var err error
+		if body, s.media, err = c.sess.answer(req.Body(), c.local); err != nil {
+			c.d.target = was
+			c.a.refuse(tx, req, refuse(488))
+			return
+		}
+	}
+	headers := slices.Clone(capabilities())
+	if to, err := c.contactNow(); err == nil {
+		headers = append(headers, to)
+	}
+	c.a.respond(tx, req, 200, body, headers...)
+	c.moved(s)
+}
+
+func (c *Call) contactNow() (*gosip.ContactHeader, error) {
+	if c.link != nil {
+		return contact(c.a.cfg.User, c.a.linkPath(c.link)), nil
+	}
+	dest, transport := c.dest, "UDP"
+	if to, t, ok := hop(c.d.target); ok {
+		dest = to
+		if t == "TCP" {
+			transport = t
+		}
+	}
+	p, err := c.a.plainPath(dest, transport)
+	if err != nil {
+		return nil, err
+	}
+	return contact(c.a.cfg.User, p), nil
+}

@@ -1,0 +1,50 @@
+package sip
+
+import (
+	"crypto/rand"
+	"math/big"
+	"time"
+)
+
+// timers is how long a call waits for what.
+type timers struct {
+	t1, t2 time.Duration // RFC 3261, table 4
+	// silence is how long an INVITE may bring nothing at all. A phone sends
+	// 100 Trying at once, so that waiting for 64*T1 only keeps the user waiting.
+	silence time.Duration
+	// ack is how long to leave an ACK that is on its way.
+	ack time.Duration
+	// late is how long a response may take from its connection to its call.
+	late time.Duration
+	// glare is the unit in which to wait after a 491.
+	glare time.Duration
+}
+
+// standard is what the RFC says, and a person with a receiver in the hand.
+func standard() timers {
+	return timers{
+		t1: 500 * time.Millisecond, t2: 4 * time.Second,
+		silence: 8 * time.Second,
+		ack:     20 * time.Millisecond,
+		late:    500 * time.Millisecond,
+		glare:   10 * time.Millisecond,
+	}
+}
+
+// giveUp is when to stop waiting for an answer or an ACK.
+func (t timers) giveUp() time.Duration { return 64 * t.t1 }
+
+// glareWait is how long to wait after a 491 (RFC 3261, 14.1): 2.1 to 4 s for
+// who made the Call-ID, and up to 2 s for the other, so that both do not
+// collide again.
+func (t timers) glareWait(owner bool) time.Duration {
+	n, err := rand.Int(rand.Reader, big.NewInt(191))
+	if err != nil { // cannot be (crypto/rand)
+		n = big.NewInt(100)
+	}
+	units := n.Int64()
+	if owner {
+		units += 210
+	}
+	return time.Duration(units) * t.glare
+}
