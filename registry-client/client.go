@@ -30,9 +30,6 @@ const (
 	handshakeMost = 10 * time.Second
 	// aliveFor is how long a message of the server proves that it is there.
 	aliveFor = 1 * time.Second
-	// trustFor is for how long after a message a session is not suspected of
-	// being lost.
-	trustFor = 2 * time.Second
 )
 
 // ErrNoServer: nobody has said yet where the storing server is.
@@ -263,7 +260,7 @@ func (c *Client) Alive(ctx context.Context) (uint64, error) {
 		if made || s.quiet() < aliveFor {
 			return s.id, nil
 		}
-		if err = s.ping(ctx, staleRetransmit); err == nil {
+		if err = s.ping(ctx, keptRetransmit); err == nil {
 			return s.id, nil
 		}
 		if ctx.Err() != nil {
@@ -285,8 +282,8 @@ func (c *Client) send(ctx context.Context, r request) (message.Message, *session
 			return message.Message{}, nil, nil, err
 		}
 		retransmit := maxRetransmit
-		if !made && s.quiet() > trustFor {
-			retransmit = staleRetransmit
+		if !made {
+			retransmit = keptRetransmit
 		}
 		m, sub, err := s.do(limited, r, retransmit)
 		if err == nil {

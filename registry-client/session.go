@@ -24,9 +24,9 @@ const (
 	defaultAckTimeout = 1 * time.Second
 	ackRandomFactor   = 1.5
 	maxRetransmit     = 4
-	// staleRetransmit is for a session that was not heard from for a while:
-	// the server may have lost it, and a new one tells sooner.
-	staleRetransmit = 1
+	// keptRetransmit is for a session that was made earlier: the server may
+	// have lost it since, and a new one tells sooner than more patience.
+	keptRetransmit = 1
 	// separateWait is how long an acknowledged request waits for its separate
 	// response.
 	separateWait = 30 * time.Second

@@ -104,6 +104,13 @@ func phoneMAC(n byte) netlink.MAC { return netlink.MAC{2, 0, 0x5e, 0, 0x53, n} }
 // newPhone returns a client whose key and pins are in dir.
 func newPhone(t *testing.T, dir, server string, mac netlink.MAC) (*registry.Client, *wiretap) {
 	t.Helper()
+	return newHastyPhone(t, dir, server, mac, 0)
+}
+
+// newHastyPhone is newPhone with an ACK_TIMEOUT of its own, for tests that wait
+// for it.
+func newHastyPhone(t *testing.T, dir, server string, mac netlink.MAC, ackTimeout time.Duration) (*registry.Client, *wiretap) {
+	t.Helper()
 	id, err := registry.LoadIdentity(dir, mac)
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +118,7 @@ func newPhone(t *testing.T, dir, server string, mac netlink.MAC) (*registry.Clie
 	tap := &wiretap{}
 	c, err := registry.NewClient(registry.Config{
 		Server: server, Identity: id, Pins: registry.NewFilePins(filepath.Join(dir, "servers.json")),
-		Log: slog.New(slog.DiscardHandler), Listen: tap.listen,
+		Log: slog.New(slog.DiscardHandler), Listen: tap.listen, AckTimeout: ackTimeout,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -112,8 +112,12 @@ func (c *RunCmd) serve(ctx context.Context, numbers store.Numbers, log *slog.Log
 		ready = append(ready, "http", l.Addr().String())
 		start(func(ctx context.Context) error { return serveHTTP(ctx, l, m) })
 	}
+	operator, err := admin.Listen(c.Data.Data)
+	if err != nil {
+		return err
+	}
 	start(phones.Serve)
-	start(func(ctx context.Context) error { return admin.Serve(ctx, c.Data.Data, rows) })
+	start(func(ctx context.Context) error { return admin.Serve(ctx, operator, rows) })
 	log.Info("ready", ready...)
 	all.Wait()
 	close(ended)

@@ -71,12 +71,8 @@ func RowOf(r wire.Row) Row {
 	return out
 }
 
-// Serve answers commands until ctx is done.
-func Serve(ctx context.Context, dir string, rows Lister) error {
-	l, err := listen(dir)
-	if err != nil {
-		return err
-	}
+// Serve answers commands that come to l until ctx is done.
+func Serve(ctx context.Context, l net.Listener, rows Lister) error {
 	srv := &http.Server{Handler: handler(rows), ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()
@@ -86,10 +82,10 @@ func Serve(ctx context.Context, dir string, rows Lister) error {
 	return nil
 }
 
-// listen makes the socket anew: whoever holds the data folder's lock may. The
+// Listen makes the socket in dir anew: whoever holds the data folder's lock may. The
 // path goes through the folder's descriptor, since a socket's may have 107
 // bytes only.
-func listen(dir string) (net.Listener, error) {
+func Listen(dir string) (net.Listener, error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("admin: listen: %w", err)

@@ -105,7 +105,7 @@ func (d *Directory) register(ctx context.Context, r exchange.Request) exchange.R
 	if err != nil {
 		return d.refuse(r, err)
 	}
-	body, err := wire.EncodeReceipt(wire.Receipt{Reflexive: r.From, Number: row.Number, Expiry: row.Expiry, Sequence: row.Sequence})
+	body, err := wire.EncodeReceipt(wire.Receipt{Reflexive: r.From(), Number: row.Number, Expiry: row.Expiry, Sequence: row.Sequence})
 	if err != nil {
 		return d.refuse(r, err)
 	}

@@ -78,7 +78,7 @@ func (c *conversation) end() {
 }
 
 // receive takes one datagram of the session.
-func (c *conversation) receive(ctx context.Context, data []byte, from netip.AddrPort) {
+func (c *conversation) receive(ctx context.Context, data []byte, from func() netip.AddrPort) {
 	m, err := wire.DecodeMessage(data)
 	if err != nil {
 		c.count.Dropped("malformed")
@@ -99,7 +99,7 @@ func (c *conversation) receive(ctx context.Context, data []byte, from netip.Addr
 	}
 }
 
-func (c *conversation) request(ctx context.Context, m message.Message, from netip.AddrPort) {
+func (c *conversation) request(ctx context.Context, m message.Message, from func() netip.AddrPort) {
 	id := uint16(m.MessageID)
 	now := time.Now()
 	if reply, known := c.memory.recall(id, now); known {

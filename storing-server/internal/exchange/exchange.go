@@ -36,8 +36,11 @@ type Peer struct {
 
 // A Request is one CoAP request.
 type Request struct {
-	Peer    Peer
-	From    netip.AddrPort // whence the datagram seemed to come; never believed
+	Peer Peer
+	// From returns whence the session's newest datagram seemed to come; it is
+	// told to the peer, and never believed. pion/dtls sets it just after it
+	// has handed out what was in the datagram, so it is asked for last.
+	From    func() netip.AddrPort
 	Message message.Message
 }
 

@@ -182,6 +182,7 @@ func (s *Server) serve(ctx context.Context, conn *dtls.Conn) {
 	})
 	defer talk.end()
 	buf := make([]byte, 2048)
+	from := func() netip.AddrPort { return remote(conn) }
 	for {
 		if err := conn.SetReadDeadline(time.Now().Add(s.limits.Idle)); err != nil {
 			return
@@ -195,7 +196,7 @@ func (s *Server) serve(ctx context.Context, conn *dtls.Conn) {
 			return
 		}
 		s.heard(me)
-		talk.receive(ctx, buf[:n], remote(conn))
+		talk.receive(ctx, buf[:n], from)
 	}
 }
 
