@@ -1,0 +1,341 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"flexphone/netlink"
+	"flexphone/registry-client/wire"
+)
+
+var testMAC = wire.MAC{2, 0, 0x5e, 0, 0x53, 1}
+
+// A fakeServer is a storing server with one row, and the link to it.
+type fakeServer struct {
+	mu       sync.Mutex
+	start    time.Time
+	away     bool // no answers
+	refuse   error
+	have     uint64 // sequence of the row
+	session  uint64
+	lost     chan struct{}
+	log      []string // what came, with the time since start in whole seconds
+	attempts []time.Duration
+	probes   int
+}
+
+func newFakeServer() *fakeServer {
+	return &fakeServer{start: time.Now(), session: 1, lost: make(chan struct{}, 1)}
+}
+
+func (f *fakeServer) note(format string, args ...any) {
+	f.log = append(f.log, fmt.Sprintf("%d ", int(time.Since(f.start).Seconds()))+fmt.Sprintf(format, args...))
+}
+
+func (f *fakeServer) Register(ctx context.Context, r wire.Registration) (wire.Receipt, error) {
+	f.mu.Lock()
+	f.attempts = append(f.attempts, time.Since(f.start))
+	away, refuse := f.away, f.refuse
+	f.mu.Unlock()
+	if away {
+		<-ctx.Done()
+		return wire.Receipt{}, unreachable(ctx.Err())
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if refuse != nil {
+		return wire.Receipt{}, refuse
+	}
+	if r.Sequence <= f.have {
+		f.note("stale")
+		return wire.Receipt{}, fmt.Errorf("test: %w", &StaleError{f.have})
+	}
+	f.have = r.Sequence
+	f.note("register %v for %v", r.Addrs[0], r.Lifetime)
+	return wire.Receipt{Sequence: r.Sequence, Expiry: time.Now().Add(r.Lifetime)}, nil
+}
+
+func (f *fakeServer) Release(_ context.Context, _ wire.MAC, sequence uint64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if sequence <= f.have {
+		return &StaleError{f.have}
+	}
+	f.have = sequence
+	f.note("release")
+	return nil
+}
+
+func (f *fakeServer) Alive(ctx context.Context) (uint64, error) {
+	f.mu.Lock()
+	away := f.away
+	f.probes++
+	f.mu.Unlock()
+	if away {
+		<-ctx.Done()
+		return 0, unreachable(ctx.Err())
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.session, nil
+}
+
+func (f *fakeServer) Lost() <-chan struct{} { return f.lost }
+
+func (f *fakeServer) Move(context.Context, netip.Addr) error { return nil }
+
+func (f *fakeServer) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+func (f *fakeServer) seen() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.log)
+}
+
+func bound(addr string, life time.Duration) netlink.Event {
+	l := netlink.Lease{Prefix: netip.PrefixFrom(netip.MustParseAddr(addr), 24)}
+	if life > 0 {
+		l.Expiry = time.Now().Add(life)
+	}
+	return netlink.Event{Kind: netlink.Bound, Lease: l}
+}
+
+func renewed(addr string, life time.Duration) netlink.Event {
+	e := bound(addr, life)
+	e.Kind = netlink.Renewed
+	return e
+}
+
+// announcing runs an Announcer against f, in simulated time.
+func announcing(t *testing.T, script func(a *Announcer, f *fakeServer, outcomes func() []Outcome)) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeServer()
+		seq, err := OpenSequence(filepath.Join(dir, "sequence"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		var got []Outcome
+		a := NewAnnouncer(AnnouncerConfig{
+			MAC: testMAC, Ports: wire.Ports{SIP: 5060}, Registrar: f, Link: f, Sequence: seq,
+			Report: func(o Outcome) { mu.Lock(); got = append(got, o); mu.Unlock() },
+			Log:    slog.New(slog.DiscardHandler),
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- a.Run(ctx) }()
+		script(a, f, func() []Outcome { mu.Lock(); defer mu.Unlock(); return slices.Clone(got) })
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run() = %v; want context.Canceled", err)
+		}
+	})
+}
+
+func wantSeen(t *testing.T, f *fakeServer, want ...string) {
+	t.Helper()
+	synctest.Wait()
+	if got := f.seen(); !slices.Equal(got, want) {
+		t.Errorf("server saw %q; want %q", got, want)
+	}
+}
+
+// Each new address is pushed at once, and nothing else is.
+func TestAnnounceAtOnce(t *testing.T) {
+	announcing(t, func(a *Announcer, f *fakeServer, _ func() []Outcome) {
+		a.Update(bound("192.0.2.1", time.Hour))
+		synctest.Wait()
+		time.Sleep(10 * time.Second)
+		a.Update(bound("192.0.2.2", time.Hour))
+		wantSeen(t, f, "0 register 192.0.2.1 for 1h0m0s", "10 register 192.0.2.2 for 1h0m0s")
+		time.Sleep(10 * time.Second)
+		a.Update(netlink.Event{Kind: netlink.Lost, Lease: netlink.Lease{}})
+		time.Sleep(time.Minute)
+		wantSeen(t, f, "0 register 192.0.2.1 for 1h0m0s", "10 register 192.0.2.2 for 1h0m0s")
+	})
+}
+
+// A newer address takes the place of one whose try has not ended, and does not
+// wait for its back-off.
+func TestNewestWins(t *testing.T) {
+	announcing(t, func(a *Announcer, f *fakeServer, outcomes func() []Outcome) {
+		f.set(func() { f.away = true })
+		a.Update(bound("192.0.2.1", time.Hour))
+		time.Sleep(2 * time.Second) // the first try hangs
+		f.set(func() { f.away = false })
+		a.Update(bound("192.0.2.2", time.Hour))
+		wantSeen(t, f, "2 register 192.0.2.2 for 1h0m0s")
+		for _, o := range outcomes() {
+			if o.Kind == Failed {
+				t.Errorf("the try that was cut short is reported as failed: %v", o.Err)
+			}
+		}
+		// In a back-off.
+		f.set(func() { f.refuse = ErrForeign })
+		a.Update(bound("192.0.2.3", time.Hour))
+		time.Sleep(time.Second)
+		f.set(func() { f.refuse = nil })
+		a.Update(bound("192.0.2.4", time.Hour))
+		wantSeen(t, f, "2 register 192.0.2.2 for 1h0m0s", "3 register 192.0.2.4 for 1h0m0s")
+	})
+}
+
+// A server that is away is asked ever less often, up to a limit, and told once
+// it is back.
+func TestBackOff(t *testing.T) {
+	announcing(t, func(a *Announcer, f *fakeServer, outcomes func() []Outcome) {
+		f.set(func() { f.refuse = fmt.Errorf("test: %w", ErrUnreachable) })
+		a.Update(bound("192.0.2.1", 24*time.Hour))
+		time.Sleep(10 * time.Minute)
+		most := retryFirst
+		for i, o := range outcomes() {
+			if o.Kind != Failed || !errors.Is(o.Err, ErrUnreachable) || o.Retry < most/2 || o.Retry > most {
+				t.Errorf("outcome %d = %+v; want a failure with a retry within %v to %v", i, o, most/2, most)
+			}
+			most = min(2*most, retryMost)
+		}
+		if n := len(outcomes()); n < 40 || n > 90 {
+			t.Errorf("%d tries in ten minutes", n)
+		}
+		f.set(func() { f.refuse = nil })
+		time.Sleep(retryMost)
+		if got := f.seen(); len(got) != 1 {
+			t.Errorf("server saw %q; want one registration", got)
+		}
+	})
+}
+
+// A renewed lease is announced only when the row would expire before it.
+func TestRenewals(t *testing.T) {
+	announcing(t, func(a *Announcer, f *fakeServer, _ func() []Outcome) {
+		// Renewed ever again long before its end: like a server that asks for
+		// a renewal each minute.
+		a.Update(bound("192.0.2.1", time.Hour))
+		for range 24 * 60 {
+			time.Sleep(time.Minute)
+			a.Update(renewed("192.0.2.1", time.Hour))
+		}
+		synctest.Wait()
+		if n := len(f.seen()); n < 24 || n > 50 {
+			t.Errorf("%d registrations in a day of leases of an hour; want about 30", n)
+		}
+	})
+	announcing(t, func(a *Announcer, f *fakeServer, _ func() []Outcome) {
+		// Not renewed: nothing better could be said.
+		a.Update(bound("192.0.2.1", time.Hour))
+		time.Sleep(59 * time.Minute)
+		wantSeen(t, f, "0 register 192.0.2.1 for 1h0m0s")
+		a.Update(renewed("192.0.2.1", time.Hour)) // at the last moment
+		wantSeen(t, f, "0 register 192.0.2.1 for 1h0m0s", "3540 register 192.0.2.1 for 1h0m0s")
+	})
+	announcing(t, func(a *Announcer, f *fakeServer, _ func() []Outcome) {
+		a.Update(bound("192.0.2.1", 0)) // endless: a fixed address
+		time.Sleep(24 * time.Hour)
+		if n := len(f.seen()); n < 24 || n > 49 {
+			t.Errorf("%d registrations in a day of an endless lease", n)
+		}
+	})
+}
+
+// A server that was restarted has another session, and is told again; one that
+// closed its sessions is asked at once.
+func TestAnnounceAgain(t *testing.T) {
+	announcing(t, func(a *Announcer, f *fakeServer, _ func() []Outcome) {
+		a.Update(bound("192.0.2.1", 24*time.Hour))
+		time.Sleep(10 * time.Minute)
+		wantSeen(t, f, "0 register 192.0.2.1 for 24h0m0s")
+		if f.probes < 25 || f.probes > 45 {
+			t.Errorf("%d probes in ten minutes; want about 33", f.probes)
+		}
+		f.set(func() { f.session = 2 })
+		time.Sleep(defaultProbe)
+		synctest.Wait()
+		if n := len(f.seen()); n != 2 {
+			t.Errorf("%d registrations after the session changed; want 2: %q", n, f.seen())
+		}
+		f.set(func() { f.session = 3 })
+		f.lost <- struct{}{}
+		time.Sleep(lostSpread)
+		synctest.Wait()
+		if n := len(f.seen()); n != 3 {
+			t.Errorf("%d registrations after the session was lost; want 3: %q", n, f.seen())
+		}
+	})
+}
+
+// A row with a higher number, as after a lost data folder, is overtaken.
+func TestStaleSequence(t *testing.T) {
+	announcing(t, func(a *Announcer, f *fakeServer, outcomes func() []Outcome) {
+		f.set(func() { f.have = 70000 })
+		a.Update(bound("192.0.2.1", time.Hour))
+		wantSeen(t, f, "0 stale", "0 register 192.0.2.1 for 1h0m0s")
+		if o := outcomes(); len(o) != 1 || o[0].Kind != Registered || o[0].Receipt.Sequence != 70001 {
+			t.Errorf("outcomes = %+v; want sequence 70001", o)
+		}
+	})
+}
+
+// After Release nothing is announced until there is another lease, and a try
+// that hangs does not delay it.
+func TestRelease(t *testing.T) {
+	announcing(t, func(a *Announcer, f *fakeServer, outcomes func() []Outcome) {
+		f.set(func() { f.away = true })
+		a.Update(bound("192.0.2.1", time.Hour))
+		time.Sleep(time.Second)
+		f.set(func() { f.away = false })
+		if err := a.Release(context.Background()); err != nil {
+			t.Errorf("Release() = %v", err)
+		}
+		a.Update(renewed("192.0.2.1", time.Hour))
+		time.Sleep(time.Hour)
+		wantSeen(t, f, "1 release")
+		if o := outcomes(); len(o) != 1 || o[0].Kind != Released {
+			t.Errorf("outcomes = %+v; want one release", o)
+		}
+		a.Update(bound("192.0.2.1", time.Hour))
+		wantSeen(t, f, "1 release", "3601 register 192.0.2.1 for 1h0m0s")
+	})
+}
+
+func TestSequence(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sequence")
+	last := uint64(0)
+	for range 3 { // each time as after a power cut
+		s, err := OpenSequence(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range reserve + 500 {
+			n, err := s.Next()
+			if err != nil || n <= last {
+				t.Fatalf("Next() = %d, %v after %d", n, err, last)
+			}
+			last = n
+		}
+		if err := s.Above(last + 5*reserve); err != nil {
+			t.Fatal(err)
+		}
+		last += 5 * reserve
+	}
+	s, err := OpenSequence(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Above(wire.MaxSequence - 1); err == nil {
+		t.Error("Above() near the end succeeded; want an error")
+	}
+}
