@@ -1,0 +1,149 @@
+package directory
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/plgd-dev/go-coap/v3/message"
+	"github.com/plgd-dev/go-coap/v3/message/codes"
+
+	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/exchange"
+	"flexphone/storing-server/internal/store"
+)
+
+var (
+	mac  = wire.MAC{2, 0, 0x5e, 0, 0x53, 1}
+	peer = exchange.Peer{Key: wire.Fingerprint{1}, MAC: mac}
+	from = netip.MustParseAddrPort("198.51.100.9:4096")
+)
+
+// oneRow knows one phone and refuses as it is told.
+type oneRow struct{ err error }
+
+func (o oneRow) row() wire.Row {
+	return wire.Row{MAC: mac, Number: "101", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, State: wire.Online,
+		Sequence: 3, Since: time.UnixMilli(1), Expiry: time.UnixMilli(2)}
+}
+
+func (o oneRow) Register(context.Context, wire.Fingerprint, wire.Registration) (wire.Row, bool, error) {
+	return o.row(), true, o.err
+}
+func (o oneRow) Release(context.Context, wire.Fingerprint, wire.Withdrawal) error { return o.err }
+func (o oneRow) Resolve(q wire.Query) (wire.Row, bool) {
+	return o.row(), q == wire.Query{MAC: mac} || q == wire.Query{Number: "101"}
+}
+
+func directory(err error) *Directory {
+	return New(oneRow{err}, slog.New(slog.DiscardHandler), func(string, codes.Code) {})
+}
+
+func ask(d *Directory, code codes.Code, payload []byte, opts ...message.Option) exchange.Response {
+	return d.Serve(context.Background(), exchange.Request{
+		Peer: peer, From: func() netip.AddrPort { return from },
+		Message: message.Message{Code: code, Options: opts, Payload: payload},
+	})
+}
+
+func path(segments ...string) []message.Option { return wire.PathOptions(segments) }
+
+func opt(id message.OptionID, value string) message.Option {
+	return message.Option{ID: id, Value: []byte(value)}
+}
+
+func announcement() []byte {
+	b, err := wire.EncodeRegistration(wire.Registration{MAC: mac, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+		Ports: wire.Ports{SIP: 5060}, Sequence: 3, Lifetime: time.Minute})
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func TestServe(t *testing.T) {
+	other, err := wire.EncodeRegistration(wire.Registration{MAC: wire.MAC{2, 9}, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+		Ports: wire.Ports{SIP: 5060}, Sequence: 3, Lifetime: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	urn := wire.Withdrawal{MAC: mac, Sequence: 4}.Queries()
+	release := append(path("rd"), opt(message.URIQuery, urn[0]), opt(message.URIQuery, urn[1]))
+	for _, tt := range []struct {
+		name   string
+		err    error
+		code   codes.Code
+		body   []byte
+		opts   []message.Option
+		want   codes.Code
+		reason wire.Reason
+	}{
+		{"announce", nil, codes.POST, announcement(), path("rd"), codes.Created, 0},
+		{"announce for another", nil, codes.POST, other, path("rd"), codes.Unauthorized, wire.ReasonIdentity},
+		{"announce nothing", nil, codes.POST, nil, path("rd"), codes.BadRequest, wire.ReasonMalformed},
+		{"announce in JSON", nil, codes.POST, announcement(), append(path("rd"), wire.UintOption(message.ContentFormat, 50)), codes.UnsupportedMediaType, wire.ReasonMalformed},
+		{"announce too much", nil, codes.POST, make([]byte, wire.MaxBody+1), path("rd"), codes.RequestEntityTooLarge, wire.ReasonMalformed},
+		{"stale", &store.Error{Reason: wire.ReasonStale, Sequence: 9, Text: "old"}, codes.POST, announcement(), path("rd"), wire.CodeConflict, wire.ReasonStale},
+		{"foreign", &store.Error{Reason: wire.ReasonForeign, Text: "no"}, codes.POST, announcement(), path("rd"), codes.Forbidden, wire.ReasonForeign},
+		{"disk full", store.ErrUnavailable, codes.POST, announcement(), path("rd"), codes.ServiceUnavailable, wire.ReasonUnavailable},
+		{"release", nil, codes.DELETE, nil, release, codes.Deleted, 0},
+		{"release of nobody", &store.Error{Reason: wire.ReasonUnknown}, codes.DELETE, nil, release, codes.NotFound, wire.ReasonUnknown},
+		{"release without a word", nil, codes.DELETE, nil, path("rd"), codes.BadRequest, wire.ReasonMalformed},
+		{"look up", nil, codes.GET, nil, path("rd-lookup", "number", "101"), codes.Content, 0},
+		{"look up nobody", nil, codes.GET, nil, path("rd-lookup", "number", "102"), codes.NotFound, wire.ReasonUnknown},
+		{"look up a word", nil, codes.GET, nil, path("rd-lookup", "number", "abc"), codes.BadRequest, wire.ReasonMalformed},
+		{"look up as JSON", nil, codes.GET, nil, append(path("rd-lookup", "number", "101"), wire.UintOption(message.Accept, 50)), codes.NotAcceptable, wire.ReasonMalformed},
+		{"put", nil, codes.PUT, nil, path("rd"), codes.MethodNotAllowed, 0},
+		{"elsewhere", nil, codes.GET, nil, path(".well-known", "core"), codes.NotFound, 0},
+		{"block-wise", nil, codes.POST, announcement(), append(path("rd"), wire.UintOption(message.Block1, 8)), codes.BadOption, wire.ReasonMalformed},
+		{"proxy", nil, codes.GET, nil, append(path("rd"), opt(message.ProxyURI, "coap://x")), codes.BadOption, wire.ReasonMalformed},
+	} {
+		r := ask(directory(tt.err), tt.code, tt.body, tt.opts...)
+		if r.Code != tt.want {
+			t.Errorf("%s: code %d; want %d", tt.name, r.Code, tt.want)
+		}
+		if r.Code>>5 >= 4 {
+			if p, err := wire.DecodeProblem(r.Payload); err != nil || p.Reason != tt.reason || r.Format != wire.FormatProblem {
+				t.Errorf("%s: %+v, %v; want reason %d", tt.name, p, err, tt.reason)
+			}
+		}
+	}
+	r := ask(directory(nil), codes.POST, announcement(), path("rd")...)
+	if receipt, err := wire.DecodeReceipt(r.Payload); err != nil || receipt.Reflexive != from || receipt.Number != "101" {
+		t.Errorf("receipt = %+v, %v", receipt, err)
+	}
+}
+
+// FuzzServe: every request has an answer that the other side can read.
+func FuzzServe(f *testing.F) {
+	for _, m := range []message.Message{
+		{Code: codes.POST, Options: path("rd"), Payload: announcement()},
+		{Code: codes.GET, Options: path("rd-lookup", "mac", mac.Hex())},
+		{Code: codes.DELETE, Options: append(path("rd"), opt(message.URIQuery, "ep="+mac.URN()), opt(message.URIQuery, "seq=9"))},
+	} {
+		b, err := wire.EncodeMessage(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	d := directory(nil)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := wire.DecodeMessage(b)
+		if err != nil {
+			return
+		}
+		r := ask(d, m.Code, m.Payload, m.Options...)
+		switch r.Code >> 5 {
+		case 2:
+		case 4, 5:
+			if _, err := wire.DecodeProblem(r.Payload); err != nil {
+				t.Errorf("%v is answered with %+v: %v", m, r, err)
+			}
+		default:
+			t.Errorf("%v is answered with %d", m, r.Code)
+		}
+	})
+}

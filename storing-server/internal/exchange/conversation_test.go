@@ -1,0 +1,271 @@
+package exchange
+
+import (
+	"context"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/plgd-dev/go-coap/v3/message"
+	"github.com/plgd-dev/go-coap/v3/message/codes"
+
+	"flexphone/registry-client/wire"
+)
+
+// counting serves numbers, and counts what it serves.
+type counting struct {
+	served int
+	state  atomic.Int32
+	gone   atomic.Bool
+}
+
+var key = wire.Query{Number: "101"}
+
+func (c *counting) Serve(context.Context, Request) Response {
+	c.served++
+	r := c.Look(Peer{}, key)
+	r.Key = key
+	return r
+}
+
+func (c *counting) Look(Peer, wire.Query) Response {
+	if c.gone.Load() {
+		return Response{Code: codes.NotFound}
+	}
+	return Response{Code: codes.Content, Format: wire.FormatCBOR, Payload: []byte{byte(c.state.Load())}}
+}
+
+type noCount struct{}
+
+func (noCount) Session(int)    {}
+func (noCount) Handshake(bool) {}
+func (noCount) Dropped(string) {}
+func (noCount) Notified()      {}
+
+// A bench is a conversation whose datagrams are looked at.
+type bench struct {
+	*conversation
+	t    *testing.T
+	h    *counting
+	hub  *hub
+	sent chan message.Message
+}
+
+func newBench(t *testing.T, l Limits) *bench {
+	b := &bench{t: t, h: &counting{}, hub: newHub(), sent: make(chan message.Message, 1000)}
+	b.conversation = newConversation(b.h, b.hub, l, Peer{}, noCount{}, func(data []byte) {
+		m, err := wire.DecodeMessage(append([]byte(nil), data...))
+		if err != nil {
+			t.Errorf("sent what cannot be read: %v", err)
+		}
+		b.sent <- m
+	})
+	return b
+}
+
+func (b *bench) give(m message.Message) {
+	b.t.Helper()
+	data, err := wire.EncodeMessage(m)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.receive(context.Background(), data, func() netip.AddrPort { return netip.AddrPort{} })
+}
+
+func (b *bench) nothing() {
+	b.t.Helper()
+	synctest.Wait()
+	select {
+	case m := <-b.sent:
+		b.t.Errorf("sent %v; want nothing", m)
+	default:
+	}
+}
+
+func (b *bench) want(typ message.Type, code codes.Code) message.Message {
+	b.t.Helper()
+	synctest.Wait()
+	select {
+	case m := <-b.sent:
+		if m.Type != typ || m.Code != code {
+			b.t.Errorf("sent %v %v; want %v %v", m.Type, m.Code, typ, code)
+		}
+		return m
+	default:
+		b.t.Fatalf("sent nothing; want %v %v", typ, code)
+		return message.Message{}
+	}
+}
+
+func get(id int32, token string, observe int) message.Message {
+	m := message.Message{Type: message.Confirmable, Code: codes.GET, MessageID: id, Token: message.Token(token)}
+	if observe >= 0 {
+		m.Options = message.Options{wire.UintOption(message.Observe, uint32(observe))}
+	}
+	return m
+}
+
+// A request that comes again is answered again, and done once.
+func TestRepeatedRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, DefaultLimits())
+		defer b.end()
+		for range 3 {
+			b.give(get(7, "t", -1))
+			if m := b.want(message.Acknowledgement, codes.Content); m.MessageID != 7 || string(m.Token) != "t" {
+				t.Errorf("answer %v", m)
+			}
+		}
+		if b.h.served != 1 {
+			t.Errorf("served %d times; want once", b.h.served)
+		}
+		time.Sleep(exchangeLifetime)
+		b.give(get(7, "t", -1)) // now it is another one
+		b.want(message.Acknowledgement, codes.Content)
+		if b.h.served != 2 {
+			t.Errorf("served %d times; want 2", b.h.served)
+		}
+		b.give(message.Message{Type: message.Confirmable, MessageID: 9})
+		b.want(message.Reset, codes.Empty) // a ping
+	})
+}
+
+func TestRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := DefaultLimits()
+		l.Rate, l.Burst = 1, 3
+		b := newBench(t, l)
+		defer b.end()
+		for i := range 5 {
+			b.give(get(int32(i), "t", -1))
+			want := codes.Content
+			if i >= 3 {
+				want = wire.CodeTooManyRequests
+			}
+			b.want(message.Acknowledgement, want)
+		}
+		time.Sleep(time.Second)
+		b.give(get(4, "t", -1)) // the one that was refused, again
+		b.want(message.Acknowledgement, codes.Content)
+	})
+}
+
+// Notifications carry the newest state, rise in number, come one at a time,
+// and are sent again until they are acknowledged.
+func TestNotifications(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, DefaultLimits())
+		defer b.end()
+		b.give(get(1, "tok", 0))
+		first := b.want(message.Acknowledgement, codes.Content)
+		number, ok := wire.Uint(first, message.Observe)
+		if !ok {
+			t.Fatal("the answer has no Observe option")
+		}
+		change := func() { b.h.state.Add(1); b.hub.changed([]wire.Query{key}) }
+		change()
+		n := b.want(message.Confirmable, codes.Content)
+		next, _ := wire.Uint(n, message.Observe)
+		if string(n.Token) != "tok" || next <= number || n.Payload[0] != 1 {
+			t.Errorf("notification %v number %d", n, next)
+		}
+		change()
+		change()
+		b.nothing() // one is in flight
+		b.give(message.Message{Type: message.Acknowledgement, MessageID: n.MessageID})
+		n = b.want(message.Confirmable, codes.Content)
+		if n.Payload[0] != 3 {
+			t.Errorf("state %d; want the newest, 3", n.Payload[0])
+		}
+		time.Sleep(2 * ackTimeout) // lost
+		change()
+		again := b.want(message.Confirmable, codes.Content)
+		if again.MessageID == n.MessageID {
+			t.Error("a retransmission with a newer state is another message")
+		}
+		for len(b.sent) > 0 {
+			again = <-b.sent
+		}
+		b.give(message.Message{Type: message.Acknowledgement, MessageID: again.MessageID})
+		synctest.Wait()
+		for len(b.sent) > 0 { // the state may have changed after it was sent
+			again = <-b.sent
+			b.give(message.Message{Type: message.Acknowledgement, MessageID: again.MessageID})
+			synctest.Wait()
+		}
+		if again.Payload[0] != 4 {
+			t.Errorf("last told state %d; want 4", again.Payload[0])
+		}
+		b.give(message.Message{Type: message.NonConfirmable, Code: codes.GET, MessageID: 2, Token: message.Token("tok"),
+			Options: message.Options{wire.UintOption(message.Observe, 1)}})
+		b.want(message.NonConfirmable, codes.Content)
+		change()
+		b.nothing()
+	})
+}
+
+// An observation ends by a reset, by an error, and when nobody is there.
+func TestObservationEnds(t *testing.T) {
+	for name, end := range map[string]func(b *bench, n message.Message){
+		"reset": func(b *bench, n message.Message) {
+			b.give(message.Message{Type: message.Reset, MessageID: n.MessageID})
+		},
+		"nobody": func(b *bench, _ message.Message) {
+			time.Sleep(5 * time.Minute)
+			if n := len(b.sent); n != maxRetransmit {
+				b.t.Errorf("sent again %d times; want %d", n, maxRetransmit)
+			}
+			for len(b.sent) > 0 {
+				<-b.sent
+			}
+		},
+		"error": func(b *bench, n message.Message) {
+			b.give(message.Message{Type: message.Acknowledgement, MessageID: n.MessageID})
+			b.h.gone.Store(true)
+			b.hub.changed([]wire.Query{key})
+			b.want(message.Confirmable, codes.NotFound)
+			b.h.gone.Store(false)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, DefaultLimits())
+				defer b.end()
+				b.give(get(1, "tok", 0))
+				b.want(message.Acknowledgement, codes.Content)
+				b.hub.changed([]wire.Query{key})
+				end(b, b.want(message.Confirmable, codes.Content))
+				synctest.Wait()
+				b.hub.changed([]wire.Query{key})
+				b.nothing()
+				b.hub.mu.Lock()
+				defer b.hub.mu.Unlock()
+				if len(b.hub.byKey) != 0 {
+					t.Errorf("hub still holds %v", b.hub.byKey)
+				}
+			})
+		})
+	}
+}
+
+// FuzzReceive: no datagrams of a session do harm, and what is sent can be
+// read.
+func FuzzReceive(f *testing.F) {
+	for _, m := range []message.Message{get(1, "a", 0), get(2, "a", 1), get(3, "", -1), {Type: message.Confirmable, MessageID: 9}, {Type: message.Reset, MessageID: 1}} {
+		data, err := wire.EncodeMessage(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data, data)
+	}
+	f.Fuzz(func(t *testing.T, one, two []byte) {
+		b := newBench(t, DefaultLimits())
+		defer b.end()
+		for _, data := range [][]byte{one, two, one} {
+			b.receive(context.Background(), data, func() netip.AddrPort { return netip.AddrPort{} })
+			b.hub.changed([]wire.Query{key})
+		}
+	})
+}
