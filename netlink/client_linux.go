@@ -26,6 +26,13 @@ type Config struct {
 	ResolvConf string
 	// Hostname is told to the DHCP server (option 12) when not empty.
 	Hostname string
+	// UserClass is told to the DHCP server (option 77) when not empty; at most
+	// 64 bytes.
+	UserClass string
+	// FullCheck has an address probed as RFC 5227 §2.1.1 asks, for four to seven
+	// seconds before it is used. Otherwise it is used after two milliseconds
+	// without an answer, and probed on.
+	FullCheck bool
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -33,6 +40,9 @@ type Config struct {
 func (c Config) check() (Config, error) {
 	if c.Interface == "" || len(c.Interface) >= unix.IFNAMSIZ {
 		return c, fmt.Errorf("netlink: configure: bad interface name %q", c.Interface)
+	}
+	if len(c.UserClass) > 64 {
+		return c, fmt.Errorf("netlink: configure: the user class has %d bytes, at most 64 are sent", len(c.UserClass))
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -72,7 +82,7 @@ func (c *Client) Run(ctx context.Context) error {
 		Client: c,
 		hints:  make(chan struct{}, 1), packets: make(chan []byte, 64), arps: make(chan []byte, 8),
 		machine: machine{
-			ifname: c.cfg.Interface, hostname: c.cfg.Hostname,
+			ifname: c.cfg.Interface, hostname: c.cfg.Hostname, userClass: c.cfg.UserClass, fullCheck: c.cfg.FullCheck,
 			rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		},
 	}

@@ -139,6 +139,9 @@ func installLease(ifname string, index int, l, old Lease, now time.Time) error {
 		var forever = lifeForever // as a variable, since an int of 32 bits holds it as -1
 		addr.ValidLft, addr.PreferedLft = int(forever), int(forever)
 	}
+	if l.Broadcast.IsValid() {
+		addr.Broadcast = l.Broadcast.AsSlice()
+	}
 	if err := rtnl.AddrReplace(linkOf(index), addr); err != nil {
 		return fmt.Errorf("netlink: install %v: add address: %w", l.Prefix, err)
 	}

@@ -25,7 +25,14 @@ type Lease struct {
 	Domain        string
 	Routes        []Route    // classless routes beside the default one (RFC 3442)
 	MTU           int        // bytes; 0 when the network does not say
-	StoringServer string     // option 66 or 160 as sent: a host or host:port; empty when absent
+	Broadcast     netip.Addr // option 28; zero: the last address of Prefix
+	Hostname      string     // option 12: what the network calls this phone
+	Search        []string   // domains to search beside Domain (RFC 3397)
+	NTP           []netip.Addr
+	TimeZone      string     // a name of the tz database, or a POSIX TZ string (RFC 4833)
+	BootFile      string     // option 67
+	Vendor        []byte     // option 43 as sent
+	StoringServer string     // option 66, 160 or 150 as sent: a host or host:port; empty when absent
 	Server        netip.Addr // DHCP server identifier; zero for an address that we did not lease
 	Start         time.Time  // when the lease was acknowledged
 	Renew, Rebind time.Time  // T1 and T2; zero when nobody renews it here

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -22,6 +24,13 @@ type storedLease struct {
 	Domain        string        `json:"domain,omitempty"`
 	Routes        []storedRoute `json:"routes,omitempty"`
 	MTU           int           `json:"mtu,omitempty"`
+	Broadcast     netip.Addr    `json:"broadcast,omitzero"`
+	Hostname      string        `json:"hostname,omitempty"`
+	Search        []string      `json:"search,omitempty"`
+	NTP           []netip.Addr  `json:"ntp,omitempty"`
+	TimeZone      string        `json:"time_zone,omitempty"`
+	BootFile      string        `json:"boot_file,omitempty"`
+	Vendor        []byte        `json:"vendor,omitempty"`
 	StoringServer string        `json:"storing_server,omitempty"`
 	Server        netip.Addr    `json:"server"`
 	Start         time.Time     `json:"start"`
@@ -39,6 +48,8 @@ type storedRoute struct {
 func encodeLease(l Lease) ([]byte, error) {
 	s := storedLease{
 		MAC: l.MAC.String(), Prefix: l.Prefix, Router: l.Router, DNS: l.DNS, Domain: l.Domain, MTU: l.MTU,
+		Broadcast: l.Broadcast, Hostname: l.Hostname, Search: l.Search, NTP: l.NTP, TimeZone: l.TimeZone,
+		BootFile: l.BootFile, Vendor: l.Vendor,
 		StoringServer: l.StoringServer, Server: l.Server,
 		Start: l.Start.UTC(), Renew: l.Renew.UTC(), Rebind: l.Rebind.UTC(), Expiry: l.Expiry.UTC(),
 	}
@@ -67,20 +78,26 @@ func decodeLease(b []byte) (Lease, error) {
 		return Lease{}, fmt.Errorf("bad server %v", s.Server)
 	case s.Router.IsValid() && !isHost(s.Router):
 		return Lease{}, fmt.Errorf("bad router %v", s.Router)
-	case !isName(s.Domain) || !isName(s.StoringServer):
+	case s.Broadcast.IsValid() && !isHost(s.Broadcast):
+		return Lease{}, fmt.Errorf("bad broadcast address %v", s.Broadcast)
+	case zone([]byte(s.TimeZone)) != s.TimeZone || path(s.BootFile) != s.BootFile:
+		return Lease{}, errors.New("bad time zone or boot file")
+	case !isName(s.Domain) || !isName(s.StoringServer) || !isName(s.Hostname) || !isName(strings.Join(s.Search, "")):
 		return Lease{}, errors.New("bad name")
 	case s.MTU != 0 && (s.MTU < 576 || s.MTU > 0xffff):
 		return Lease{}, fmt.Errorf("bad MTU %d", s.MTU)
 	case s.Start.IsZero() || !s.Expiry.IsZero() && !(s.Start.Before(s.Renew) && s.Renew.Before(s.Rebind) && s.Rebind.Before(s.Expiry)):
 		return Lease{}, errors.New("bad times")
 	}
-	for _, a := range s.DNS {
+	for _, a := range slices.Concat(s.DNS, s.NTP) {
 		if !isHost(a) {
-			return Lease{}, fmt.Errorf("bad DNS server %v", a)
+			return Lease{}, fmt.Errorf("bad DNS or time server %v", a)
 		}
 	}
 	l := Lease{
 		MAC: MAC(hw), Prefix: s.Prefix, Router: s.Router, DNS: s.DNS, Domain: s.Domain, MTU: s.MTU,
+		Broadcast: s.Broadcast, Hostname: s.Hostname, Search: s.Search, NTP: s.NTP, TimeZone: s.TimeZone,
+		BootFile: s.BootFile, Vendor: s.Vendor,
 		StoringServer: s.StoringServer, Server: s.Server,
 		Start: s.Start, Renew: s.Renew, Rebind: s.Rebind, Expiry: s.Expiry,
 	}

@@ -14,8 +14,10 @@ func storedExample() Lease {
 	at := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
 	return Lease{
 		MAC: simMAC, Prefix: netip.PrefixFrom(simAddr, 24), Router: simServer, DNS: []netip.Addr{simServer}, Domain: "isp.example",
-		Routes: []Route{{Dst: netip.MustParsePrefix("198.51.100.0/24"), Via: simServer}, {Dst: netip.MustParsePrefix("203.0.113.0/24")}},
-		MTU:    1400, StoringServer: "storing.example:5684", Server: simServer,
+		Routes:    []Route{{Dst: netip.MustParsePrefix("198.51.100.0/24"), Via: simServer}, {Dst: netip.MustParsePrefix("203.0.113.0/24")}},
+		Broadcast: netip.MustParseAddr("192.0.2.127"), Hostname: "desk", Search: []string{"eng.isp.example", "isp.example"},
+		NTP: []netip.Addr{simServer}, TimeZone: "Europe/Berlin", BootFile: "phone.cfg", Vendor: []byte{1, 1, 7},
+		MTU: 1400, StoringServer: "storing.example:5684", Server: simServer,
 		Start: at, Renew: at.Add(30 * time.Minute), Rebind: at.Add(50 * time.Minute), Expiry: at.Add(time.Hour),
 	}
 }
@@ -67,7 +69,7 @@ func TestResolvConf(t *testing.T) {
 	if err := writeResolvConf(link, storedExample()); err != nil {
 		t.Fatal(err)
 	}
-	if b, _ := os.ReadFile(real); !strings.Contains(string(b), "search isp.example\nnameserver 192.0.2.1\n") {
+	if b, _ := os.ReadFile(real); !strings.Contains(string(b), "search eng.isp.example isp.example\nnameserver 192.0.2.1\n") {
 		t.Errorf("it holds %q", b)
 	}
 	if err := writeResolvConf(link, Lease{}); err != nil {

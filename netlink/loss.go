@@ -33,6 +33,10 @@ func (m *machine) nak(now time.Time, r reply) {
 		m.do(store{})
 		m.giveUp(now, "nak", replaceGrace)
 	}
+	if now.Sub(m.nakAt) > nakMemory {
+		m.naks = 0
+	}
+	m.nakAt = now
 	if m.naks++; m.naks > 1 {
 		m.rest(now.Add(backoff(m.rand, m.naks-2)))
 		return
@@ -87,7 +91,7 @@ func (m *machine) arp(now time.Time, c arpSeen) {
 	case stateBound, stateRenewing, stateRebinding:
 		switch {
 		case c.probe: // the kernel answers it
-		case m.probesTo > 2: // still probing
+		case m.probesTo > announcements: // still probing
 			m.decline(now, c)
 		case m.defended.IsZero() || now.Sub(m.defended) > defendInterval:
 			m.defended = now

@@ -77,7 +77,14 @@ type machine struct {
 	mac      MAC
 	ifname   string
 	hostname string
-	rand     *rand.Rand
+	// userClass is sent as option 77 when not empty.
+	userClass string
+	// onlySix: there is IPv6 as well, and the network may keep its IPv4
+	// addresses (RFC 8925).
+	onlySix bool
+	// fullCheck: an address is used only once the whole of RFC 5227 §2.1.1 is done.
+	fullCheck bool
+	rand      *rand.Rand
 
 	state   state
 	up      bool
@@ -106,7 +113,8 @@ type machine struct {
 	defended  time.Time
 	repaired  time.Time
 	repairAt  time.Time
-	naks      int // since the last ACK
+	naks      int // with less than nakMemory between them
+	nakAt     time.Time
 	conflicts int // since the last undisturbed binding
 	failures  int // of the kernel, in a row
 }
@@ -237,8 +245,11 @@ func (m *machine) link(now time.Time, in linkChanged) {
 	}
 	if !m.lose.IsZero() && m.loseReason == "link down" {
 		m.lose = time.Time{}
-		if m.refused {
+		switch {
+		case m.refused:
 			m.giveUp(now, "nak", replaceGrace)
+		case !m.held.Prefix.IsValid():
+			m.lose, m.loseReason, m.loseHeld = now.Add(replaceGrace), "not installed", false
 		}
 	}
 	m.mac, m.naks, m.conflicts, m.avoid = in.mac, 0, 0, netip.Addr{}
@@ -368,6 +379,12 @@ func (m *machine) receive(now time.Time, r reply) {
 		l.Renew, l.Rebind = m.sent.Add(t1), m.sent.Add(t2)
 	}
 	switch {
+	case m.onlySix && r.onlySix > 0 && (m.state == stateSelecting || m.state == stateRebooting):
+		m.note(slog.LevelInfo, "the network is for IPv6 alone", "again", r.onlySix)
+		m.next = Lease{}
+		m.do(store{})
+		m.rest(now.Add(r.onlySix))
+		m.giveUp(now, "IPv6 only", 0)
 	case m.state == stateSelecting && r.kind == dhcpv4.MessageTypeOffer:
 		if r.server == m.avoid && m.attempt == 0 {
 			return // others first
@@ -394,9 +411,9 @@ func (m *machine) receive(now time.Time, r reply) {
 	}
 }
 
-// firstProbe asks who has a, unless we do.
+// firstProbe asks who has a, unless we do. The full check begins later.
 func (m *machine) firstProbe(now time.Time, a netip.Addr) {
-	if a == m.held.Addr() && !m.refused {
+	if a == m.held.Addr() && !m.refused || m.fullCheck {
 		return
 	}
 	m.probed = now
@@ -404,7 +421,12 @@ func (m *machine) firstProbe(now time.Time, a netip.Addr) {
 }
 
 func (m *machine) acknowledged(now time.Time, l Lease) {
-	m.naks, m.avoid = 0, netip.Addr{}
+	m.avoid = netip.Addr{}
+	if m.fullCheck && (l.Addr() != m.held.Addr() || m.refused) {
+		m.next, m.state, m.retry = l, stateChecking, time.Time{}
+		m.probesTo, m.probeAt = probes, now.Add(time.Duration(m.rand.Int64N(int64(fullProbeWait))))
+		return
+	}
 	if hold := m.probed.Add(holdForProbe); !m.probed.IsZero() && now.Before(hold) {
 		m.next, m.state = l, stateChecking
 		m.retry, m.probeAt = time.Time{}, hold
@@ -430,7 +452,7 @@ func (m *machine) installed(now time.Time, err error) {
 		if m.held.Prefix.IsValid() && m.held.Prefix != m.next.Prefix {
 			m.do(remove{m.held})
 		}
-		m.held = Lease{}
+		m.held, m.refused = Lease{}, false
 		if m.told.Prefix.IsValid() && m.lose.IsZero() {
 			m.lose, m.loseReason, m.loseHeld = now.Add(replaceGrace), "not installed", false
 		}
@@ -452,7 +474,10 @@ func (m *machine) installed(now time.Time, err error) {
 		m.do(store{m.held})
 	}
 	if fresh {
-		m.probesTo, m.probeAt = probes-1+2, now.Add(probeGap)
+		m.probesTo, m.probeAt = probes-1+announcements, now.Add(probeGap)
+		if m.fullCheck {
+			m.probesTo, m.probeAt = announcements-1, now.Add(announceGap)
+		}
 		m.do(sendAnnounce{m.held.Addr()})
 	} else if m.probesTo == 0 {
 		m.conflicts = 0
@@ -464,12 +489,19 @@ func (m *machine) installed(now time.Time, err error) {
 func (m *machine) probe(now time.Time) {
 	m.probeAt = time.Time{}
 	switch {
+	case m.state == stateChecking && m.fullCheck && m.probesTo > 0:
+		m.do(sendProbe{m.next.Addr()})
+		if m.probeAt = now.Add(fullAnnounceWait); m.probesTo > 1 {
+			m.probeAt = now.Add(fullProbeGap + time.Duration(m.rand.Int64N(int64(fullProbeGap))))
+		}
+		m.probesTo--
+		return
 	case m.state == stateChecking:
 		m.take(m.next)
 		return
 	case !m.held.Prefix.IsValid() || m.probesTo == 0:
 		return
-	case m.probesTo > 2:
+	case m.probesTo > announcements:
 		m.do(sendProbe{m.held.Addr()})
 		m.probeAt = now.Add(probeGap)
 	default:

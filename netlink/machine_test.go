@@ -355,6 +355,100 @@ func TestConflict(t *testing.T) {
 	})
 }
 
+func TestFullConflictDetection(t *testing.T) {
+	claim := arpSeen{addr: simAddr, from: otherMAC}
+	t.Run("nobody has the address", func(t *testing.T) {
+		s := newSimulation(t)
+		s.m.fullCheck = true
+		s.server = pool(simAddr)
+		s.plug()
+		begun := s.now
+		s.run(4*time.Second - 1) // two gaps of a second, and two seconds
+		s.want()
+		s.run(fullProbeWait + 2*fullProbeGap + 1)
+		if e := s.want(Bound)[0]; e.At.Sub(begun) < 4*time.Second {
+			t.Errorf("bound after %v", e.At.Sub(begun))
+		}
+		s.run(time.Minute)
+		a, b := sendProbe{simAddr}, sendAnnounce{simAddr}
+		if want := []any{a, a, a, b, b}; !slices.Equal(s.arp, want) {
+			t.Errorf("ARP is %v; want %v", s.arp, want)
+		}
+	})
+	t.Run("another host has it", func(t *testing.T) {
+		s := newSimulation(t)
+		s.m.fullCheck = true
+		s.server = pool(simAddr)
+		s.plug()
+		s.run(3 * time.Second)
+		s.server = pool(simNext)
+		s.give(claim)
+		s.run(8 * time.Second)
+		if e := s.want(Bound)[0]; e.Lease.Addr() != simNext || s.kernel[netip.PrefixFrom(simAddr, 24)] {
+			t.Errorf("bound to %v, kernel has %v", e.Lease.Prefix, s.kernel)
+		}
+	})
+	t.Run("another host wants it too", func(t *testing.T) {
+		s := newSimulation(t)
+		s.m.fullCheck = true
+		s.server = pool(simAddr)
+		s.plug()
+		s.give(arpSeen{addr: simAddr, from: otherMAC, probe: true})
+		if !slices.Contains(s.kinds(), declineType) {
+			t.Error("no DECLINE")
+		}
+	})
+	t.Run("the address is renewed", func(t *testing.T) {
+		s := newSimulation(t)
+		s.m.fullCheck = true
+		s.server = pool(simAddr)
+		s.plug()
+		s.run(10 * time.Second)
+		l := s.want(Bound)[0].Lease
+		s.arp = nil
+		s.run(l.Renew.Sub(s.now))
+		s.want(Renewed)
+		if len(s.arp) != 0 {
+			t.Errorf("ARP is %v", s.arp)
+		}
+	})
+}
+
+func TestNetworkForIPv6Alone(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		onlySix bool
+		want    []EventKind
+	}{
+		{"and a phone that has it", true, nil},
+		{"and a phone without", false, []EventKind{Bound}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSimulation(t)
+			s.m.onlySix = tt.onlySix
+			s.server = func(d *dhcpv4.DHCPv4) []reply {
+				if d.IsOptionRequested(dhcpv4.GenericOptionCode(optOnlySix)) != tt.onlySix {
+					t.Error("the option is asked for by the wrong one")
+				}
+				out := pool(simAddr)(d)
+				for i := range out {
+					out[i].onlySix = minOnlySix
+				}
+				return out
+			}
+			s.plug()
+			s.run(minOnlySix - time.Second)
+			s.want(tt.want...)
+			if tt.onlySix && len(s.sent) != 1 {
+				t.Errorf("sent %v", s.kinds())
+			}
+			if s.run(2 * time.Second); tt.onlySix && len(s.sent) != 2 {
+				t.Errorf("after the wait sent %v", s.kinds())
+			}
+		})
+	}
+}
+
 func TestRelease(t *testing.T) {
 	s := newSimulation(t)
 	l := s.bind()

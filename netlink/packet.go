@@ -12,6 +12,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/iana"
+	"github.com/insomniacslk/dhcp/rfc1035label"
 )
 
 // A transaction is a DHCP exchange's identifier.
@@ -30,11 +31,19 @@ type reply struct {
 	domain    string
 	routes    []Route
 	mtu       int
+	broadcast netip.Addr
+	hostname  string
+	search    []string
+	ntp       []netip.Addr
+	zone      string
+	file      string
+	vendor    []byte
 	storing   string
 	time      time.Duration // lease time, 0 when absent
 	t1, t2    time.Duration
-	rapid     bool   // option 80
-	complaint string // option 56
+	rapid     bool          // option 80
+	onlySix   time.Duration // option 108: the network would rather not give IPv4; 0 when absent
+	complaint string        // option 56
 }
 
 // Reasons for which a packet is not a reply to us.
@@ -85,6 +94,10 @@ func parseReply(b []byte, mac MAC) (reply, error) {
 		return reply{}, fmt.Errorf("netlink: parse reply: %w", errBadServer)
 	}
 	r.readOptions(opts)
+	if v := opts[dhcpv4.OptionOptionOverload.Code()]; r.file == "" && (len(v) == 0 || v[0]&1 == 0) {
+		r.file, _, _ = strings.Cut(string(b[fileAt:headerLen]), "\x00")
+		r.file = path(r.file)
+	}
 	return r, nil
 }
 
@@ -158,12 +171,74 @@ func (r *reply) readOptions(opts dhcpv4.Options) {
 			break
 		}
 	}
+	if v := hosts(opts[optTFTPServers]); r.storing == "" && len(v) > 0 {
+		r.storing = v[0].String()
+	}
+	if v := oneAddr(opts[dhcpv4.OptionBroadcastAddress.Code()]); isHost(v) {
+		r.broadcast = v
+	}
+	r.hostname = name(opts[dhcpv4.OptionHostName.Code()])
+	r.readSearch(opts[dhcpv4.OptionDNSDomainSearchList.Code()])
+	r.ntp = hosts(opts[dhcpv4.OptionNTPServers.Code()])
+	if r.zone = zone(opts[optZoneName]); r.zone == "" {
+		r.zone = zone(opts[optZonePOSIX])
+	}
+	r.file = path(strings.TrimRight(string(opts[dhcpv4.OptionBootfileName.Code()]), "\x00"))
+	r.vendor = opts[dhcpv4.OptionVendorSpecificInformation.Code()]
+	if v := opts[optOnlySix]; len(v) == 4 {
+		r.onlySix = max(seconds(v), minOnlySix)
+	}
+	r.readOldRoutes(opts[dhcpv4.OptionStaticRoutingTable.Code()])
 	r.readRoutes(opts[dhcpv4.OptionClasslessStaticRoute.Code()])
+}
+
+// readSearch reads option 119, whose names are compressed as in the DNS
+// (RFC 3397). One that cannot be read is as if absent.
+func (r *reply) readSearch(v []byte) {
+	if len(v) == 0 {
+		return
+	}
+	labels, err := rfc1035label.FromBytes(v)
+	if err != nil {
+		return
+	}
+	for _, s := range labels.Labels {
+		if s = strings.TrimSuffix(s, "."); s == "" || len(s) > 255 || !isName(s) {
+			r.search = nil
+			return
+		}
+		if len(r.search) < 6 { // resolv.conf(5) of old
+			r.search = append(r.search, s)
+		}
+	}
+}
+
+// readOldRoutes reads option 33, pairs of a destination and its router (RFC 2132
+// §5.8): a host, or a network of its class when the host's bits are zero.
+func (r *reply) readOldRoutes(v []byte) {
+	if len(v)%8 != 0 {
+		return
+	}
+	for ; len(v) >= 8 && len(r.routes) < 16; v = v[8:] {
+		dst, via := oneAddr(v[:4]), oneAddr(v[4:8])
+		if !isHost(dst) || !isHost(via) {
+			continue // the default route is not allowed here
+		}
+		p := netip.PrefixFrom(dst, classBits(dst))
+		if p.Masked().Addr() != dst {
+			p = netip.PrefixFrom(dst, 32)
+		}
+		r.routes = append(r.routes, Route{Dst: p, Via: via})
+	}
 }
 
 // Options that the codec has no name for.
 const (
 	optRapidCommit   = 80  // RFC 4039
+	optZonePOSIX     = 100 // RFC 4833
+	optZoneName      = 101
+	optOnlySix       = 108 // RFC 8925
+	optTFTPServers   = 150 // RFC 5859
 	optStoringServer = 160 // site-specific (RFC 3942): telephone provisioning by custom
 )
 
@@ -226,7 +301,11 @@ func (r reply) lease(sent time.Time) (Lease, error) {
 	}
 	l := Lease{
 		Prefix: p, Router: r.router, DNS: r.dns, Domain: r.domain, Routes: r.routes, MTU: r.mtu,
+		Hostname: r.hostname, Search: r.search, NTP: r.ntp, TimeZone: r.zone, BootFile: r.file, Vendor: r.vendor,
 		StoringServer: r.storing, Server: r.server, Start: sent,
+	}
+	if r.broadcast.IsValid() && p.Contains(r.broadcast) && r.broadcast != a {
+		l.Broadcast = r.broadcast
 	}
 	if r.time != forever {
 		l.Expiry = sent.Add(r.time)
@@ -320,6 +399,34 @@ func name(v []byte) string {
 	s := strings.TrimRight(string(v), "\x00")
 	if len(s) > 255 || !isName(s) {
 		return ""
+	}
+	return s
+}
+
+// zone reads a time zone: a name such as Europe/Berlin, or a string such as
+// CET-1CEST,M3.5.0,M10.5.0/3.
+func zone(v []byte) string {
+	s := strings.TrimRight(string(v), "\x00")
+	if len(s) > 64 || strings.Contains(s, "..") || strings.HasPrefix(s, "/") {
+		return ""
+	}
+	for _, c := range []byte(s) {
+		if !isName(string(c)) && strings.IndexByte("/,+<>", c) < 0 {
+			return ""
+		}
+	}
+	return s
+}
+
+// path reads a file's name.
+func path(s string) string {
+	if len(s) > 255 {
+		return ""
+	}
+	for _, c := range []byte(s) {
+		if c <= ' ' || c > '~' {
+			return ""
+		}
 	}
 	return s
 }

@@ -75,6 +75,15 @@ func overloaded(v byte, at int, field []byte) []byte {
 	return b
 }
 
+// long is an option in as many pieces as n bytes need (RFC 3396).
+func long(code byte, n int) (out []byte) {
+	for ; n > 0; n -= 255 {
+		k := min(n, 255)
+		out = append(append(out, code, byte(k)), make([]byte, k)...)
+	}
+	return out
+}
+
 func TestParseReplyForgives(t *testing.T) {
 	good := testPacket(func(dhcpv4.Options) {})
 	router := netip.MustParseAddr("192.0.2.7")
@@ -107,6 +116,39 @@ func TestParseReplyForgives(t *testing.T) {
 			func(r reply) bool { return !r.router.IsValid() && len(r.routes) == 1 }},
 		{"classless routes malformed", testPacket(func(o dhcpv4.Options) { o[121] = []byte{33, 198, 51, 100, 192, 0, 2, 7} }),
 			func(r reply) bool { return r.router == simServer && len(r.routes) == 0 }},
+		{"a boot file in the header", func() []byte {
+			b := slices.Clone(good)
+			copy(b[fileAt:], "phone.cfg")
+			return b
+		}(), func(r reply) bool { return r.file == "phone.cfg" }},
+		{"a boot file, not the options in its field", overloaded(1, fileAt, []byte{67, 1, 'x', 255}), func(r reply) bool { return r.file == "x" }},
+		{"domains to search", testPacket(func(o dhcpv4.Options) { o[119] = []byte("\x03eng\x03isp\x07example\x00\x05sales\xc0\x04") }),
+			func(r reply) bool { return slices.Equal(r.search, []string{"eng.isp.example", "sales.isp.example"}) }},
+		{"domains that point at themselves", testPacket(func(o dhcpv4.Options) { o[119] = []byte{0xc0, 0} }), func(r reply) bool { return r.search == nil }},
+		{"time servers", testPacket(func(o dhcpv4.Options) { o[42] = []byte{192, 0, 2, 7} }), func(r reply) bool { return slices.Equal(r.ntp, []netip.Addr{router}) }},
+		{"a time zone by name and by rule", testPacket(func(o dhcpv4.Options) {
+			o[100] = []byte("CET-1CEST,M3.5.0,M10.5.0/3")
+			o[101] = []byte("Europe/Berlin")
+		}),
+			func(r reply) bool { return r.zone == "Europe/Berlin" }},
+		{"a time zone by rule", testPacket(func(o dhcpv4.Options) { o[100] = []byte("CET-1CEST,M3.5.0,M10.5.0/3") }),
+			func(r reply) bool { return r.zone == "CET-1CEST,M3.5.0,M10.5.0/3" }},
+		{"a time zone outside its folder", testPacket(func(o dhcpv4.Options) { o[101] = []byte("../../etc/shadow") }), func(r reply) bool { return r.zone == "" }},
+		{"routes of old", testPacket(func(o dhcpv4.Options) {
+			o[33] = []byte{10, 0, 0, 0, 192, 0, 2, 7, 198, 51, 100, 9, 192, 0, 2, 7, 0, 0, 0, 0, 192, 0, 2, 7}
+		}),
+			func(r reply) bool {
+				return slices.Equal(r.routes, []Route{{netip.MustParsePrefix("10.0.0.0/8"), router}, {netip.MustParsePrefix("198.51.100.9/32"), router}})
+			}},
+		{"routes of old and of today", testPacket(func(o dhcpv4.Options) {
+			o[33] = []byte{10, 0, 0, 0, 192, 0, 2, 7}
+			o[121] = []byte{24, 198, 51, 100, 192, 0, 2, 7}
+		}), func(r reply) bool { return len(r.routes) == 1 && r.routes[0].Dst.Bits() == 24 }},
+		{"a list of servers to load from", testPacket(func(o dhcpv4.Options) { delete(o, 66); o[150] = []byte{10, 0, 0, 1, 10, 0, 0, 2} }), func(r reply) bool { return r.storing == "10.0.0.1" }},
+		{"IPv6 alone, for too short a time", testPacket(func(o dhcpv4.Options) { o[108] = []byte{0, 0, 0, 1} }), func(r reply) bool { return r.onlySix == minOnlySix }},
+		{"a vendor's own", testPacket(func(o dhcpv4.Options) { o[43] = []byte{1, 1, 7} }), func(r reply) bool { return slices.Equal(r.vendor, []byte{1, 1, 7}) }},
+		{"a long option in four pieces", withOptions(good, slices.Concat(typeAck, serverID, oneHour, long(43, 700), []byte{255})...),
+			func(r reply) bool { return len(r.vendor) == 700 && r.time == time.Hour }},
 	}
 	for _, tt := range tests {
 		r, err := parseReply(tt.packet, simMAC)
@@ -215,6 +257,14 @@ func FuzzParseReply(f *testing.F) {
 		o[26] = []byte{5, 220}
 		o[58] = []byte{0, 0, 0, 9}
 		o[160] = []byte("x")
+	}))
+	f.Add(testPacket(func(o dhcpv4.Options) {
+		o[33] = []byte{10, 0, 0, 0, 192, 0, 2, 7}
+		o[43] = []byte{1, 1, 7}
+		o[100] = []byte("CET-1CEST,M3.5.0,M10.5.0/3")
+		o[108] = []byte{0, 0, 1, 44}
+		o[119] = []byte("\x03eng\x03isp\x07example\x00\x05sales\xc0\x04")
+		o[150] = []byte{10, 0, 0, 1}
 	}))
 	f.Add(overloaded(3, fileAt, []byte{3, 4, 192, 0, 2, 7, 255}))
 	f.Add(withOptions(testPacket(func(dhcpv4.Options) {}), slices.Concat(typeAck, serverID, []byte{66, 255})...))

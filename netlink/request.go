@@ -3,6 +3,7 @@ package netlink
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -19,6 +20,15 @@ var wanted = dhcpv4.OptionCodeList{
 	dhcpv4.OptionDomainName,
 	dhcpv4.OptionInterfaceMTU,
 	dhcpv4.OptionNTPServers,
+	dhcpv4.OptionBroadcastAddress,
+	dhcpv4.OptionHostName,
+	dhcpv4.OptionDNSDomainSearchList,
+	dhcpv4.OptionStaticRoutingTable,
+	dhcpv4.OptionVendorSpecificInformation,
+	dhcpv4.OptionBootfileName,
+	dhcpv4.GenericOptionCode(optZonePOSIX),
+	dhcpv4.GenericOptionCode(optZoneName),
+	dhcpv4.GenericOptionCode(optTFTPServers),
 	dhcpv4.OptionIPAddressLeaseTime,
 	dhcpv4.OptionServerIdentifier,
 	dhcpv4.OptionRenewTimeValue,
@@ -55,8 +65,16 @@ func (m *machine) message(now time.Time, kind dhcpv4.MessageType, opts ...dhcpv4
 
 // ask adds to a DISCOVER or REQUEST what the server should know and tell.
 func (m *machine) ask(opts ...dhcpv4.Option) []dhcpv4.Option {
+	list := wanted
+	if m.onlySix { // RFC 8925 §3.2: only who can do without IPv4 asks
+		list = append(slices.Clone(wanted), dhcpv4.GenericOptionCode(optOnlySix))
+	}
+	if m.userClass != "" { // RFC 3004: each class with its length
+		opts = append(opts, dhcpv4.OptGeneric(dhcpv4.OptionUserClassInformation,
+			append([]byte{byte(len(m.userClass))}, m.userClass...)))
+	}
 	opts = append(opts,
-		dhcpv4.OptParameterRequestList(wanted...),
+		dhcpv4.OptParameterRequestList(list...),
 		dhcpv4.OptMaxMessageSize(maxMessage),
 		dhcpv4.OptClassIdentifier(vendorClass),
 	)

@@ -5,14 +5,19 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // resolvConf renders resolv.conf(5).
 func resolvConf(l Lease) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# from the lease of %v\n", l.Addr())
-	if l.Domain != "" {
-		fmt.Fprintf(&b, "search %s\n", l.Domain)
+	search := l.Search // RFC 3397 §4: it counts before option 15
+	if len(search) == 0 && l.Domain != "" {
+		search = []string{l.Domain}
+	}
+	if len(search) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
 	}
 	for _, a := range l.DNS[:min(len(l.DNS), 3)] { // resolv.conf(5): MAXNS
 		fmt.Fprintf(&b, "nameserver %v\n", a)

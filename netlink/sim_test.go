@@ -4,11 +4,11 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
-	"testing"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/iana"
+	"github.com/insomniacslk/dhcp/rfc1035label"
 )
 
 var (
@@ -19,10 +19,16 @@ var (
 	simNext   = netip.MustParseAddr("192.0.2.80")
 )
 
+// A tester is what a simulation asks of a test: *testing.T and *rapid.T are such.
+type tester interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
 // A simulation runs a machine against a server under a clock of its own. Its
 // packets take no time; its kernel does what it is told.
 type simulation struct {
-	t       *testing.T
+	t       tester
 	m       machine
 	now     time.Time
 	server  func(*dhcpv4.DHCPv4) []reply // nil: silent
@@ -35,7 +41,7 @@ type simulation struct {
 	failing error // of the kernel
 }
 
-func newSimulation(t *testing.T) *simulation {
+func newSimulation(t tester) *simulation {
 	s := &simulation{t: t, now: time.Unix(1_800_000_000, 0), kernel: map[netip.Prefix]bool{}}
 	s.m = machine{ifname: "eth0", rand: rand.New(rand.NewPCG(1, 2))}
 	return s
@@ -204,6 +210,20 @@ func encodeReply(r reply, mac MAC) []byte {
 	put(58, number(r.t1))
 	put(59, number(r.t2))
 	put(66, []byte(r.storing))
+	put(28, r.broadcast.AsSlice())
+	put(12, []byte(r.hostname))
+	if len(r.search) > 0 {
+		put(119, (&rfc1035label.Labels{Labels: r.search}).ToBytes())
+	}
+	var ntp []byte
+	for _, a := range r.ntp {
+		ntp = append(ntp, a.AsSlice()...)
+	}
+	put(42, ntp)
+	put(101, []byte(r.zone))
+	put(67, []byte(r.file))
+	put(43, r.vendor)
+	put(108, number(r.onlySix))
 	if r.rapid {
 		d.Options[optRapidCommit] = nil
 	}

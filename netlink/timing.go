@@ -31,14 +31,26 @@ const (
 	// for ten seconds after any; the first time another address is asked for
 	// at once).
 	declineWait = 10 * time.Second
+	// nakMemory is how far apart two refusals are for the second to be answered
+	// at once again. An ACK between them does not count: a server may give an
+	// address again and again, and refuse to renew it.
+	nakMemory = time.Minute
+	// minOnlySix is MIN_V6ONLY_WAIT of RFC 8925 §3.4.
+	minOnlySix = 300 * time.Second
 	// holdForProbe is how long an address waits for an answer to its first ARP
 	// probe, from the sending of the probe.
 	holdForProbe = 2 * time.Millisecond
 	// probeGap and probes: the fast form of RFC 5227 §2.1.1.
 	probeGap = 100 * time.Millisecond
 	probes   = 3
-	// announceGap separates the two announcements of RFC 5227 §2.3.
-	announceGap = 2 * time.Second
+	// announceGap separates the announcements of RFC 5227 §2.3.
+	announceGap   = 2 * time.Second
+	announcements = 2
+	// PROBE_WAIT, PROBE_MIN (PROBE_MAX is twice that) and ANNOUNCE_WAIT of
+	// RFC 5227 §1.1, for the full check.
+	fullProbeWait    = time.Second
+	fullProbeGap     = time.Second
+	fullAnnounceWait = 2 * time.Second
 	// defendInterval: a second conflict within it gives the address up
 	// (RFC 5227 §2.4).
 	defendInterval = 10 * time.Second
