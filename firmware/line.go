@@ -20,10 +20,11 @@ const resolveWait = 5 * time.Second
 type directory struct{ server registry.Server }
 
 // Resolve implements phone.Directory. An address that was dialled is whoever is
-// there, and needs no server.
+// there, and needs no server. The user part is then the address as well, since
+// standard phones refuse a call to nobody (baresip answers it with 404).
 func (d directory) Resolve(ctx context.Context, to phone.Destination) (phone.Peer, error) {
 	if to.Addr.IsValid() {
-		return phone.Peer{Name: to.Addr.String(), Target: sip.Target{Addr: netip.AddrPortFrom(to.Addr, sipPort)}}, nil
+		return phone.Peer{Name: to.Addr.String(), Target: sip.Target{User: to.Addr.String(), Addr: netip.AddrPortFrom(to.Addr, sipPort)}}, nil
 	}
 	q := wire.Query{MAC: wire.MAC(to.MAC)}
 	if to.Number != "" {

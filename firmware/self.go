@@ -29,9 +29,12 @@ func newSelf(mac netlink.MAC) *self {
 	return &self{mac: wire.MAC(mac), user: strings.ReplaceAll(mac.String(), ":", "")}
 }
 
-// owns reports whether a call to user is for this phone. A URI without a user
-// means whoever is at the address.
+// owns reports whether a call to user is for this phone. A URI without a user,
+// or with our address for one, means whoever is at the address.
 func (s *self) owns(user string) bool {
+	if a, err := netip.ParseAddr(user); err == nil && a == s.address() {
+		return true
+	}
 	user = strings.ToLower(strings.NewReplacer(":", "", "-", "").Replace(user))
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -22,6 +22,9 @@ const baresipControl = "127.0.0.1:4444"
 // any test's call.
 const baresipSpeaks = 60
 
+// baresipCodecs gives codecs the names by which baresip's accounts know them.
+var baresipCodecs = strings.NewReplacer("opus", "opus/48000/2")
+
 // A Baresip is a fixed IP phone: Debian's baresip, a telephone of another
 // maker, whose address never changes. It answers every call at once.
 type Baresip struct {
@@ -79,7 +82,8 @@ module_tmp account.so
 module_app menu.so
 module_app ctrl_tcp.so
 `, modules, addr, baresipControl, voice, speechRate, s.records()),
-		"accounts": fmt.Sprintf("<sip:fixed@%s>;regint=0;answermode=auto;audio_codecs=%s\n", addr, codec),
+		// The user is what our phones call when an address is dialled.
+		"accounts": fmt.Sprintf("<sip:%s@%s>;regint=0;answermode=auto;audio_codecs=%s\n", addr, addr, baresipCodecs.Replace(codec)),
 		"contacts": "",
 	}
 	for name, text := range settings {

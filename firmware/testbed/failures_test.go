@@ -14,6 +14,9 @@ func TestServerIsKilled(t *testing.T) {
 		mover := phones[round%2]
 		to := East.Address(30 + round)
 		move(ctx, t, bed, mover, to)
+		for _, p := range phones {
+			p.Mark()
+		}
 		bed.Server.Kill9()
 		must(t, bed.Server.Start(ctx))
 		row, err := bed.Server.Row(ctx, mover.MAC)

@@ -39,6 +39,9 @@ var (
 	fixedPhones   = netip.MustParsePrefix("203.0.113.20/24")
 )
 
+// routerMAC is the hardware address of the provider's router.
+var routerMAC = net.HardwareAddr{0x02, 0x00, 0x5e, 0x00, 0x53, 0xff}
+
 // LeaseTime is how long a lease lasts: the shortest that dnsmasq gives.
 const LeaseTime = 2 * time.Minute
 
@@ -77,10 +80,11 @@ func newISP(ctx context.Context, dir string, renew time.Duration) (*ISP, error) 
 	isp := &ISP{host: h, dir: dir, dnsmasq: path, pools: []Pool{East}, renew: renew, fixed: make(map[MAC]netip.Addr)}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = street
+	attrs.HardwareAddr = routerMAC // else the bridge takes another with each new port
 	if err := h.link.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		return nil, fmt.Errorf("testbed: make the provider's bridge: %w", err)
 	}
-	for _, router := range []netip.Prefix{fixedRouter, East.Router, West.Router} {
+	for _, router := range []netip.Prefix{East.Router, West.Router, fixedRouter} {
 		if err := h.address(street, router, netip.Addr{}); err != nil {
 			return nil, err
 		}

@@ -15,7 +15,7 @@ func move(ctx context.Context, t *testing.T, bed *Bed, p *Phone, to netip.Addr) 
 	t.Helper()
 	p.Mark()
 	must(t, bed.ISP.GiveNext(ctx, p.MAC, to))
-	must(t, p.Replug())
+	must(t, p.Replug(ctx))
 	awaitAddress(ctx, t, p, to)
 }
 

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -246,8 +245,21 @@ func (p *Phone) Plug() error { return p.bed.ISP.host.up(p.Name) }
 // Unplug cuts the phone's link: its carrier is gone.
 func (p *Phone) Unplug() error { return p.bed.ISP.host.down(p.Name) }
 
-// Replug cuts the link and brings it back at once.
-func (p *Phone) Replug() error { return errors.Join(p.Unplug(), p.Plug()) }
+// Replug pulls the phone's plug and puts it back as soon as the phone has
+// noticed.
+func (p *Phone) Replug(ctx context.Context) error {
+	from := p.proc.log.length()
+	if err := p.Unplug(); err != nil {
+		return err
+	}
+	_, _, err := p.proc.await(ctx, from, func(line string) bool {
+		return strings.Contains(line, "msg=carrier") && strings.Contains(line, "up=false")
+	})
+	if err != nil {
+		return fmt.Errorf("testbed: replug %s: %w", p.Name, err)
+	}
+	return p.Plug()
+}
 
 // Ctl runs `flexphone ctl` and returns what it prints.
 func (p *Phone) Ctl(ctx context.Context, args ...string) (string, error) {

@@ -1,9 +1,12 @@
 package testbed
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -64,11 +67,28 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	s.proc = p
 	if _, _, err := p.await(ctx, 0, func(line string) bool {
-		return strings.Contains(line, "listening") || strings.Contains(line, "serving")
+		return strings.Contains(line, "msg=ready")
 	}); err != nil {
 		return fmt.Errorf("testbed: start storing server: %w", err)
 	}
-	return nil
+	return s.awaitOperator(ctx)
+}
+
+// awaitOperator waits until the operator's commands are answered too.
+func (s *Server) awaitOperator(ctx context.Context) error {
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for {
+		_, err := s.Rows(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return fmt.Errorf("testbed: start storing server: %w: %w", ctx.Err(), err)
+		}
+	}
 }
 
 // Kill9 ends the storing server at once, as a crash would.
@@ -84,10 +104,16 @@ func (s *Server) Rows(ctx context.Context) ([]Row, error) {
 		return nil, err
 	}
 	var rows []Row
-	if err := json.Unmarshal(out, &rows); err != nil {
-		return nil, fmt.Errorf("testbed: read rows: %w: %s", err, out)
+	for lines := json.NewDecoder(bytes.NewReader(out)); ; {
+		var r Row
+		switch err := lines.Decode(&r); {
+		case errors.Is(err, io.EOF):
+			return rows, nil
+		case err != nil:
+			return nil, fmt.Errorf("testbed: read rows: %w: %s", err, out)
+		}
+		rows = append(rows, r)
 	}
-	return rows, nil
 }
 
 // Row returns the row of one phone.

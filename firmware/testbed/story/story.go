@@ -175,7 +175,7 @@ func (t *teller) move(ctx context.Context) error {
 	t.say("", 0, "the ISP takes back its addresses, and leases %s to %s from now on", testbed.West.First, testbed.West.Last)
 	t.two.Mark()
 	plugged := time.Now()
-	if err := t.two.Replug(); err != nil {
+	if err := t.two.Replug(ctx); err != nil {
 		return err
 	}
 	_, err := t.lease(ctx, t.two, plugged, "S23")
