@@ -20,6 +20,7 @@ var (
 	ErrState = errors.New("sip: not possible in this state of the call")
 
 	errUnreachable = errors.New("sip: send request: nothing there")
+	errLost        = fmt.Errorf("%w: the connection is gone", errUnreachable)
 	errUnsettled   = errors.New("sip: change call: the peer has not acknowledged its own change")
 	errMoved       = errors.New("sip: change call: the peer has moved meanwhile")
 	errGlare       = errors.New("sip: change call: the peer changes it at the same time")

@@ -14,6 +14,7 @@ import (
 // call's goroutine.
 type exchange struct {
 	d        *dialog // says where it goes
+	once     bool    // not to be tried again by another connection
 	build    func(path) *gosip.Request
 	response func(context.Context, *gosip.Response) // each one
 	again    func(context.Context, *gosip.Response) // INVITE: a further 2xx (RFC 6026); may be nil
@@ -34,7 +35,11 @@ func (c *Call) exchange(ctx context.Context, x *exchange) {
 	c.waits[x] = struct{}{}
 	find := c.wayfinder(x.d)
 	c.work.Go(func() {
-		if err := c.transact(ctx, x, find); err != nil {
+		err := c.transact(ctx, x, find)
+		if errors.Is(err, errLost) && !x.once { // the peer has perhaps restarted
+			err = c.transact(ctx, x, find)
+		}
+		if err != nil {
 			c.box.post(func(ctx context.Context) {
 				if !x.final {
 					c.conclude(x)
@@ -92,6 +97,10 @@ func (c *Call) transact(ctx context.Context, x *exchange, find func(context.Cont
 		select {
 		case <-x.abort: // it has not left yet, and need not
 		default:
+			if x.overtaken {
+				close(built)
+				return
+			}
 			x.dest, x.sent = sourceOf(p.dest), true
 			built <- x.build(p)
 		}
@@ -99,6 +108,9 @@ func (c *Call) transact(ctx context.Context, x *exchange, find func(context.Cont
 	var req *gosip.Request
 	select {
 	case req = <-built:
+		if req == nil {
+			return errUnreachable
+		}
 	case <-x.abort:
 		return errUnreachable
 	case <-ctx.Done():
@@ -114,14 +126,18 @@ func (c *Call) transact(ctx context.Context, x *exchange, find func(context.Cont
 	}
 	defer tx.Terminate()
 	c.box.post(func(context.Context) { x.transport = req.Transport() })
-	lost, late := p.lost, (<-chan time.Time)(nil)
+	lost, late, silent := p.lost, (<-chan time.Time)(nil), true
 	for {
 		select {
 		case <-lost: // what was read from it before may still be on its way here
 			lost, late = nil, time.After(c.a.cfg.timers.late)
 		case <-late:
+			if silent {
+				return errLost
+			}
 			return errUnreachable
 		case res := <-tx.Responses():
+			silent = false
 			c.box.post(func(ctx context.Context) {
 				x.dest = netip.AddrPort{}
 				if !res.IsProvisional() {

@@ -64,7 +64,7 @@ func (c *Call) invite(ctx context.Context, lm LocalMedia, agreed chan error) err
 	}
 	i := &inviting{lm: lm, offer: offer, agreed: agreed}
 	i.x = &exchange{
-		d: c.d,
+		d: c.d, once: agreed == nil, // whoever has just been connected with rings, or does not
 		build: func(p path) *gosip.Request {
 			if c.d.local.Host == "" {
 				c.d.local = gosip.Uri{Scheme: "sip", User: c.a.cfg.User, Host: hostOf(p.local.Addr())}

@@ -1,0 +1,332 @@
+package sip_test
+
+import (
+	"errors"
+	"testing"
+
+	"flexphone/firmware/internal/sip"
+)
+
+// calls makes the peer one that calls b.
+func calls(t testing.TB, b *phone) *peer {
+	t.Helper()
+	p := newPeer(t, "UDP", b.SIPAddr().Addr().String())
+	p.phone, p.user = b.SIPAddr(), b.user
+	return p
+}
+
+// answering takes the call and reports what Answer says.
+func answering(c *sip.Call) <-chan error {
+	said := make(chan error, 1)
+	go func() { said <- c.Answer(media(5000)) }()
+	return said
+}
+
+// established brings up a call from p to b.
+func established(t testing.TB, p *peer, b *phone) *sip.Call {
+	t.Helper()
+	p.sends("INVITE", p.audio(7000))
+	c := b.isCalled()
+	said := answering(c)
+	p.expects("200")
+	p.sends("ACK", "")
+	must(t, <-said)
+	expect(t, c, sip.Established, "")
+	return c
+}
+
+func TestPeerCalls(t *testing.T) {
+	b := newPhone(t, userB)
+	p := calls(t, b)
+	p.sends("INVITE", p.audio(7000))
+	c := b.isCalled()
+	must(t, c.Ring())
+	ringing := p.expects("180")
+	said := answering(c)
+	ok := p.expects("200")
+	if ok.tag("To") != ringing.tag("To") {
+		t.Error("180 and 200 have different tags")
+	}
+	p.wants(ok.get("Contact"), b.SIPAddr().String())
+	p.wants(ok.body, "m=audio 5000 RTP/AVP 111 102")
+	p.sends("ACK", "")
+	must(t, <-said)
+	if e := expect(t, c, sip.Established, ""); e.Media.Remote.Port() != 7000 || e.Media.DTMF != 102 {
+		t.Errorf("media %+v", e.Media)
+	}
+	p.sends("OPTIONS", "")
+	p.wants(p.expects("200").get("Allow"), "UPDATE")
+	p.sends("INFO", "Signal=1")
+	p.expects("415")
+	p.sends("MESSAGE", "")
+	p.expects("405")
+	p.sends("FROB", "")
+	p.expects("501")
+	p.sends("BYE", "")
+	p.expects("200")
+	expect(t, c, sip.Ended, sip.ReasonHangup)
+}
+
+// TestLateOffer: the INVITE has no offer, so the 200 has, and the ACK answers.
+func TestLateOffer(t *testing.T) {
+	b := newPhone(t, userB)
+	p := calls(t, b)
+	p.sends("INVITE", "")
+	c := b.isCalled()
+	said := answering(c)
+	p.wants(p.expects("200").body, "m=audio 5000 RTP/AVP 111 0 8 101 102")
+	p.sends("ACK", p.audio(7000, "a=recvonly"))
+	must(t, <-said)
+	if e := expect(t, c, sip.Established, ""); e.Media.Remote.Port() != 7000 || !e.Media.Send || e.Media.Recv {
+		t.Errorf("media %+v, want one way to port 7000", e.Media)
+	}
+
+	p.sends("INVITE", "") // the same again in the call
+	p.expects("200")
+	p.sends("ACK", p.audio(7002))
+	if e := expect(t, c, sip.Changed, ""); e.Media.Remote.Port() != 7002 || !e.Media.Recv {
+		t.Errorf("media %+v, want both ways with port 7002", e.Media)
+	}
+}
+
+func TestLateOfferUnanswered(t *testing.T) {
+	b := newPhone(t, userB)
+	p := calls(t, b)
+	p.sends("INVITE", "")
+	c := b.isCalled()
+	said := answering(c)
+	p.expects("200")
+	p.sends("ACK", "")
+	if err := <-said; !errors.Is(err, sip.ErrEnded) {
+		t.Errorf("answered: %v", err)
+	}
+	expect(t, c, sip.Ended, sip.ReasonNoCodec)
+	p.answers(p.expects("BYE"), "200", "")
+}
+
+// TestPeerChanges: hold, another port and another address, by re-INVITE and by
+// UPDATE.
+func TestPeerChanges(t *testing.T) {
+	for _, method := range []string{"INVITE", "UPDATE"} {
+		t.Run(method, func(t *testing.T) {
+			b := newPhone(t, userB)
+			p := calls(t, b)
+			c := established(t, p, b)
+			change := func(body string, lines ...string) message {
+				t.Helper()
+				p.sends(method, body, lines...)
+				ok := p.expects("200")
+				if method == "INVITE" {
+					p.sends("ACK", "")
+				}
+				return ok
+			}
+			p.wants(change(p.audio(7000, "a=sendonly")).body, "a=recvonly")
+			if e := expect(t, c, sip.Changed, ""); e.Media.Send || !e.Media.Recv {
+				t.Errorf("held: %+v", e.Media)
+			}
+			p.wants(change(p.audio(7000, "a=inactive")).body, "a=inactive")
+			if e := expect(t, c, sip.Changed, ""); e.Media.Send || e.Media.Recv {
+				t.Errorf("held both ways: %+v", e.Media)
+			}
+			p.wants(change(p.audio(7100)).body, "a=sendrecv")
+			if e := expect(t, c, sip.Changed, ""); e.Media.Remote.Port() != 7100 || !e.Media.Send || !e.Media.Recv {
+				t.Errorf("back at another port: %+v", e.Media)
+			}
+
+			moved := calls(t, b) // the same peer at another port
+			moved.callID, moved.otherTag, moved.seq, moved.branches = p.callID, p.otherTag, p.seq, p.branches
+			p = moved
+			change(p.audio(7200))
+			if e := expect(t, c, sip.Changed, ""); e.Media.Remote.Port() != 7200 || c.Peer().Addr != p.at {
+				t.Errorf("moved: %+v, peer at %v, want %v", e.Media, c.Peer().Addr, p.at)
+			}
+
+			p.sends(method, "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 18\r\n")
+			p.expects("488")
+			if method == "INVITE" {
+				p.sends("ACK", "")
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- c.Hangup(patience(t)) }()
+			p.answers(p.expects("BYE"), "200", "") // where it is now
+			must(t, <-ended)
+			expect(t, c, sip.Ended, sip.ReasonHangup)
+		})
+	}
+}
+
+// TestUpdateBeforeAnswer: an early UPDATE may move the target, but not the
+// media that nobody has agreed upon yet.
+func TestUpdateBeforeAnswer(t *testing.T) {
+	b := newPhone(t, userB)
+	p := calls(t, b)
+	p.sends("INVITE", p.audio(7000))
+	c := b.isCalled()
+	must(t, c.Ring())
+	p.expects("180")
+	p.sends("UPDATE", p.audio(7100))
+	p.wants(p.expects("500").get("Retry-After"), "1")
+	p.sends("UPDATE", "", "Contact: <sip:peer@127.0.0.1:9>")
+	p.expects("200")
+	said := answering(c)
+	p.expects("200")
+	p.sends("UPDATE", "", "Contact: <sip:peer@127.0.0.1:9>") // overtakes the ACK
+	p.expects("200")
+	must(t, <-said)
+	if e := expect(t, c, sip.Established, ""); e.Media.Remote.Port() != 7000 {
+		t.Errorf("media %+v", e.Media)
+	}
+	if c.Peer().Addr.Port() != 9 {
+		t.Errorf("peer at %v", c.Peer().Addr)
+	}
+}
+
+// TestOvertakenACK: a later request proves that the peer has our 200.
+func TestOvertakenACK(t *testing.T) {
+	b := newPhone(t, userB)
+	p := calls(t, b)
+	p.sends("INVITE", p.audio(7000))
+	c := b.isCalled()
+	said := answering(c)
+	p.expects("200")
+	first := p.inviteSeq
+	p.sends("INVITE", p.audio(7100))
+	p.expects("200")
+	must(t, <-said)
+	second := p.inviteSeq
+	p.inviteSeq = first
+	p.sends("ACK", "")
+	p.inviteSeq = second
+	p.sends("ACK", "")
+	for { // one event or two, as the reader is slow or quick
+		e, err := c.Next(patience(t))
+		must(t, err)
+		if e.Media.Remote.Port() == 7100 {
+			break
+		}
+		if e.Kind != sip.Established {
+			t.Fatalf("event %+v", e)
+		}
+	}
+	p.sends("INVITE", p.audio(7200)) // and a BYE overtakes this one's
+	p.expects("200")
+	p.sends("BYE", "")
+	p.expects("200")
+	for {
+		e, err := c.Next(patience(t))
+		must(t, err)
+		if e.Kind == sip.Ended {
+			break
+		}
+	}
+}
+
+func TestRefusedRequests(t *testing.T) {
+	b := newPhone(t, userB)
+	p := calls(t, b)
+	p.sends("INVITE", p.audio(7000), "Require: 100rel, replaces")
+	refused := p.expects("420")
+	p.wants(refused.get("Unsupported"), "100rel, replaces")
+	p.sends("ACK", "")
+	p.otherTag = ""
+	c := established(t, p, b)
+
+	p.seq -= 2 // below the INVITE's
+	p.sends("OPTIONS", "")
+	p.expects("500")
+	p.seq += 2
+	p.sends("INFO", "", "Require: teleportation")
+	p.expects("420")
+	p.seq = 1000 // a gap is allowed
+	p.sends("INFO", "")
+	p.expects("200")
+
+	for _, unknown := range []string{"BYE", "UPDATE", "INVITE", "INFO", "CANCEL"} {
+		stranger := calls(t, b)
+		stranger.otherTag, stranger.inviteSeq = "nobody", 1
+		stranger.sends(unknown, "")
+		stranger.expects("481")
+	}
+	thief := calls(t, b) // knows our tag, but not the caller's
+	thief.callID, thief.otherTag, thief.tag, thief.seq = p.callID, p.otherTag, "thief", 2000
+	thief.sends("BYE", "")
+	thief.expects("481")
+	p.sends("BYE", "")
+	p.expects("200")
+	expect(t, c, sip.Ended, sip.ReasonHangup)
+}
+
+// TestMerged: an INVITE that comes by two ways is one call.
+func TestMerged(t *testing.T) {
+	b := newPhone(t, userB)
+	p := calls(t, b)
+	p.sends("INVITE", p.audio(7000))
+	c := b.isCalled()
+	p.seq-- // the same request with another branch
+	p.sends("INVITE", p.audio(7000))
+	p.expects("482")
+	must(t, c.Reject(486))
+	p.expects("486")
+	b.isNotCalled()
+}
+
+// TestUnacknowledged: the 200 is repeated until the ACK comes; without one the
+// call ends.
+func TestUnacknowledged(t *testing.T) {
+	b := newPhone(t, userB, sip.Hurry)
+	p := calls(t, b)
+	p.repeats = true
+	p.sends("INVITE", p.audio(7000))
+	c := b.isCalled()
+	said := answering(c)
+	for range 3 {
+		p.expects("200")
+	}
+	p.sends("ACK", "")
+	must(t, <-said)
+	expect(t, c, sip.Established, "")
+	p.sends("OPTIONS", "") // after the ACK only what had left before it comes
+	for p.next().get("CSeq") != "2 OPTIONS" {
+	}
+	p.sends("BYE", "")
+	p.expects("200")
+	expect(t, c, sip.Ended, sip.ReasonHangup)
+
+	p = calls(t, b)
+	p.callID += "-again"
+	p.sends("INVITE", p.audio(7000))
+	c = b.isCalled()
+	said = answering(c)
+	p.expects("200")
+	p.answers(p.expects("BYE"), "200", "")
+	if err := <-said; !errors.Is(err, sip.ErrEnded) {
+		t.Errorf("answered: %v", err)
+	}
+	expect(t, c, sip.Ended, sip.ReasonUnreachable)
+}
+
+// TestGlareWithPeer: both ends change the call at the same time.
+func TestGlareWithPeer(t *testing.T) {
+	b := newPhone(t, userB, sip.Hurry)
+	p := calls(t, b)
+	c := established(t, p, b)
+	updated := make(chan error, 1)
+	go func() { updated <- c.Update(patience(t), media(6000)) }()
+	ours := p.expects("INVITE")
+	p.sends("INVITE", p.audio(7100))
+	p.expects("491")
+	p.sends("ACK", "")
+	p.sends("UPDATE", p.audio(7100))
+	p.expects("491")
+	p.sends("UPDATE", "") // only a refresh: no glare
+	p.expects("200")
+	p.answers(ours, "491", "")
+	p.expects("ACK")
+	ours = p.expects("INVITE")
+	p.wants(ours.body, "m=audio 6000")
+	p.answers(ours, "200", p.audio(7000))
+	p.expects("ACK")
+	must(t, <-updated)
+	expect(t, c, sip.Changed, "")
+}
