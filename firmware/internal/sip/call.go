@@ -352,13 +352,18 @@ func (c *Call) byed() {
 		}
 		c.served(ErrEnded)
 	}
+	for x := range c.waits {
+		if x.parting {
+			c.quit(x)
+		}
+	}
 	c.end(0, ReasonHangup)
 }
 
 // bye sends a BYE in dialog d.
 func (c *Call) bye(ctx context.Context, d *dialog) {
 	c.exchange(ctx, &exchange{
-		d:        d,
+		d: d, parting: true,
 		build:    func(p path) *gosip.Request { return d.request(gosip.BYE, p, 0) },
 		response: func(context.Context, *gosip.Response) {},
 		failed: func(_ context.Context, err error) {

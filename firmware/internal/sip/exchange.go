@@ -15,6 +15,7 @@ import (
 type exchange struct {
 	d        *dialog // says where it goes
 	once     bool    // not to be tried again by another connection
+	parting  bool    // a BYE: needless once the peer has sent its own
 	build    func(path) *gosip.Request
 	response func(context.Context, *gosip.Response) // each one
 	again    func(context.Context, *gosip.Response) // INVITE: a further 2xx (RFC 6026); may be nil

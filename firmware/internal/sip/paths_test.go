@@ -1,0 +1,187 @@
+package sip_test
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"flexphone/firmware/internal/sip"
+)
+
+// TestIPv6: calls between addresses that need brackets.
+func TestIPv6(t *testing.T) {
+	six := netip.IPv6Loopback()
+	if l, err := net.Listen("tcp", "[::1]:0"); err != nil {
+		t.Skipf("this machine has no IPv6: %v", err)
+	} else {
+		l.Close()
+	}
+	for name, listen := range map[string]netip.Addr{"loopback": six, "everywhere": {}} {
+		t.Run(name, func(t *testing.T) {
+			at := func(c *sip.Config) { c.Listen = listen }
+			a, b := newPhone(t, userA, at), newPhone(t, userB, at)
+			for _, way := range ways {
+				to := way(b)
+				to.Addr = netip.AddrPortFrom(six, to.Addr.Port())
+				lm := media(4000)
+				lm.Addr = six
+				ca, err := a.Invite(patience(t), to, lm)
+				must(t, err)
+				cb := b.isCalled()
+				must(t, cb.Answer(lm))
+				expect(t, cb, sip.Established, "")
+				if e := expect(t, ca, sip.Established, ""); e.Media.Remote.Addr() != six {
+					t.Errorf("media %+v", e.Media)
+				}
+				must(t, ca.Update(patience(t), lm))
+				expect(t, ca, sip.Changed, "")
+				must(t, cb.Hangup(patience(t)))
+				expect(t, ca, sip.Ended, sip.ReasonHangup)
+			}
+		})
+	}
+	b := newPhone(t, userB, func(c *sip.Config) { c.Listen = six })
+	p := calls(t, b)
+	p.phone = b.SIPAddr()
+	p.sends("INVITE", p.audio(7000))
+	c := b.isCalled()
+	said := answering(c)
+	p.wants(p.expects("200").get("Contact"), "@[::1]:")
+	p.sends("ACK", "")
+	must(t, <-said)
+}
+
+// TestRetarget: the peer's row says that it is elsewhere.
+func TestRetarget(t *testing.T) {
+	a := newPhone(t, userA)
+	p, c, invite := called(t, a)
+	p.answers(invite, "200", p.audio(7000))
+	p.expects("ACK")
+	expect(t, c, sip.Established, "")
+	updated := make(chan error, 1)
+	go func() { updated <- c.Update(patience(t), media(6000)) }()
+	lost := p.expects("INVITE") // to where the peer no longer is
+
+	now := newPeer(t, "UDP", "127.0.0.1")
+	now.tag = p.tag
+	must(t, c.Retarget(now.at))
+	again := now.expects("INVITE")
+	if again.get("CSeq") != "3 INVITE" || again.get("Call-ID") != lost.get("Call-ID") {
+		t.Errorf("%s in %s", again.get("CSeq"), again.get("Call-ID"))
+	}
+	now.wants(again.body, "m=audio 6000")
+	now.answers(again, "200", now.audio(7100))
+	now.expects("ACK")
+	must(t, <-updated)
+	if e := expect(t, c, sip.Changed, ""); e.Media.Remote.Port() != 7100 || c.Peer().Addr != now.at {
+		t.Errorf("media %+v, peer at %v", e.Media, c.Peer().Addr)
+	}
+	p.answers(lost, "200", p.audio(7000)) // it was there after all
+	now.expects("ACK")
+	hung := hangsUp(t, c)
+	now.answers(now.expects("BYE"), "200", "")
+	must(t, <-hung)
+	if err := c.Retarget(netip.AddrPort{}); err == nil {
+		t.Error("retargeted to nowhere")
+	}
+}
+
+// TestLostLink: when the TLS connection breaks, the next request makes another
+// one, to the same key only.
+func TestLostLink(t *testing.T) {
+	b := newPhone(t, userB)
+	p := newPeer(t, "TLS", "127.0.0.1")
+	p.phone, p.user = b.SIPSAddr(), b.user
+	id, _ := identity(t, userA)
+	thief, _ := identity(t, userA)
+	offers := make(chan tls.Certificate, 2)
+	l, err := tls.Listen("tcp", p.at.String(), &tls.Config{ClientAuth: tls.RequireAnyClientCert,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { c := <-offers; return &c, nil }})
+	must(t, err)
+	p.accepts(l, "TLS")
+
+	conn := p.connects(&id)
+	c := established(t, p, b)
+	if !c.Peer().Secure {
+		t.Error("not secure")
+	}
+	other := *p // the same dialog, by somebody with another key
+	other.connects(&thief)
+	other.sends("BYE", "")
+	other.expects("403")
+
+	updated := make(chan error, 1)
+	update := func() { updated <- c.Update(patience(t), media(6000)) }
+	go update()
+	p.expects("INVITE")
+	must(t, conn.Close()) // with the INVITE in it
+	offers <- thief
+	if err := <-updated; err == nil {
+		t.Error("another key got the re-INVITE")
+	}
+	offers <- id
+	go update()
+	invite := p.expects("INVITE")
+	p.answers(invite, "200", p.audio(7000))
+	p.expects("ACK")
+	must(t, <-updated)
+	expect(t, c, sip.Changed, "")
+	hung := hangsUp(t, c)
+	p.answers(p.expects("BYE"), "200", "") // on the same connection
+	must(t, <-hung)
+}
+
+// TestTwoCallsOneLink: calls to the same phone share a connection and end
+// apart.
+func TestTwoCallsOneLink(t *testing.T) {
+	a, b := newPhone(t, userA), newPhone(t, userB)
+	a1, b1 := connect(t, a, b, b.pinned())
+	a2, b2 := connect(t, a, b, b.pinned())
+	must(t, a2.Hangup(patience(t)))
+	expect(t, b2, sip.Ended, sip.ReasonHangup)
+	must(t, b1.Update(patience(t), media(6000)))
+	expect(t, a1, sip.Changed, "")
+	must(t, b1.Hangup(patience(t)))
+	expect(t, a1, sip.Ended, sip.ReasonHangup)
+	a1, b1 = connect(t, a, b, b.pinned())
+	must(t, b1.Hangup(patience(t)))
+	expect(t, a1, sip.Ended, sip.ReasonHangup)
+}
+
+// TestGlare: two phones change the call at the same time, and both succeed.
+func TestGlare(t *testing.T) {
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			a, b := newPhone(t, userA, sip.Hurry), newPhone(t, userB, sip.Hurry)
+			ca, cb := connect(t, a, b, way(b))
+			said := make(chan error, 2)
+			for range 10 {
+				go func() { said <- ca.Update(patience(t), media(6000)) }()
+				go func() { said <- cb.Update(patience(t), media(6002)) }()
+				must(t, <-said)
+				must(t, <-said)
+			}
+			must(t, ca.Hangup(patience(t)))
+		})
+	}
+}
+
+// TestHangUpWhileConnecting: nobody has to wait for a handshake that never
+// comes.
+func TestHangUpWhileConnecting(t *testing.T) {
+	a := newPhone(t, userA)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	c := a.dials(sip.Target{User: userB, Addr: netip.MustParseAddrPort(l.Addr().String()), Pin: [32]byte{1}})
+	conn, err := l.Accept()
+	must(t, err)
+	defer conn.Close()
+	soon, cancel := context.WithTimeout(patience(t), 3*time.Second) // less than a handshake may take
+	defer cancel()
+	must(t, c.Hangup(soon))
+	expect(t, c, sip.Ended, sip.ReasonHangup)
+}
