@@ -48,7 +48,7 @@ func TestExitCodesAndWhatErrorsSay(t *testing.T) {
 func TestAMissingInterfaceIsNamed(t *testing.T) {
 	s := config.Default()
 	s.Board, s.Interface, s.Data = "host", "nosuch0", t.TempDir()
-	err := runPhone(t.Context(), s, slog.New(slog.DiscardHandler))
+	err := runPhone(t.Context(), s, nil, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "nosuch0") || !strings.Contains(err.Error(), "ip link") {
 		t.Errorf("runPhone() = %v; want what is missing and what to do", err)
 	}
@@ -106,7 +106,7 @@ func TestDirectory(t *testing.T) {
 		t.Errorf("Resolve() without a server = %v; want neither unknown nor offline", err)
 	}
 	at, err := directory{rows{err: registry.ErrUnreachable}}.Resolve(t.Context(), phone.Destination{Addr: netip.MustParseAddr("10.77.0.9")})
-	if err != nil || at.Target.Addr.String() != "10.77.0.9:5060" || at.Target.User != "" {
+	if err != nil || at.Target.Addr.String() != "10.77.0.9:5060" || at.Target.User != "10.77.0.9" {
 		t.Errorf("an address was resolved to %+v, %v; it needs no server", at, err)
 	}
 }
@@ -132,5 +132,34 @@ func TestMissingPartsStayAbsent(t *testing.T) {
 	}
 	if got := log.String(); !strings.Contains(got, `"part":"keypad"`) || !strings.Contains(got, `"part":"hook switch"`) {
 		t.Errorf("the log does not name the parts:\n%s", got)
+	}
+}
+
+// A phone whose settings were spoiled must start with others, and know why.
+func TestWrongSettingsFallBack(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good, spoiled := write("good", "board = \"host\"\n"), write("spoiled", "boa\x00rd = ")
+	for _, tt := range []struct {
+		name, config, fallback, board string
+		wrong                         bool
+	}{
+		{"right settings", good, spoiled, "host", false},
+		{"spoiled settings", spoiled, good, "host", true},
+		{"no settings", filepath.Join(dir, "none"), good, "host", true},
+		{"both spoiled", spoiled, spoiled, "", true},
+		{"none asked for", "", good, "", false},
+	} {
+		r := runCommand{Config: tt.config, Fallback: tt.fallback}
+		s, wrong := r.load()
+		if s.Board != tt.board || (wrong != nil) != tt.wrong || s.Data == "" {
+			t.Errorf("%s: board %q, data %q, %v", tt.name, s.Board, s.Data, wrong)
+		}
 	}
 }

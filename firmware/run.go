@@ -33,27 +33,43 @@ const (
 const releaseWait = 4 * time.Second
 
 type runCommand struct {
-	Config  string `help:"Settings, in TOML. Without it every setting has its default." type:"path" placeholder:"FILE"`
-	Log     string `help:"How to log: text or json." enum:"text,json" default:"text"`
-	Verbose bool   `help:"Log every step."`
+	Config   string `help:"Settings, in TOML. Without it every setting has its default." type:"path" placeholder:"FILE"`
+	Fallback string `help:"Settings to take, saying so, when those of --config are wrong: a phone must start." type:"path" placeholder:"FILE"`
+	Log      string `help:"How to log: text or json." enum:"text,json" default:"text"`
+	Verbose  bool   `help:"Log every step."`
 }
 
 // Run works as a phone until ctx is done.
 func (r *runCommand) Run(ctx context.Context, errs errsWriter) error {
-	settings := config.Default()
-	if r.Config != "" {
-		var err error
-		if settings, err = config.Load(r.Config); err != nil {
-			return fmt.Errorf("%w: %w", errUsage, err)
-		}
+	settings, wrong := r.load()
+	if wrong != nil && r.Fallback == "" {
+		return fmt.Errorf("%w: %w", errUsage, wrong)
 	}
-	return runPhone(ctx, settings, newLog(errs, r.Log, r.Verbose))
+	return runPhone(ctx, settings, wrong, newLog(errs, r.Log, r.Verbose))
+}
+
+// load reads the settings. With --fallback there always are some; wrong is then
+// why they are not those that were asked for.
+func (r *runCommand) load() (settings config.Config, wrong error) {
+	if r.Config == "" {
+		return config.Default(), nil
+	}
+	settings, wrong = config.Load(r.Config)
+	if wrong == nil || r.Fallback == "" {
+		return settings, wrong
+	}
+	settings, err := config.Load(r.Fallback)
+	if err != nil {
+		return config.Default(), errors.Join(wrong, err)
+	}
+	return settings, wrong
 }
 
 // runPhone is the phone: the parts, then the two arrows between them. It
 // returns when ctx is done and everything is released, or when a part without
-// which there is no phone has failed.
-func runPhone(ctx context.Context, settings config.Config, log *slog.Logger) error {
+// which there is no phone has failed. wrong is what is wrong with the settings
+// that should have been taken; the phone tells of it.
+func runPhone(ctx context.Context, settings config.Config, wrong error, log *slog.Logger) error {
 	// What this phone is made of.
 	board, err := findBoard(settings.Board)
 	if err != nil {
@@ -137,6 +153,9 @@ func runPhone(ctx context.Context, settings config.Config, log *slog.Logger) err
 	upper, upperCtx := errgroup.WithContext(ctx)
 	upper.Go(func() error { return ph.Run(upperCtx) }) // keypad -> dial -> resolve -> call -> talk -> release
 	upper.Go(func() error { return socket.Run(upperCtx) })
+	if wrong != nil {
+		upper.Go(func() error { ph.PartFailed(upperCtx, "settings", wrong); return nil })
+	}
 	upper.Go(func() error { return guard(upperCtx, board.Watchdog, ph, engine, parts, log) })
 	upper.Go(func() error { // a lower part without which there is no phone
 		select {

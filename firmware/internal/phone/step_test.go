@@ -197,7 +197,7 @@ func TestView(t *testing.T) {
 		{"down lift", "congestion | No network | waiting for an address"},
 		{"down up", " | 192.0.2.7 | not registered yet"},
 		{"away", " | 101 | storing server away"},
-		{"broken", " | 101 | hook switch is broken"},
+		{"broken", " | 101 | broken: hook switch"},
 		{"lift wait", "congestion |  | nothing dialled"},
 	} {
 		m, _ := play(online(), tt.script)

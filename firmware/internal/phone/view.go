@@ -51,7 +51,7 @@ func view(m model) View {
 		case m.missed > 1:
 			v.Line2 = "missed calls"
 		case m.broken != "":
-			v.Line2 = m.broken + " is broken"
+			v.Line2 = "broken: " + m.broken
 		}
 	case Dialing:
 		v.Line1, v.Line2 = "Dial a number", m.digits
