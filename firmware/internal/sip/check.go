@@ -117,7 +117,7 @@ func checkContact(req *gosip.Request) refusal {
 		return refuse(400)
 	}
 	c := req.Contact()
-	if c == nil || c.Address.Wildcard || !isAddress(c.Address) || c.Address.Scheme == "tel" || len(c.Address.Headers) > 0 {
+	if c == nil || !reachable(c.Address) || len(c.Address.Headers) > 0 {
 		return refuse(400)
 	}
 	return refusal{}

@@ -60,10 +60,13 @@ func (d *dialog) learn(res *gosip.Response) {
 
 // refresh takes over a new remote target (RFC 3261, 12.2.1.2).
 func (d *dialog) refresh(c *gosip.ContactHeader) {
-	if c != nil && !c.Address.Wildcard && isAddress(c.Address) && c.Address.Scheme != "tel" {
+	if c != nil && reachable(c.Address) {
 		d.target = *c.Address.Clone()
 	}
 }
+
+// reachable tells a URI to which a request can be sent.
+func reachable(u gosip.Uri) bool { return !u.Wildcard && isAddress(u) && u.Scheme != "tel" }
 
 // admit judges the order of a request in the dialog (RFC 3261, 12.2.2).
 func (d *dialog) admit(req *gosip.Request) error {
@@ -199,7 +202,7 @@ func bare(u gosip.Uri) gosip.Uri {
 func recordRoutes(msg gosip.Message) []gosip.Uri {
 	var out []gosip.Uri
 	for _, h := range msg.GetHeaders("Record-Route") {
-		if r, ok := h.(*gosip.RecordRouteHeader); ok {
+		if r, ok := h.(*gosip.RecordRouteHeader); ok && reachable(r.Address) {
 			out = append(out, *r.Address.Clone())
 		}
 	}

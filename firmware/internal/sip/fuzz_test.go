@@ -74,11 +74,54 @@ func FuzzRequest(f *testing.F) {
 			t.Fatal("the same CSeq was admitted again")
 		}
 		_, _, _ = hop(d.first())
-		p := path{transport: "UDP", local: netip.MustParseAddrPort("192.0.2.1:5060"), dest: "192.0.2.2:5060"}
-		bye := d.request(gosip.BYE, p, 0)
-		if _, err := gosip.ParseMessage([]byte(bye.String())); err != nil {
-			t.Fatalf("our BYE: %v\n%s", err, bye)
+		says(t, d)
+	})
+}
+
+// says wants what d builds to be read as what it is, whatever the peer has put
+// into it.
+func says(t *testing.T, d *dialog) {
+	t.Helper()
+	p := path{transport: "UDP", local: netip.MustParseAddrPort("192.0.2.1:5060"), dest: "192.0.2.2:5060"}
+	bye := d.request(gosip.BYE, p, 0)
+	msg, err := gosip.ParseMessage([]byte(bye.String()))
+	if err != nil {
+		t.Fatalf("our BYE: %v\n%s", err, bye)
+	}
+	req, ok := msg.(*gosip.Request)
+	if !ok || len(req.Headers()) < len(bye.Headers()) || countOf(req, "Via") != 1 {
+		t.Fatalf("our BYE is not read as such:\n%s", bye)
+	}
+	if r := check(req); !r.taken() {
+		t.Fatalf("our BYE would be refused with %d:\n%s", r.code, bye)
+	}
+	tag, _ := req.From().Params.Get("tag")
+	if req.CallID().Value() != d.callID || req.CSeq().SeqNo != d.localSeq || tag != d.localTag {
+		t.Fatalf("our BYE is of another dialog:\n%s", bye)
+	}
+}
+
+// FuzzResponse: raw bytes as the answer to our INVITE. Whatever it says of the
+// dialog, our next request in it is well-formed.
+func FuzzResponse(f *testing.F) {
+	for _, s := range responses {
+		f.Add([]byte(strings.ReplaceAll(s, "\n", "\r\n")))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		msg, err := gosip.ParseMessage(b)
+		res, ok := msg.(*gosip.Response)
+		if err != nil || !ok {
+			return
 		}
+		target := gosip.Uri{Scheme: "sip", User: "user", Host: "192.0.2.2", Port: 5060}
+		d := &dialog{callID: "id", localTag: "tag", local: target, remote: target, target: target, localSeq: 1}
+		d.learn(res)
+		if reasonOf(res.StatusCode) == "" {
+			t.Fatal("no reason")
+		}
+		_, _ = readAnswer(res.Body(), fuzzMedia)
+		_, _, _ = hop(d.first())
+		says(t, d)
 	})
 }
 

@@ -108,9 +108,17 @@ func TestOfferAnswer(t *testing.T) {
 // requests are the fuzz targets' corpus, without CRs.
 var requests = []string{
 	"INVITE sip:user@127.0.0.1 SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:9;rport;branch=z9hG4bKa\nMax-Forwards: 70\nFrom: \"A\" <sip:a@127.0.0.1>;tag=1\nTo: <sip:user@127.0.0.1>\nCall-ID: a@b\nCSeq: 1 INVITE\nContact: <sip:a@127.0.0.1:9;transport=tcp>\nRecord-Route: <sip:127.0.0.1;lr>\nContent-Type: application/sdp\nContent-Length: 0\n\n",
+	"INVITE sip:user@[2001:db8::2]:5060 SIP/2.0\nVia: SIP/2.0/TCP [2001:db8::1]:9;branch=z9hG4bKa6\nMax-Forwards: 70\nFrom: <sip:a@[2001:db8::1]>;tag=1\nTo: <sip:user@[2001:db8::2]>\nCall-ID: a6\nCSeq: 1 INVITE\nContact: <sips:a@[2001:db8::1];transport=tls;maddr=192.0.2.1>;expires=60\nRecord-Route: <sip:[::1]>, <sip:p.example.net;lr;x=\"y\">\nContent-Type: application/sdp\nContent-Length: 106\n\nv=0\no=- 1 1 IN IP4 192.0.2.9\ns=-\nc=IN IP4 192.0.2.9\nt=0 0\nm=audio 5000 RTP/AVP 8 0\n",
 	"BYE sip:user@127.0.0.1 SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKb\nFrom: sip:a@127.0.0.1;tag=1\nTo: <sip:user@127.0.0.1>;tag=2\nCall-ID: a@b\nCSeq: 2 BYE\nContent-Length: 0\n\n",
 	"OPTIONS sip:user@127.0.0.1 SIP/2.0\nv: SIP/2.0/UDP [::1]:9;branch=z9hG4bKc\nf: sip:a@127.0.0.1;tag=1\nt: tel:+49\ni: x\nCSeq: 2 OPTIONS\nRequire: 100rel, timer\nl: 0\n\n",
 	"CANCEL sip:user@127.0.0.1 SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKa\nFrom: sip:a@127.0.0.1;tag=1\nTo: sip:user@127.0.0.1\nCall-ID: a@b\nCSeq: 1 CANCEL\nContent-Length: 0\n\n",
 	"UPDATE sip:user@127.0.0.1 SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKd\nFrom: sip:a@127.0.0.1;tag=1\nTo: <sip:user@127.0.0.1>;tag=2\nCall-ID: a@b\nCSeq: 3 UPDATE\nContact: *\nContent-Length: 0\n\n",
 	"ACK sip:user@127.0.0.1 SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKe\nFrom: sip:a@127.0.0.1;tag=1\nTo: <sip:user@127.0.0.1>;tag=2\nCall-ID: a@b\nCSeq: 1 ACK\nContent-Length: 0\n\n",
+}
+
+// responses are FuzzResponse's corpus, without CRs.
+var responses = []string{
+	"SIP/2.0 200 OK\nVia: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKa\nFrom: <sip:a@192.0.2.1>;tag=tag\nTo: <sip:user@192.0.2.2>;tag=2\nCall-ID: id\nCSeq: 1 INVITE\nContact: <sip:user@192.0.2.3:5080;transport=tcp;ob>;+sip.instance=\"<urn:x>\"\nRecord-Route: <sip:192.0.2.4;lr>,<sip:[2001:db8::4]:5070;lr=on>\nContent-Length: 0\n\n",
+	"SIP/2.0 183 Session Progress\nv: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKa\nf: sip:a@192.0.2.1;tag=tag\nt: \"U, <ser>\" <tel:+491;phone-context=x>;tag=2\ni: id\nCSeq: 1 INVITE\nm: <sips:u%40x:pw@192.0.2.3?Subject=a>\nRecord-Route: <sip:strict.example.net>\nl: 0\n\n",
+	"SIP/2.0 302 Moved\nVia: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKa\nFrom: <sip:a@192.0.2.1>;tag=tag\nTo: <sip:user@192.0.2.2>;tag=\nCall-ID: id\nCSeq: 1 INVITE\nContact: *\nContent-Length: 0\n\n",
 }
