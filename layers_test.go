@@ -33,7 +33,10 @@ var floorPlan = map[string]room{
 	"hal/cdev":    {"", "reading a character device under a context is the kernel's business, not the phone's"},
 	"hal/haltest": {"hal", "a conformance suite knows the contract, and none of the drivers that it tests"},
 
-	"netlink": {"", "an address is what it is, whoever wants to know"},
+	"netlink":                 {"", "an address is what it is, whoever wants to know"},
+	"netlink/internal/lab":    {"", "a place to try DHCP clients in does not know them"},
+	"netlink/internal/faults": {"netlink/internal/lab", "a faulty server knows where it stands, and not whom it tries"},
+	"netlink/compare":         {"netlink netlink/internal/lab netlink/internal/faults", "whoever compares must know all that are compared"},
 
 	"audio":           {"audio/rtp audio/jitter", "the engine joins a device, codecs and packets without knowing who calls whom"},
 	"audio/audiotest": {"audio/resample", "measures sound, wherever it comes from"},

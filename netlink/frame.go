@@ -61,6 +61,25 @@ func unwrap(b []byte) ([]byte, error) {
 	return udp[udpHeader:n], nil
 }
 
+// udpIntact reports whether the UDP checksum of an IPv4 packet is right, or
+// absent (RFC 768). It does not judge what is no UDP packet.
+func udpIntact(b []byte) bool {
+	if len(b) < ipHeader || b[9] != protoUDP {
+		return true
+	}
+	hlen := int(b[0]&15) * 4
+	if hlen < ipHeader || len(b) < hlen+udpHeader {
+		return true
+	}
+	udp := b[hlen:]
+	n := int(binary.BigEndian.Uint16(udp[4:]))
+	if n < udpHeader || n > len(udp) || binary.BigEndian.Uint16(udp[6:]) == 0 {
+		return true
+	}
+	sum := checksum(uint32(protoUDP+n), b[12:20]) // pseudo header
+	return checksum(uint32(sum), udp[:n]) == 0xffff
+}
+
 // checksum adds b to the ones' complement sum of RFC 1071.
 func checksum(sum uint32, b []byte) uint16 {
 	for ; len(b) >= 2; b = b[2:] {

@@ -2,6 +2,7 @@ package netlink
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -38,9 +40,18 @@ func openTap(index int, proto uint16, filter []bpf.Instruction, out chan<- []byt
 	if err = setFilter(fd, filter); err == nil {
 		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: t.proto, Ifindex: index})
 	}
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1)
+	}
 	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("netlink: open packet socket: %w", err)
+	}
+	if proto == unix.ETH_P_IP {
+		// A group of one socket, since only groups have the kernel put fragments
+		// together. Where it cannot, fragments are lost.
+		group := uint32(unix.PACKET_FANOUT_HASH|unix.PACKET_FANOUT_FLAG_DEFRAG|unix.PACKET_FANOUT_FLAG_UNIQUEID) << 16
+		_ = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_FANOUT, int(int32(group)))
 	}
 	t.file = os.NewFile(uintptr(fd), "packet")
 	if t.raw, err = t.file.SyscallConn(); err != nil {
@@ -56,7 +67,7 @@ func (t *tap) read() {
 	defer t.file.Close()
 	b := make([]byte, 1<<16)
 	for failed := 0; failed < 100; {
-		n, err := t.file.Read(b)
+		n, sum, err := t.receive(b)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
@@ -65,12 +76,50 @@ func (t *tap) read() {
 			continue
 		}
 		failed = 0
+		if sum == sumUnknown && !udpIntact(b[:n]) {
+			continue
+		}
 		select {
 		case t.out <- append([]byte(nil), b[:n]...):
 		case <-t.stop:
 			return
 		}
 	}
+}
+
+// A sumState says what the kernel knows of a packet's UDP checksum.
+type sumState int
+
+const (
+	sumUnknown sumState = iota
+	// sumSettled: verified by hardware, or left for it to fill in: a packet of
+	// this host, or of one that shares its memory.
+	sumSettled
+)
+
+// receive reads one packet.
+func (t *tap) receive(b []byte) (n int, sum sumState, err error) {
+	oob := make([]byte, unix.CmsgSpace(int(unsafe.Sizeof(unix.TpacketAuxdata{}))))
+	var inner error
+	oobn := 0
+	err = t.raw.Read(func(fd uintptr) bool {
+		n, oobn, _, _, inner = unix.Recvmsg(int(fd), b, oob, 0)
+		return inner != unix.EAGAIN
+	})
+	if err = errors.Join(err, inner); err != nil {
+		return 0, sumUnknown, err
+	}
+	list, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil {
+		return n, sumUnknown, nil
+	}
+	for _, m := range list {
+		if m.Header.Level == unix.SOL_PACKET && m.Header.Type == unix.PACKET_AUXDATA && len(m.Data) >= 4 &&
+			binary.NativeEndian.Uint32(m.Data)&(unix.TP_STATUS_CSUMNOTREADY|unix.TP_STATUS_CSUM_VALID) != 0 {
+			sum = sumSettled
+		}
+	}
+	return n, sum, nil
 }
 
 // filter replaces the filter.

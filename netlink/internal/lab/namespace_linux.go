@@ -1,0 +1,171 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const insideVar = "FLEXPHONE_LAB"
+
+// Inside reports whether this process was started by Command.
+func Inside() bool { return os.Getenv(insideVar) != "" }
+
+// Command prepares this program to be run again, with these arguments, in user,
+// network and mount namespaces of its own.
+func Command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
+	// The race detector waits a second before it lets a process end.
+	cmd.Env = append(os.Environ(), insideVar+"=1", "GORACE=atexit_sleep_ms=0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		Pdeathsig:   syscall.SIGKILL,
+	}
+	return cmd
+}
+
+// Furnish gives the namespace of a process started by Command state folders of
+// its own for the programs of others, and hides the users that they would give
+// their privileges up for: one user is all that there is.
+func Furnish(dir string) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("lab: furnish: make mounts private: %w", err)
+	}
+	for _, path := range []string{"/run", "/var/lib/dhcpcd", "/var/lib/dhcp"} {
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		if err := unix.Mount("tmpfs", path, "tmpfs", 0, ""); err != nil {
+			return fmt.Errorf("lab: furnish: mount %s: %w", path, err)
+		}
+	}
+	users, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		return fmt.Errorf("lab: furnish: %w", err)
+	}
+	var kept []string
+	for _, line := range strings.SplitAfter(string(users), "\n") {
+		if !strings.HasPrefix(line, "dhcpcd:") {
+			kept = append(kept, line)
+		}
+	}
+	passwd := filepath.Join(dir, "passwd")
+	if err := os.WriteFile(passwd, []byte(strings.Join(kept, "")), 0o644); err != nil {
+		return fmt.Errorf("lab: furnish: %w", err)
+	}
+	if err := unix.Mount(passwd, "/etc/passwd", "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("lab: furnish: hide users: %w", err)
+	}
+	return nil
+}
+
+// A Namespace is a network namespace.
+type Namespace struct{ file *os.File }
+
+// newNamespace makes a network namespace with its loopback interface up.
+func newNamespace() (*Namespace, error) {
+	var ns Namespace
+	err := onThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("lab: make namespace: %w", err)
+		}
+		f, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			return fmt.Errorf("lab: make namespace: %w", err)
+		}
+		ns.file = f
+		return setUp("lo")
+	})
+	return &ns, err
+}
+
+// Do runs f on a thread in the namespace, and waits for it: sockets that f
+// opens and programs that it starts stay there.
+func (n *Namespace) Do(f func() error) error {
+	return onThread(func() error {
+		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("lab: enter namespace: %w", err)
+		}
+		return f()
+	})
+}
+
+// onThread runs f on a thread that ends with it.
+func onThread(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: it is of no use to others
+		done <- f()
+	}()
+	return <-done
+}
+
+// A Process is a program that runs until it is stopped.
+type Process struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error
+}
+
+// Start starts cmd in the namespace. It does not outlive this process.
+func (n *Namespace) Start(cmd *exec.Cmd) (*Process, error) {
+	p := &Process{cmd: cmd, done: make(chan struct{})}
+	// A group of its own, so that its helpers end with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	started := make(chan error, 1)
+	go func() {
+		// The thread must live as long as the program, see prctl(2).
+		err := n.Do(func() error {
+			if err := cmd.Start(); err != nil {
+				return err
+			}
+			started <- nil
+			p.err = cmd.Wait()
+			close(p.done)
+			return nil
+		})
+		if err != nil {
+			started <- fmt.Errorf("lab: start %s: %w", filepath.Base(cmd.Path), err)
+		}
+	}()
+	return p, <-started
+}
+
+// Done is closed when the program has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Kill ends the program and its helpers at once.
+func (p *Process) Kill() {
+	// An error means that it has ended.
+	_ = unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL)
+	<-p.done
+}
+
+// Run runs a program in the namespace to its end.
+func (n *Namespace) Run(name string, args ...string) error {
+	return n.Do(func() error {
+		out, err := exec.Command(name, args...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("lab: run %s %s: %w: %s", name, strings.Join(args, " "), err, out)
+		}
+		return nil
+	})
+}
+
+func (n *Namespace) close() error { return n.file.Close() }
+
+// IsForbidden reports whether err says that this kernel, or who set it up,
+// forbids user namespaces.
+func IsForbidden(err error) bool {
+	return errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC)
+}

@@ -1,0 +1,133 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// A Peer is a DHCP client of another make.
+type Peer struct {
+	Name    string // of its program
+	Package string // Debian's
+	files   map[string]string
+	args    func(dir string) []string
+}
+
+// Peers returns the clients that Debian has, each with the least of a script
+// that it can do with, and otherwise as it comes.
+func Peers() []Peer {
+	return []Peer{
+		{
+			Name: "udhcpc", Package: "udhcpc",
+			files: map[string]string{"script": udhcpcScript},
+			args: func(dir string) []string {
+				return []string{"-f", "-i", NearName, "-s", dir + "/script", "-p", dir + "/pid"}
+			},
+		},
+		{
+			Name: "dhclient", Package: "isc-dhcp-client",
+			files: map[string]string{"script": dhclientScript, "conf": dhclientConf},
+			args: func(dir string) []string {
+				return []string{"-4", "-d", "-cf", dir + "/conf", "-sf", dir + "/script", "-lf", dir + "/leases", "-pf", dir + "/pid", NearName}
+			},
+		},
+		{
+			Name: "dhcpcd", Package: "dhcpcd-base",
+			files: map[string]string{"conf": dhcpcdConf},
+			args: func(dir string) []string {
+				return []string{"-4", "-B", "-f", dir + "/conf", "-c", "/bin/true", NearName}
+			},
+		},
+	}
+}
+
+// Quick returns dhcpcd without the seconds of ARP probes that it makes before
+// it uses an address, and every other client as it is.
+func (p Peer) Quick() Peer {
+	if p.Name == "dhcpcd" {
+		p.files = map[string]string{"conf": dhcpcdConf + "noarp\n"}
+	}
+	return p
+}
+
+// Missing says what to install; empty: nothing.
+func (p Peer) Missing() string {
+	if _, err := exec.LookPath(p.Name); err != nil {
+		return fmt.Sprintf("needs %s (Debian: %s)", p.Name, p.Package)
+	}
+	return ""
+}
+
+// Start runs the client on eth0 of n, with its state in dir. Its log is
+// dir/log.
+func (p Peer) Start(n *Namespace, dir string) (*Process, error) {
+	for name, text := range p.files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
+			return nil, fmt.Errorf("lab: start %s: %w", p.Name, err)
+		}
+	}
+	if err := n.Do(func() error { return setUp(NearName) }); err != nil {
+		return nil, err
+	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		return nil, fmt.Errorf("lab: start %s: %w", p.Name, err)
+	}
+	defer log.Close()
+	cmd := exec.Command(p.Name, p.args(dir)...)
+	cmd.Stdout, cmd.Stderr = log, log
+	return n.Start(cmd)
+}
+
+// What the scripts of Debian do, without name servers and without the wait for
+// them: the old addresses go, the new one and its route come.
+const udhcpcScript = `#!/bin/sh
+case $1 in
+deconfig)
+	ip -4 address flush dev $interface
+	ip link set $interface up
+	;;
+bound|renew)
+	ip -4 address replace $ip${mask:+/$mask} dev $interface || exit 1
+	for old in $(ip -4 -o address show dev $interface | awk '{print $4}'); do
+		[ "${old%/*}" = "$ip" ] || ip -4 address delete $old dev $interface
+	done
+	for r in $router; do
+		ip -4 route replace default via $r dev $interface && break
+	done
+	;;
+esac
+`
+
+const dhclientScript = `#!/bin/sh
+case $reason in
+PREINIT)
+	ip link set $interface up
+	;;
+BOUND|RENEW|REBIND|REBOOT|TIMEOUT)
+	if [ -n "$old_ip_address" ] && [ "$old_ip_address" != "$new_ip_address" ]; then
+		ip -4 address flush dev $interface
+	fi
+	ip -4 address replace $new_ip_address${new_subnet_mask:+/$new_subnet_mask} dev $interface || exit 1
+	for r in $new_routers; do
+		ip -4 route replace default via $r dev $interface && break
+	done
+	;;
+EXPIRE|FAIL|RELEASE|STOP)
+	ip -4 address flush dev $interface
+	;;
+esac
+exit 0
+`
+
+const dhclientConf = `request subnet-mask, broadcast-address, routers, domain-name, domain-name-servers, host-name, interface-mtu, rfc3442-classless-static-routes, ntp-servers;
+option rfc3442-classless-static-routes code 121 = array of unsigned integer 8;
+`
+
+const dhcpcdConf = `hostname
+duid
+option subnet_mask, classless_static_routes, routers, domain_name_servers, domain_name, interface_mtu
+noipv4ll
+`
