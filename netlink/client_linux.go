@@ -73,7 +73,7 @@ func (c *Client) Next(ctx context.Context) (Event, error) { return c.events.next
 // takes it away, and returns nil. Other errors mean that the kernel refuses what
 // Run needs, such as a packet socket. Run may be called once.
 func (c *Client) Run(ctx context.Context) error {
-	h, err := openHinter()
+	h, err := openHinter(hints4()...)
 	if err != nil {
 		return err
 	}

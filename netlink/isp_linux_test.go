@@ -245,15 +245,22 @@ func (r *runningSource) stop() {
 	}
 }
 
-// want waits for the next event, which must be of this kind.
-func (r *runningSource) want(kind EventKind) Event {
+// any waits for the next event.
+func (r *runningSource) any() Event {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	e, err := r.Next(ctx)
 	if err != nil {
-		r.t.Fatalf("no %v: %v", kind, err)
+		r.t.Fatalf("no event: %v", err)
 	}
+	return e
+}
+
+// want waits for the next event, which must be of this kind.
+func (r *runningSource) want(kind EventKind) Event {
+	r.t.Helper()
+	e := r.any()
 	if e.Kind != kind {
 		r.t.Fatalf("event %v of %v (%s); want %v", e.Kind, e.Lease.Prefix, e.Reason, kind)
 	}

@@ -59,12 +59,17 @@ func enable(index int) error {
 // A hinter says when links, addresses or routes may have changed.
 type hinter struct{ socket *nl.NetlinkSocket }
 
-func openHinter() (*hinter, error) {
-	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE)
+func openHinter(groups ...uint) (*hinter, error) {
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE, groups...)
 	if err != nil {
 		return nil, fmt.Errorf("netlink: subscribe to changes: %w", err)
 	}
 	return &hinter{s}, nil
+}
+
+// hints4 is where IPv4 changes are told.
+func hints4() []uint {
+	return []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE}
 }
 
 // run fills hints until ctx is done. A full buffer (ENOBUFS) is a hint too.

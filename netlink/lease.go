@@ -17,10 +17,13 @@ func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
 // A Lease is the address an interface holds, and what came with it. The zero
 // Prefix means that it holds none.
 type Lease struct {
-	MAC           MAC
-	Interface     string       // "eth0"
-	Prefix        netip.Prefix // the address, and how much of it is the network
-	Router        netip.Addr   // default router; zero when there is none
+	MAC       MAC
+	Interface string       // "eth0"
+	Prefix    netip.Prefix // the address, and how much of it is the network
+	// IPv6 are the interface's global IPv6 addresses, best first; empty on a link
+	// without IPv6. On a link without IPv4, Prefix is that of the first of them.
+	IPv6          []netip.Addr
+	Router        netip.Addr // default router; zero when there is none
 	DNS           []netip.Addr
 	Domain        string
 	Routes        []Route    // classless routes beside the default one (RFC 3442)
@@ -49,6 +52,20 @@ type Route struct {
 // Addr returns the leased address, zero when there is none.
 func (l Lease) Addr() netip.Addr { return l.Prefix.Addr() }
 
+// Addrs returns all that the phone can be reached at: Addr, and then the others.
+func (l Lease) Addrs() []netip.Addr {
+	var out []netip.Addr
+	if a := l.Addr(); a.IsValid() {
+		out = append(out, a)
+	}
+	for _, a := range l.IPv6 {
+		if a != l.Addr() {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
 // An EventKind says what happened to the address of an interface.
 type EventKind int
 
@@ -56,7 +73,7 @@ const (
 	// Bound: there is a usable address (address and route are both installed)
 	// where there was none, or another one than before.
 	Bound EventKind = iota + 1
-	// Renewed: the same address, with a later expiry.
+	// Renewed: the same address, with a later expiry or other IPv6 addresses.
 	Renewed
 	// Lost: the address is gone: expired, refused (NAK) without another at
 	// once, released, or the link has been down for too long.

@@ -122,6 +122,8 @@ const (
 	// before that counts as lost: other clients remove the old address before
 	// they ask for another.
 	gapGrace = 3 * time.Second
+	// fourGrace is how long a first IPv6 address waits for an IPv4 one.
+	fourGrace = 300 * time.Millisecond
 	// renewSlack: an expiry that moved by less is the same one, seen in whole
 	// seconds.
 	renewSlack = 2 * time.Second

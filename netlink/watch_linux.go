@@ -70,7 +70,7 @@ func (w *watch) Next(ctx context.Context) (Event, error) { return w.events.next(
 
 // Run implements Source. It returns nil when ctx is done.
 func (w *watch) Run(ctx context.Context) error {
-	h, err := openHinter()
+	h, err := openHinter(hints4()...)
 	if err != nil {
 		return err
 	}
@@ -188,7 +188,7 @@ func see(l link) (sight, error) {
 	s.held = a.addrs
 	best := rtnl.Route{}
 	for _, r := range a.routes {
-		if prefixOf(r.Dst).Bits() != 0 || s.routed && r.Priority >= best.Priority {
+		if !isDefault(r) || s.routed && r.Priority >= best.Priority {
 			continue
 		}
 		best, s.routed = r, true

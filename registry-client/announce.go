@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -116,7 +117,7 @@ func NewAnnouncer(cfg AnnouncerConfig) *Announcer {
 // A gap without an address is not announced: there is nothing to say it from.
 func (a *Announcer) Update(e netlink.Event) {
 	a.mu.Lock()
-	moved := e.Kind != netlink.Renewed || !a.have || a.lease.Addr() != e.Lease.Addr()
+	moved := e.Kind != netlink.Renewed || !a.have || !slices.Equal(a.lease.Addrs(), e.Lease.Addrs())
 	switch e.Kind {
 	case netlink.Bound, netlink.Renewed:
 		a.lease, a.have = e.Lease, e.Lease.Addr().IsValid()
@@ -307,7 +308,7 @@ func (a *Announcer) failed(p *plan, o Outcome) {
 
 // register sends l with a new sequence number, twice if the first was stale.
 func (a *Announcer) register(ctx context.Context, l netlink.Lease) (r wire.Registration, receipt wire.Receipt, session uint64, err error) {
-	r = wire.Registration{MAC: a.cfg.MAC, Addrs: []netip.Addr{l.Addr()}, Ports: a.cfg.Ports, Lifetime: lifetime(l, time.Now())}
+	r = wire.Registration{MAC: a.cfg.MAC, Addrs: l.Addrs(), Ports: a.cfg.Ports, Lifetime: lifetime(l, time.Now())}
 	for range 2 {
 		if r.Sequence, err = a.cfg.Sequence.Next(); err != nil {
 			return r, receipt, 0, err

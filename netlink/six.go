@@ -1,0 +1,170 @@
+package netlink
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// A sight6 is what an interface holds of IPv6 that others can reach.
+type sight6 struct {
+	mac     MAC
+	running bool
+	addrs   []heldAddress // not tentative, deprecated or temporary
+	routed  bool
+	router  netip.Addr
+	dns     []netip.Addr
+	search  []string
+}
+
+// maxIPv6 is how many IPv6 addresses are told: one of each of two providers, and
+// their unique local company.
+const maxIPv6 = 4
+
+// usable returns the addresses to announce, global before unique local ones
+// (RFC 6724 §2.1 prefers those only within a site), in an order that does not
+// change with the kernel's.
+func (s sight6) usable() []netip.Prefix {
+	if !s.running || !s.routed {
+		return nil
+	}
+	var out []netip.Prefix
+	for _, a := range s.addrs {
+		if isHost6(a.prefix.Addr()) {
+			out = append(out, a.prefix)
+		}
+	}
+	slices.SortFunc(out, func(a, b netip.Prefix) int {
+		if a.Addr().IsPrivate() != b.Addr().IsPrivate() {
+			if b.Addr().IsPrivate() {
+				return -1
+			}
+			return 1
+		}
+		return a.Addr().Compare(b.Addr())
+	})
+	return out[:min(len(out), maxIPv6)]
+}
+
+// A pair joins the events of IPv4 with what is seen of IPv6: the pure half of
+// WithIPv6.
+type pair struct {
+	ifname string
+	four   Lease // zero: none
+	six    sight6
+	told   Lease
+	lose   time.Time // when the loss of the last address is told
+	reason string
+	// alone: no IPv4 is to be expected. Else the first address waits for it
+	// until patience, so as not to be announced and replaced in a moment.
+	alone    bool
+	patience time.Time
+}
+
+// due tells what time asks for.
+func (p *pair) due(now time.Time) []Event { return p.tell(now, false) }
+
+// fourEvent takes an event of IPv4.
+func (p *pair) fourEvent(now time.Time, e Event) []Event {
+	p.four = e.Lease
+	if e.Kind == Lost {
+		p.four, p.reason = Lease{}, e.Reason
+		p.lose = now // it has waited already
+	}
+	return p.tell(now, e.Kind == Renewed || e.Kind == Bound)
+}
+
+// sixSeen takes what is seen of IPv6.
+func (p *pair) sixSeen(now time.Time, s sight6) []Event {
+	before := p.six.usable()
+	p.six = s
+	if len(before) > 0 && len(s.usable()) == 0 {
+		p.reason, p.lose = "address removed", now.Add(gapGrace)
+		if !s.running {
+			p.reason, p.lose = "link down", now.Add(linkGrace)
+		}
+	}
+	return p.tell(now, false)
+}
+
+// deadline returns when due must be called; zero: never.
+func (p *pair) deadline() time.Time {
+	if p.lose.IsZero() || !p.patience.IsZero() && p.patience.Before(p.lose) {
+		return p.patience
+	}
+	return p.lose
+}
+
+// lease is the state as one lease.
+func (p *pair) lease(now time.Time) Lease {
+	l := p.four
+	six := p.six.usable()
+	for _, a := range six {
+		l.IPv6 = append(l.IPv6, a.Addr())
+	}
+	if len(six) > 0 || l.Prefix.IsValid() {
+		l.DNS = slices.Concat(l.DNS, p.six.dns)
+		if len(l.Search) == 0 {
+			l.Search = p.six.search
+		}
+	}
+	if l.Prefix.IsValid() || len(six) == 0 {
+		return l
+	}
+	l.MAC, l.Interface, l.Prefix, l.Router, l.Start = p.six.mac, p.ifname, six[0], p.six.router, now
+	for _, a := range p.six.addrs {
+		if a.prefix == six[0] && a.life > 0 {
+			l.Expiry = now.Add(a.life)
+		}
+	}
+	return l
+}
+
+// tell says what is new. A gap without any address is told once its grace is over.
+func (p *pair) tell(now time.Time, renewed bool) []Event {
+	l := p.lease(now)
+	if !l.Prefix.IsValid() {
+		if p.lose.IsZero() || now.Before(p.lose) {
+			return nil
+		}
+		p.lose, p.patience = time.Time{}, time.Time{}
+		if !p.told.Prefix.IsValid() {
+			return nil
+		}
+		e := Event{Kind: Lost, Lease: p.told, Reason: p.reason, At: now}
+		p.told = Lease{}
+		return []Event{e}
+	}
+	if len(l.IPv6) == 0 && len(p.told.IPv6) > 0 && now.Before(p.lose) && l.Prefix == p.told.Prefix && !renewed {
+		return nil // IPv6 may come back
+	}
+	if !p.told.Prefix.IsValid() && !p.four.Prefix.IsValid() && !p.alone {
+		if p.patience.IsZero() {
+			p.patience = now.Add(fourGrace)
+		}
+		if now.Before(p.patience) {
+			return nil
+		}
+	}
+	p.lose, p.patience = time.Time{}, time.Time{}
+	kind := Renewed
+	switch {
+	case l.Prefix != p.told.Prefix:
+		kind = Bound
+	case renewed, !slices.Equal(l.IPv6, p.told.IPv6), !slices.Equal(l.DNS, p.told.DNS):
+	case !p.four.Prefix.IsValid() && l.Router == p.told.Router && !muchLater(now, l.Expiry, p.told.Expiry),
+		p.four.Prefix.IsValid():
+		return nil
+	}
+	p.told = l
+	return []Event{{Kind: kind, Lease: l, At: now}}
+}
+
+// muchLater reports whether an expiry moved by more than a tenth of what was
+// left of it: each router advertisement moves it a little.
+func muchLater(now, a, b time.Time) bool {
+	if a.IsZero() || b.IsZero() {
+		return a.IsZero() != b.IsZero()
+	}
+	return a.Sub(b).Abs() > max(b.Sub(now)/10, renewSlack)
+}

@@ -1,0 +1,503 @@
+package netlink
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv6"
+	rtnl "github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// WithIPv6 returns a Source that tells the interface's IPv6 addresses beside
+// the events of four; without four, or on a link without IPv4, they alone are
+// told. The kernel makes the addresses that routers advertise; where routers ask
+// for DHCPv6 (RFC 8415), stateful or stateless, it is done here.
+func WithIPv6(cfg Config, four Source) (Source, error) { return newSix(cfg, four, true) }
+
+// WatchIPv6 is as WithIPv6 for an interface whose addresses are another's
+// business: it changes and asks nothing.
+func WatchIPv6(cfg Config, four Source) (Source, error) { return newSix(cfg, four, false) }
+
+func newSix(cfg Config, four Source, manage bool) (Source, error) {
+	cfg, err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
+	return &six{
+		cfg: cfg, four: four, manage: manage, events: newQueue(), pair: pair{ifname: cfg.Interface, alone: four == nil},
+		machine: machine6{rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))},
+	}, nil
+}
+
+// A six is the one goroutine that owns an interface's IPv6.
+type six struct {
+	cfg     Config
+	four    Source // may be nil
+	manage  bool
+	events  *queue
+	pair    pair
+	machine machine6
+	link    link
+	down    time.Time // since when there is no carrier
+	flushed bool      // what routers gave was removed since
+	conn    *net.UDPConn
+	readers sync.WaitGroup
+	packets chan []byte
+	advised advice
+}
+
+// Next implements Source.
+func (s *six) Next(ctx context.Context) (Event, error) { return s.events.next(ctx) }
+
+// Run implements Source.
+func (s *six) Run(ctx context.Context) error {
+	h, err := openHinter(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_IFINFO)
+	if err != nil {
+		return err
+	}
+	a, err := openAdvisor()
+	if err != nil {
+		return err
+	}
+	inner, cancel := context.WithCancel(ctx)
+	hints, advice, fours := make(chan struct{}, 1), make(chan advice, 8), make(chan Event)
+	s.packets = make(chan []byte, 16)
+	fourEnded := make(chan error, 1)
+	s.readers.Go(func() { h.run(inner, hints) })
+	s.readers.Go(func() { a.run(inner, advice) })
+	if s.four != nil {
+		s.readers.Go(func() { fourEnded <- s.four.Run(inner) })
+		s.readers.Go(func() { s.passOn(inner, fours) })
+	}
+	defer s.readers.Wait()
+	defer cancel()
+	defer func() { s.closeConn() }()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return s.end(cancel, fourEnded)
+		case err := <-fourEnded:
+			if ctx.Err() != nil {
+				fourEnded <- err
+				return s.end(cancel, fourEnded)
+			}
+			return err
+		case <-timer.C:
+			err = s.look(ctx)
+		case <-hints:
+			err = s.look(ctx)
+		case e := <-fours:
+			s.tell(s.pair.fourEvent(time.Now(), e))
+			err = s.look(ctx)
+		case s.advised = <-advice:
+			err = s.look(ctx)
+		case b := <-s.packets:
+			if d, parseErr := dhcpv6.MessageFromBytes(b); parseErr == nil {
+				if err = s.step(received6{d}); err == nil {
+					err = s.look(ctx)
+				}
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if d := s.deadline(); d.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(time.Until(d))
+		}
+	}
+}
+
+// passOn hands the events of IPv4 on until ctx is done.
+func (s *six) passOn(ctx context.Context, out chan<- Event) {
+	for {
+		e, err := s.four.Next(ctx)
+		if err != nil {
+			return
+		}
+		select {
+		case out <- e:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *six) deadline() time.Time {
+	d := s.machine.deadline()
+	for _, t := range []time.Time{s.pair.deadline(), s.flushAt()} {
+		if !t.IsZero() && (d.IsZero() || t.Before(d)) {
+			d = t
+		}
+	}
+	return d
+}
+
+// flushAt is when the addresses of routers that are gone are removed.
+func (s *six) flushAt() time.Time {
+	if s.down.IsZero() || s.flushed || !s.manage {
+		return time.Time{}
+	}
+	return s.down.Add(linkGrace)
+}
+
+// look reads the state again, and tells what is new.
+func (s *six) look(ctx context.Context) error {
+	l, err := readLink(s.cfg.Interface)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if s.manage && l.index != 0 && l.index != s.link.index {
+		s.prepare(l)
+	}
+	if l.index != s.link.index {
+		s.advised = advice{}
+		s.closeConn()
+	}
+	s.link = l
+	switch {
+	case l.running:
+		s.down, s.flushed = time.Time{}, false
+	case s.down.IsZero():
+		s.down = now
+	case s.manage && l.index != 0 && !s.flushed && !now.Before(s.flushAt()):
+		// The next cable may lead to other routers; these would be believed
+		// for hours (RFC 4861 §6.3.4).
+		s.flushed = true
+		s.advised = advice{}
+		if err := flushRouted(l.index, s.machine.held.addr); err != nil {
+			s.cfg.Log.Warn("cannot remove IPv6 addresses of another network", "error", err)
+		}
+	}
+	seen := sight6{mac: l.mac, running: l.running}
+	if l.index != 0 {
+		var local, doubled netip.Addr
+		seen, local, doubled, err = see6(l)
+		if err != nil {
+			return err
+		}
+		if doubled.IsValid() {
+			if err := s.step(duplicate{doubled}); err != nil {
+				return err
+			}
+		}
+		if s.manage {
+			flags, err := routerFlags(l.index)
+			if err != nil {
+				return err
+			}
+			says := linkSays{
+				ready: l.running && local.IsValid(), mac: l.mac,
+				managed: flags&ifRAManaged != 0, other: flags&ifRAOther != 0,
+			}
+			if says.ready && s.conn == nil && (says.managed || says.other) {
+				if err := s.openConn(ctx, local); err != nil {
+					s.cfg.Log.Warn("cannot ask for IPv6 addresses", "error", err)
+				}
+			}
+			says.ready = says.ready && (s.conn != nil || !says.managed && !says.other)
+			if says != s.machine.link {
+				if err := s.step(says); err != nil {
+					return err
+				}
+			}
+			if err := s.step(tick{}); err != nil {
+				return err
+			}
+		}
+	}
+	seen.dns, seen.search = s.machine.dns, s.machine.search
+	if len(seen.dns) == 0 && s.advised.index == l.index {
+		seen.dns = s.advised.dns
+	}
+	if len(seen.search) == 0 && s.advised.index == l.index {
+		seen.search = s.advised.search
+	}
+	s.tell(s.pair.sixSeen(now, seen))
+	return nil
+}
+
+func (s *six) tell(events []Event) {
+	for _, e := range events {
+		s.events.push(e)
+		s.cfg.Log.Info(e.Kind.String(), "address", e.Lease.Prefix, "ipv6", e.Lease.IPv6, "router", e.Lease.Router, "reason", e.Reason)
+		if s.manage && e.Kind != Lost && s.cfg.ResolvConf != "" {
+			if err := writeResolvConf(s.cfg.ResolvConf, e.Lease); err != nil {
+				s.cfg.Log.Error("cannot write name servers", "error", err)
+			}
+		}
+	}
+}
+
+// step runs the DHCPv6 machine, and does what it wants.
+func (s *six) step(in any) error {
+	for _, a := range s.machine.step(time.Now(), in) {
+		switch a := a.(type) {
+		case send6:
+			if s.conn == nil {
+				continue
+			}
+			to := &net.UDPAddr{IP: dhcpv6.AllDHCPRelayAgentsAndServers, Port: dhcpv6.DefaultServerPort, Zone: s.cfg.Interface}
+			if _, err := s.conn.WriteToUDP(a.msg.ToBytes(), to); err != nil {
+				s.cfg.Log.Debug("cannot send", "message", a.msg.MessageType, "error", err)
+			}
+		case install6:
+			if err := s.install(a); err != nil {
+				return err
+			}
+		case remove6:
+			if err := removeAddr6(s.link.index, a.addr); err != nil {
+				s.cfg.Log.Error("cannot remove the address", "error", err)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *six) install(a install6) error {
+	now := time.Now()
+	life := func(t time.Time) int {
+		if t.IsZero() {
+			var forever = lifeForever
+			return int(forever)
+		}
+		return int(max((t.Sub(now)+time.Second-1)/time.Second, 1))
+	}
+	addr := &rtnl.Addr{
+		IPNet:    ipNet(netip.PrefixFrom(a.lease.addr, 128)),
+		ValidLft: life(a.lease.valid), PreferedLft: life(a.lease.preferred),
+	}
+	if err := rtnl.AddrReplace(linkOf(s.link.index), addr); err != nil {
+		if isGone(err) {
+			return nil
+		}
+		return fmt.Errorf("netlink: install %v: add address: %w", a.lease.addr, err)
+	}
+	if a.old.addr.IsValid() && a.old.addr != a.lease.addr {
+		return removeAddr6(s.link.index, a.old.addr)
+	}
+	return nil
+}
+
+func removeAddr6(index int, a netip.Addr) error {
+	err := rtnl.AddrDel(linkOf(index), &rtnl.Addr{IPNet: ipNet(netip.PrefixFrom(a, 128))})
+	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !isGone(err) {
+		return fmt.Errorf("netlink: remove %v: %w", a, err)
+	}
+	return nil
+}
+
+// end gives everything back, IPv6 first: its RELEASE needs no IPv4. What IPv4
+// tells while it ends is not passed on; the end is told once.
+func (s *six) end(cancel func(), fourEnded <-chan error) error {
+	err := s.step(stopped{})
+	cancel()
+	if s.four != nil {
+		err = errors.Join(err, <-fourEnded)
+	}
+	if told := s.pair.told; told.Prefix.IsValid() {
+		s.events.push(Event{Kind: Lost, Lease: told, Reason: "released", At: time.Now()})
+	}
+	return err
+}
+
+// prepare has the kernel listen to routers on a new interface. What cannot be
+// set stays as it is.
+func (s *six) prepare(l link) {
+	set := func(name, value string) {
+		path := filepath.Join("/proc/sys/net/ipv6/conf", s.cfg.Interface, name)
+		if b, err := os.ReadFile(path); err == nil && string(b) != value+"\n" {
+			if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
+				s.cfg.Log.Debug("cannot set", "file", path, "error", err)
+			}
+		}
+	}
+	set("use_tempaddr", "0") // a phone wants to be found
+	set("accept_ra", "2")    // even where something on the phone forwards
+	set("disable_ipv6", "0")
+	if !l.enabled {
+		if err := enable(l.index); err != nil {
+			s.cfg.Log.Warn("cannot enable the interface", "error", err)
+		}
+	}
+}
+
+// openConn opens the client's socket on the link-local address.
+func (s *six) openConn(ctx context.Context, local netip.Addr) error {
+	c := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var inner error
+		err := c.Control(func(fd uintptr) {
+			inner = errors.Join(
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_TCLASS, dscpCS6),
+				unix.BindToDevice(int(fd), s.cfg.Interface))
+		})
+		return errors.Join(err, inner)
+	}}
+	at := netip.AddrPortFrom(local.WithZone(s.cfg.Interface), dhcpv6.DefaultClientPort)
+	conn, err := c.ListenPacket(ctx, "udp6", at.String())
+	if err != nil {
+		return fmt.Errorf("netlink: listen for DHCPv6: %w", err)
+	}
+	s.conn = conn.(*net.UDPConn)
+	read, done := s.conn, ctx.Done()
+	s.readers.Go(func() {
+		b := make([]byte, 1<<16)
+		for failed := 0; failed < 100; {
+			n, err := read.Read(b)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err != nil {
+				failed++
+				continue
+			}
+			failed = 0
+			select {
+			case s.packets <- append([]byte(nil), b[:n]...):
+			case <-done:
+				return
+			}
+		}
+	})
+	return nil
+}
+
+func (s *six) closeConn() {
+	if s.conn != nil {
+		s.conn.Close()
+		s.conn = nil
+	}
+}
+
+// Flags of IFLA_INET6_FLAGS (linux/if_link.h, net/if_inet6.h).
+const (
+	ifRAManaged = 0x40
+	ifRAOther   = 0x80
+)
+
+// routerFlags returns what the last router advertisement on the link asked for.
+func routerFlags(index int) (uint32, error) {
+	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, 0)
+	info := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	info.Index = int32(index)
+	req.AddData(info)
+	msgs, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	if isGone(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("netlink: read router flags: %w", err)
+	}
+	for _, b := range msgs {
+		if len(b) < unix.SizeofIfInfomsg {
+			continue
+		}
+		b = attribute(b[unix.SizeofIfInfomsg:], unix.IFLA_AF_SPEC)
+		b = attribute(attribute(b, unix.AF_INET6), unix.IFLA_INET6_FLAGS)
+		if len(b) >= 4 {
+			return binary.NativeEndian.Uint32(b), nil
+		}
+	}
+	return 0, nil
+}
+
+// attribute returns the value of a netlink attribute, nil when it is absent.
+func attribute(b []byte, kind uint16) []byte {
+	attrs, err := nl.ParseRouteAttr(b)
+	if err != nil {
+		return nil
+	}
+	for _, a := range attrs {
+		if a.Attr.Type&^unix.NLA_F_NESTED == kind {
+			return a.Value
+		}
+	}
+	return nil
+}
+
+// see6 reads what the interface holds; local is the link-local address once it
+// can be used, doubled a leased address that another host has.
+func see6(l link) (s sight6, local, doubled netip.Addr, err error) {
+	s = sight6{mac: l.mac, running: l.running}
+	list, err := again(func() ([]rtnl.Addr, error) { return rtnl.AddrList(linkOf(l.index), unix.AF_INET6) })
+	if err != nil {
+		return s, local, doubled, fmt.Errorf("netlink: list IPv6 addresses: %w", err)
+	}
+	const unusable = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_DEPRECATED | unix.IFA_F_TEMPORARY
+	for _, a := range list {
+		p := prefixOf(a.IPNet)
+		switch {
+		case a.Flags&unix.IFA_F_DADFAILED != 0:
+			doubled = p.Addr()
+		case a.Flags&unusable != 0:
+		case a.Scope == unix.RT_SCOPE_LINK:
+			local = p.Addr()
+		case a.Scope == unix.RT_SCOPE_UNIVERSE:
+			h := heldAddress{prefix: p}
+			if uint32(a.ValidLft) != lifeForever {
+				h.life = time.Duration(a.ValidLft) * time.Second
+			}
+			s.addrs = append(s.addrs, h)
+		}
+	}
+	routes, err := again(func() ([]rtnl.Route, error) {
+		return rtnl.RouteListFiltered(unix.AF_INET6, &rtnl.Route{LinkIndex: l.index}, rtnl.RT_FILTER_OIF)
+	})
+	if err != nil {
+		return s, local, doubled, fmt.Errorf("netlink: list IPv6 routes: %w", err)
+	}
+	for _, r := range routes {
+		if isDefault(r) && (!s.routed || len(r.Gw) > 0 && !s.router.IsValid()) {
+			s.routed, s.router = true, addrFrom(r.Gw)
+		}
+	}
+	return s, local, doubled, nil
+}
+
+func isDefault(r rtnl.Route) bool {
+	if r.Dst == nil {
+		return true
+	}
+	ones, _ := r.Dst.Mask.Size()
+	return ones == 0
+}
+
+// flushRouted removes what router advertisements made, and the address leased.
+func flushRouted(index int, leased netip.Addr) error {
+	addrs, err := again(func() ([]rtnl.Addr, error) { return rtnl.AddrList(linkOf(index), unix.AF_INET6) })
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		if a.Scope == unix.RT_SCOPE_UNIVERSE && a.Flags&unix.IFA_F_PERMANENT == 0 && addrFrom(a.IP) != leased {
+			err = errors.Join(err, rtnl.AddrDel(linkOf(index), &a))
+		}
+	}
+	routes, listErr := again(func() ([]rtnl.Route, error) {
+		return rtnl.RouteListFiltered(unix.AF_INET6, &rtnl.Route{LinkIndex: index}, rtnl.RT_FILTER_OIF)
+	})
+	err = errors.Join(err, listErr)
+	for _, r := range routes {
+		if r.Protocol == unix.RTPROT_RA {
+			err = errors.Join(err, rtnl.RouteDel(&r))
+		}
+	}
+	return err
+}
