@@ -14,6 +14,7 @@ import (
 	"flexphone/firmware/internal/config"
 	"flexphone/firmware/internal/control"
 	"flexphone/firmware/internal/phone"
+	"flexphone/firmware/internal/poweron"
 	"flexphone/netlink"
 	registry "flexphone/registry-client"
 )
@@ -46,7 +47,8 @@ type network struct {
 	phone       *phone.Phone
 	self        *self
 	events      *control.Events
-	fixedServer bool // the settings name the storing server
+	fixedServer bool           // the settings name the storing server
+	boot        *poweron.Chain // nil: this program is not what the machine was switched on for
 	log         *slog.Logger
 }
 
@@ -75,6 +77,9 @@ func (n *network) follow(ctx, upper context.Context) error {
 			n.findServer(searchCtx, &searches, e.Lease)
 			n.announcer.Update(e)
 			n.phone.NetworkUp(upper, e.Lease.Addr())
+			if n.boot != nil {
+				n.boot.Reached("lease")
+			}
 		case netlink.Lost:
 			n.self.hold(netlink.Lease{})
 			n.announcer.Update(e)

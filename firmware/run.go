@@ -13,9 +13,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"flexphone/audio"
+	"flexphone/boards"
 	"flexphone/firmware/internal/config"
 	"flexphone/firmware/internal/control"
 	"flexphone/firmware/internal/phone"
+	"flexphone/firmware/internal/poweron"
 	"flexphone/firmware/internal/sip"
 	"flexphone/netlink"
 	registry "flexphone/registry-client"
@@ -128,13 +130,20 @@ func runPhone(ctx context.Context, settings config.Config, wrong error, log *slo
 		Directory: directory{server}, Line: lineOf{line}, Sound: newSound(engine, self.address),
 		Report: events.Publish, Log: log,
 	})
+	boot := bootOf(board, log)
 	announcer := registry.NewAnnouncer(registry.AnnouncerConfig{
 		MAC: wire.MAC(mac), Ports: wire.Ports{SIP: sipPort, SIPS: sipsPort},
 		Registrar: server, Link: server, Sequence: sequence, Log: log,
-		Report: func(o registry.Outcome) { self.announced(ctx, o, ph, events) },
+		Report: func(o registry.Outcome) {
+			self.announced(ctx, o, ph, events)
+			if boot != nil && o.Kind == registry.Registered && boot.Reached("registered") {
+				events.Publish("booted", boot.Steps()...)
+				log.LogAttrs(ctx, slog.LevelInfo, "from power-on", boot.Steps()...)
+			}
+		},
 	})
 	links := network{source: source, server: server, announcer: announcer, phone: ph, self: self, events: events,
-		fixedServer: settings.StoringServer != "", log: log}
+		fixedServer: settings.StoringServer != "", boot: boot, log: log}
 	socket, err := control.Listen(settings.Control, events, controls{ph, self, parts}.handle, log)
 	if err != nil {
 		return err
@@ -177,6 +186,20 @@ func runPhone(ctx context.Context, settings config.Config, wrong error, log *slo
 		return err
 	}
 	return upperErr
+}
+
+// bootOf returns the chain from power-on, nil on a board that does not start this
+// program by itself.
+func bootOf(board boards.Board, log *slog.Logger) *poweron.Chain {
+	if len(board.Compatible) == 0 {
+		return nil
+	}
+	chain, err := poweron.Start()
+	if err != nil {
+		log.Warn("times since power-on are not known", "err", err)
+		return nil
+	}
+	return chain
 }
 
 // macOf returns the permanent number of the phone: the MAC of its interface.
