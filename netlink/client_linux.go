@@ -33,6 +33,9 @@ type Config struct {
 	// seconds before it is used. Otherwise it is used after two milliseconds
 	// without an answer, and probed on.
 	FullCheck bool
+	// Metric is that of the routes: where several interfaces have a default
+	// route, the one with the least is used.
+	Metric int
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -40,6 +43,9 @@ type Config struct {
 func (c Config) check() (Config, error) {
 	if c.Interface == "" || len(c.Interface) >= unix.IFNAMSIZ {
 		return c, fmt.Errorf("netlink: configure: bad interface name %q", c.Interface)
+	}
+	if c.Metric < 0 {
+		return c, fmt.Errorf("netlink: configure: metric %d is less than 0", c.Metric)
 	}
 	if len(c.UserClass) > 64 {
 		return c, fmt.Errorf("netlink: configure: the user class has %d bytes, at most 64 are sent", len(c.UserClass))
@@ -83,7 +89,8 @@ func (c *Client) Run(ctx context.Context) error {
 		hints:  make(chan struct{}, 1), packets: make(chan []byte, 64), arps: make(chan []byte, 8),
 		machine: machine{
 			ifname: c.cfg.Interface, hostname: c.cfg.Hostname, userClass: c.cfg.UserClass, fullCheck: c.cfg.FullCheck,
-			rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+			metric: c.cfg.Metric,
+			rand:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		},
 	}
 	r.readers.Go(func() { h.run(inner, r.hints) })
@@ -193,7 +200,7 @@ func (r *runner) load(mac MAC) {
 		r.cfg.Log.Warn("ignoring the stored lease", "error", err)
 		return
 	}
-	l.Interface = r.cfg.Interface
+	l.Interface, l.Metric = r.cfg.Interface, r.cfg.Metric
 	r.machine.start(l)
 }
 

@@ -99,6 +99,12 @@ type isp struct {
 // newISP makes the cable: eth0 here, isp0 there, the latter with addr.
 func newISP(t testing.TB, addr string) *isp {
 	t.Helper()
+	return newISPOn(t, "eth0", testMAC, addr)
+}
+
+// newISPOn is newISP with another interface at this end.
+func newISPOn(t testing.TB, name, mac, addr string) *isp {
+	t.Helper()
 	i := &isp{t: t, dnsIn: t.TempDir(), news: make(chan struct{}, 1)}
 	i.holder = exec.Command("cat")
 	i.holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
@@ -115,7 +121,7 @@ func newISP(t testing.TB, addr string) *isp {
 		i.holder.Wait()
 	})
 	ip(t, "link", "set", "lo", "up")
-	ip(t, "link", "add", "eth0", "address", testMAC, "type", "veth", "peer", "name", "isp0")
+	ip(t, "link", "add", name, "address", mac, "type", "veth", "peer", "name", "isp0")
 	ip(t, "link", "set", "isp0", "netns", strconv.Itoa(i.holder.Process.Pid))
 	i.inside("ip", "link", "set", "lo", "up")
 	i.inside("ip", "address", "add", addr, "dev", "isp0")

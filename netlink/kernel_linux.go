@@ -94,7 +94,7 @@ func leaseRoutes(index int, l Lease) []rtnl.Route {
 	add := func(dst netip.Prefix, via netip.Addr) {
 		r := rtnl.Route{
 			LinkIndex: index, Dst: ipNet(dst), Src: l.Addr().AsSlice(), Protocol: unix.RTPROT_DHCP,
-			Scope: rtnl.SCOPE_LINK, Family: unix.AF_INET,
+			Scope: rtnl.SCOPE_LINK, Family: unix.AF_INET, Priority: l.Metric,
 		}
 		if via.IsValid() {
 			r.Gw, r.Scope = via.AsSlice(), rtnl.SCOPE_UNIVERSE
@@ -129,6 +129,10 @@ func installLease(ifname string, index int, l, old Lease, now time.Time) error {
 	if b, err := os.ReadFile(promote); err == nil && string(b) != "1\n" {
 		// Where it is read-only, what gets lost is noticed and put back.
 		_ = os.WriteFile(promote, []byte("1"), 0o644)
+	}
+	if l.Metric != 0 {
+		// A cable that is out must not attract what another interface could send.
+		_ = os.WriteFile(filepath.Join("/proc/sys/net/ipv4/conf", ifname, "ignore_routes_with_linkdown"), []byte("1"), 0o644)
 	}
 	if l.MTU != 0 {
 		if li, err := readLink(ifname); err == nil && li.mtu != l.MTU {
@@ -217,7 +221,7 @@ func isInstalled(index int, l Lease) (bool, error) {
 
 func hasRoute(list []rtnl.Route, want rtnl.Route) bool {
 	for _, r := range list {
-		if r.LinkIndex == want.LinkIndex && prefixOf(r.Dst) == prefixOf(want.Dst) && r.Gw.Equal(want.Gw) &&
+		if r.LinkIndex == want.LinkIndex && prefixOf(r.Dst) == prefixOf(want.Dst) && r.Gw.Equal(want.Gw) && r.Priority == want.Priority &&
 			(want.Src == nil || r.Src.Equal(want.Src)) {
 			return true
 		}

@@ -28,6 +28,7 @@ type Lease struct {
 	Domain        string
 	Routes        []Route    // classless routes beside the default one (RFC 3442)
 	MTU           int        // bytes; 0 when the network does not say
+	Metric        int        // of its routes; less is better
 	Broadcast     netip.Addr // option 28; zero: the last address of Prefix
 	Hostname      string     // option 12: what the network calls this phone
 	Search        []string   // domains to search beside Domain (RFC 3397)

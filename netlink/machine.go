@@ -76,6 +76,7 @@ type (
 type machine struct {
 	mac      MAC
 	ifname   string
+	metric   int
 	hostname string
 	// userClass is sent as option 77 when not empty.
 	userClass string
@@ -373,7 +374,7 @@ func (m *machine) receive(now time.Time, r reply) {
 		m.note(slog.LevelDebug, "ignoring a reply", "server", r.server, "error", err)
 		return
 	}
-	l.MAC, l.Interface = m.mac, m.ifname
+	l.MAC, l.Interface, l.Metric = m.mac, m.ifname, m.metric
 	if r.time != forever {
 		t1, t2 := leaseTimes(m.rand, r.time, r.t1, r.t2)
 		l.Renew, l.Rebind = m.sent.Add(t1), m.sent.Add(t2)

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -331,6 +332,10 @@ func (s *six) prepare(l link) {
 	set("use_tempaddr", "0") // a phone wants to be found
 	set("accept_ra", "2")    // even where something on the phone forwards
 	set("disable_ipv6", "0")
+	if s.cfg.Metric != 0 {
+		set("ra_defrtr_metric", strconv.Itoa(1024+s.cfg.Metric))
+		set("ignore_routes_with_linkdown", "1")
+	}
 	if !l.enabled {
 		if err := enable(l.index); err != nil {
 			s.cfg.Log.Warn("cannot enable the interface", "error", err)

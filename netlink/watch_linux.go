@@ -42,7 +42,7 @@ func Static(cfg Config, f Fixed) (Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := Lease{Interface: cfg.Interface, DNS: f.DNS, StoringServer: f.StoringServer}
+	l := Lease{Interface: cfg.Interface, Metric: cfg.Metric, DNS: f.DNS, StoringServer: f.StoringServer}
 	if f.Prefix.IsValid() {
 		switch {
 		case !isHost(f.Prefix.Addr()) || f.Prefix.Bits() == 0:

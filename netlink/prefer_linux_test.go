@@ -1,0 +1,49 @@
+package netlink
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestPreferFailsOverAndBack(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	wire := newISP(t, ispAddr)
+	wire.startDNS(firstPool)
+	air := newISPOn(t, "wlan0", "02:00:5e:00:53:02", "10.88.0.1/24")
+	air.startDNS("10.88.0.50,10.88.0.50,2m")
+	var sources []Source
+	for n, name := range []string{"eth0", "wlan0"} {
+		cfg := testConfig(t)
+		cfg.Interface, cfg.Metric = name, 100*(n+1)
+		s, err := NewClient(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources = append(sources, s)
+	}
+	p, err := Prefer(sources...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, p)
+	on := func(name, route string) {
+		t.Helper()
+		s.until("an address on "+name, func(e Event) bool { return e.Lease.Interface == name })
+		if got := ip(t, "route", "get", "192.0.2.7"); !strings.Contains(got, route) {
+			t.Errorf("the way out is %q; want %q", got, route)
+		}
+	}
+	on("eth0", "via 10.77.0.1 dev eth0")
+	eventually(t, "both have routes", func() bool { return strings.Count(ip(t, "route", "show", "default"), "default") == 2 })
+	wire.inside("ip", "link", "set", "isp0", "down")
+	on("wlan0", "via 10.88.0.1 dev wlan0")
+	wire.inside("ip", "link", "set", "isp0", "up")
+	on("eth0", "via 10.77.0.1 dev eth0")
+	s.stop()
+	s.until("the end", func(e Event) bool { return e.Kind == Lost })
+	if left := ip(t, "route", "show", "default"); left != "" {
+		t.Errorf("routes are still there: %s", left)
+	}
+}
