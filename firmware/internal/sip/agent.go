@@ -115,9 +115,9 @@ func NewAgent(cfg Config) (*Agent, error) {
 		DialerCreate: func(net.Addr) net.Dialer { return net.Dialer{Deadline: time.Unix(1, 0)} }, // only links dials TLS
 	}}
 	plain := &gosip.TransportTCP{
-		ReadTimeout: streamIdle, WriteTimeout: handshakeTime,
+		ReadTimeout: streamIdle, WriteTimeout: a.cfg.timers.connect,
 		DialerCreate: func(local net.Addr) net.Dialer {
-			return net.Dialer{Timeout: handshakeTime, LocalAddr: local}
+			return net.Dialer{Timeout: a.cfg.timers.connect, LocalAddr: local}
 		},
 	}
 	// Names in Via are the sender's choice; nothing is looked up for them.
@@ -172,7 +172,7 @@ func (a *Agent) listen() error {
 		}
 		l, a.sips = newGuard(tcp), addrPortOf(tcp.Addr())
 	}
-	a.tls = newLinks(a.cfg.Identity, l, a.log)
+	a.tls = newLinks(a.cfg.Identity, l, a.cfg.timers, a.log)
 	return nil
 }
 

@@ -42,7 +42,7 @@ func dialogOf(req *gosip.Request, localTag string) *dialog {
 // it; a provisional response makes an early one.
 func (d *dialog) learn(res *gosip.Response) {
 	if to := res.To(); to != nil {
-		if tag, ok := to.Params.Get("tag"); ok {
+		if tag, ok := to.Params.Get("tag"); ok && len(tag) <= maxToken {
 			d.remoteTag = tag
 		}
 	}

@@ -8,5 +8,6 @@ func Hurry(c *Config) {
 	c.timers = standard()
 	c.timers.t1, c.timers.t2 = 5*time.Millisecond, 40*time.Millisecond
 	c.timers.silence = 200 * time.Millisecond
+	c.timers.connect, c.timers.stall = time.Second, 100*time.Millisecond
 	c.timers.glare = 100 * time.Microsecond
 }

@@ -95,6 +95,7 @@ func (e *estate) media(at netip.Addr, port uint16) sip.LocalMedia {
 // the call goes on from another one; first the caller's, then the callee's,
 // then both at once.
 func TestCallOutlivesAddress(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	if !inNamespace(t) {
 		return
 	}
@@ -153,5 +154,48 @@ func TestCallOutlivesAddress(t *testing.T) {
 			expect(t, ca, sip.Ended, sip.ReasonHangup)
 			expect(t, cb, sip.Ended, sip.ReasonHangup)
 		})
+	}
+}
+
+// TestPeerVanishes: nothing that is sent to A arrives any more, and nothing
+// says so. B tries by another connection too, and gives up.
+func TestPeerVanishes(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	if !inNamespace(t) {
+		return
+	}
+	e := newEstate(t)
+	everywhere := func(c *sip.Config) { c.Listen = netip.Addr{} }
+	a, b := newPhone(t, userA, everywhere), newPhone(t, userB, everywhere, sip.Hurry)
+	to := b.pinned()
+	to.Addr = netip.AddrPortFrom(e.b, to.Addr.Port())
+	ca, err := a.Invite(patience(t), to, e.media(e.a, 4000))
+	must(t, err)
+	cb := b.isCalled()
+	must(t, cb.Answer(e.media(e.b, 5000)))
+	expect(t, ca, sip.Established, "")
+	expect(t, cb, sip.Established, "")
+
+	was := e.a
+	e.moveA("10.1.0.2")
+	ip(t, "link", "add", "pit", "type", "veth", "peer", "name", "bottom") // what goes in never comes out
+	ip(t, "link", "set", "pit", "up")
+	ip(t, "link", "set", "bottom", "up")
+	ip(t, "neigh", "add", was.String(), "lladdr", "02:00:5e:00:53:01", "dev", "pit", "nud", "permanent")
+	ip(t, "route", "add", was.String(), "dev", "pit", "src", e.b.String())
+	if err := cb.Update(patience(t), e.media(e.b, 5002)); err == nil {
+		t.Error("a phone that is not there agrees")
+	}
+	must(t, ca.Update(patience(t), e.media(e.a, 4000))) // it comes back by itself
+	expect(t, ca, sip.Changed, "")
+	expect(t, cb, sip.Changed, "")
+	must(t, cb.Update(patience(t), e.media(e.b, 5002)))
+	must(t, cb.Hangup(patience(t)))
+	for {
+		ev, err := ca.Next(patience(t))
+		must(t, err)
+		if ev.Kind == sip.Ended {
+			break
+		}
 	}
 }

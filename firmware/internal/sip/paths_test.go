@@ -89,6 +89,38 @@ func TestRetarget(t *testing.T) {
 	}
 }
 
+// TestPeerMovesDuringUpdate: our re-INVITE goes to where the peer was, while
+// the peer's comes from where it is now. That is no glare.
+func TestPeerMovesDuringUpdate(t *testing.T) {
+	a := newPhone(t, userA)
+	p, c, invite := called(t, a)
+	p.answers(invite, "200", p.audio(7000))
+	p.expects("ACK")
+	expect(t, c, sip.Established, "")
+	updated := make(chan error, 1)
+	go func() { updated <- c.Update(patience(t), media(6000)) }()
+	p.expects("INVITE")
+
+	now := newPeer(t, "UDP", "127.0.0.1")
+	now.phone, now.user, now.callID, now.otherTag = p.phone, p.user, p.callID, p.otherTag
+	now.sends("INVITE", now.audio(7100))
+	now.wants(now.expects("200").body, "m=audio 6000")
+	now.sends("ACK", "")
+	again := now.expects("INVITE")
+	now.wants(again.body, "m=audio 6000")
+	now.answers(again, "200", now.audio(7100))
+	now.expects("ACK")
+	must(t, <-updated)
+	for {
+		e := expect(t, c, sip.Changed, "")
+		if e.Media.Remote.Port() == 7100 {
+			break
+		}
+	}
+	now.sends("BYE", "")
+	now.expects("200")
+}
+
 // TestLostLink: when the TLS connection breaks, the next request makes another
 // one, to the same key only.
 func TestLostLink(t *testing.T) {

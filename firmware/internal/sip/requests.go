@@ -70,6 +70,11 @@ func (c *Call) heardFrom(req *gosip.Request) {
 
 // reinvited takes an INVITE that changes the call, or refreshes it.
 func (c *Call) reinvited(ctx context.Context, req *gosip.Request, tx *gosip.ServerTx) {
+	var wanted *LocalMedia
+	if c.elsewhere(req) { // so our own INVITE went to nobody, and this is no glare
+		wanted = &c.out.lm
+		c.overtake()
+	}
 	switch {
 	case c.in != nil && c.in.final == nil: // answer the first one first (RFC 3261, 14.2)
 		c.a.refuse(tx, req, refuse(500, gosip.NewHeader("Retry-After", "1")))
@@ -79,13 +84,17 @@ func (c *Call) reinvited(ctx context.Context, req *gosip.Request, tx *gosip.Serv
 		return
 	}
 	c.overtaken(ctx)
+	lm := c.local
+	if wanted != nil {
+		lm = *wanted
+	}
 	s := &serving{req: req, tx: tx}
 	c.in = s
 	c.open++
 	c.watch(ctx, tx)
 	was := c.d.target
 	c.d.refresh(req.Contact())
-	if err := c.agree(ctx, s, c.local); err != nil {
+	if err := c.agree(ctx, s, lm); err != nil {
 		c.a.log.Debug("sip: change refused", "call", c.id.callID, "err", err)
 		c.d.target = was
 		c.a.refuse(tx, req, refuse(488))
@@ -93,6 +102,17 @@ func (c *Call) reinvited(ctx context.Context, req *gosip.Request, tx *gosip.Serv
 		return
 	}
 	c.moved(s)
+}
+
+// elsewhere reports whether the peer sends req from another place than the one
+// to which a change of ours has gone without any response.
+func (c *Call) elsewhere(req *gosip.Request) bool {
+	if c.out == nil || c.out.agreed == nil || c.out.tentative {
+		return false
+	}
+	is, _, ok := hop(req.Contact().Address)
+	was, _, _ := hop(c.d.target)
+	return ok && is != was
 }
 
 // overtaken: the peer sends a request that it cannot send without our 200, so

@@ -10,7 +10,7 @@ import (
 	"flexphone/firmware/internal/sip"
 )
 
-const sippCalls = 20
+const sippCalls = 10
 
 // sipp runs one of sipp's built-in scenarios.
 func sipp(t *testing.T, args ...string) *exec.Cmd {
@@ -26,6 +26,7 @@ func sipp(t *testing.T, args ...string) *exec.Cmd {
 
 // TestSippCalls: sipp's uac calls us, we answer, it hangs up.
 func TestSippCalls(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	for name, transport := range map[string]string{"UDP": "u1", "TCP": "t1"} {
 		t.Run(name, func(t *testing.T) {
 			b := newPhone(t, userB)
@@ -64,6 +65,7 @@ func answerAll(ctx context.Context, p *phone) error {
 
 // TestSippAnswers: we call sipp's uas and hang up.
 func TestSippAnswers(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	a, b := newPhone(t, userA), newPhone(t, userB)
 	at := b.SIPAddr()
 	b.stop() // its port is free now

@@ -16,6 +16,10 @@ type timers struct {
 	ack time.Duration
 	// late is how long a response may take from its connection to its call.
 	late time.Duration
+	// connect is how long TCP and TLS may take to connect.
+	connect time.Duration
+	// stall is how long a connection may leave unacknowledged what we sent.
+	stall time.Duration
 	// glare is the unit in which to wait after a 491.
 	glare time.Duration
 }
@@ -27,6 +31,8 @@ func standard() timers {
 		silence: 8 * time.Second,
 		ack:     20 * time.Millisecond,
 		late:    500 * time.Millisecond,
+		connect: 5 * time.Second,
+		stall:   5 * time.Second,
 		glare:   10 * time.Millisecond,
 	}
 }

@@ -14,9 +14,8 @@ import (
 )
 
 const (
-	handshakeTime = 5 * time.Second // for TCP and TLS together
-	handshakes    = 32              // at a time, of connections that others opened
-	idleTime      = 2 * time.Minute // that a connection opened by others may stay without a call
+	handshakes = 32              // at a time, of connections that others opened
+	idleTime   = 2 * time.Minute // that a connection opened by others may stay without a call
 )
 
 // errWrongKey: the phone at that address is not the one that was meant.
@@ -106,6 +105,7 @@ type links struct {
 	tcp     net.Listener // nil: takes no connections
 	server  *tls.Config
 	client  *tls.Config
+	timers  timers
 	log     *slog.Logger
 	handed  chan handed
 	closing chan struct{}
@@ -121,9 +121,9 @@ type handed struct {
 	taken chan struct{} // closed when sipgo reads from it
 }
 
-func newLinks(id tls.Certificate, tcp net.Listener, log *slog.Logger) *links {
+func newLinks(id tls.Certificate, tcp net.Listener, t timers, log *slog.Logger) *links {
 	l := &links{
-		tcp: tcp, log: log,
+		tcp: tcp, timers: t, log: log,
 		handed:   make(chan handed),
 		closing:  make(chan struct{}),
 		byRemote: make(map[netip.AddrPort]*link),
@@ -215,7 +215,7 @@ func (l *links) dial(ctx context.Context, addr netip.AddrPort, pin [32]byte) (*l
 	if k := l.reuse(addr, pin); k != nil {
 		return k, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	ctx, cancel := context.WithTimeout(ctx, l.timers.connect)
 	defer cancel()
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", addr.String())
@@ -241,7 +241,7 @@ func fingerprintOf(s tls.ConnectionState) [32]byte {
 
 // secure shakes hands on c and gives it to sipgo.
 func (l *links) secure(ctx context.Context, c *tls.Conn, remote netip.AddrPort, dialled bool) (*link, error) {
-	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	ctx, cancel := context.WithTimeout(ctx, l.timers.connect)
 	defer cancel()
 	if err := c.HandshakeContext(ctx); err != nil {
 		c.Close()
@@ -249,6 +249,9 @@ func (l *links) secure(ctx context.Context, c *tls.Conn, remote netip.AddrPort, 
 			return nil, errWrongKey
 		}
 		return nil, fmt.Errorf("sip: secure connection with %v: %w", remote, err)
+	}
+	if err := endStalled(c.NetConn(), l.timers.stall); err != nil {
+		l.log.Debug("sip: connection may stall for long", "with", remote, "err", err)
 	}
 	k := &link{
 		Conn: c, fingerprint: fingerprintOf(c.ConnectionState()), dialled: dialled,
