@@ -109,6 +109,7 @@ type runner struct {
 	xid     transaction
 	arp     *tap // open while an address is watched
 	watched netip.Addr
+	router  netip.Addr
 	server  *net.UDPConn // open during a renewal
 	readers sync.WaitGroup
 	hints   chan struct{}
@@ -155,6 +156,9 @@ func (r *runner) look(ctx context.Context) error {
 	l, err := readLink(r.cfg.Interface)
 	if err != nil {
 		return err
+	}
+	if l.index != 0 && l.mac == (MAC{}) {
+		return fmt.Errorf("netlink: lease an address on %s: not an Ethernet interface", r.cfg.Interface)
 	}
 	if l.index != r.link.index || l.mac != r.link.mac {
 		if err := r.step(ctx, linkChanged{up: false}); err != nil {
@@ -250,6 +254,17 @@ func (r *runner) act(ctx context.Context, a any) any {
 		r.sendARP(a.addr, false)
 	case sendAnnounce:
 		r.sendARP(a.addr, true)
+	case sendAsk:
+		if r.arp == nil {
+			break
+		}
+		to := a.to
+		if to == (MAC{}) {
+			to = everybody()
+		}
+		if err := r.arp.send(arpQuery(r.machine.mac, a.from, a.addr), to); err != nil {
+			r.cfg.Log.Debug("cannot send ARP", "error", err)
+		}
 	case install:
 		return installed{installLease(r.cfg.Interface, r.link.index, a.lease, a.old, time.Now())}
 	case remove:
@@ -338,9 +353,9 @@ func (r *runner) openSockets() (err error) {
 			return err
 		}
 	}
-	if a := m.watched(); a.IsValid() && (r.arp == nil || r.watched != a) {
-		r.watched = a
-		r.arp, err = r.openTap(r.arp, unix.ETH_P_ARP, arpFilter(m.mac, a), r.arps)
+	if a, n := m.watched(), m.neighbour(); a.IsValid() && (r.arp == nil || r.watched != a || r.router != n) {
+		r.watched, r.router = a, n
+		r.arp, err = r.openTap(r.arp, unix.ETH_P_ARP, arpFilter(m.mac, a, n), r.arps)
 	}
 	return err
 }

@@ -131,6 +131,13 @@ func arpPacket(mac MAC, addr netip.Addr, announce bool) []byte {
 	return b
 }
 
+// arpQuery builds a request for addr by from.
+func arpQuery(mac MAC, from, addr netip.Addr) []byte {
+	b := arpPacket(mac, addr, false)
+	copy(b[14:], from.AsSlice())
+	return b
+}
+
 // parseARP reads who says that it has, or wants, which address.
 func parseARP(b []byte) (arpSeen, error) {
 	if len(b) < arpLen || string(b[:6]) != "\x00\x01\x08\x00\x06\x04" || b[6] != 0 || b[7] != 1 && b[7] != 2 {
@@ -144,19 +151,27 @@ func parseARP(b []byte) (arpSeen, error) {
 }
 
 // arpFilter lets through what says that addr is another's: ARP with addr as
-// the sender's, and probes for it, unless from mac.
-func arpFilter(mac MAC, addr netip.Addr) []bpf.Instruction {
-	a := uint32(0) // of nobody: matches probes for 0.0.0.0 only
-	if addr.IsValid() {
+// the sender's, and probes for it, unless from mac; and what router says.
+func arpFilter(mac MAC, addr, router netip.Addr) []bpf.Instruction {
+	number := func(addr netip.Addr) uint32 {
+		if !addr.IsValid() {
+			return 0 // of nobody: matches probes for 0.0.0.0 only
+		}
 		b := addr.As4()
-		a = binary.BigEndian.Uint32(b[:])
+		return binary.BigEndian.Uint32(b[:])
+	}
+	a := number(addr)
+	r := a
+	if router.IsValid() {
+		r = number(router)
 	}
 	return []bpf.Instruction{
 		bpf.LoadAbsolute{Off: 10, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(mac[2:]), SkipTrue: 2},
 		bpf.LoadAbsolute{Off: 8, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(binary.BigEndian.Uint16(mac[:])), SkipTrue: 6},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(binary.BigEndian.Uint16(mac[:])), SkipTrue: 7},
 		bpf.LoadAbsolute{Off: 14, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: r, SkipTrue: 4},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: a, SkipTrue: 3},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 3},
 		bpf.LoadAbsolute{Off: 24, Size: 4},

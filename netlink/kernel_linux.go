@@ -17,8 +17,8 @@ import (
 
 // A link is the state of a network interface.
 type link struct {
-	index   int // 0: there is none of this name
-	mac     MAC
+	index   int  // 0: there is none of this name
+	mac     MAC  // zero when it has none
 	enabled bool // administratively up
 	running bool // and with a carrier
 	mtu     int
@@ -34,11 +34,12 @@ func readLink(ifname string) (link, error) {
 		return link{}, fmt.Errorf("netlink: read link %s: %w", ifname, err)
 	}
 	a := l.Attrs()
-	if len(a.HardwareAddr) != len(MAC{}) {
-		return link{}, fmt.Errorf("netlink: read link %s: not an Ethernet interface", ifname)
+	mac := MAC{} // of what is not Ethernet, such as PPP
+	if len(a.HardwareAddr) == len(mac) {
+		mac = MAC(a.HardwareAddr)
 	}
 	return link{
-		index: a.Index, mac: MAC(a.HardwareAddr), mtu: a.MTU,
+		index: a.Index, mac: mac, mtu: a.MTU,
 		enabled: a.RawFlags&unix.IFF_UP != 0,
 		running: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0,
 	}, nil

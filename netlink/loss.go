@@ -82,7 +82,14 @@ func (m *machine) expire(now time.Time) {
 
 // arp looks for another host with our address.
 func (m *machine) arp(now time.Time, c arpSeen) {
-	if c.from == m.mac || !c.addr.IsValid() || c.addr != m.watched() {
+	if c.from == m.mac || !c.addr.IsValid() {
+		return
+	}
+	if c.addr == m.neighbour() && !c.probe {
+		m.routerSeen(now, c.from)
+		return
+	}
+	if c.addr != m.watched() {
 		return
 	}
 	switch m.state {
@@ -99,6 +106,21 @@ func (m *machine) arp(now time.Time, c arpSeen) {
 			m.do(sendAnnounce{c.addr})
 		default:
 			m.decline(now, c)
+		}
+	}
+}
+
+// routerSeen detects network attachment (RFC 4436): the router that we knew,
+// where we knew it, says that this is the network that we knew. A server still
+// has the last word, for a moment.
+func (m *machine) routerSeen(now time.Time, from MAC) {
+	switch {
+	case m.state >= stateBound:
+		m.routerAt = from
+	case m.state == stateRebooting && from == m.routerAt && !m.attached:
+		m.attached = true
+		if soon := now.Add(attachWait); soon.Before(m.retry) {
+			m.retry = soon
 		}
 	}
 }

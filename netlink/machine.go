@@ -58,6 +58,12 @@ type (
 	}
 	sendProbe    struct{ addr netip.Addr }
 	sendAnnounce struct{ addr netip.Addr }
+	// sendAsk asks who has addr, from an address of ours: to is the zero MAC for
+	// everybody.
+	sendAsk struct {
+		from, addr netip.Addr
+		to         MAC
+	}
 	// install the lease beside the old address, and then take that one away.
 	// Answered with installed.
 	install struct{ lease, old Lease }
@@ -102,7 +108,11 @@ type machine struct {
 	refused bool       // held was refused or is in conflict: not to be used again
 	next    Lease      // acknowledged, on its way to be held
 	last    netip.Addr // to ask for again
-	told    Lease      // as the reader of the events knows it
+	// routerAt is the hardware address of held's router, zero when unknown;
+	// attached says that it answered there since the carrier came up.
+	routerAt MAC
+	attached bool
+	told     Lease // as the reader of the events knows it
 
 	lose       time.Time // when Lost is told
 	loseReason string
@@ -188,6 +198,10 @@ func (m *machine) watched() netip.Addr {
 	return m.held.Addr()
 }
 
+// neighbour returns the address of the router that shows which network this is,
+// the zero Addr for none.
+func (m *machine) neighbour() netip.Addr { return m.held.Router }
+
 // due does what time asks for.
 func (m *machine) due(now time.Time) {
 	passed := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
@@ -254,8 +268,12 @@ func (m *machine) link(now time.Time, in linkChanged) {
 		}
 	}
 	m.mac, m.naks, m.conflicts, m.avoid = in.mac, 0, 0, netip.Addr{}
+	m.attached = false
 	switch {
 	case m.held.Prefix.IsValid() && !m.refused:
+		if m.held.Router.IsValid() && m.routerAt != (MAC{}) {
+			m.do(sendAsk{from: m.held.Addr(), addr: m.held.Router, to: m.routerAt})
+		}
 		m.reboot(now, m.held.Addr())
 	case m.next.Prefix.IsValid():
 		m.reboot(now, m.next.Addr())
@@ -325,6 +343,9 @@ func (m *machine) resend(now time.Time) {
 	case stateInit:
 		m.discover(now)
 	case stateRebooting:
+		if m.attached && m.keepOld(now) {
+			return
+		}
 		m.discover(now) // the old address stays until something better is known
 	case stateSelecting:
 		if m.attempt == discoversBeforeOld && m.keepOld(now) {
@@ -463,6 +484,10 @@ func (m *machine) installed(now time.Time, err error) {
 	}
 	m.failures = 0
 	fresh := m.held.Prefix != m.next.Prefix
+	if m.next.Router.IsValid() && (m.routerAt == (MAC{}) || m.held.Router != m.next.Router) {
+		m.routerAt = MAC{}
+		m.do(sendAsk{from: m.next.Addr(), addr: m.next.Router})
+	}
 	kind := Renewed
 	if m.told.Prefix != m.next.Prefix {
 		kind = Bound

@@ -256,6 +256,50 @@ func TestCable(t *testing.T) {
 	})
 }
 
+func TestNetworkAttachment(t *testing.T) {
+	away := func(t *testing.T) (*simulation, Lease) {
+		s := newSimulation(t)
+		s.router = otherMAC
+		l := s.bind()
+		if s.m.routerAt != otherMAC {
+			t.Fatal("the router was not learned")
+		}
+		s.unplug()
+		s.run(time.Minute)
+		s.want(Lost)
+		s.server = nil
+		return s, l
+	}
+	t.Run("the router is there, the server silent", func(t *testing.T) {
+		s, l := away(t)
+		s.plug()
+		s.run(attachWait)
+		if b := s.want(Bound)[0].Lease; b.Prefix != l.Prefix || !b.Expiry.Equal(l.Expiry) {
+			t.Errorf("bound to %v until %v", b.Prefix, b.Expiry)
+		}
+		if got := s.kinds(); !slices.Equal(got, []dhcpv4.MessageType{requestType}) {
+			t.Errorf("sent %v", got)
+		}
+	})
+	t.Run("the router is another one", func(t *testing.T) {
+		s, _ := away(t)
+		s.router = MAC{2, 0, 0x5e, 0, 0x53, 9}
+		s.plug()
+		s.give(arpSeen{addr: simServer, from: s.router})
+		s.run(rebootWait)
+		s.want()
+	})
+	t.Run("the router is there, the server refuses", func(t *testing.T) {
+		s, _ := away(t)
+		s.server = pool(simNext)
+		s.plug()
+		s.run(time.Second)
+		if b := s.want(Bound)[0].Lease; b.Addr() != simNext {
+			t.Errorf("bound to %v", b.Prefix)
+		}
+	})
+}
+
 func TestStoredLease(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

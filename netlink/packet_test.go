@@ -224,7 +224,7 @@ func TestFilters(t *testing.T) {
 			t.Errorf("the filter passes a packet with byte %d changed", at)
 		}
 	}
-	if vm, err = bpf.NewVM(arpFilter(simMAC, simAddr)); err != nil {
+	if vm, err = bpf.NewVM(arpFilter(simMAC, simAddr, simServer)); err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
@@ -236,6 +236,7 @@ func TestFilters(t *testing.T) {
 		{"another's probe", arpPacket(otherMAC, simAddr, false), true},
 		{"our announcement", arpPacket(simMAC, simAddr, true), false},
 		{"our probe", arpPacket(simMAC, simAddr, false), false},
+		{"the router", arpPacket(otherMAC, simServer, true), true},
 		{"about another address", arpPacket(otherMAC, simNext, true), false},
 		{"a probe for another address", arpPacket(otherMAC, simNext, false), false},
 	} {
@@ -243,7 +244,7 @@ func TestFilters(t *testing.T) {
 			t.Errorf("%s: passes %d bytes, %v", tt.name, n, err)
 		}
 		a, err := parseARP(tt.packet)
-		if err != nil || tt.pass && (a.addr != simAddr || a.from != otherMAC) {
+		if err != nil || tt.pass && (a.addr != simAddr && a.addr != simServer || a.from != otherMAC) {
 			t.Errorf("%s: read as %+v, %v", tt.name, a, err)
 		}
 	}

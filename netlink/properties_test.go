@@ -135,6 +135,9 @@ func (w *whatever) conflict(t *rapid.T) {
 	if rapid.Bool().Draw(t, "any") {
 		a = anyAddr.Draw(t, "address")
 	}
+	if rapid.Bool().Draw(t, "router") {
+		w.router = otherMAC
+	}
 	w.give(arpSeen{addr: a, from: otherMAC, probe: rapid.Bool().Draw(t, "probe")})
 }
 

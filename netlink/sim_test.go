@@ -39,6 +39,7 @@ type simulation struct {
 	kernel  map[netip.Prefix]bool
 	stored  Lease
 	failing error // of the kernel
+	router  MAC   // zero: silent
 }
 
 func newSimulation(t tester) *simulation {
@@ -68,6 +69,10 @@ func (s *simulation) give(in any) {
 				}
 			case sendProbe, sendAnnounce:
 				s.arp = append(s.arp, a)
+			case sendAsk:
+				if s.router != (MAC{}) && s.m.up && (a.to == MAC{} || a.to == s.router) {
+					inputs = append(inputs, arpSeen{addr: a.addr, from: s.router})
+				}
 			case install:
 				if s.failing == nil {
 					s.kernel[a.lease.Prefix] = true

@@ -130,10 +130,14 @@ func (t *tap) filter(prog []bpf.Instruction) error {
 }
 
 // broadcast sends packet to all hosts of the link.
-func (t *tap) broadcast(packet []byte) error {
-	to := &unix.SockaddrLinklayer{
-		Protocol: t.proto, Ifindex: t.index, Halen: 6, Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
-	}
+func (t *tap) broadcast(packet []byte) error { return t.send(packet, everybody()) }
+
+func everybody() MAC { return MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff} }
+
+// send sends packet to one host of the link.
+func (t *tap) send(packet []byte, mac MAC) error {
+	to := &unix.SockaddrLinklayer{Protocol: t.proto, Ifindex: t.index, Halen: 6}
+	copy(to.Addr[:], mac[:])
 	var inner error
 	err := t.raw.Write(func(fd uintptr) bool {
 		inner = unix.Sendto(int(fd), packet, 0, to)

@@ -17,6 +17,9 @@ const (
 	// before we ask for any. A server that is not authoritative stays silent
 	// about another network's address (RFC 2131 §4.3.2).
 	rebootWait = time.Second
+	// attachWait is how long a server may be silent once the router has shown
+	// that this is the network we knew (RFC 4436 §4.1).
+	attachWait = 100 * time.Millisecond
 	// discoversBeforeOld is how many DISCOVERs stay unanswered before a lease
 	// that has not expired is used again (RFC 2131 §3.2).
 	discoversBeforeOld = 3

@@ -2,8 +2,11 @@ package netlink
 
 import (
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestWatchFollowsOthers(t *testing.T) {
@@ -68,6 +71,53 @@ func TestWatchSurvivesAStorm(t *testing.T) {
 		if e := s.want(Bound); e.Lease.Prefix.String() == "10.77.0.99/24" {
 			break
 		}
+	}
+}
+
+// A point-to-point link as pppd makes it: no hardware address, a peer instead
+// of a network, a default route without a router.
+func TestWatchFollowsAPointToPointLink(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	cfg := testConfig(t)
+	cfg.Interface = "ppp0"
+	w, err := Watch(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, w)
+	dial := func(addr string) (hangUp func()) {
+		t.Helper()
+		tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+		if err != nil {
+			t.Skipf("needs the tun device: %v", err)
+		}
+		ifr, err := unix.NewIfreq("ppp0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+		if err := unix.IoctlIfreq(int(tun.Fd()), unix.TUNSETIFF, ifr); err != nil {
+			t.Fatal(err)
+		}
+		ip(t, "link", "set", "ppp0", "up")
+		ip(t, "address", "add", addr, "peer", "100.64.0.1", "dev", "ppp0")
+		ip(t, "route", "add", "default", "dev", "ppp0")
+		return func() { tun.Close() }
+	}
+	hangUp := dial("100.64.3.7")
+	if l := s.want(Bound).Lease; l.Addr().String() != "100.64.3.7" || l.Router.IsValid() || l.MAC != (MAC{}) {
+		t.Errorf("lease is %+v", l)
+	}
+	hangUp() // the provider does, once a day, and gives another address
+	defer dial("100.64.9.1")()
+	e := s.any()
+	if e.Kind == Lost { // a slow machine
+		e = s.any()
+	}
+	if e.Lease.Addr().String() != "100.64.9.1" {
+		t.Errorf("lease is %+v", e.Lease)
 	}
 }
 
