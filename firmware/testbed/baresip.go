@@ -54,9 +54,14 @@ func (b *Bed) AddBaresip(ctx context.Context, codec string, speech []int16) (*Ba
 	if err := os.MkdirAll(s.records(), 0o700); err != nil {
 		return nil, fmt.Errorf("testbed: make baresip: %w", err)
 	}
+	// Its resampler spoils what it makes slower, so G.711 gets its own rate.
+	rate, sampled := speechRate, speech
+	if !strings.Contains(codec, "opus") {
+		rate, sampled = 8000, slower(speech, 2)
+	}
 	voice := filepath.Join(s.dir, "speech.wav")
 	// It ends the call at the end of the file, so that is far away.
-	if err := writeWAV(voice, slices.Repeat(speech, 1+baresipSpeaks*speechRate/len(speech))); err != nil {
+	if err := writeWAV(voice, slices.Repeat(sampled, 1+baresipSpeaks*rate/len(sampled)), rate); err != nil {
 		return nil, err
 	}
 	modules, err := baresipModules()
@@ -81,7 +86,7 @@ module sndfile.so
 module_tmp account.so
 module_app menu.so
 module_app ctrl_tcp.so
-`, modules, addr, baresipControl, voice, speechRate, s.records()),
+`, modules, addr, baresipControl, voice, rate, s.records()),
 		// The user is what our phones call when an address is dialled.
 		"accounts": fmt.Sprintf("<sip:%s@%s>;regint=0;answermode=auto;audio_codecs=%s\n", addr, addr, baresipCodecs.Replace(codec)),
 		"contacts": "",

@@ -120,7 +120,7 @@ func (isp *ISP) start(ctx context.Context) error {
 		"--interface=" + street, "--bind-interfaces",
 		"--dhcp-authoritative", // it says NAK to a lease that it does not know
 		"--no-ping",            // an offer comes at once
-		"--log-dhcp", "--log-facility=-",
+		"--log-facility=-",
 		"--dhcp-leasefile=" + isp.leaseFile(),
 		"--dhcp-hostsfile=" + isp.hostsFile(),
 		fmt.Sprintf("--dhcp-option=option:T1,%d", isp.renew/time.Second),

@@ -3,6 +3,7 @@ package testbed
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,7 +11,6 @@ import (
 	"time"
 
 	"flexphone/audio/audiotest"
-	"flexphone/audio/resample"
 	"flexphone/audio/wav"
 )
 
@@ -34,6 +34,15 @@ func (h Heard) String() string {
 // first packets fill the playout buffer.
 const settle = 300 * time.Millisecond
 
+// Enough is the share of the voiced parts of a speech that has to be heard.
+// What may be missing is what a busy machine drops at the edges.
+const Enough = 0.9
+
+// rounds is how often a speech is listened to at most, until enough of it was
+// heard: phones and testers share one machine, and when it stands still for a
+// while, so does the sound.
+const rounds = 8
+
 // HearEachOther listens at both ends of a call at once, for as long as the
 // longer speech takes. The first result is what a hears of b.
 func HearEachOther(ctx context.Context, a, b *Phone) (atA, atB Heard, err error) {
@@ -42,41 +51,68 @@ func HearEachOther(ctx context.Context, a, b *Phone) (atA, atB Heard, err error)
 	both.Go(func() { atA, errA = a.Hear(ctx, b) })
 	both.Go(func() { atB, errB = b.Hear(ctx, a) })
 	both.Wait()
-	if errA != nil {
-		return atA, atB, errA
-	}
-	return atA, atB, errB
+	return atA, atB, errors.Join(errA, errB)
 }
 
 // Hear listens to what arrives at p of what is spoken into the other phone
-// from now on, for as long as that speech takes once.
+// from now on.
 func (p *Phone) Hear(ctx context.Context, other *Phone) (Heard, error) {
+	if _, err := other.tape().read(ctx, other.tapeStart, 1); err != nil {
+		return Heard{}, err
+	}
+	before, err := other.tape().position()
+	if err != nil {
+		return Heard{}, err
+	}
 	heard, at, err := p.hear(ctx, other.spoken)
 	if err != nil {
 		return heard, err
 	}
-	said, err := other.tape().position()
+	after, err := other.tape().position()
 	if err != nil {
 		return heard, err
 	}
 	// The other phone's engine captures and plays on one clock, so that its
 	// tape tells when which sample was spoken: the speech began anew whenever
 	// this many samples had passed.
-	round := time.Duration(len(other.spoken)) * time.Second / time.Duration(said.rate)
-	began := said.timeOf(other.tapeStart)
-	heard.Delay = at.Sub(began) % round
+	round := time.Duration(len(other.spoken)) * time.Second / time.Duration(after.rate)
+	heard.Delay = at.Sub(better(before.timeOf(other.tapeStart), after.timeOf(other.tapeStart))) % round
 	return heard, nil
 }
 
+// better returns the better of two readings of one moment, the second of which
+// was taken later. What delays the recorder makes the moment seem later; a
+// moment that seems much later is another one: the recorder stood still.
+func better(first, second time.Time) time.Time {
+	const stoodStill = 150 * time.Millisecond
+	if first.Before(second) && second.Sub(first) < stoodStill {
+		return first
+	}
+	return second
+}
+
 // HearSpeech listens to what arrives at p of a speech that is repeated at the
-// other end, for as long as the speech takes once.
+// other end.
 func (p *Phone) HearSpeech(ctx context.Context, speech []int16) (Heard, error) {
 	heard, _, err := p.hear(ctx, speech)
 	return heard, err
 }
 
 // hear also returns when the beginning of the speech was heard.
-func (p *Phone) hear(ctx context.Context, speech []int16) (Heard, time.Time, error) {
+func (p *Phone) hear(ctx context.Context, speech []int16) (heard Heard, at time.Time, err error) {
+	for range rounds {
+		if heard, at, err = p.hearOnce(ctx, speech); err != nil || heard.Arrived >= Enough {
+			break
+		}
+	}
+	return heard, at, err
+}
+
+func (p *Phone) hearOnce(ctx context.Context, speech []int16) (Heard, time.Time, error) {
+	// Of what was recorded before the phone was last started nobody knows when.
+	if _, err := p.tape().read(ctx, p.tapeStart, 1); err != nil {
+		return Heard{}, time.Time{}, err
+	}
 	now, err := p.tape().position()
 	if err != nil {
 		return Heard{}, time.Time{}, err
@@ -88,13 +124,18 @@ func (p *Phone) hear(ctx context.Context, speech []int16) (Heard, time.Time, err
 	if err != nil {
 		return Heard{}, time.Time{}, err
 	}
+	after, err := p.tape().position()
+	if err != nil {
+		return Heard{}, time.Time{}, err
+	}
 	// The tape holds one round of the speech, which begins anywhere in it. Where,
 	// is found first; then all of it is compared.
 	begin := audiotest.Compare(speech, recorded, now.rate).Delay
-	turn := (len(speech) - samples(begin)) % len(speech)
+	turn := (2*len(speech) - samples(begin)) % len(speech)
 	turned := append(append([]int16(nil), speech[turn:]...), speech[:turn]...)
 	r := audiotest.Compare(turned, recorded, now.rate)
-	return Heard{Arrived: r.Arrived, Correlation: r.Correlation}, now.timeOf(from + samples(begin+r.Delay)), nil
+	n := from + samples(begin+r.Delay)
+	return Heard{Arrived: r.Arrived, Correlation: r.Correlation}, better(now.timeOf(n), after.timeOf(n)), nil
 }
 
 // compareFile says how much of a repeated speech, sampled at 16 kHz, is in a
@@ -111,13 +152,9 @@ func compareFile(path string, speech []int16) (Heard, error) {
 	}
 	switch rate {
 	case 8000:
-		down := make([]int16, len(speech)/2)
-		resample.NewDown(2).Process(down, speech[:2*len(down)])
-		speech = down
+		speech = slower(speech, 2)
 	case 48000:
-		down := make([]int16, len(recorded)/3)
-		resample.NewDown(3).Process(down, recorded[:3*len(down)])
-		recorded, rate = down, speechRate
+		recorded, rate = slower(recorded, 3), speechRate
 	case speechRate:
 	default:
 		return Heard{}, fmt.Errorf("testbed: listen to %s: %d Hz is not foreseen", path, rate)

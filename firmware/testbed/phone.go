@@ -121,7 +121,7 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 	if err := os.Mkdir(p.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("testbed: make phone: %w", err)
 	}
-	if err := writeWAV(p.Speech, c.Speech); err != nil {
+	if err := writeWAV(p.Speech, c.Speech, speechRate); err != nil {
 		return nil, err
 	}
 	if p.host, err = newHost(c.Name); err != nil {

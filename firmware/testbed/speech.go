@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"flexphone/audio/resample"
 	"flexphone/audio/wav"
 )
 
@@ -39,13 +40,20 @@ func Speech(name string) ([]int16, error) {
 	return nil, fmt.Errorf("testbed: read speech: no %s in %s (Debian's package pocketsphinx-testdata)", name, speechDir)
 }
 
+// slower returns speech at a rate that is lower by a whole factor.
+func slower(speech []int16, factor int) []int16 {
+	out := make([]int16, len(speech)/factor)
+	resample.NewDown(factor).Process(out, speech[:factor*len(out)])
+	return out
+}
+
 // writeWAV writes speech into a file.
-func writeWAV(path string, speech []int16) error {
+func writeWAV(path string, speech []int16, rate int) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return fmt.Errorf("testbed: write speech: %w", err)
 	}
-	if err := errors.Join(wav.Encode(f, speech, speechRate), f.Close()); err != nil {
+	if err := errors.Join(wav.Encode(f, speech, rate), f.Close()); err != nil {
 		return fmt.Errorf("testbed: write speech: %w", err)
 	}
 	return nil

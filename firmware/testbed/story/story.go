@@ -14,9 +14,6 @@ import (
 	"flexphone/firmware/testbed"
 )
 
-// enough is the share of spoken words that must be heard at the other end.
-const enough = 0.9
-
 // A teller plays the story and tells it.
 type teller struct {
 	out io.Writer
@@ -152,7 +149,7 @@ func (t *teller) call(ctx context.Context, caller, callee *testbed.Phone, number
 	}
 	t.say("", atCaller.Delay, "%s hears %s: %s", caller.Name, callee.Name, amount(atCaller))
 	t.say("", atCallee.Delay, "%s hears %s: %s", callee.Name, caller.Name, amount(atCallee))
-	if atCaller.Arrived < enough || atCallee.Arrived < enough {
+	if atCaller.Arrived < testbed.Enough || atCallee.Arrived < testbed.Enough {
 		return errors.New("too little of the spoken words arrived")
 	}
 	hung := time.Now()
@@ -257,7 +254,7 @@ func (t *teller) talkToFixed(ctx context.Context) error {
 		return err
 	}
 	t.say("", 0, "%s hears it: %s", t.one.Name, amount(heard))
-	if heard.Arrived < enough {
+	if heard.Arrived < testbed.Enough {
 		return errors.New("too little of the spoken words arrived")
 	}
 	return nil
@@ -273,7 +270,7 @@ func (t *teller) fixedHeard(ctx context.Context) error {
 		return err
 	}
 	t.say("", 0, "it hears %s: %s", t.one.Name, amount(heard))
-	if heard.Arrived < enough {
+	if heard.Arrived < testbed.Enough {
 		return errors.New("too little of the spoken words arrived")
 	}
 	t.say("S28", 0, "hung up; released at both ends")

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"flexphone/firmware/testbed/inside"
+)
+
+// The loop-back card: what is played at one of its devices is captured at the
+// other. The phone has device 0.
+const (
+	phoneParams = "/proc/asound/card0/pcm0p/sub0/hw_params"
+	mouth       = "/dev/snd/pcmC0D1p"
+	ear         = "/dev/snd/pcmC0D1c"
+)
+
+const (
+	chunk     = inside.Rate / 50 // frames that are spoken or heard at a time
+	mouthFull = 10               // chunks that are spoken ahead
+	earFull   = 100              // chunks that may wait to be heard
+)
+
+// A loop speaks into the phone's microphone and hears its ear-piece.
+type loop struct {
+	speech []int16
+	origin atomic.Int64 // when the first sample was spoken, in ns since 1970
+}
+
+func newLoop(speech []int16) *loop { return &loop{speech: speech} }
+
+func (l *loop) spoke() int64 { return l.origin.Load() }
+
+// run speaks, and sends what it hears, until the listener goes.
+func (l *loop) run(to io.Writer) error {
+	channels, err := awaitPhone()
+	if err != nil {
+		return err
+	}
+	in, err := openPCM(ear, inside.Rate, channels, chunk, earFull)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := openPCM(mouth, inside.Rate, channels, chunk, mouthFull)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	var speaking sync.WaitGroup
+	var over atomic.Bool
+	var failed error
+	speaking.Go(func() { failed = l.speak(out, channels, &over) })
+	err = hear(in, channels, to)
+	over.Store(true)
+	speaking.Wait()
+	return errors.Join(err, failed)
+}
+
+// awaitPhone waits until the phone plays, and returns with how many channels:
+// both sides of the loop have to agree.
+func awaitPhone() (channels int, err error) {
+	for look := time.NewTicker(20 * time.Millisecond); ; <-look.C {
+		b, err := os.ReadFile(phoneParams)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return 0, err
+		}
+		params := make(map[string]string)
+		for line := range strings.Lines(string(b)) {
+			name, value, _ := strings.Cut(line, ":")
+			params[name] = strings.TrimSpace(value)
+		}
+		if params["rate"] == "" {
+			continue // not open yet
+		}
+		rate, _, _ := strings.Cut(params["rate"], " ")
+		if rate != strconv.Itoa(inside.Rate) || params["format"] != "S16_LE" {
+			return 0, fmt.Errorf("the phone plays %s at %s; foreseen is S16_LE at %d", params["format"], rate, inside.Rate)
+		}
+		return strconv.Atoi(params["channels"])
+	}
+}
+
+// speak plays the speech over and over.
+func (l *loop) speak(out *pcm, channels int, over *atomic.Bool) error {
+	frames := make([]int16, chunk*channels)
+	for n, begin := 0, true; !over.Load(); n += chunk {
+		for i := range frames {
+			frames[i] = l.speech[(n+i/channels)%len(l.speech)]
+		}
+		at := time.Now()
+		if begin {
+			l.origin.Store(at.Add(-time.Duration(n) * time.Second / inside.Rate).UnixNano())
+		}
+		err := out.write(frames)
+		if begin = errors.Is(err, unix.EPIPE); begin { // it ran dry: the speech goes on from here
+			err = out.prepare()
+		}
+		if err != nil {
+			return fmt.Errorf("speak: %w", err)
+		}
+	}
+	return nil
+}
+
+// hear sends what the phone plays.
+func hear(in *pcm, channels int, to io.Writer) error {
+	frames := make([]int16, chunk*channels)
+	var bytes []byte
+	for {
+		n, err := in.read(frames)
+		if errors.Is(err, unix.EPIPE) { // it ran over: some sound is lost
+			n, err = 0, in.prepare()
+		}
+		if err != nil {
+			return fmt.Errorf("hear: %w", err)
+		}
+		bytes = bytes[:0]
+		for i := 0; i < n; i++ {
+			bytes = binary.LittleEndian.AppendUint16(bytes, uint16(frames[i*channels]))
+		}
+		if _, err := to.Write(bytes); err != nil {
+			return nil // nobody listens any more
+		}
+	}
+}
+
+// readSamples reads 16-bit samples.
+func readSamples(path string) ([]int16, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	samples := make([]int16, len(b)/2)
+	for i := range samples {
+		samples[i] = int16(binary.LittleEndian.Uint16(b[2*i:]))
+	}
+	if len(samples) == 0 {
+		return nil, fmt.Errorf("nothing is spoken in %s", path)
+	}
+	return samples, nil
+}

@@ -1,0 +1,114 @@
+// Package inside is what the testbed and its agent inside of a virtual machine
+// say to each other, over one serial line that carries many conversations.
+//
+// It knows the messages and how they share the line; it knows neither who
+// sends them nor what becomes of them.
+package inside
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Hello is the first that the agent says on the line. What came before it, such
+// as what a kernel prints, is not for the testbed. Its first byte occurs once.
+const Hello = "\x06the agent is here\n"
+
+// What the agent can be asked to do.
+const (
+	// Connect joins the conversation to the phone's control socket.
+	Connect = "connect"
+	// Press presses Keys, one after the other, by pulling GPIO lines.
+	Press = "press"
+	// Hook lifts the handset if Lifted, else puts it back, by a GPIO line.
+	Hook = "hook"
+	// Sound begins to speak into the phone's microphone, and sends what the
+	// phone plays: samples of 16 bits at Rate, as long as the conversation lasts.
+	Sound = "sound"
+	// Clock asks for the times in Reply.
+	Clock = "clock"
+	// Off switches the phone off, in order.
+	Off = "off"
+)
+
+// Rate is the sampling rate of all sound on the line, in Hz.
+const Rate = 16000
+
+// A Request opens a conversation.
+type Request struct {
+	Do     string `json:"do"`
+	Keys   string `json:"keys,omitempty"`
+	Lifted bool   `json:"lifted,omitempty"`
+}
+
+// A Reply ends a conversation whose request was an order or a question.
+type Reply struct {
+	Error string `json:"error,omitempty"`
+	Now   int64  `json:"now"`   // by the clock of the machine, in ns since 1970
+	Spoke int64  `json:"spoke"` // when the first sample of the speech was spoken; 0: not yet
+}
+
+// maxMessage bounds a Request or a Reply, in bytes.
+const maxMessage = 4096
+
+// Send writes a Request or a Reply.
+func Send(w io.Writer, message any) error {
+	b, err := json.Marshal(message)
+	if err != nil {
+		return fmt.Errorf("inside: send: %w", err)
+	}
+	if _, err := w.Write(append(b, '\n')); err != nil {
+		return fmt.Errorf("inside: send: %w", err)
+	}
+	return nil
+}
+
+// Receive reads a Request or a Reply. It reads no byte beyond.
+func Receive(r io.Reader, message any) error {
+	line, err := readLine(r)
+	if err != nil {
+		return fmt.Errorf("inside: receive: %w", err)
+	}
+	if err := json.Unmarshal(line, message); err != nil {
+		return fmt.Errorf("inside: receive: %w", err)
+	}
+	return nil
+}
+
+func readLine(r io.Reader) ([]byte, error) {
+	var line []byte
+	var one [1]byte
+	for len(line) < maxMessage {
+		if _, err := io.ReadFull(r, one[:]); err != nil {
+			return nil, err
+		}
+		if one[0] == '\n' {
+			return line, nil
+		}
+		line = append(line, one[0])
+	}
+	return nil, errors.New("a message without an end")
+}
+
+// AwaitHello reads until the agent has said Hello.
+func AwaitHello(r *bufio.Reader) error {
+	seen := 0
+	for seen < len(Hello) {
+		b, err := r.ReadByte()
+		if err != nil {
+			return fmt.Errorf("inside: wait for the agent: %w", err)
+		}
+		switch {
+		case b == Hello[seen]:
+			seen++
+		case b == Hello[0]:
+			seen = 1
+		default:
+			seen = 0
+		}
+	}
+	return nil
+}
