@@ -53,6 +53,26 @@ func TestClientLeasesFromDnsmasq(t *testing.T) {
 	}
 }
 
+func TestClientCommitsRapidly(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	i := newISP(t, ispAddr)
+	i.startDNS(firstPool, "--dhcp-rapid-commit", "--dhcp-option=option:ntp-server,10.77.0.1", "--dhcp-option=101,Europe/Berlin")
+	c := startClient(t, testConfig(t))
+	l := c.want(Bound).Lease
+	assertInstalled(t, l)
+	if len(l.NTP) != 1 || l.TimeZone != "Europe/Berlin" {
+		t.Errorf("lease is %+v", l)
+	}
+	i.waitLog("DHCPACK", "10.77.0.50")
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if log := strings.Join(i.log, "\n"); strings.Contains(log, "DHCPOFFER") || strings.Contains(log, "DHCPREQUEST") {
+		t.Errorf("it took four messages:\n%s", log)
+	}
+}
+
 func TestClientRenewsAndMovesToAnotherPool(t *testing.T) {
 	if !inNamespace(t) {
 		return

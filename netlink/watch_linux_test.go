@@ -1,6 +1,8 @@
 package netlink
 
 import (
+	"context"
+	"errors"
 	"net/netip"
 	"os"
 	"strings"
@@ -45,6 +47,32 @@ func TestWatchFollowsOthers(t *testing.T) {
 	if l := s.want(Bound).Lease; l.Prefix.String() != "10.77.0.21/24" || l.Router.IsValid() {
 		t.Errorf("lease is %+v", l)
 	}
+}
+
+// The kernel drops messages that nobody reads, and says so once (ENOBUFS): that
+// is a hint as any other.
+func TestHintsSurviveAFullBuffer(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	h, err := openHinter(hints4()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newISP(t, ispAddr)
+	ip(t, "link", "set", "eth0", "up")
+	storm := strings.Repeat("address add 198.51.100.1/32 dev eth0\naddress del 198.51.100.1/32 dev eth0\n", 4000)
+	feed(t, storm, "ip", "-batch", "-")
+	if _, _, err := h.socket.Receive(); !errors.Is(err, unix.ENOBUFS) {
+		t.Errorf("after 8000 changes that nobody read: %v; want %v", err, unix.ENOBUFS)
+	}
+	feed(t, storm, "ip", "-batch", "-")
+	ctx, cancel := context.WithCancel(context.Background())
+	hints, ended := make(chan struct{}, 1), make(chan struct{})
+	go func() { h.run(ctx, hints); close(ended) }()
+	<-hints // else the test never ends
+	cancel()
+	<-ended
 }
 
 func TestWatchSurvivesAStorm(t *testing.T) {
