@@ -201,3 +201,45 @@ func TestPendingCallsAreBounded(t *testing.T) {
 		t.Errorf("%d of 12 calls were refused while %d rang, want 4", busy, rung)
 	}
 }
+
+// TestMisuse: what makes no sense is refused, and harms nothing.
+func TestMisuse(t *testing.T) {
+	a, b := newPhone(t, userA), newPhone(t, userB)
+	for _, to := range []sip.Target{
+		{User: userB},
+		{User: userB, Addr: netip.MustParseAddrPort("127.0.0.1:0")},
+		{User: userB, Addr: netip.MustParseAddrPort("0.0.0.0:5060")},
+		{User: "a@b", Addr: b.SIPAddr()},
+		{User: "a\r\nVia: x", Addr: b.SIPAddr()},
+	} {
+		if _, err := a.Invite(patience(t), to, media(4000)); err == nil {
+			t.Errorf("%+v was called", to)
+		}
+	}
+	ca := a.dials(b.at())
+	cb := b.isCalled()
+	if ca.ID() != cb.ID() {
+		t.Errorf("the ends call it %q and %q", ca.ID(), cb.ID())
+	}
+	want := func(want error, what string, err error) {
+		t.Helper()
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", what, err, want)
+		}
+	}
+	want(sip.ErrState, "ring oneself", ca.Ring())
+	want(sip.ErrState, "answer oneself", ca.Answer(media(4000)))
+	want(sip.ErrState, "reject oneself", ca.Reject(486))
+	want(sip.ErrState, "change what is not agreed", ca.Update(patience(t), media(4000)))
+	if err := cb.Reject(200); err == nil {
+		t.Error("200 is a refusal")
+	}
+	if err := cb.Answer(sip.LocalMedia{Codecs: codecs}); err == nil {
+		t.Error("answered from nowhere")
+	}
+	must(t, cb.Answer(media(5000))) // all that did not harm
+	want(sip.ErrState, "answer twice", cb.Answer(media(5000)))
+	must(t, ca.Hangup(patience(t)))
+	must(t, ca.Hangup(patience(t)))
+	want(sip.ErrEnded, "change what has ended", ca.Update(patience(t), media(4000)))
+}

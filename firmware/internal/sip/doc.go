@@ -25,4 +25,14 @@
 // Which key a connection must end at differs from call to call, so the
 // connections are made here, checked here, and only then handed to sipgo's
 // transport as if they had been accepted. sipgo itself never dials TLS.
+//
+// # When an address changes
+//
+// Each request looks up anew from which address the kernel would send it, so
+// that Update and Hangup work from an address that the call has never seen. A
+// secure connection whose own address is gone, that has broken, or whose other
+// end has acknowledged nothing for some seconds, is replaced by a new one to
+// the same key, and a request that was lost in it is sent once more. The peer's
+// new place is taken from its re-INVITE or UPDATE, or from Retarget when its
+// row knew first; either cuts short an Update that waits at the old place.
 package sip

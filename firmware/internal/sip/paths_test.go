@@ -3,6 +3,7 @@ package sip_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -216,4 +217,23 @@ func TestHangUpWhileConnecting(t *testing.T) {
 	defer cancel()
 	must(t, c.Hangup(soon))
 	expect(t, c, sip.Ended, sip.ReasonHangup)
+}
+
+// TestCallerVanishes: the phone stops ringing when the caller's connection is
+// gone, since no answer could reach it.
+func TestCallerVanishes(t *testing.T) {
+	b := newPhone(t, userB)
+	p := newPeer(t, "TLS", "127.0.0.1")
+	p.phone, p.user = b.SIPSAddr(), b.user
+	id, _ := identity(t, userA)
+	conn := p.connects(&id)
+	p.sends("INVITE", p.audio(7000))
+	c := b.isCalled()
+	must(t, c.Ring())
+	p.expects("180")
+	must(t, conn.Close())
+	expect(t, c, sip.Ended, sip.ReasonUnreachable)
+	if err := c.Ring(); !errors.Is(err, sip.ErrEnded) {
+		t.Errorf("rings on: %v", err)
+	}
 }

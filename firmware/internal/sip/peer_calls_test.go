@@ -330,3 +330,47 @@ func TestGlareWithPeer(t *testing.T) {
 	must(t, <-updated)
 	expect(t, c, sip.Changed, "")
 }
+
+// TestHangUpBeforeACK: the BYE waits for the ACK, the user does not.
+func TestHangUpBeforeACK(t *testing.T) {
+	b := newPhone(t, userB)
+	p := calls(t, b)
+	p.sends("INVITE", p.audio(7000))
+	c := b.isCalled()
+	said := answering(c)
+	p.expects("200")
+	hung := hangsUp(t, c)
+	expect(t, c, sip.Ended, sip.ReasonHangup)
+	p.sends("OPTIONS", "")
+	p.expects("481") // and no BYE before
+	p.sends("ACK", "")
+	p.answers(p.expects("BYE"), "200", "")
+	must(t, <-hung)
+	if err := <-said; !errors.Is(err, sip.ErrEnded) {
+		t.Errorf("answered: %v", err)
+	}
+}
+
+// TestUpdateRefused: a change that the peer refuses leaves the call as it is;
+// a peer that knows nothing of the call ends it.
+func TestUpdateRefused(t *testing.T) {
+	b := newPhone(t, userB)
+	p := calls(t, b)
+	c := established(t, p, b)
+	updated := make(chan error, 1)
+	update := func() { updated <- c.Update(patience(t), media(6000)) }
+	go update()
+	p.answers(p.expects("INVITE"), "488", "")
+	p.expects("ACK")
+	if err := <-updated; err == nil || errors.Is(err, sip.ErrEnded) {
+		t.Errorf("after 488: %v", err)
+	}
+	go update()
+	p.answers(p.expects("INVITE"), "481", "")
+	p.expects("ACK")
+	p.answers(p.expects("BYE"), "481", "")
+	if err := <-updated; !errors.Is(err, sip.ErrEnded) {
+		t.Errorf("after 481: %v", err)
+	}
+	expect(t, c, sip.Ended, sip.ReasonUnreachable)
+}
