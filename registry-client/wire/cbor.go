@@ -52,6 +52,8 @@ type registrationBody struct {
 	SIPS     uint16   `cbor:"4,keyasint,omitempty"`
 	Sequence uint64   `cbor:"5,keyasint"`
 	Lifetime uint32   `cbor:"6,keyasint"` // seconds
+	Token    string   `cbor:"14,keyasint,omitempty"`
+	Next     []byte   `cbor:"15,keyasint,omitempty"`
 }
 
 type receiptBody struct {
@@ -81,10 +83,14 @@ func EncodeRegistration(r Registration) ([]byte, error) {
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}
-	return encode("registration", registrationBody{
+	body := registrationBody{
 		MAC: r.MAC[:], Addrs: addrBytes(r.Addrs), SIP: r.Ports.SIP, SIPS: r.Ports.SIPS,
-		Sequence: r.Sequence, Lifetime: uint32(r.Lifetime / time.Second),
-	})
+		Sequence: r.Sequence, Lifetime: uint32(r.Lifetime / time.Second), Token: r.Token,
+	}
+	if r.Next != (Fingerprint{}) {
+		body.Next = r.Next[:]
+	}
+	return encode("registration", body)
 }
 
 // DecodeRegistration reads and validates the body of POST /rd.
@@ -96,7 +102,12 @@ func DecodeRegistration(b []byte) (Registration, error) {
 	r := Registration{
 		Ports:    Ports{SIP: body.SIP, SIPS: body.SIPS},
 		Sequence: body.Sequence, Lifetime: time.Duration(body.Lifetime) * time.Second,
+		Token: body.Token,
 	}
+	if len(body.Next) != 0 && len(body.Next) != len(r.Next) {
+		return Registration{}, fmt.Errorf("wire: decode registration: next key's fingerprint of %d bytes: %w", len(body.Next), ErrInvalid)
+	}
+	copy(r.Next[:], body.Next)
 	var err error
 	if r.MAC, err = macBytes(body.MAC); err != nil {
 		return Registration{}, fmt.Errorf("wire: decode registration: %w", err)

@@ -39,19 +39,21 @@
 //	 5  sequence number, 1 to 2^63-1
 //	 6  lifetime in seconds, 1 to 31536000
 //	 7  short number, text of 3 to 8 digits; absent: none
-//	 8  fingerprint of the owner's key, 32 bytes
+//	 8  fingerprint of the owner's key, 32 bytes; all zero: it has none
 //	 9  when the row expires, in milliseconds since 1970 (UTC)
 //	10  online, a boolean
 //	11  since when it has been online or offline, as key 9
 //	12  address that the server saw the datagram come from
 //	13  and its port
+//	14  one-time token for enrolment, 1 to 64 bytes of printable ASCII; absent: none
+//	15  fingerprint of the key that owns the row from now on; absent: the present one
 //
 // Addresses are those of one host: not loopback, unspecified, multicast,
 // reserved, IPv6 link-local or IPv4 mapped into IPv6, and none stands twice.
 //
 // # Announce
 //
-//	POST /rd            body: 1, 2, 3 and/or 4, 5, 6
+//	POST /rd            body: 1, 2, 3 and/or 4, 5, 6, perhaps 14 or 15
 //	2.01 or 2.04        body: 5, 7, 9, 12, 13
 //
 // The row with that MAC is replaced (2.04) or created (2.01), and is on the
@@ -60,6 +62,21 @@
 // number must be higher than the row's. The same announcement again, to the
 // letter, is answered again. The address of the datagram is never believed: it
 // is returned, and that is all.
+//
+// The operator may ask for more than a key of who announces a MAC that nobody
+// owns: a one-time token (14), or a certificate that the operator's authority
+// has issued for the same MAC and key, shown with its chain in the handshake.
+// Otherwise the answer is 4.03 with reason 4. A token that is not asked for is
+// not looked at, and a phone shows it until its first receipt. A row whose key
+// the operator has forgotten belongs to nobody.
+//
+// A key is changed by its owner: it announces, in its own session, the new
+// key's fingerprint (15). From the receipt on the row belongs to the new key,
+// which announces in a session of its own with a higher sequence number. If the
+// receipt was lost, the same announcement is answered again.
+//
+// A standard SIP phone announces nothing; it registers by SIP. Its row has
+// neither port 4 nor fingerprint, and no key can own it.
 //
 // # Release
 //
@@ -76,7 +93,9 @@
 //	GET /rd-lookup/addr/192.0.2.7
 //	2.05                body: 1, 2, 3, 4, 5, 7, 8, 9, 10, 11
 //
-// By address it is the phone that announced it last, of those online. With the
+// By address it is the phone that announced it last, of those online. The
+// operator may answer only those who own a row, or nobody (reason 4), and
+// limits how many lookups a client makes (reason 7). With the
 // option Observe = 0 (RFC 7641) each change of the answer is notified, in a
 // confirmable message with a token of the client's and a rising Observe number;
 // changes that come while one is not acknowledged are told together, as the

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -15,6 +16,8 @@ const (
 	// MaxSequence leaves a receiver room to count on: a phone that had used up
 	// all numbers could never announce again.
 	MaxSequence = 1<<63 - 1
+	// MaxToken is the length of an enrolment token in bytes.
+	MaxToken = 64
 	// MinNumber and MaxNumber are the digits a short number may have.
 	MinNumber, MaxNumber = 3, 8
 )
@@ -40,6 +43,9 @@ func (r Registration) Validate() error {
 	}
 	if r.Lifetime < MinLifetime || r.Lifetime > MaxLifetime || r.Lifetime%time.Second != 0 {
 		return fmt.Errorf("wire: registration: lifetime %v not in whole seconds from %v to %v: %w", r.Lifetime, MinLifetime, MaxLifetime, ErrInvalid)
+	}
+	if len(r.Token) > MaxToken || strings.ContainsFunc(r.Token, func(c rune) bool { return c < ' ' || c > '~' }) {
+		return fmt.Errorf("wire: registration: token of %d bytes, want at most %d of printable ASCII: %w", len(r.Token), MaxToken, ErrInvalid)
 	}
 	return nil
 }

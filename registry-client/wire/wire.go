@@ -34,6 +34,11 @@ type Registration struct {
 	Ports    Ports
 	Sequence uint64
 	Lifetime time.Duration // until the lease ends; whole seconds
+	// Token is a one-time token of the operator's, which a key may have to show
+	// when it announces a MAC that nobody owns; empty: none.
+	Token string
+	// Next, unless it is zero, is the key that owns the row from now on.
+	Next Fingerprint
 }
 
 // A Receipt is the server's answer to a Registration that is on its disk.
