@@ -80,6 +80,8 @@ func TestRegistrationRefused(t *testing.T) {
 		"negative lifetime":    func(r *Registration) { r.Lifetime = -time.Second },
 		"lifetime of a decade": func(r *Registration) { r.Lifetime = 10 * MaxLifetime },
 		"half a second more":   func(r *Registration) { r.Lifetime += time.Second / 2 },
+		"a long token":         func(r *Registration) { r.Token = strings.Repeat("a", MaxToken+1) },
+		"a token of controls":  func(r *Registration) { r.Token = "abc\r\n" },
 	} {
 		r := sample()
 		spoil(&r)
@@ -149,10 +151,13 @@ func FuzzParseMAC(f *testing.F) {
 // FuzzBodies: what decodes encodes again, and then decodes to the same.
 func FuzzBodies(f *testing.F) {
 	reg, _ := EncodeRegistration(sample())
+	enrol := sample()
+	enrol.Token, enrol.Next = "abcdef-ghjkmn", Fingerprint{7}
+	rich, _ := EncodeRegistration(enrol)
 	receipt, _ := EncodeReceipt(Receipt{Reflexive: netip.MustParseAddrPort("192.0.2.1:9"), Number: "101", Expiry: time.UnixMilli(1), Sequence: 3})
 	row, _ := EncodeRow(Row{MAC: sample().MAC, Addrs: sample().Addrs, State: Online, Since: time.UnixMilli(5), Expiry: time.UnixMilli(7)})
 	problem, _ := EncodeProblem(Problem{Reason: ReasonForeign, Detail: "no"})
-	for _, b := range [][]byte{reg, receipt, row, problem, {0xa0}, {0xff}} {
+	for _, b := range [][]byte{reg, rich, receipt, row, problem, {0xa0}, {0xff}} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
