@@ -41,7 +41,7 @@ func startServer(t *testing.T, dir, listen string) *testServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	phones, err := exchange.Listen(listen, cert, directory.New(rows, log, m.request), exchange.DefaultLimits(), m, log)
+	phones, err := exchange.Listen(t.Context(), listen, cert, directory.New(rows, log, m.request), exchange.DefaultLimits(), m, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,7 +89,7 @@ func (c *RunCmd) serve(ctx context.Context, numbers store.Numbers, log *slog.Log
 	if err != nil {
 		return err
 	}
-	phones, err := exchange.Listen(c.Listen, cert, directory.New(rows, log, m.request), exchange.DefaultLimits(), m, log)
+	phones, err := exchange.Listen(ctx, c.Listen, cert, directory.New(rows, log, m.request), exchange.DefaultLimits(), m, log)
 	if err != nil {
 		return fmt.Errorf("%w (is another server there? choose another --listen)", err)
 	}

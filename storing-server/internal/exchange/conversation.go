@@ -3,6 +3,7 @@ package exchange
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -81,7 +82,11 @@ func (c *conversation) end() {
 func (c *conversation) receive(ctx context.Context, data []byte, from func() netip.AddrPort) {
 	m, err := wire.DecodeMessage(data)
 	if err != nil {
-		c.count.Dropped("malformed")
+		if len(data) > wire.MaxMessage {
+			c.count.Dropped("oversized")
+		} else {
+			c.count.Dropped("malformed")
+		}
 		return // RFC 7252 section 4.2: silently ignored, as if it was lost
 	}
 	id := uint16(m.MessageID)
@@ -117,6 +122,9 @@ func (c *conversation) request(ctx context.Context, m message.Message, from func
 		return
 	}
 	resp := c.handler.Serve(ctx, Request{Peer: c.peer, From: from, Message: m})
+	if resp.Code >= codes.BadRequest && resp.Code != codes.NotFound {
+		c.count.Dropped(fmt.Sprintf("refused %d.%02d", resp.Code>>5, resp.Code&31))
+	}
 	out := c.answer(m, resp)
 	if resp.Key != (wire.Query{}) {
 		var o *observation
@@ -147,8 +155,14 @@ func (c *conversation) answer(m message.Message, r Response) message.Message {
 		c.mu.Unlock()
 	}
 	if len(r.Payload) > 0 {
-		out.Options = message.Options{wire.UintOption(message.ContentFormat, r.Format)}
+		out.Options = append(out.Options, wire.UintOption(message.ContentFormat, r.Format))
 		out.Payload = r.Payload
+	}
+	switch r.Code {
+	case codes.ServiceUnavailable:
+		out.Options = append(out.Options, wire.UintOption(message.MaxAge, unavailableFor))
+	case wire.CodeTooManyRequests:
+		out.Options = append(out.Options, wire.UintOption(message.MaxAge, busyFor))
 	}
 	return out
 }

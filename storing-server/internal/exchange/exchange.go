@@ -66,7 +66,7 @@ type Handler interface {
 type Limits struct {
 	Sessions     int           // kept at a time; the longest silent one gives way
 	SessionsEach int           // of one key
-	Handshakes   int           // unfinished at a time; more hellos are dropped
+	Handshakes   int           // unfinished at a time, half of them of one source; more hellos are dropped
 	Handshake    time.Duration // until one must be finished
 	Idle         time.Duration // a session that says nothing for so long ends
 	Observations int           // of one session
@@ -94,6 +94,13 @@ type Counters interface {
 const (
 	ackTimeout    = 2 * time.Second
 	maxRetransmit = 4
+)
+
+// After how many seconds a request may come again that was turned away, said by
+// Max-Age (RFC 7252, section 5.9.3.4, and RFC 8516).
+const (
+	unavailableFor = 5
+	busyFor        = 1
 )
 
 // remembered is how many answers of a session are kept for requests that come

@@ -14,7 +14,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/pion/dtls/v3"
@@ -22,21 +21,18 @@ import (
 	"flexphone/registry-client/wire"
 )
 
-// receiveBuffer is the socket's, in bytes: the kernel's default loses
-// datagrams when a street comes back from a power cut.
-const receiveBuffer = 4 << 20
-
 // A Server answers on one UDP port.
 type Server struct {
-	listener net.Listener
-	handler  Handler
-	limits   Limits
-	count    Counters
-	log      *slog.Logger
-	hub      *hub
+	port    *port
+	options []dtls.ServerOption
+	handler Handler
+	limits  Limits
+	count   Counters
+	log     *slog.Logger
+	crier   *crier
+	hub     *hub
 
-	running  sync.WaitGroup
-	halfOpen chan struct{}
+	running sync.WaitGroup
 
 	mu     sync.Mutex
 	order  *list.List // of *session, the longest silent first
@@ -51,41 +47,33 @@ type session struct {
 }
 
 // Listen opens address (host:port, UDP) and shows cert to who comes.
-func Listen(address string, cert tls.Certificate, h Handler, l Limits, count Counters, log *slog.Logger) (*Server, error) {
-	udp, err := net.ResolveUDPAddr("udp", address)
-	if err != nil {
+func Listen(ctx context.Context, address string, cert tls.Certificate, h Handler, l Limits, count Counters, log *slog.Logger) (*Server, error) {
+	log = discard(log)
+	s := &Server{
+		handler: h, limits: l, count: count, log: log, crier: newCrier(log), hub: newHub(),
+		order: list.New(), byKey: map[wire.Fingerprint][]*session{},
+		options: []dtls.ServerOption{
+			dtls.WithCertificates(cert),
+			dtls.WithCipherSuites(dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
+			dtls.WithExtendedMasterSecret(dtls.RequireExtendedMasterSecret),
+			dtls.WithClientAuth(dtls.RequireAnyClientCert),
+			dtls.WithVerifyPeerCertificate(func(raw [][]byte, _ [][]*x509.Certificate) error {
+				_, err := peerOf(raw)
+				return err
+			}),
+		},
+	}
+	var err error
+	if s.port, err = openPort(ctx, address, l.Handshakes, s.dropped); err != nil {
 		return nil, fmt.Errorf("exchange: listen on %s: %w", address, err)
 	}
-	listener, err := dtls.ListenWithOptions("udp", udp,
-		dtls.WithCertificates(cert),
-		dtls.WithCipherSuites(dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
-		dtls.WithExtendedMasterSecret(dtls.RequireExtendedMasterSecret),
-		dtls.WithClientAuth(dtls.RequireAnyClientCert),
-		dtls.WithVerifyPeerCertificate(func(raw [][]byte, _ [][]*x509.Certificate) error {
-			_, err := peerOf(raw)
-			return err
-		}),
-		dtls.WithConnectionIDGenerator(dtls.RandomCIDGenerator(wire.ConnectionIDLength)),
-		dtls.WithListenConfig(net.ListenConfig{Control: enlarge}),
-	)
-	if err != nil {
-		return nil, fmt.Errorf("exchange: listen on %s: %w", address, err)
-	}
-	return &Server{
-		listener: listener, handler: h, limits: l, count: count, log: discard(log), hub: newHub(),
-		halfOpen: make(chan struct{}, l.Handshakes),
-		order:    list.New(), byKey: map[wire.Fingerprint][]*session{},
-	}, nil
+	return s, nil
 }
 
-// enlarge asks for a larger receive buffer; a kernel that gives less is no
-// error.
-func enlarge(_, _ string, c syscall.RawConn) error {
-	return c.Control(func(fd uintptr) {
-		if syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUFFORCE, receiveBuffer) != nil {
-			_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, receiveBuffer)
-		}
-	})
+// dropped counts and logs a datagram that nobody got.
+func (s *Server) dropped(why string, from netip.AddrPort) {
+	s.count.Dropped(why)
+	s.crier.say(why, "from", from.String())
 }
 
 // peerOf reads who shows a certificate. That it holds the key is proved by the
@@ -112,7 +100,7 @@ func peerOf(raw [][]byte) (Peer, error) {
 }
 
 // Addr returns the address that the server listens on.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+func (s *Server) Addr() net.Addr { return s.port.conn.LocalAddr() }
 
 // Changed sends notifications to who observes keys. It does not wait for them.
 func (s *Server) Changed(keys []wire.Query) { s.hub.changed(keys) }
@@ -124,28 +112,11 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer stop()
 	defer s.running.Wait()
 	defer s.shut()
-	for {
-		conn, err := s.listener.Accept()
-		if ctx.Err() != nil {
-			if err == nil {
-				conn.Close()
-			}
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("exchange: accept: %w", err)
-		}
-		select {
-		case s.halfOpen <- struct{}{}:
-			s.running.Go(func() { s.serve(ctx, conn.(*dtls.Conn)) })
-		default:
-			s.count.Dropped("hello")
-			conn.Close()
-		}
-	}
+	return s.port.read(func(l *line) { s.running.Go(func() { s.serve(ctx, l) }) })
 }
 
-// shut closes the listener and all sessions.
+// shut closes all sessions, and then the port: a closing session still says
+// so to its peer.
 func (s *Server) shut() {
 	s.mu.Lock()
 	s.closed = true
@@ -157,19 +128,24 @@ func (s *Server) shut() {
 	for _, x := range all {
 		x.conn.Close()
 	}
-	s.listener.Close()
+	s.port.close()
 }
 
 // serve shakes hands and then reads one session to its end.
-func (s *Server) serve(ctx context.Context, conn *dtls.Conn) {
-	defer conn.Close()
-	peer, err := s.handshake(ctx, conn)
-	<-s.halfOpen
-	s.count.Handshake(err == nil)
+func (s *Server) serve(ctx context.Context, l *line) {
+	conn, peer, err := s.handshake(ctx, l)
+	s.port.settled(l)
+	if ctx.Err() == nil {
+		s.count.Handshake(err == nil)
+	}
 	if err != nil {
-		s.log.Debug("handshake failed", "from", conn.RemoteAddr().String(), "err", err)
+		l.Close()
+		if ctx.Err() == nil {
+			s.crier.say("handshake", "from", l.first.String(), "err", err)
+		}
 		return
 	}
+	defer conn.Close()
 	me := &session{conn: conn, peer: peer}
 	if !s.admit(me) {
 		return
@@ -177,7 +153,7 @@ func (s *Server) serve(ctx context.Context, conn *dtls.Conn) {
 	s.count.Session(1)
 	defer s.count.Session(-1)
 	defer s.dismiss(me)
-	talk := newConversation(s.handler, s.hub, s.limits, peer, s.count, func(b []byte) {
+	talk := newConversation(s.handler, s.hub, s.limits, peer, loud{s.count, s.crier, peer}, func(b []byte) {
 		_, _ = conn.Write(b) // lost like any datagram may be
 	})
 	defer talk.end()
@@ -200,17 +176,29 @@ func (s *Server) serve(ctx context.Context, conn *dtls.Conn) {
 	}
 }
 
-func (s *Server) handshake(ctx context.Context, conn *dtls.Conn) (Peer, error) {
+func (s *Server) handshake(ctx context.Context, l *line) (*dtls.Conn, Peer, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.limits.Handshake)
 	defer cancel()
+	options := append(s.options[:len(s.options):len(s.options)], dtls.WithConnectionIDGenerator(func() []byte { return l.id[:] }))
+	conn, err := dtls.ServerWithOptions(l, net.UDPAddrFromAddrPort(l.first), options...)
+	if err != nil {
+		return nil, Peer{}, fmt.Errorf("exchange: handshake: %w", err)
+	}
+	l.conn = conn
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return Peer{}, err
+		conn.Close()
+		return nil, Peer{}, fmt.Errorf("exchange: handshake: %w", err)
 	}
 	state, ok := conn.ConnectionState()
 	if !ok {
-		return Peer{}, errors.New("exchange: handshake: no state")
+		conn.Close()
+		return nil, Peer{}, errors.New("exchange: handshake: no state")
 	}
-	return peerOf(state.PeerCertificates)
+	peer, err := peerOf(state.PeerCertificates)
+	if err != nil {
+		conn.Close()
+	}
+	return conn, peer, err
 }
 
 func remote(conn net.Conn) netip.AddrPort {
