@@ -33,12 +33,15 @@ import (
 // RunCmd is `run`.
 type RunCmd struct {
 	Data
-	Listen  string `help:"UDP address for phones (CoAP over DTLS)." default:":5684" placeholder:"[HOST]:PORT"`
-	HTTP    string `name:"http" help:"TCP address for metrics and health; none by default." placeholder:"[HOST]:PORT"`
-	NATS    string `name:"nats" help:"URL of a NATS JetStream cluster; by default the rows are kept in the data folder." placeholder:"URL"`
-	Numbers string `help:"Range that short numbers are given out from." default:"101-99999999" placeholder:"FIRST-LAST"`
-	Log     string `help:"Form of the log on standard error." enum:"text,json" default:"text"`
-	Verbose bool   `short:"v" help:"Log details too."`
+	Listen string `help:"UDP address for phones (CoAP over DTLS)." default:":5684" placeholder:"[HOST]:PORT"`
+	HTTP   string `name:"http" help:"TCP address for metrics and health; none by default." placeholder:"[HOST]:PORT"`
+	NATS   string `name:"nats" help:"URLs of a NATS JetStream cluster, with commas between; by default the rows are kept in the data folder." placeholder:"URL"`
+	// Replicas and Partitions are of the streams.
+	Replicas   int    `help:"Nodes of the cluster that keep each row." default:"3" placeholder:"N"`
+	Partitions int    `help:"Streams that the rows are divided among; fixed when the first server starts." default:"1" placeholder:"N"`
+	Numbers    string `help:"Range that short numbers are given out from." default:"101-99999999" placeholder:"FIRST-LAST"`
+	Log        string `help:"Form of the log on standard error." enum:"text,json" default:"text"`
+	Verbose    bool   `short:"v" help:"Log details too."`
 }
 
 // Run serves until the edges' context ends.
@@ -77,7 +80,7 @@ func (c *RunCmd) serve(ctx context.Context, numbers store.Numbers, log *slog.Log
 	m := newMetrics()
 	changed := &relay{}
 	rows, err := store.Open(ctx, store.Options{
-		Dir: c.Data.Data, NATS: c.NATS, Numbers: numbers, Log: log,
+		Dir: c.Data.Data, NATS: c.NATS, Replicas: c.Replicas, Partitions: c.Partitions, Numbers: numbers, Log: log,
 		Changed: changed.tell, Committed: m.committed,
 	})
 	if err != nil {

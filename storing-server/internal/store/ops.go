@@ -20,8 +20,13 @@ type Error struct {
 // Error implements error.
 func (e *Error) Error() string { return "store: " + e.Text }
 
-// ErrNumberTaken: the short number belongs to another phone.
-var ErrNumberTaken = errors.New("the number belongs to another phone")
+// Refusals of a short number.
+var (
+	// ErrNumberTaken: it belongs to another phone.
+	ErrNumberTaken = errors.New("the number belongs to another phone")
+	// ErrNumberRests: another phone had it until lately.
+	ErrNumberRests = errors.New("the number rests, since another phone had it; free it first, or choose another")
+)
 
 // A view is what an operation sees and changes: the table, with the changes of
 // the operations before it in the same batch.
@@ -32,6 +37,11 @@ type view struct {
 	given   int  // nor from there to here
 	rows    map[wire.MAC]rowChange
 	numbers map[string]numberChange
+	notes   map[noteKey]noteChange
+	events  []Event
+	parts   int   // partitions that there are
+	touched []int // those that the running operation depends on
+	spread  bool  // numbers are given out by chance, since other servers do it too
 }
 
 type rowChange struct {
@@ -40,18 +50,23 @@ type rowChange struct {
 }
 
 type numberChange struct {
-	to   wire.MAC // zero: freed
-	base uint64
+	to    wire.MAC // zero: freed
+	rests int64    // then: until when
+	base  uint64
 }
 
 func newView(t *table, now time.Time, lowest *int) *view {
-	return &view{table: t, now: now, lowest: lowest, rows: map[wire.MAC]rowChange{}, numbers: map[string]numberChange{}}
+	return &view{
+		table: t, now: now, lowest: lowest,
+		rows: map[wire.MAC]rowChange{}, numbers: map[string]numberChange{}, notes: map[noteKey]noteChange{}, parts: 1,
+	}
 }
 
 // size is how many messages the view's changes take.
-func (v *view) size() int { return len(v.rows) + len(v.numbers) }
+func (v *view) size() int { return len(v.rows) + len(v.numbers) + len(v.notes) }
 
 func (v *view) row(mac wire.MAC) (record, bool) {
+	v.touch(rowPart(mac, v.parts))
 	if c, ok := v.rows[mac]; ok {
 		if c.to == nil {
 			return record{}, false
@@ -63,6 +78,7 @@ func (v *view) row(mac wire.MAC) (record, bool) {
 }
 
 func (v *view) setRow(mac wire.MAC, to *record) {
+	v.touch(rowPart(mac, v.parts))
 	c, ok := v.rows[mac]
 	if !ok {
 		e, _ := v.table.row(mac)
@@ -80,25 +96,65 @@ func (v *view) number(digits string) wire.MAC {
 }
 
 func (v *view) setNumber(digits string, to wire.MAC) {
+	v.touch(numberPart(digits, v.parts))
 	c, ok := v.numbers[digits]
 	if !ok {
 		c.base = v.table.number(digits).seq
 	}
-	c.to = to
+	c.to, c.rests = to, 0
 	v.numbers[digits] = c
 }
 
-// Numbers is the range that short numbers are given out from.
-type Numbers struct{ First, Last int }
+// idle reports whether digits can be given out: nobody has them, and they do
+// not rest.
+func (v *view) idle(digits string) bool {
+	if c, ok := v.numbers[digits]; ok {
+		return c.to == wire.MAC{} && c.rests <= v.now.UnixMilli()
+	}
+	h := v.table.number(digits)
+	return h.mac == wire.MAC{} && h.rests <= v.now.UnixMilli()
+}
 
-// free returns the lowest number of n that nobody has, and none when all are
-// taken.
-func (v *view) free(n Numbers) string {
+// vacant says why mac may not have digits.
+func (v *view) vacant(digits string, mac wire.MAC) error {
+	switch has := v.number(digits); has {
+	case wire.MAC{}:
+	case mac: // taken already, by an attempt that got no further
+		return nil
+	default:
+		return fmt.Errorf("store: give %s to %v: %v has it: %w", digits, mac, has, ErrNumberTaken)
+	}
+	if !v.idle(digits) {
+		return fmt.Errorf("store: give %s to %v: %w", digits, mac, ErrNumberRests)
+	}
+	return nil
+}
+
+// Numbers is the range that short numbers are given out from.
+type Numbers struct {
+	First, Last int
+	// Rest is for how long a freed number is given to nobody.
+	Rest time.Duration
+}
+
+// free returns a number of n that nobody has, for mac, and none when all are
+// taken. A server that is alone with its rows gives out the lowest.
+func (v *view) free(n Numbers, mac wire.MAC) string {
+	if v.spread || v.parts > 1 {
+		return v.pick(n, mac)
+	}
+	for _, d := range v.table.rested(v.now) {
+		v.reconsider(d)
+	}
 	*v.lowest = max(*v.lowest, n.First)
-	for ; *v.lowest <= n.Last && v.table.number(strconv.Itoa(*v.lowest)).mac != (wire.MAC{}); *v.lowest++ {
+	// What rests is passed over too: it comes back by the list of those.
+	for ; *v.lowest <= n.Last; *v.lowest++ {
+		if h := v.table.number(strconv.Itoa(*v.lowest)); h.mac == (wire.MAC{}) && h.rests <= v.now.UnixMilli() {
+			break
+		}
 	}
 	for i := max(*v.lowest, v.given); i <= n.Last; i++ {
-		if d := strconv.Itoa(i); v.number(d) == (wire.MAC{}) {
+		if d := strconv.Itoa(i); v.idle(d) {
 			v.given = i + 1
 			return d
 		}
@@ -108,31 +164,73 @@ func (v *view) free(n Numbers) string {
 
 // register replaces or creates the row. What was registered already, to the
 // letter, is confirmed again: the answer was lost.
-func (v *view) register(key wire.Fingerprint, r wire.Registration, numbers Numbers) (created bool, err error) {
+func (v *view) register(c Claim, r wire.Registration, numbers Numbers) (created bool, err error) {
 	old, known := v.row(r.MAC)
-	if known && old.Owner != key {
+	_, standard := v.phone(r.MAC)
+	owned := standard || known && !v.ownerless(old)
+	again := known && r.Sequence == old.Sequence && old.Released.IsZero() && old.Ports == r.Ports && slices.Equal(old.Addrs, r.Addrs)
+	if owned && (standard || old.Owner != c.Key) {
+		if again && !standard && r.Next == old.Owner {
+			return false, nil // the owner of before, which had named this one
+		}
 		return false, &Error{Reason: wire.ReasonForeign, Text: fmt.Sprintf("%v belongs to another key", r.MAC)}
 	}
-	if known && r.Sequence <= old.Sequence {
-		if r.Sequence == old.Sequence && old.Released.IsZero() && old.Ports == r.Ports && slices.Equal(old.Addrs, r.Addrs) {
+	if owned && r.Sequence <= old.Sequence {
+		if again && r.Next == (wire.Fingerprint{}) {
 			return false, nil
 		}
 		return false, stale(r.MAC, r.Sequence, old.Sequence)
 	}
+	var by string
+	if !owned {
+		if by, err = v.admit(c, r.MAC); err != nil {
+			return false, err
+		}
+	}
 	next := record{
-		MAC: r.MAC, Owner: key, Number: old.Number, Addrs: r.Addrs, Ports: r.Ports,
+		MAC: r.MAC, Owner: c.Key, Number: old.Number, Addrs: r.Addrs, Ports: r.Ports,
 		Sequence: r.Sequence, Since: v.now, Expiry: v.now.Add(r.Lifetime),
 	}
 	if known && old.online(v.now) {
 		next.Since = old.Since
 	}
 	if !known {
-		if next.Number = v.free(numbers); next.Number != "" {
+		if next.Number = v.free(numbers, r.MAC); next.Number != "" {
 			v.setNumber(next.Number, r.MAC)
 		}
 	}
+	if !owned {
+		v.tell(Event{Event: EventEnrolled, MAC: r.MAC, Key: c.Key, Number: next.Number, By: by})
+	}
+	if r.Next != (wire.Fingerprint{}) && r.Next != c.Key {
+		next.Owner = r.Next
+		v.tell(Event{Event: EventRotated, MAC: r.MAC, Key: r.Next, Old: c.Key, By: "owner"})
+	}
 	v.setRow(r.MAC, &next)
-	return !known, nil
+	return !owned, nil
+}
+
+// ownerless reports whether nobody owns the row: its key was forgotten.
+func (v *view) ownerless(r record) bool {
+	_, standard := v.phone(r.MAC)
+	return r.Owner == wire.Fingerprint{} && !standard
+}
+
+// forgetKey leaves the row without an owner: the next key that may enrol owns
+// it, with its number.
+func (v *view) forgetKey(mac wire.MAC) error {
+	old, known := v.row(mac)
+	if _, standard := v.phone(mac); !known || standard {
+		return unknown(mac)
+	}
+	if old.Owner == (wire.Fingerprint{}) {
+		return nil
+	}
+	next := old
+	next.Owner = wire.Fingerprint{}
+	v.setRow(mac, &next)
+	v.tell(Event{Event: EventKeyForgotten, MAC: mac, Old: old.Owner, Number: old.Number, By: byOperator})
+	return nil
 }
 
 func stale(mac wire.MAC, got, have uint64) error {
@@ -168,41 +266,88 @@ func unknown(mac wire.MAC) error {
 }
 
 // assign gives mac another number, which must be free.
-func (v *view) assign(mac wire.MAC, digits string) error {
+func (v *view) assign(mac wire.MAC, digits string, rest time.Duration) error {
 	old, known := v.row(mac)
-	if !known {
+	p, standard := v.phone(mac)
+	if !known && !standard {
 		return unknown(mac)
 	}
-	if old.Number == digits {
+	had := p.Number
+	if known {
+		had = old.Number
+	}
+	if had == digits {
 		return nil
 	}
-	if has := v.number(digits); has != (wire.MAC{}) {
-		return fmt.Errorf("store: give %s to %v: %v has it: %w", digits, mac, has, ErrNumberTaken)
+	if err := v.vacant(digits, mac); err != nil {
+		return err
 	}
-	v.vacate(old.Number)
+	v.vacate(had, rest)
 	v.setNumber(digits, mac)
-	next := old
-	next.Number = digits
-	v.setRow(mac, &next)
-	return nil
+	v.tell(Event{Event: EventNumber, MAC: mac, Key: old.Owner, Old: old.Owner, Number: digits, User: p.User, By: byOperator})
+	if known {
+		next := old
+		next.Number = digits
+		v.setRow(mac, &next)
+		return nil
+	}
+	p.Number = digits
+	return v.putNote(noteKey{phoneNote, string(mac[:])}, p)
 }
 
-// forget deletes mac's row, with its owner and number.
-func (v *view) forget(mac wire.MAC) error {
+// forget deletes mac's row, with its owner, its number, and what a standard
+// phone has besides.
+func (v *view) forget(mac wire.MAC, rest time.Duration) error {
 	old, known := v.row(mac)
-	if !known {
+	p, standard := v.phone(mac)
+	if !known && !standard {
 		return unknown(mac)
 	}
-	v.vacate(old.Number)
-	v.setRow(mac, nil)
+	number := p.Number
+	if known {
+		number = old.Number
+		v.setRow(mac, nil)
+	}
+	v.vacate(number, rest)
+	if standard {
+		v.setNote(noteKey{phoneNote, string(mac[:])}, nil)
+		v.setNote(noteKey{bindingNote, string(mac[:])}, nil)
+	}
+	v.tell(Event{Event: EventForgotten, MAC: mac, Old: old.Owner, Number: number, User: p.User, By: byOperator})
 	return nil
 }
 
-func (v *view) vacate(digits string) {
+// freeNumber ends the rest of a number.
+func (v *view) freeNumber(digits string) error {
+	if has := v.number(digits); has != (wire.MAC{}) {
+		return fmt.Errorf("store: free %s: %v has it: %w", digits, has, ErrNumberTaken)
+	}
+	if v.idle(digits) {
+		return nil
+	}
+	v.setNumber(digits, wire.MAC{})
+	v.reconsider(digits)
+	v.tell(Event{Event: EventNumberFreed, Number: digits, By: byOperator})
+	return nil
+}
+
+// vacate takes digits from who has them, and lets them rest.
+func (v *view) vacate(digits string, rest time.Duration) {
 	if digits == "" {
 		return
 	}
 	v.setNumber(digits, wire.MAC{})
+	if rest > 0 {
+		c := v.numbers[digits]
+		c.rests = v.now.Add(rest).UnixMilli()
+		v.numbers[digits] = c
+		return
+	}
+	v.reconsider(digits)
+}
+
+// reconsider lets the search for a free number pass by digits again.
+func (v *view) reconsider(digits string) {
 	if n, err := strconv.Atoi(digits); err == nil && strconv.Itoa(n) == digits {
 		*v.lowest = min(*v.lowest, n)
 		v.given = 0

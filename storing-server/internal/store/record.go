@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -86,6 +87,31 @@ func (r record) encode() ([]byte, error) {
 		return nil, fmt.Errorf("store: encode row %v: %w", r.MAC, err)
 	}
 	return out, nil
+}
+
+// encodeHolder returns who has a number: 6 bytes of MAC, or 8 of the time until
+// which it rests, or nothing when it is free.
+func encodeHolder(mac wire.MAC, rests int64) []byte {
+	switch {
+	case mac != wire.MAC{}:
+		return append([]byte(nil), mac[:]...)
+	case rests != 0:
+		return binary.BigEndian.AppendUint64(nil, uint64(rests))
+	}
+	return nil
+}
+
+func decodeHolder(b []byte) (mac wire.MAC, rests int64, err error) {
+	switch len(b) {
+	case 0:
+	case len(mac):
+		copy(mac[:], b)
+	case 8:
+		rests = int64(binary.BigEndian.Uint64(b))
+	default:
+		err = fmt.Errorf("store: decode number: %d bytes", len(b))
+	}
+	return mac, rests, err
 }
 
 func decodeRecord(b []byte) (record, error) {

@@ -34,13 +34,20 @@ import (
 
 // Options say how a Store works.
 type Options struct {
-	Dir     string  // of the data; made if it is missing
-	NATS    string  // URL of a cluster; empty: in this process
-	Numbers Numbers // to give out
+	Dir  string // of the data; made if it is missing
+	NATS string // URL of a cluster; empty: in this process
+	// Replicas is how many nodes of the cluster keep each row, and Partitions
+	// how many streams the rows are divided among, which can never be changed.
+	// Zero means one. Without a cluster there is one replica, whatever is said.
+	Replicas, Partitions int
+	Numbers              Numbers // to give out
 	// Changed is called with the queries whose answers have changed, after
 	// those who changed them were answered. It must not block, and is called
 	// from more than one goroutine.
 	Changed func([]wire.Query)
+	// Audit is called with changes of who owns what, before they are written:
+	// if it fails, they are not. It may be nil.
+	Audit func([]Event) error
 	// Committed is called after each batch, for metrics. It may be nil.
 	Committed func(rows int, took time.Duration)
 	Log       *slog.Logger
@@ -54,8 +61,11 @@ var ErrLocked = errors.New("the data folder is in use by another storing-server"
 
 const (
 	queueLength = 4096
+	// againMost is for how long an operation is planned again before the phone
+	// is told that it cannot be written now.
+	againMost = 8 * time.Second
 	// operationMost is how many messages one operation makes at the most.
-	operationMost = 3
+	operationMost = 4
 )
 
 // A Store holds the rows. It is safe for concurrent use.
@@ -72,8 +82,10 @@ type Store struct {
 
 // An operation is a change that waits for the next batch.
 type operation struct {
-	plan func(*view) error
-	done chan error // one slot
+	plan  func(*view) error
+	done  chan error // one slot
+	begun time.Time
+	parts []int // that its last plan depends on
 }
 
 // Open reads the rows of dir and begins to serve them. ctx bounds the opening
@@ -81,6 +93,9 @@ type operation struct {
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	if opts.Changed == nil {
 		opts.Changed = func([]wire.Query) {}
+	}
+	if opts.Audit == nil {
+		opts.Audit = func([]Event) error { return nil }
 	}
 	if opts.Committed == nil {
 		opts.Committed = func(int, time.Duration) {}
@@ -92,7 +107,12 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := openStream(ctx, filepath.Join(opts.Dir, "nats"), opts.NATS, opts.Log)
+	if opts.NATS == "" {
+		opts.Replicas = 1
+	}
+	st, err := openStream(ctx, place{
+		dir: filepath.Join(opts.Dir, "nats"), url: opts.NATS, replicas: opts.Replicas, partitions: opts.Partitions,
+	}, opts.Log)
 	if err != nil {
 		lock.Close()
 		return nil, err
@@ -127,30 +147,21 @@ func lockDir(dir string) (*os.File, error) {
 // load fills the table. Against a cluster it goes on to follow what other
 // servers write, until running is done.
 func (s *Store) load(ctx, running context.Context) error {
-	follow := s.opts.NATS != ""
-	ready := make(chan struct{})
-	ended := make(chan error, 1)
-	loading := true
-	s.done.Go(func() {
-		ended <- s.stream.replay(running, follow, func(subject string, data []byte, seq uint64) error {
-			touched, err := s.table.apply(subject, data, seq)
-			if err == nil && !loading {
-				s.tell(touched)
-			}
-			return err
-		}, func() { loading = false; close(ready) })
-	})
-	select {
-	case <-ready:
-		return nil
-	case err := <-ended:
-		if err == nil {
-			return nil
-		}
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("store: read rows: %w", ctx.Err())
+	ended := make(chan error, len(s.stream.parts))
+	for part := range s.stream.parts {
+		s.done.Go(func() { s.follow(running, part, func(err error) { ended <- err }) })
 	}
+	for range s.stream.parts {
+		select {
+		case err := <-ended:
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("store: read rows: %w", ctx.Err())
+		}
+	}
+	return nil
 }
 
 // Close stops serving. What was acknowledged is on the disk already.
@@ -163,13 +174,20 @@ func (s *Store) Close() {
 
 // Register stores an announcement made with key. When it returns nil, the row
 // is on the disk. created is true for a MAC that was not known before.
+// Any key may own a row that nobody owns.
 func (s *Store) Register(ctx context.Context, key wire.Fingerprint, r wire.Registration) (row wire.Row, created bool, err error) {
+	return s.Announce(ctx, Claim{Key: key, Entitled: true, By: "open"}, r)
+}
+
+// Announce is Register for whom c says. created is true when it made c's key
+// the owner of a row that nobody owned.
+func (s *Store) Announce(ctx context.Context, c Claim, r wire.Registration) (row wire.Row, created bool, err error) {
 	if err := r.Validate(); err != nil {
 		return wire.Row{}, false, err
 	}
 	err = s.do(ctx, func(v *view) error {
 		var err error
-		if created, err = v.register(key, r, s.opts.Numbers); err != nil {
+		if created, err = v.register(c, r, s.opts.Numbers); err != nil {
 			return err
 		}
 		rec, _ := v.row(r.MAC)
@@ -195,12 +213,26 @@ func (s *Store) SetNumber(ctx context.Context, mac wire.MAC, digits string) erro
 	if !wire.ValidNumber(digits) {
 		return fmt.Errorf("store: give %q to %v: want %d to %d digits: %w", digits, mac, wire.MinNumber, wire.MaxNumber, wire.ErrInvalid)
 	}
-	return s.do(ctx, func(v *view) error { return v.assign(mac, digits) })
+	return s.do(ctx, func(v *view) error { return v.assign(mac, digits, s.opts.Numbers.Rest) })
 }
 
 // Forget deletes mac's row: the next key that announces it owns it.
 func (s *Store) Forget(ctx context.Context, mac wire.MAC) error {
-	return s.do(ctx, func(v *view) error { return v.forget(mac) })
+	return s.do(ctx, func(v *view) error { return v.forget(mac, s.opts.Numbers.Rest) })
+}
+
+// ForgetKey leaves mac's row without an owner: the next key that may enrol owns
+// it, with its number.
+func (s *Store) ForgetKey(ctx context.Context, mac wire.MAC) error {
+	return s.do(ctx, func(v *view) error { return v.forgetKey(mac) })
+}
+
+// FreeNumber ends the rest of a number that a phone had.
+func (s *Store) FreeNumber(ctx context.Context, digits string) error {
+	if !wire.ValidNumber(digits) {
+		return fmt.Errorf("store: free %q: want %d to %d digits: %w", digits, wire.MinNumber, wire.MaxNumber, wire.ErrInvalid)
+	}
+	return s.do(ctx, func(v *view) error { return v.freeNumber(digits) })
 }
 
 // Resolve returns the row that q asks for. By a short number that is not given
@@ -217,7 +249,7 @@ func (s *Store) Rows() iter.Seq[wire.Row] { return s.table.all(time.Now()) }
 func (s *Store) Size() int { return s.table.size() }
 
 func (s *Store) do(ctx context.Context, plan func(*view) error) error {
-	op := &operation{plan: plan, done: make(chan error, 1)}
+	op := &operation{plan: plan, done: make(chan error, 1), begun: time.Now()}
 	select {
 	case s.queue <- op:
 	case <-ctx.Done():
@@ -236,15 +268,22 @@ func (s *Store) do(ctx context.Context, plan func(*view) error) error {
 // on its way to the disk makes the next one.
 func (s *Store) write(ctx context.Context) {
 	lowest := s.opts.Numbers.First
+	var again []*operation
 	for {
 		v := newView(s.table, time.Now(), &lowest)
+		v.parts, v.spread = len(s.stream.parts), s.opts.NATS != ""
 		var planned []*operation
-		select {
-		case op := <-s.queue:
-			v.now = time.Now()
+		for _, op := range again {
 			planned = v.plan(planned, op)
-		case <-ctx.Done():
-			return
+		}
+		if len(planned) == 0 {
+			select {
+			case op := <-s.queue:
+				v.now = time.Now()
+				planned = v.plan(planned, op)
+			case <-ctx.Done():
+				return
+			}
 		}
 		for more := true; more && v.size()+operationMost <= batchMost; {
 			select {
@@ -254,100 +293,75 @@ func (s *Store) write(ctx context.Context) {
 				more = false
 			}
 		}
-		s.commit(ctx, v, planned)
+		again = s.commit(ctx, v, planned)
 	}
 }
 
 // plan lets op make its changes. A refusal is answered at once; otherwise op
 // joins those that wait for the disk.
 func (v *view) plan(waiting []*operation, op *operation) []*operation {
+	v.touched = nil
 	if err := op.plan(v); err != nil {
 		op.done <- err
 		return waiting
 	}
+	op.parts = v.touched
 	return append(waiting, op)
 }
 
 // commit brings v to the disk, answers who waits, and then tells who observes.
-func (s *Store) commit(ctx context.Context, v *view, waiting []*operation) {
-	ms, err := v.messages()
+// It returns the operations that must be planned again, since another server
+// has changed what they were planned upon, or the cluster has lost them.
+func (s *Store) commit(ctx context.Context, v *view, waiting []*operation) (again []*operation) {
 	start := time.Now()
-	var first uint64
-	if err == nil && len(ms) > 0 {
-		first, err = s.stream.commit(ctx, ms)
+	early, late, err := v.messages()
+	if err == nil && len(v.events) > 0 {
+		err = s.opts.Audit(v.events)
 	}
+	failed := make([]error, len(s.stream.parts))
 	var touched []wire.Query
-	if err == nil {
-		for i, m := range ms {
-			// Our own messages are well-formed.
-			qs, _ := s.table.apply(m.subject, m.data, first+uint64(i))
-			touched = append(touched, qs...)
+	for _, round := range [][][]message{early, late} {
+		if err == nil {
+			touched = append(touched, s.commitRound(ctx, round, failed)...)
+			err = errors.Join(failed...)
 		}
 	}
-	if err != nil {
-		s.opts.Log.Error("rows not written", "rows", len(ms), "err", err)
-		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	if err != nil && len(v.events) > 0 {
+		s.undone(v.events)
 	}
 	for _, op := range waiting {
-		op.done <- err
+		fate := s.fate(op, failed, err)
+		if fate != nil && s.passes(fate) && time.Since(op.begun) < againMost {
+			again = append(again, op)
+			continue
+		}
+		if fate != nil {
+			fate = fmt.Errorf("%w: %w", ErrUnavailable, fate)
+		}
+		op.done <- fate
 	}
 	if err != nil {
-		s.tell(s.reread(ctx, ms))
-		return
+		if !s.passes(err) {
+			s.opts.Log.Error("rows not written", "rows", v.size(), "err", err)
+		}
+		touched = append(touched, s.reread(ctx, early)...)
+		touched = append(touched, s.reread(ctx, late)...)
+	} else if v.size() > 0 {
+		s.opts.Committed(v.size(), time.Since(start))
 	}
-	if len(ms) > 0 {
-		s.opts.Committed(len(ms), time.Since(start))
-		s.tell(touched)
-	}
+	s.tell(touched)
+	return again
 }
 
-// messages returns v's changes as the stream takes them.
-func (v *view) messages() ([]message, error) {
-	out := make([]message, 0, v.size())
-	for mac, c := range v.rows {
-		m := message{subject: rowSubject(mac), base: c.base}
-		if c.to != nil {
-			var err error
-			if m.data, err = c.to.encode(); err != nil {
-				return nil, err
-			}
-		}
-		out = append(out, m)
+// undone says in the audit log that the events were perhaps not written.
+func (s *Store) undone(events []Event) {
+	var out []Event
+	for _, e := range events {
+		out = append(out, Event{Event: EventRefusedByDisk, MAC: e.MAC, By: e.Event})
 	}
-	for digits, c := range v.numbers {
-		m := message{subject: numberSubject(digits), base: c.base}
-		if c.to != (wire.MAC{}) {
-			m.data = append([]byte(nil), c.to[:]...)
-		}
-		out = append(out, m)
+	if err := s.opts.Audit(out); err != nil {
+		s.opts.Log.Error("audit log not written", "err", err)
 	}
-	return out, nil
-}
-
-// reread brings the table back to what the stream holds, after a batch whose
-// fate is not known. Nothing else is written before that has succeeded.
-func (s *Store) reread(ctx context.Context, ms []message) (touched []wire.Query) {
-	for _, m := range ms {
-		for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-			data, seq, found, err := s.stream.read(ctx, m.subject)
-			if err == nil && found {
-				var qs []wire.Query
-				if qs, err = s.table.apply(m.subject, data, seq); err == nil {
-					touched = append(touched, qs...)
-				}
-			}
-			if err == nil {
-				break
-			}
-			s.opts.Log.Error("row not read again", "subject", m.subject, "retry", wait, "err", err)
-			select {
-			case <-time.After(wait):
-			case <-ctx.Done():
-				return touched
-			}
-		}
-	}
-	return touched
 }
 
 // tell hands changes to who observes, and to who waits for expiries.

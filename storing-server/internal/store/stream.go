@@ -19,37 +19,56 @@ import (
 )
 
 const (
-	streamName    = "FLEXPHONE"
-	rowPrefix     = "flexphone.row."    // and 12 hexadecimal digits
-	numberPrefix  = "flexphone.number." // and the digits
-	subjects      = "flexphone.>"
-	batchMost     = 900 // messages in one atomic batch; the server takes 1000
-	commitTimeout = 10 * time.Second
+	streamName   = "FLEXPHONE"
+	subjectRoot  = "flexphone."
+	rowPrefix    = subjectRoot + "row."    // and 12 hexadecimal digits
+	numberPrefix = subjectRoot + "number." // and the digits
+	batchMost    = 900                     // messages in one atomic batch; the server takes 1000
+	// commitTimeout bounds the wait for this process's own disk, and
+	// clusterTimeout that for a cluster, which may have lost the batch with one
+	// of its nodes: then it is found out what became of it, and it is tried
+	// again.
+	commitTimeout  = 10 * time.Second
+	clusterTimeout = 1500 * time.Millisecond
 )
 
 // codeWrongLast is JetStream's error for a row that somebody else has changed.
 const codeWrongLast = 10071
 
-var errConflict = errors.New("store: somebody else changed the rows")
+var (
+	errConflict = errors.New("store: somebody else changed the rows")
+	// errUnsure: no answer came.
+	errUnsure = errors.New("store: it is not known what became of it")
+)
 
-// A stream is the durable side of the store: one JetStream stream that keeps
-// the newest message of each subject, in this process or in a cluster.
+// A stream is the durable side of the store: JetStream streams that keep the
+// newest message of each subject, in this process or in a cluster. There is
+// one for each partition; a row and a number are always in the same one.
 type stream struct {
 	embedded *server.Server // nil: a cluster
 	conn     *nats.Conn
 	js       jetstream.JetStream
-	stream   jetstream.Stream
+	parts    []jetstream.Stream
 }
 
-// openStream starts a NATS server in this process, with its files in dir, or
-// joins the cluster at url. An embedded one listens nowhere, and syncs its
+// A place is where the streams are.
+type place struct {
+	dir        string // of the files of a NATS server in this process
+	url        string // of a cluster; empty: in this process
+	replicas   int    // in a cluster; 0: 1
+	partitions int    // 0: 1
+	unsynced   bool   // acknowledge before it is on the disk
+}
+
+// openStream starts a NATS server in this process, with its files in p.dir, or
+// joins the cluster at p.url. An embedded one listens nowhere, and syncs its
 // files before it acknowledges a batch.
-func openStream(ctx context.Context, dir, url string, log *slog.Logger) (*stream, error) {
+func openStream(ctx context.Context, p place, log *slog.Logger) (*stream, error) {
 	s := &stream{}
-	if url == "" {
+	if p.url == "" {
 		ns, err := server.NewServer(&server.Options{
 			ServerName: "flexphone", DontListen: true,
-			JetStream: true, StoreDir: dir, SyncAlways: true,
+			JetStream: true, StoreDir: p.dir, SyncAlways: !p.unsynced,
 			NoLog: false, NoSigs: true,
 		})
 		if err != nil {
@@ -61,15 +80,19 @@ func openStream(ctx context.Context, dir, url string, log *slog.Logger) (*stream
 		ns.Start()
 		if !ns.ReadyForConnections(30 * time.Second) {
 			s.close()
-			return nil, fmt.Errorf("store: start NATS server in %s: not ready after 30 s", dir)
+			return nil, fmt.Errorf("store: start NATS server in %s: not ready after 30 s", p.dir)
 		}
 	}
-	opts := []nats.Option{nats.Name("storing-server"), nats.MaxReconnects(-1)}
+	opts := []nats.Option{
+		nats.Name("storing-server"), nats.MaxReconnects(-1),
+		nats.ReconnectWait(100 * time.Millisecond), nats.ReconnectJitter(100*time.Millisecond, 100*time.Millisecond),
+		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2),
+	}
 	if s.embedded != nil {
 		opts = append(opts, nats.InProcessServer(s.embedded))
 	}
 	var err error
-	if s.conn, err = nats.Connect(url, opts...); err != nil {
+	if s.conn, err = nats.Connect(p.url, opts...); err != nil {
 		s.close()
 		return nil, fmt.Errorf("store: connect to NATS: %w", err)
 	}
@@ -77,12 +100,7 @@ func openStream(ctx context.Context, dir, url string, log *slog.Logger) (*stream
 		s.close()
 		return nil, fmt.Errorf("store: use JetStream: %w", err)
 	}
-	s.stream, err = s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: streamName, Subjects: []string{subjects},
-		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew,
-		MaxMsgsPerSubject: 1, AllowDirect: true, AllowAtomicPublish: true, AllowMsgTTL: true,
-	})
-	if err != nil {
+	if err := s.openParts(ctx, p); err != nil {
 		s.close()
 		return nil, fmt.Errorf("store: open stream: %w", err)
 	}
@@ -106,30 +124,34 @@ type message struct {
 	base    uint64 // must be the subject's newest place
 }
 
-// commit writes all of ms or none, as one atomic batch, and returns the place
-// of the first; the others follow it. They are on the disk when it returns. It
+// commit writes all of ms or none to partition part, as one atomic batch, and
+// returns the place of the first; the others follow it. They are on the disk when it returns. It
 // returns errConflict when a base was not right. After any other error it is
 // not known whether they were written.
-func (s *stream) commit(ctx context.Context, ms []message) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+func (s *stream) commit(ctx context.Context, part int, ms []message) (uint64, error) {
+	most := commitTimeout
+	if s.embedded == nil {
+		most = clusterTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	id := nuid.Next()
 	for i, m := range ms {
-		out := nats.NewMsg(m.subject)
+		out := nats.NewMsg(s.inPart(part, m.subject))
 		out.Data = m.data
 		out.Header.Set("Nats-Batch-Id", id)
 		out.Header.Set("Nats-Batch-Sequence", strconv.Itoa(i+1))
 		out.Header.Set("Nats-Expected-Last-Subject-Sequence", strconv.FormatUint(m.base, 10))
 		if i < len(ms)-1 {
 			if err := s.conn.PublishMsg(out); err != nil {
-				return 0, fmt.Errorf("store: commit batch: %w", err)
+				return 0, fmt.Errorf("store: commit batch: %w: %w", errUnsure, err)
 			}
 			continue
 		}
 		out.Header.Set("Nats-Batch-Commit", "1")
 		reply, err := s.conn.RequestMsgWithContext(ctx, out)
 		if err != nil {
-			return 0, fmt.Errorf("store: commit batch: %w", err)
+			return 0, fmt.Errorf("store: commit batch: %w: %w", errUnsure, err)
 		}
 		var ack struct {
 			Error *jetstream.APIError `json:"error"`
@@ -155,8 +177,10 @@ func (s *stream) commit(ctx context.Context, ms []message) (uint64, error) {
 
 // read returns the newest message of subject; found is false when there is
 // none.
-func (s *stream) read(ctx context.Context, subject string) (data []byte, seq uint64, found bool, err error) {
-	m, err := s.stream.GetLastMsgForSubject(ctx, subject)
+func (s *stream) read(ctx context.Context, part int, subject string) (data []byte, seq uint64, found bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
+	defer cancel()
+	m, err := s.parts[part].GetLastMsgForSubject(ctx, s.inPart(part, subject))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, 0, false, nil
 	}
@@ -166,11 +190,12 @@ func (s *stream) read(ctx context.Context, subject string) (data []byte, seq uin
 	return m.Data, m.Sequence, true, nil
 }
 
-// replay gives all newest messages to apply, in the stream's order, then calls
-// caughtUp once, and goes on with each new message until ctx is done. Without
-// follow it returns when it has caught up.
-func (s *stream) replay(ctx context.Context, follow bool, apply func(subject string, data []byte, seq uint64) error, caughtUp func()) error {
-	info, err := s.stream.Info(ctx)
+// replay gives all newest messages of partition part that stand after the
+// place of after to apply, in the stream's order, then calls caughtUp once, and
+// goes on with each new message until ctx is done. Without follow it returns
+// when it has caught up.
+func (s *stream) replay(ctx context.Context, part int, after uint64, follow bool, apply func(subject string, data []byte, seq uint64) error, caughtUp func()) error {
+	info, err := s.parts[part].Info(ctx)
 	if err != nil {
 		return fmt.Errorf("store: read stream: %w", err)
 	}
@@ -183,11 +208,11 @@ func (s *stream) replay(ctx context.Context, follow bool, apply func(subject str
 		}
 		return told
 	}
-	if info.State.Msgs == 0 && catchUp(last) && !follow {
+	if (info.State.Msgs == 0 || after >= last) && catchUp(last) && !follow {
 		return nil
 	}
-	consumer, err := s.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{subjects}, DeliverPolicy: jetstream.DeliverAllPolicy,
+	consumer, err := s.parts[part].OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
 	})
 	if err != nil {
 		return fmt.Errorf("store: read stream: %w", err)
@@ -211,7 +236,7 @@ func (s *stream) replay(ctx context.Context, follow bool, apply func(subject str
 		if err != nil {
 			return fmt.Errorf("store: read stream: %w", err)
 		}
-		if err := apply(m.Subject(), m.Data(), meta.Sequence.Stream); err != nil {
+		if err := apply(s.bare(part, m.Subject()), m.Data(), meta.Sequence.Stream); err != nil {
 			return err
 		}
 		if catchUp(meta.Sequence.Stream) && !follow {
@@ -243,13 +268,20 @@ func (t *table) apply(subject string, data []byte, seq uint64) ([]wire.Query, er
 		return t.putRow(mac, &r, seq), nil
 	}
 	if digits, ok := strings.CutPrefix(subject, numberPrefix); ok {
-		var mac wire.MAC
-		if len(data) != 0 && len(data) != len(mac) || !wire.ValidNumber(digits) {
+		mac, rests, err := decodeHolder(data)
+		if err != nil || !wire.ValidNumber(digits) {
 			return nil, fmt.Errorf("store: apply %s at %d: %d bytes", subject, seq, len(data))
 		}
-		copy(mac[:], data)
-		t.putNumber(digits, mac, seq)
+		t.putNumber(digits, mac, rests, seq)
 		return []wire.Query{{Number: digits}}, nil
+	}
+	if key, ok := strings.CutPrefix(subject, notePrefix); ok {
+		k, err := parseNoteKey(key)
+		if err != nil {
+			return nil, fmt.Errorf("store: apply %s at %d: %w", subject, seq, err)
+		}
+		t.putNote(k, data, seq)
+		return nil, nil
 	}
 	return nil, fmt.Errorf("store: apply %s: no such subject", subject)
 }

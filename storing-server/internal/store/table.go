@@ -20,10 +20,12 @@ type entry struct {
 }
 
 // A holder is who has a short number, and where that stands in the stream. A
-// freed number keeps its place: its MAC is zero.
+// freed number keeps its place: its MAC is zero, and it rests until a time in
+// milliseconds of Unix time.
 type holder struct {
-	mac wire.MAC
-	seq uint64
+	mac   wire.MAC
+	seq   uint64
+	rests int64
 }
 
 // A table is the rows in memory, with what finds them. It is a pure structure:
@@ -33,6 +35,8 @@ type table struct {
 	mu      sync.RWMutex
 	rows    map[wire.MAC]*entry
 	numbers map[string]holder
+	resting restHeap // freed numbers, the first to be given out again first
+	notes   map[noteKey]noteEntry
 	addrs   map[netip.Addr][]wire.MAC // who announced it, in the order of announcing
 	live    int                       // rows that are not gone
 	due     dueHeap
@@ -42,6 +46,7 @@ func newTable() *table {
 	return &table{
 		rows:    map[wire.MAC]*entry{},
 		numbers: map[string]holder{},
+		notes:   map[noteKey]noteEntry{},
 		addrs:   map[netip.Addr][]wire.MAC{},
 	}
 }
@@ -107,13 +112,29 @@ func (t *table) dropAddr(a netip.Addr, mac wire.MAC) {
 	t.addrs[a] = left
 }
 
-// putNumber stores what stands at seq for digits; the zero MAC frees it.
-func (t *table) putNumber(digits string, mac wire.MAC, seq uint64) {
+// putNumber stores what stands at seq for digits; the zero MAC frees it, to be
+// given out again from the time rests.
+func (t *table) putNumber(digits string, mac wire.MAC, rests int64, seq uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.numbers[digits].seq < seq {
-		t.numbers[digits] = holder{mac, seq}
+	if t.numbers[digits].seq >= seq {
+		return
 	}
+	t.numbers[digits] = holder{mac, seq, rests}
+	if rests != 0 {
+		heap.Push(&t.resting, rest{rests, digits})
+	}
+}
+
+// rested takes the numbers that have rested by now off the list, and returns
+// them.
+func (t *table) rested(now time.Time) (digits []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.resting) > 0 && t.resting[0].until <= now.UnixMilli() {
+		digits = append(digits, heap.Pop(&t.resting).(rest).digits)
+	}
+	return digits
 }
 
 // find returns the row that q asks for as it is at now. By address it is the
@@ -235,6 +256,25 @@ func (h dueHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
 func (h dueHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
 func (h *dueHeap) Push(x any)        { *h = append(*h, x.(due)) }
 func (h *dueHeap) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return last
+}
+
+// A rest says until when a freed number is not given out.
+type rest struct {
+	until  int64 // milliseconds of Unix time
+	digits string
+}
+
+type restHeap []rest
+
+func (h restHeap) Len() int           { return len(h) }
+func (h restHeap) Less(i, j int) bool { return h[i].until < h[j].until }
+func (h restHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *restHeap) Push(x any)        { *h = append(*h, x.(rest)) }
+func (h *restHeap) Pop() any {
 	old := *h
 	last := old[len(old)-1]
 	*h = old[:len(old)-1]

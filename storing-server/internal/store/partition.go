@@ -1,0 +1,306 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"flexphone/registry-client/wire"
+)
+
+// partitionsKey is in the metadata of each stream: how many there are.
+const partitionsKey = "flexphone-partitions"
+
+// maxPartitions bounds --partitions: each is a consensus group of its own.
+const maxPartitions = 256
+
+// ErrPartitions: the rows were divided in another way when they were made.
+var ErrPartitions = errors.New("the number of partitions is fixed when the rows are made")
+
+// partition returns which of n partitions key is in: FNV-1a, so that every
+// server says the same for ever.
+func partition(key []byte, n int) int {
+	h := fnv.New32a()
+	h.Write(key) // never fails
+	return int(h.Sum32() % uint32(n))
+}
+
+// rowPart and numberPart say where a row and a number are. A number that is
+// given out is one of its row's partition (see pick), so that both are written
+// by one atomic batch.
+func rowPart(mac wire.MAC, n int) int     { return partition(mac[:], n) }
+func numberPart(digits string, n int) int { return partition([]byte(digits), n) }
+
+// notePart is the row's, for notes that are by MAC.
+func notePart(k noteKey, n int) int { return partition([]byte(k.key), n) }
+
+func partName(part, n int) string {
+	if n == 1 {
+		return streamName
+	}
+	return streamName + "-" + strconv.Itoa(part)
+}
+
+// partRoot begins the subjects of a partition.
+func partRoot(part, n int) string {
+	if n == 1 {
+		return subjectRoot
+	}
+	return subjectRoot + "p" + strconv.Itoa(part) + "."
+}
+
+// inPart returns subject as it is in partition part.
+func (s *stream) inPart(part int, subject string) string {
+	return partRoot(part, len(s.parts)) + strings.TrimPrefix(subject, subjectRoot)
+}
+
+// bare undoes inPart.
+func (s *stream) bare(part int, subject string) string {
+	return subjectRoot + strings.TrimPrefix(subject, partRoot(part, len(s.parts)))
+}
+
+// openParts opens the streams, and makes them when there are none.
+func (s *stream) openParts(ctx context.Context, p place) error {
+	n, replicas := max(1, p.partitions), max(1, p.replicas)
+	if n > maxPartitions {
+		return fmt.Errorf("%d partitions, want at most %d", n, maxPartitions)
+	}
+	if err := s.checkParts(ctx, n); err != nil {
+		return err
+	}
+	s.parts = make([]jetstream.Stream, n)
+	for i := range s.parts {
+		var err error
+		s.parts[i], err = s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+			Name: partName(i, n), Subjects: []string{partRoot(i, n) + ">"}, Replicas: replicas,
+			Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew,
+			MaxMsgsPerSubject: 1, AllowDirect: true, AllowAtomicPublish: true, AllowMsgTTL: true,
+			Metadata: map[string]string{partitionsKey: strconv.Itoa(n)},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkParts refuses to open what was made with another number of partitions.
+func (s *stream) checkParts(ctx context.Context, n int) error {
+	for _, name := range []string{partName(0, 1), partName(0, 2)} {
+		have, err := s.js.Stream(ctx, name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		made := have.CachedInfo().Config.Metadata[partitionsKey]
+		if made == "" {
+			made = "1" // from before there were more
+		}
+		if made != strconv.Itoa(n) {
+			return fmt.Errorf("made with --partitions %s, asked for %d: %w", made, n, ErrPartitions)
+		}
+	}
+	return nil
+}
+
+// touch notes that the running operation depends on a partition.
+func (v *view) touch(part int) {
+	if !slices.Contains(v.touched, part) {
+		v.touched = append(v.touched, part)
+	}
+}
+
+// messages returns v's changes as the streams take them, by partition. What
+// late has is written after early: a number or a token is taken before the row
+// that it is taken for, when that is in another partition. With one partition,
+// all is late, and so one atomic batch.
+func (v *view) messages() (early, late [][]message, err error) {
+	early, late = make([][]message, v.parts), make([][]message, v.parts)
+	for mac, c := range v.rows {
+		m := message{subject: rowSubject(mac), base: c.base}
+		if c.to != nil {
+			if m.data, err = c.to.encode(); err != nil {
+				return nil, nil, err
+			}
+		}
+		part := rowPart(mac, v.parts)
+		late[part] = append(late[part], m)
+	}
+	for digits, c := range v.numbers {
+		part, round := numberPart(digits, v.parts), late
+		if c.to != (wire.MAC{}) && rowPart(c.to, v.parts) != part {
+			round = early
+		}
+		round[part] = append(round[part], message{subject: numberSubject(digits), base: c.base, data: encodeHolder(c.to, c.rests)})
+	}
+	for k, c := range v.notes {
+		part, round := notePart(k, v.parts), late
+		if k.kind == tokenNote && v.parts > 1 {
+			round = early
+		}
+		round[part] = append(round[part], message{subject: k.subject(), base: c.base, data: c.to})
+	}
+	return early, late, nil
+}
+
+// commitRound commits one batch in each partition, at the same time, and
+// leaves in failed what failed.
+func (s *Store) commitRound(ctx context.Context, round [][]message, failed []error) (touched []wire.Query) {
+	var mu sync.Mutex
+	one := func(part int) {
+		ms := round[part]
+		first, err := s.stream.commit(ctx, part, ms)
+		if err != nil {
+			failed[part] = err
+			return
+		}
+		for i, m := range ms {
+			// Our own messages are well-formed.
+			qs, _ := s.table.apply(m.subject, m.data, first+uint64(i))
+			mu.Lock()
+			touched = append(touched, qs...)
+			mu.Unlock()
+		}
+	}
+	var all sync.WaitGroup
+	for part, ms := range round {
+		switch {
+		case len(ms) == 0:
+		case len(round) == 1:
+			one(part)
+		default:
+			all.Go(func() { one(part) })
+		}
+	}
+	all.Wait()
+	return touched
+}
+
+// fate returns what became of op.
+func (s *Store) fate(op *operation, failed []error, err error) error {
+	none := true
+	for _, part := range op.parts {
+		if failed[part] != nil {
+			return failed[part]
+		}
+	}
+	for _, f := range failed {
+		none = none && f == nil
+	}
+	if err != nil && (none || len(op.parts) > 1) {
+		return err // before anything was written, or between the rounds
+	}
+	return nil
+}
+
+// passes reports whether an operation may be planned again after err: somebody
+// else was first, or a node of the cluster was lost.
+func (s *Store) passes(err error) bool {
+	var refused *jetstream.APIError
+	return errors.Is(err, errConflict) || s.opts.NATS != "" && errors.Is(err, errUnsure) && !errors.As(err, &refused)
+}
+
+// reread brings the table back to what the streams hold, after batches whose
+// fate is not known. Nothing else is written before that has succeeded.
+func (s *Store) reread(ctx context.Context, round [][]message) (touched []wire.Query) {
+	for part, ms := range round {
+		for _, m := range ms {
+			for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+				data, seq, found, err := s.stream.read(ctx, part, m.subject)
+				if err == nil && found {
+					var qs []wire.Query
+					if qs, err = s.table.apply(m.subject, data, seq); err == nil {
+						touched = append(touched, qs...)
+					}
+				}
+				if err == nil {
+					break
+				}
+				s.opts.Log.Warn("row not read again", "subject", m.subject, "retry", wait, "err", err)
+				select {
+				case <-time.After(wait):
+				case <-ctx.Done():
+					return touched
+				}
+			}
+		}
+	}
+	return touched
+}
+
+// follow reads one partition into the table and calls ready once, with nil when
+// the table holds what the stream held at the beginning. Against a cluster it
+// goes on until ctx is done, over all of the cluster's failures.
+func (s *Store) follow(ctx context.Context, part int, ready func(error)) {
+	cluster := s.opts.NATS != ""
+	var seen uint64
+	loading := true
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := s.stream.replay(ctx, part, seen, cluster, func(subject string, data []byte, seq uint64) error {
+			touched, err := s.table.apply(subject, data, seq)
+			if err == nil {
+				seen, wait = seq, 50*time.Millisecond
+				if !loading {
+					s.tell(touched)
+				}
+			}
+			return err
+		}, func() {
+			if loading {
+				loading = false
+				ready(nil)
+			}
+		})
+		if loading && (err == nil || !cluster || ctx.Err() != nil) {
+			ready(err)
+		}
+		if !cluster || ctx.Err() != nil {
+			return
+		}
+		s.opts.Log.Warn("rows of others not followed", "partition", part, "retry", wait, "err", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			if loading {
+				ready(ctx.Err())
+			}
+			return
+		}
+	}
+}
+
+// Numbers that servers of a cluster give out at the same time should seldom be
+// the same: each takes one by chance, of so many times as many as are taken.
+const (
+	spreadTimes = 4
+	spreadLeast = 1000
+	spreadTries = 10000
+)
+
+// pick returns a number of n that nobody has for mac, of mac's partition, and
+// none when there is hardly one left.
+func (v *view) pick(n Numbers, mac wire.MAC) string {
+	part := rowPart(mac, v.parts)
+	most := max(spreadLeast, spreadTimes*v.parts*(v.table.size()+len(v.rows)))
+	for try := range spreadTries {
+		if try%100 == 99 {
+			most *= 2
+		}
+		d := strconv.Itoa(n.First + rand.IntN(min(most, n.Last-n.First+1)))
+		if numberPart(d, v.parts) == part && v.idle(d) {
+			return d
+		}
+	}
+	return ""
+}
