@@ -36,6 +36,7 @@ type Lease struct {
 	TimeZone      string     // a name of the tz database, or a POSIX TZ string (RFC 4833)
 	BootFile      string     // option 67
 	Vendor        []byte     // option 43 as sent
+	VoiceVLAN     int        // option 132: where phones belong; 0 when absent
 	StoringServer string     // option 66, 160 or 150 as sent: a host or host:port; empty when absent
 	Server        netip.Addr // DHCP server identifier; zero for an address that we did not lease
 	Start         time.Time  // when the lease was acknowledged

@@ -31,6 +31,7 @@ type storedLease struct {
 	TimeZone      string        `json:"time_zone,omitempty"`
 	BootFile      string        `json:"boot_file,omitempty"`
 	Vendor        []byte        `json:"vendor,omitempty"`
+	VoiceVLAN     int           `json:"voice_vlan,omitempty"`
 	StoringServer string        `json:"storing_server,omitempty"`
 	Server        netip.Addr    `json:"server"`
 	Start         time.Time     `json:"start"`
@@ -49,7 +50,7 @@ func encodeLease(l Lease) ([]byte, error) {
 	s := storedLease{
 		MAC: l.MAC.String(), Prefix: l.Prefix, Router: l.Router, DNS: l.DNS, Domain: l.Domain, MTU: l.MTU,
 		Broadcast: l.Broadcast, Hostname: l.Hostname, Search: l.Search, NTP: l.NTP, TimeZone: l.TimeZone,
-		BootFile: l.BootFile, Vendor: l.Vendor,
+		BootFile: l.BootFile, Vendor: l.Vendor, VoiceVLAN: l.VoiceVLAN,
 		StoringServer: l.StoringServer, Server: l.Server,
 		Start: l.Start.UTC(), Renew: l.Renew.UTC(), Rebind: l.Rebind.UTC(), Expiry: l.Expiry.UTC(),
 	}
@@ -86,6 +87,8 @@ func decodeLease(b []byte) (Lease, error) {
 		return Lease{}, errors.New("bad name")
 	case s.MTU != 0 && (s.MTU < 576 || s.MTU > 0xffff):
 		return Lease{}, fmt.Errorf("bad MTU %d", s.MTU)
+	case s.VoiceVLAN < 0 || s.VoiceVLAN > 4094:
+		return Lease{}, fmt.Errorf("bad VLAN %d", s.VoiceVLAN)
 	case s.Start.IsZero() || !s.Expiry.IsZero() && !(s.Start.Before(s.Renew) && s.Renew.Before(s.Rebind) && s.Rebind.Before(s.Expiry)):
 		return Lease{}, errors.New("bad times")
 	}
@@ -97,7 +100,7 @@ func decodeLease(b []byte) (Lease, error) {
 	l := Lease{
 		MAC: MAC(hw), Prefix: s.Prefix, Router: s.Router, DNS: s.DNS, Domain: s.Domain, MTU: s.MTU,
 		Broadcast: s.Broadcast, Hostname: s.Hostname, Search: s.Search, NTP: s.NTP, TimeZone: s.TimeZone,
-		BootFile: s.BootFile, Vendor: s.Vendor,
+		BootFile: s.BootFile, Vendor: s.Vendor, VoiceVLAN: s.VoiceVLAN,
 		StoringServer: s.StoringServer, Server: s.Server,
 		Start: s.Start, Renew: s.Renew, Rebind: s.Rebind, Expiry: s.Expiry,
 	}

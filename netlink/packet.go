@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,6 +39,7 @@ type reply struct {
 	zone      string
 	file      string
 	vendor    []byte
+	vlan      int
 	storing   string
 	time      time.Duration // lease time, 0 when absent
 	t1, t2    time.Duration
@@ -185,6 +187,7 @@ func (r *reply) readOptions(opts dhcpv4.Options) {
 	}
 	r.file = path(strings.TrimRight(string(opts[dhcpv4.OptionBootfileName.Code()]), "\x00"))
 	r.vendor = opts[dhcpv4.OptionVendorSpecificInformation.Code()]
+	r.vlan = vlanOf(opts[optVoiceVLAN])
 	if v := opts[optOnlySix]; len(v) == 4 {
 		r.onlySix = max(seconds(v), minOnlySix)
 	}
@@ -238,6 +241,7 @@ const (
 	optZonePOSIX     = 100 // RFC 4833
 	optZoneName      = 101
 	optOnlySix       = 108 // RFC 8925
+	optVoiceVLAN     = 132 // by custom of telephones: a number, in digits or as two or four bytes
 	optTFTPServers   = 150 // RFC 5859
 	optStoringServer = 160 // site-specific (RFC 3942): telephone provisioning by custom
 )
@@ -301,7 +305,7 @@ func (r reply) lease(sent time.Time) (Lease, error) {
 	}
 	l := Lease{
 		Prefix: p, Router: r.router, DNS: r.dns, Domain: r.domain, Routes: r.routes, MTU: r.mtu,
-		Hostname: r.hostname, Search: r.search, NTP: r.ntp, TimeZone: r.zone, BootFile: r.file, Vendor: r.vendor,
+		Hostname: r.hostname, Search: r.search, NTP: r.ntp, TimeZone: r.zone, BootFile: r.file, Vendor: r.vendor, VoiceVLAN: r.vlan,
 		StoringServer: r.storing, Server: r.server, Start: sent,
 	}
 	if r.broadcast.IsValid() && p.Contains(r.broadcast) && r.broadcast != a {
@@ -401,6 +405,26 @@ func name(v []byte) string {
 		return ""
 	}
 	return s
+}
+
+// vlanOf reads a VLAN's number as servers write it; 0 for none.
+func vlanOf(v []byte) int {
+	n := 0
+	text := strings.Trim(string(v), "\x00 ")
+	switch k, err := strconv.Atoi(text); {
+	case err == nil && text != "":
+		n = k
+	case len(v) == 1:
+		n = int(v[0])
+	case len(v) == 2:
+		n = int(binary.BigEndian.Uint16(v))
+	case len(v) == 4:
+		n = int(min(binary.BigEndian.Uint32(v), 0xffff))
+	}
+	if n < 1 || n > 4094 {
+		return 0
+	}
+	return n
 }
 
 // zone reads a time zone: a name such as Europe/Berlin, or a string such as

@@ -147,6 +147,10 @@ func TestParseReplyForgives(t *testing.T) {
 		{"a list of servers to load from", testPacket(func(o dhcpv4.Options) { delete(o, 66); o[150] = []byte{10, 0, 0, 1, 10, 0, 0, 2} }), func(r reply) bool { return r.storing == "10.0.0.1" }},
 		{"IPv6 alone, for too short a time", testPacket(func(o dhcpv4.Options) { o[108] = []byte{0, 0, 0, 1} }), func(r reply) bool { return r.onlySix == minOnlySix }},
 		{"a vendor's own", testPacket(func(o dhcpv4.Options) { o[43] = []byte{1, 1, 7} }), func(r reply) bool { return slices.Equal(r.vendor, []byte{1, 1, 7}) }},
+		{"a VLAN for voice in digits", testPacket(func(o dhcpv4.Options) { o[132] = []byte("42\x00") }), func(r reply) bool { return r.vlan == 42 }},
+		{"a VLAN for voice in binary", testPacket(func(o dhcpv4.Options) { o[132] = []byte{0, 0, 0, 200} }), func(r reply) bool { return r.vlan == 200 }},
+		{"a VLAN for voice in a byte", testPacket(func(o dhcpv4.Options) { o[132] = []byte{44} }), func(r reply) bool { return r.vlan == 44 }},
+		{"a VLAN for voice that cannot be", testPacket(func(o dhcpv4.Options) { o[132] = []byte("4095") }), func(r reply) bool { return r.vlan == 0 }},
 		{"a long option in four pieces", withOptions(good, slices.Concat(typeAck, serverID, oneHour, long(43, 700), []byte{255})...),
 			func(r reply) bool { return len(r.vendor) == 700 && r.time == time.Hour }},
 	}

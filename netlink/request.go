@@ -28,6 +28,7 @@ var wanted = dhcpv4.OptionCodeList{
 	dhcpv4.OptionBootfileName,
 	dhcpv4.GenericOptionCode(optZonePOSIX),
 	dhcpv4.GenericOptionCode(optZoneName),
+	dhcpv4.GenericOptionCode(optVoiceVLAN),
 	dhcpv4.GenericOptionCode(optTFTPServers),
 	dhcpv4.OptionIPAddressLeaseTime,
 	dhcpv4.OptionServerIdentifier,

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -228,6 +229,9 @@ func encodeReply(r reply, mac MAC) []byte {
 	put(101, []byte(r.zone))
 	put(67, []byte(r.file))
 	put(43, r.vendor)
+	if r.vlan > 0 {
+		put(132, strconv.AppendInt(nil, int64(r.vlan), 10))
+	}
 	put(108, number(r.onlySix))
 	if r.rapid {
 		d.Options[optRapidCommit] = nil

@@ -122,6 +122,17 @@ func (t *tap) receive(b []byte) (n int, sum sumState, err error) {
 	return n, sum, nil
 }
 
+// join has the link listen to a group address.
+func (t *tap) join(group MAC) error {
+	m := unix.PacketMreq{Ifindex: int32(t.index), Type: unix.PACKET_MR_MULTICAST, Alen: 6}
+	copy(m.Address[:], group[:])
+	var inner error
+	err := t.raw.Control(func(fd uintptr) {
+		inner = unix.SetsockoptPacketMreq(int(fd), unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &m)
+	})
+	return errors.Join(err, inner)
+}
+
 // filter replaces the filter.
 func (t *tap) filter(prog []bpf.Instruction) error {
 	var inner error

@@ -1,0 +1,333 @@
+package netlink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	rtnl "github.com/vishvananda/netlink"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// A Voice says where a phone's VLAN comes from.
+type Voice struct {
+	// VLAN is 1 to 4094 for a fixed one. 0: the switch says it by LLDP-MED, or
+	// the DHCP server of the untagged network by option 132; where neither does,
+	// the phone stays on the untagged network.
+	VLAN int
+	// Wait is how long a switch is listened to before the untagged network is
+	// used; 2 s when zero. A switch that speaks later still moves the phone.
+	Wait time.Duration
+}
+
+const (
+	defaultVoiceWait = 2 * time.Second
+	// A phone introduces itself four times, a second apart, and then now and
+	// then (ANSI/TIA-1057 §11.2.1, IEEE 802.1AB §9.2.5).
+	lldpFast     = time.Second
+	lldpFastMany = 4
+	lldpSlow     = 30 * time.Second
+	lldpLife     = 120 * time.Second
+	etherLLDP    = 0x88cc
+)
+
+// OnVoiceVLAN returns a Source that runs the one which open makes on the VLAN
+// for voice of cfg.Interface (IEEE 802.1Q), and again on another when the VLAN
+// changes. open is given cfg with the name of the interface to use, such as
+// eth0.42. The VLAN's interface is made and removed here.
+func OnVoiceVLAN(cfg Config, v Voice, open func(Config) (Source, error)) (Source, error) {
+	cfg, err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
+	if v.VLAN < 0 || v.VLAN > 4094 {
+		return nil, fmt.Errorf("netlink: configure: VLAN %d is not in 1 to 4094", v.VLAN)
+	}
+	if len(cfg.Interface)+len(".4094") >= unix.IFNAMSIZ {
+		return nil, fmt.Errorf("netlink: configure: the name %s is too long for a VLAN of it", cfg.Interface)
+	}
+	if v.Wait == 0 {
+		v.Wait = defaultVoiceWait
+	}
+	return &voice{cfg: cfg, want: v, open: open, events: newQueue(), make: makeVLAN, remove: removeVLAN}, nil
+}
+
+// A voice moves a Source between VLANs.
+type voice struct {
+	cfg    Config
+	want   Voice
+	open   func(Config) (Source, error)
+	events *queue
+	make   func(ifname string, vlan int) (string, error)
+	remove func(name string) error
+
+	readers sync.WaitGroup
+	heard   chan []byte
+	tap     *tap
+	index   int
+	policy  voicePolicy
+	known   bool // the switch has spoken
+	sent    int
+	told    Lease
+}
+
+// Next implements Source.
+func (v *voice) Next(ctx context.Context) (Event, error) { return v.events.next(ctx) }
+
+// Run implements Source.
+func (v *voice) Run(ctx context.Context) (err error) {
+	h, err := openHinter(unix.RTNLGRP_LINK)
+	if err != nil {
+		return err
+	}
+	inner, cancel := context.WithCancel(ctx)
+	hints := make(chan struct{}, 1)
+	v.heard = make(chan []byte, 4)
+	v.readers.Go(func() { h.run(inner, hints) })
+	defer v.readers.Wait()
+	defer v.closeTap()
+	defer cancel()
+
+	var (
+		current  = -1 // the VLAN in use; -1: none yet
+		running  *placed
+		events   <-chan Event
+		ended    <-chan error
+		byServer int // option 132
+		patience = time.NewTimer(v.want.Wait)
+		speak    = time.NewTimer(0)
+		waiting  = v.want.VLAN == 0
+	)
+	defer patience.Stop()
+	defer speak.Stop()
+	leave := func() error {
+		if running == nil {
+			return nil
+		}
+		err := running.leave()
+		running, events, ended = nil, nil, nil
+		return err
+	}
+	defer func() { err = errors.Join(err, leave()) }()
+	for {
+		next := v.want.VLAN
+		switch {
+		case next != 0:
+		case v.known:
+			next = int(v.policy.vlan)
+		default:
+			next = byServer
+		}
+		if next != current && (!waiting || v.known) {
+			if err := leave(); err != nil {
+				return err
+			}
+			current, waiting = next, false
+			v.cfg.Log.Info("using", "vlan", current)
+			if running, err = v.enter(inner, current); err != nil {
+				return err
+			}
+			events, ended = running.events, running.ended
+		}
+		select {
+		case <-ctx.Done():
+			return v.end(leave)
+		case err := <-ended:
+			if ctx.Err() != nil {
+				return v.end(leave)
+			}
+			return err
+		case <-patience.C:
+			waiting = false
+		case <-hints:
+			if err := v.look(speak); err != nil {
+				return err
+			}
+		case <-speak.C:
+			if v.tap == nil {
+				if err := v.look(speak); err != nil {
+					return err
+				}
+			}
+			speak.Reset(v.introduce())
+		case b := <-v.heard:
+			p, ok, parseErr := parseLLDP(b)
+			if parseErr == nil && ok && p.life > 0 {
+				v.policy, v.known = p, true
+			}
+		case e := <-events:
+			v.told = e.Lease
+			if e.Kind == Lost {
+				v.told = Lease{}
+			}
+			if current == 0 && e.Kind != Lost && e.Lease.VoiceVLAN != 0 {
+				byServer = e.Lease.VoiceVLAN
+				if !v.known {
+					continue // not worth telling: another comes
+				}
+			}
+			v.events.push(e)
+		}
+	}
+}
+
+// end gives the address back, and tells that it is gone.
+func (v *voice) end(leave func() error) error {
+	err := leave()
+	if v.told.Prefix.IsValid() {
+		v.events.push(Event{Kind: Lost, Lease: v.told, Reason: "released", At: time.Now()})
+	}
+	return err
+}
+
+// A placed is a Source that runs on a VLAN.
+type placed struct {
+	events chan Event
+	ended  chan error
+	leave  func() error
+}
+
+// enter runs the Source on a VLAN until leave. What it tells while it leaves is
+// not passed on: another address follows, or the end.
+func (v *voice) enter(ctx context.Context, vlan int) (*placed, error) {
+	cfg := v.cfg
+	if vlan != 0 {
+		name, err := v.make(cfg.Interface, vlan)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Interface = name
+	}
+	source, err := v.open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	inner, cancel := context.WithCancel(ctx)
+	p := &placed{events: make(chan Event), ended: make(chan error, 1)}
+	var running sync.WaitGroup
+	var result error
+	running.Go(func() {
+		result = source.Run(inner)
+		p.ended <- result
+	})
+	running.Go(func() {
+		for {
+			e, err := source.Next(inner)
+			if err != nil {
+				return
+			}
+			select {
+			case p.events <- e:
+			case <-inner.Done():
+				return
+			}
+		}
+	})
+	p.leave = func() error {
+		cancel()
+		running.Wait()
+		if vlan == 0 {
+			return result
+		}
+		return errors.Join(result, v.remove(cfg.Interface))
+	}
+	return p, nil
+}
+
+// look follows the interface below: a carrier that comes up may be another
+// switch's.
+func (v *voice) look(speak *time.Timer) error {
+	l, err := readLink(v.cfg.Interface)
+	if err != nil {
+		return err
+	}
+	if l.index != v.index {
+		v.closeTap()
+		v.index = l.index
+	}
+	if l.index != 0 && !l.enabled && v.tap == nil {
+		if err := enable(l.index); err != nil && !isGone(err) {
+			return err
+		}
+	}
+	switch {
+	case !l.running:
+		v.closeTap()
+	case v.tap == nil && v.want.VLAN == 0:
+		t, err := openTap(l.index, etherLLDP, lldpFilter(), v.heard)
+		if err != nil {
+			if isGone(err) {
+				return nil
+			}
+			return err
+		}
+		if err := t.join(lldpGroup()); err != nil {
+			v.cfg.Log.Debug("cannot listen to the switch", "error", err)
+		}
+		v.tap, v.sent = t, 0
+		v.readers.Go(t.read)
+		speak.Reset(0)
+	}
+	return nil
+}
+
+// introduce tells the switch what this is, and returns when to do it again.
+func (v *voice) introduce() time.Duration {
+	if v.tap == nil {
+		return lldpSlow
+	}
+	l, err := readLink(v.cfg.Interface)
+	if err == nil {
+		err = v.tap.send(voiceLLDP(l.mac, v.cfg.Hostname, lldpLife, v.policy, v.known), lldpGroup())
+	}
+	if err != nil {
+		v.cfg.Log.Debug("cannot speak to the switch", "error", err)
+	}
+	if v.sent++; v.sent < lldpFastMany {
+		return lldpFast
+	}
+	return lldpSlow
+}
+
+func (v *voice) closeTap() {
+	if v.tap != nil {
+		v.tap.close()
+		v.tap = nil
+	}
+}
+
+// lldpFilter passes everything: the socket has LLDP alone.
+func lldpFilter() []bpf.Instruction { return []bpf.Instruction{bpf.RetConstant{Val: 1500}} }
+
+// makeVLAN makes the interface of a VLAN, or finds it, and sets it up.
+func makeVLAN(ifname string, vlan int) (string, error) {
+	name := ifname + "." + strconv.Itoa(vlan)
+	l, err := readLink(ifname)
+	if err != nil {
+		return "", err
+	}
+	below := l.index
+	if below == 0 {
+		return "", fmt.Errorf("netlink: make VLAN %d: there is no interface %s", vlan, ifname)
+	}
+	err = rtnl.LinkAdd(&rtnl.Vlan{LinkAttrs: rtnl.LinkAttrs{Name: name, ParentIndex: below}, VlanId: vlan})
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return "", fmt.Errorf("netlink: make VLAN %d on %s: %w", vlan, ifname, err)
+	}
+	return name, nil
+}
+
+func removeVLAN(name string) error {
+	l, err := readLink(name)
+	if err != nil || l.index == 0 {
+		return err
+	}
+	if err := rtnl.LinkDel(linkOf(l.index)); err != nil && !isGone(err) {
+		return fmt.Errorf("netlink: remove %s: %w", name, err)
+	}
+	return nil
+}
