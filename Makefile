@@ -75,7 +75,8 @@ test-e2e: build-host
 	@mkdir -p build/host-race
 	@$(HOST_BUILD) -race -o build/host-race/flexphone ./firmware
 	@$(HOST_BUILD) -race -o build/host-race/storing-server ./storing-server
-	@FLEXPHONE_BINARIES=$(CURDIR)/build/host-race $(GO) test -race -count=1 -p 1 -timeout 10m -v ./firmware/testbed/... 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
+	@FLEXPHONE_BINARIES=$(CURDIR)/build/host-race GORACE=atexit_sleep_ms=0 \
+	  $(GO) test -race -count=1 -p 1 -parallel 3 -timeout 10m -v ./firmware/testbed/... 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
 
 fuzz: packages-build ## Every fuzz target for FUZZTIME each
 	@echo '== fuzz targets, $(FUZZTIME) each'

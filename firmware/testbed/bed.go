@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,9 @@ type Bed struct {
 	ISP    *ISP
 	Server *Server
 	Dir    string // everybody's files; Close removes it
+	Board  string // that the phones are
+
+	look time.Duration // how often a phone that starts is looked for
 
 	hosts    []*host
 	phones   []*Phone
@@ -31,6 +35,9 @@ type Config struct {
 	// Renew is T1, the time after which a phone asks for its lease again:
 	// 3 s at least; zero: half of LeaseTime.
 	Renew time.Duration
+	// Board is what the phones are: "host", or one whose image was made. Empty:
+	// "host".
+	Board string
 }
 
 // New builds a provider and a storing server, and starts both. It is called
@@ -48,7 +55,10 @@ func New(ctx context.Context, c Config) (*Bed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("testbed: make files: %w", err)
 	}
-	b := &Bed{Dir: dir}
+	b := &Bed{Dir: dir, Board: cmp.Or(c.Board, hostBoard), look: 5 * time.Millisecond}
+	if b.Board != hostBoard {
+		b.look = guestLook
+	}
 	if b.ISP, err = newISP(ctx, dir, c.Renew); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
@@ -62,8 +72,12 @@ func New(ctx context.Context, c Config) (*Bed, error) {
 func (b *Bed) Close() error {
 	var problems []error
 	for _, p := range b.phones {
-		if p.proc != nil {
+		switch {
+		case p.proc == nil:
+		case b.Board == hostBoard:
 			problems = append(problems, p.PowerOff())
+		case p.on(): // a virtual machine takes long to end, and leaves nothing behind
+			p.PowerCut()
 		}
 	}
 	for _, f := range slices.Backward(b.closings) {

@@ -60,7 +60,7 @@ func (p *Phone) Hear(ctx context.Context, other *Phone) (Heard, error) {
 	if _, err := other.tape().read(ctx, other.tapeStart, 1); err != nil {
 		return Heard{}, err
 	}
-	before, err := other.tape().position()
+	before, err := other.machine.spoke()
 	if err != nil {
 		return Heard{}, err
 	}
@@ -68,15 +68,13 @@ func (p *Phone) Hear(ctx context.Context, other *Phone) (Heard, error) {
 	if err != nil {
 		return heard, err
 	}
-	after, err := other.tape().position()
+	after, err := other.machine.spoke()
 	if err != nil {
 		return heard, err
 	}
-	// The other phone's engine captures and plays on one clock, so that its
-	// tape tells when which sample was spoken: the speech began anew whenever
-	// this many samples had passed.
-	round := time.Duration(len(other.spoken)) * time.Second / time.Duration(after.rate)
-	heard.Delay = at.Sub(better(before.timeOf(other.tapeStart), after.timeOf(other.tapeStart))) % round
+	// The speech began anew whenever it had passed.
+	round := time.Duration(len(other.spoken)) * time.Second / speechRate
+	heard.Delay = at.Sub(better(before, after)) % round
 	return heard, nil
 }
 

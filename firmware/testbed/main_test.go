@@ -28,9 +28,11 @@ func TestMain(m *testing.M) {
 const limit = 4 * time.Minute
 
 // town builds a provider, a storing server and n phones with the numbers 101,
-// 102, …, all plugged in and in standby. Each speaks its own words.
+// 102, …, all plugged in and in standby. Each speaks its own words. A town is
+// an Internet of its own, so that tests run beside each other.
 func town(t *testing.T, c Config, n int) (context.Context, *Bed, []*Phone) {
 	t.Helper()
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	bed, err := New(ctx, c)

@@ -18,10 +18,12 @@ import (
 	"flexphone/firmware/internal/control"
 )
 
-// A Phone is one of ours: the real binary on a host of its own, with WAV files
-// for a sound card.
+// A Phone is one of ours: on the board "host" the real binary on a host of its
+// own, with WAV files for a sound card; on others the real image in a virtual
+// machine that is plugged into such a host.
 //
-// It is driven as a person at a shell drives it, by `flexphone ctl`, and
+// On the host it is driven as a person at a shell drives it, by `flexphone ctl`;
+// a virtual machine by the GPIO lines of its keys and hook switch. Either is
 // watched by its events.
 type Phone struct {
 	Name   string // of its host and files, such as "phone-101"
@@ -33,7 +35,9 @@ type Phone struct {
 	host     *host
 	dir      string
 	binary   string
+	machine  machine
 	proc     *process
+	clock    time.Duration // how far its clock is behind ours
 	followed chan struct{} // closed when it has told its last event
 
 	mu        sync.Mutex
@@ -131,11 +135,11 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 	if err := p.host.cable(b.ISP.host, street, net.HardwareAddr(c.MAC[:])); err != nil {
 		return nil, err
 	}
-	if err := p.Unplug(); err != nil {
+	if p.machine, err = b.newMachine(p); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(p.config(), []byte(p.settings()), 0o600); err != nil {
-		return nil, fmt.Errorf("testbed: make phone: %w", err)
+	if err := p.Unplug(); err != nil {
+		return nil, err
 	}
 	b.phones = append(b.phones, p)
 	return p, nil
@@ -144,27 +148,12 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 // Control returns the path of the phone's control socket.
 func (p *Phone) Control() string { return filepath.Join(p.dir, "ctl") }
 
-func (p *Phone) config() string { return filepath.Join(p.dir, "flexphone.toml") }
-
-func (p *Phone) settings() string {
-	return fmt.Sprintf(`board = "host"
-interface = "eth0"
-data = %q
-control = %q
-
-[audio]
-backend = "wav"
-capture = %q
-playback = %q
-`, filepath.Join(p.dir, "data"), p.Control(), p.Speech, p.Heard)
-}
-
 // PowerOn starts the phone and waits until it can be talked to.
 func (p *Phone) PowerOn(ctx context.Context) error {
 	if played, err := p.tape().position(); err == nil {
 		p.tapeStart = played.samples
 	}
-	proc, err := p.host.run(p.dir, command{name: p.Name, path: p.binary, args: []string{"run", "--config", p.config()}})
+	proc, err := p.machine.start(ctx)
 	if err != nil {
 		return err
 	}
@@ -175,12 +164,15 @@ func (p *Phone) PowerOn(ctx context.Context) error {
 // listen connects to the phone's control socket, as soon as there is one, and
 // reads its events from then on.
 func (p *Phone) listen(ctx context.Context) error {
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(p.bed.look)
 	defer tick.Stop()
 	for {
 		conn, err := net.Dial("unix", p.Control())
 		if err == nil {
-			return p.follow(conn)
+			err = p.follow(conn)
+		}
+		if err == nil {
+			return nil
 		}
 		select {
 		case <-tick.C:
@@ -217,6 +209,7 @@ func (p *Phone) follow(conn net.Conn) error {
 			}
 			e := Event{Name: fmt.Sprint(fields["event"]), Fields: fields}
 			e.Time, _ = time.Parse(time.RFC3339Nano, fmt.Sprint(fields["time"]))
+			e.Time = e.Time.Add(p.clock)
 			p.events.add(e)
 		}
 	}()
@@ -226,7 +219,7 @@ func (p *Phone) follow(conn net.Conn) error {
 // PowerOff asks the phone to end, as its switch does: it gives its lease and
 // its row back.
 func (p *Phone) PowerOff() error {
-	err := p.proc.stop()
+	err := p.machine.stop()
 	if p.followed != nil {
 		<-p.followed
 	}
@@ -235,15 +228,20 @@ func (p *Phone) PowerOff() error {
 
 // PowerCut ends the phone without a warning.
 func (p *Phone) PowerCut() {
-	p.proc.kill()
-	<-p.followed
+	p.machine.cut()
+	if p.followed != nil {
+		<-p.followed
+	}
 }
 
+// on reports whether the phone is switched on.
+func (p *Phone) on() bool { return p.proc != nil && p.proc.running() }
+
 // Plug joins the phone's cable to the street.
-func (p *Phone) Plug() error { return p.bed.ISP.host.up(p.Name) }
+func (p *Phone) Plug() error { return p.machine.plug(true) }
 
 // Unplug cuts the phone's link: its carrier is gone.
-func (p *Phone) Unplug() error { return p.bed.ISP.host.down(p.Name) }
+func (p *Phone) Unplug() error { return p.machine.plug(false) }
 
 // Replug pulls the phone's plug and puts it back as soon as the phone has
 // noticed.
@@ -269,20 +267,17 @@ func (p *Phone) Ctl(ctx context.Context, args ...string) (string, error) {
 
 // Press presses keys: digits, * and #.
 func (p *Phone) Press(ctx context.Context, keys string) error {
-	_, err := p.Ctl(ctx, "press", keys)
-	return err
+	return p.machine.press(ctx, keys)
 }
 
 // OffHook lifts the handset.
 func (p *Phone) OffHook(ctx context.Context) error {
-	_, err := p.Ctl(ctx, "hook", "off")
-	return err
+	return p.machine.hook(ctx, true)
 }
 
 // OnHook puts the handset back.
 func (p *Phone) OnHook(ctx context.Context) error {
-	_, err := p.Ctl(ctx, "hook", "on")
-	return err
+	return p.machine.hook(ctx, false)
 }
 
 // Status asks for the phone's state.

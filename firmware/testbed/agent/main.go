@@ -16,29 +16,45 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"flexphone/firmware/testbed/inside"
+	"flexphone/firmware/testbed/serial"
 )
 
 func main() {
 	wires := flag.String("line", "", "serial device to the testbed")
-	speech := flag.String("speech", "", "file of samples that are spoken, over and over")
 	root := flag.String("root", "/", "the image's root file system")
 	control := flag.String("control", "/run/flexphone/control.sock", "the phone's control socket")
 	bank := flag.String("bank", "", "label of the gpio-sim bank of keys and hook switch")
+	detach := flag.Bool("detach", false, "go on in the background, as soon as the file of the program is not needed any more")
 	flag.Parse()
-	if err := run(*wires, *speech, *root, *control, *bank); err != nil {
+	var err error
+	if *detach {
+		err = again()
+	} else {
+		err = run(*wires, *root, *control, *bank)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "agent:", err)
 		os.Exit(1)
 	}
 }
 
-func run(wires, speech, root, control, bank string) error {
-	samples, err := readSamples(speech)
+// again runs the program once more, with the same arguments but -detach.
+func again() error {
+	c := exec.Command(os.Args[0], slices.DeleteFunc(os.Args[1:], func(a string) bool { return a == "-detach" })...)
+	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	return c.Start()
+}
+
+// run reads what is spoken from its standard input: samples of 16 bits.
+func run(wires, root, control, bank string) error {
+	samples, err := readSamples(os.Stdin)
 	if err != nil {
 		return err
 	}
@@ -53,11 +69,11 @@ func run(wires, speech, root, control, bank string) error {
 	if err := os.Chdir("/"); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(line, inside.Hello); err != nil {
+	if _, err := io.WriteString(line, serial.Hello); err != nil {
 		return err
 	}
 	a := &agent{control: control, bank: bank, loop: newLoop(samples)}
-	for l := inside.NewLine(line, bufio.NewReader(line)); ; {
+	for l := serial.NewLine(line, bufio.NewReader(line)); ; {
 		t, err := l.Accept()
 		if err != nil {
 			return err
@@ -97,40 +113,40 @@ type agent struct {
 }
 
 // serve does what a conversation asks for.
-func (a *agent) serve(t *inside.Talk) {
+func (a *agent) serve(t *serial.Talk) {
 	defer t.Close()
-	var r inside.Request
-	if err := inside.Receive(t, &r); err != nil {
+	var r serial.Request
+	if err := serial.Receive(t, &r); err != nil {
 		return
 	}
 	var err error
 	switch r.Do {
-	case inside.Connect:
+	case serial.Connect:
 		if conn, err := net.Dial("unix", a.control); err == nil {
-			inside.Join(t, conn)
+			serial.Join(t, conn)
 		}
 		return
-	case inside.Sound:
+	case serial.Sound:
 		if err := a.loop.run(t); err != nil {
 			fmt.Fprintln(os.Stderr, "agent: sound:", err)
 		}
 		return
-	case inside.Press:
+	case serial.Press:
 		err = a.press(r.Keys)
-	case inside.Hook:
+	case serial.Hook:
 		err = a.hook(r.Lifted)
-	case inside.Clock:
-	case inside.Off:
+	case serial.Clock:
+	case serial.Off:
 		err = unix.Kill(1, unix.SIGUSR2) // busybox's init: power off
 	default:
 		err = fmt.Errorf("asked for %q", r.Do)
 	}
-	reply := inside.Reply{Spoke: a.loop.spoke()}
+	reply := serial.Reply{Spoke: a.loop.spoke()}
 	if err != nil {
 		reply.Error = err.Error()
 	}
 	reply.Now = time.Now().UnixNano()
-	inside.Send(t, reply)
+	serial.Send(t, reply)
 }
 
 // The keys of a bank of gpio-sim, by its lines, and its hook switch.

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"flexphone/firmware/testbed/inside"
+	"flexphone/firmware/testbed/serial"
 )
 
 // The loop-back card: what is played at one of its devices is captured at the
@@ -26,7 +26,7 @@ const (
 )
 
 const (
-	chunk     = inside.Rate / 50 // frames that are spoken or heard at a time
+	chunk     = serial.Rate / 50 // frames that are spoken or heard at a time
 	mouthFull = 10               // chunks that are spoken ahead
 	earFull   = 100              // chunks that may wait to be heard
 )
@@ -47,12 +47,12 @@ func (l *loop) run(to io.Writer) error {
 	if err != nil {
 		return err
 	}
-	in, err := openPCM(ear, inside.Rate, channels, chunk, earFull)
+	in, err := openPCM(ear, serial.Rate, channels, chunk, earFull)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	out, err := openPCM(mouth, inside.Rate, channels, chunk, mouthFull)
+	out, err := openPCM(mouth, serial.Rate, channels, chunk, mouthFull)
 	if err != nil {
 		return err
 	}
@@ -84,8 +84,8 @@ func awaitPhone() (channels int, err error) {
 			continue // not open yet
 		}
 		rate, _, _ := strings.Cut(params["rate"], " ")
-		if rate != strconv.Itoa(inside.Rate) || params["format"] != "S16_LE" {
-			return 0, fmt.Errorf("the phone plays %s at %s; foreseen is S16_LE at %d", params["format"], rate, inside.Rate)
+		if rate != strconv.Itoa(serial.Rate) || params["format"] != "S16_LE" {
+			return 0, fmt.Errorf("the phone plays %s at %s; foreseen is S16_LE at %d", params["format"], rate, serial.Rate)
 		}
 		return strconv.Atoi(params["channels"])
 	}
@@ -100,7 +100,7 @@ func (l *loop) speak(out *pcm, channels int, over *atomic.Bool) error {
 		}
 		at := time.Now()
 		if begin {
-			l.origin.Store(at.Add(-time.Duration(n) * time.Second / inside.Rate).UnixNano())
+			l.origin.Store(at.Add(-time.Duration(n) * time.Second / serial.Rate).UnixNano())
 		}
 		err := out.write(frames)
 		if begin = errors.Is(err, unix.EPIPE); begin { // it ran dry: the speech goes on from here
@@ -136,17 +136,17 @@ func hear(in *pcm, channels int, to io.Writer) error {
 }
 
 // readSamples reads 16-bit samples.
-func readSamples(path string) ([]int16, error) {
-	b, err := os.ReadFile(path)
+func readSamples(from io.Reader) ([]int16, error) {
+	b, err := io.ReadAll(from)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read the speech: %w", err)
 	}
 	samples := make([]int16, len(b)/2)
 	for i := range samples {
 		samples[i] = int16(binary.LittleEndian.Uint16(b[2*i:]))
 	}
 	if len(samples) == 0 {
-		return nil, fmt.Errorf("nothing is spoken in %s", path)
+		return nil, errors.New("nothing is to be spoken")
 	}
 	return samples, nil
 }

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -31,7 +32,7 @@ func main() {
 		os.Exit(code)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	err = run(ctx)
+	err = run(ctx, slices.Concat(os.Args[1:], []string{""})[0])
 	stop()
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -42,9 +43,9 @@ func main() {
 	}
 }
 
-// run tells the story, and in a terminal waits for Ctrl-C after it.
-func run(ctx context.Context) (err error) {
-	bed, err := testbed.New(ctx, testbed.Config{})
+// run tells the story on a board (empty: the host), and in a terminal waits for Ctrl-C after it.
+func run(ctx context.Context, board string) (err error) {
+	bed, err := testbed.New(ctx, testbed.Config{Board: board})
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,9 @@
-// Package inside is what the testbed and its agent inside of a virtual machine
+// Package serial is what the testbed and its agent inside of a virtual machine
 // say to each other, over one serial line that carries many conversations.
 //
 // It knows the messages and how they share the line; it knows neither who
 // sends them nor what becomes of them.
-package inside
+package serial
 
 import (
 	"bufio"
@@ -58,10 +58,10 @@ const maxMessage = 4096
 func Send(w io.Writer, message any) error {
 	b, err := json.Marshal(message)
 	if err != nil {
-		return fmt.Errorf("inside: send: %w", err)
+		return fmt.Errorf("serial: send: %w", err)
 	}
 	if _, err := w.Write(append(b, '\n')); err != nil {
-		return fmt.Errorf("inside: send: %w", err)
+		return fmt.Errorf("serial: send: %w", err)
 	}
 	return nil
 }
@@ -70,10 +70,10 @@ func Send(w io.Writer, message any) error {
 func Receive(r io.Reader, message any) error {
 	line, err := readLine(r)
 	if err != nil {
-		return fmt.Errorf("inside: receive: %w", err)
+		return fmt.Errorf("serial: receive: %w", err)
 	}
 	if err := json.Unmarshal(line, message); err != nil {
-		return fmt.Errorf("inside: receive: %w", err)
+		return fmt.Errorf("serial: receive: %w", err)
 	}
 	return nil
 }
@@ -99,7 +99,7 @@ func AwaitHello(r *bufio.Reader) error {
 	for seen < len(Hello) {
 		b, err := r.ReadByte()
 		if err != nil {
-			return fmt.Errorf("inside: wait for the agent: %w", err)
+			return fmt.Errorf("serial: wait for the agent: %w", err)
 		}
 		switch {
 		case b == Hello[seen]:

@@ -1,4 +1,4 @@
-package inside
+package serial
 
 import (
 	"encoding/binary"
@@ -31,7 +31,7 @@ const maxPiece = 2048
 const maxUnread = 60 * 2 * Rate
 
 // errUnread ends a conversation at whose end nobody reads.
-var errUnread = errors.New("inside: too much was not read")
+var errUnread = errors.New("serial: too much was not read")
 
 // NewLine begins to read wires. It owns them from now on: Close closes them.
 // in is where it reads: wires, or a buffer before it.
@@ -49,7 +49,7 @@ func (l *Line) Open() (*Talk, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.broken != nil {
-		return nil, fmt.Errorf("inside: open: %w", l.broken)
+		return nil, fmt.Errorf("serial: open: %w", l.broken)
 	}
 	for l.last++; l.talks[l.last] != nil; l.last++ {
 	}
@@ -91,7 +91,7 @@ func (l *Line) readPieces(in io.Reader) error {
 		}
 		number, length := binary.BigEndian.Uint16(head[:]), int(binary.BigEndian.Uint16(head[2:]))
 		if length > maxPiece {
-			return fmt.Errorf("inside: a piece of %d bytes", length)
+			return fmt.Errorf("serial: a piece of %d bytes", length)
 		}
 		piece := make([]byte, length)
 		if _, err := io.ReadFull(in, piece); err != nil {
@@ -111,7 +111,7 @@ func (l *Line) deliver(number uint16, piece []byte) {
 		select {
 		case l.opened <- t:
 		default:
-			t.end(errors.New("inside: too many conversations"))
+			t.end(errors.New("serial: too many conversations"))
 		}
 	}
 	l.mu.Unlock()

@@ -1,0 +1,95 @@
+package testbed
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// A machine is what a phone's program runs on.
+type machine interface {
+	// start switches it on. What it prints is the process's log.
+	start(context.Context) (*process, error)
+	// stop switches it off in order, and returns once it is off.
+	stop() error
+	// cut takes its power away.
+	cut()
+	// plug plugs its cable into the street, or pulls it.
+	plug(in bool) error
+	press(ctx context.Context, keys string) error
+	hook(ctx context.Context, lifted bool) error
+	// spoke returns when the first sample of the speech was spoken into it.
+	spoke() (time.Time, error)
+}
+
+// newMachine makes the machine of a phone that has a host and a cable.
+func (b *Bed) newMachine(p *Phone) (machine, error) {
+	if b.Board != hostBoard {
+		return newGuest(p, b.Board)
+	}
+	m := program{p}
+	if err := os.WriteFile(m.config(), []byte(m.settings()), 0o600); err != nil {
+		return nil, fmt.Errorf("testbed: make phone: %w", err)
+	}
+	return m, nil
+}
+
+// hostBoard is the board that needs no virtual machine.
+const hostBoard = "host"
+
+// A program is the board "host": the phone's program as a process of this
+// machine, on a host of its own.
+type program struct{ p *Phone }
+
+func (m program) config() string { return filepath.Join(m.p.dir, "flexphone.toml") }
+
+func (m program) settings() string {
+	return fmt.Sprintf(`board = "host"
+interface = "eth0"
+data = %q
+control = %q
+
+[audio]
+backend = "wav"
+capture = %q
+playback = %q
+`, filepath.Join(m.p.dir, "data"), m.p.Control(), m.p.Speech, m.p.Heard)
+}
+
+func (m program) start(context.Context) (*process, error) {
+	return m.p.host.run(m.p.dir, command{name: m.p.Name, path: m.p.binary, args: []string{"run", "--config", m.config()}})
+}
+
+func (m program) stop() error { return m.p.proc.stop() }
+
+func (m program) cut() { m.p.proc.kill() }
+
+func (m program) plug(in bool) error {
+	if in {
+		return m.p.bed.ISP.host.up(m.p.Name)
+	}
+	return m.p.bed.ISP.host.down(m.p.Name)
+}
+
+func (m program) press(ctx context.Context, keys string) error {
+	_, err := m.p.Ctl(ctx, "press", keys)
+	return err
+}
+
+func (m program) hook(ctx context.Context, lifted bool) error {
+	to := "on"
+	if lifted {
+		to = "off"
+	}
+	_, err := m.p.Ctl(ctx, "hook", to)
+	return err
+}
+
+// spoke: the phone's engine captures and plays on one clock, so that its tape
+// tells when which sample was spoken.
+func (m program) spoke() (time.Time, error) {
+	now, err := m.p.tape().position()
+	return now.timeOf(m.p.tapeStart), err
+}
