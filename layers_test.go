@@ -55,6 +55,7 @@ var floorPlan = map[string]room{
 	"firmware/internal/config":   {"", "settings are text until somebody acts on them"},
 	"firmware/internal/watchdog": {"", "a watchdog asks whether somebody moves, not what for"},
 	"firmware/internal/poweron":  {"", "times since power-on are the kernel's"},
+	"firmware/internal/reach":    {"", "the order of addresses is the same whatever is spoken there"},
 	"firmware/internal/control":  {"", "a socket that carries commands does not know what they do"},
 	"firmware/internal/sip":      {"", "signalling knows addresses and media descriptions, not phones"},
 	"firmware/internal/phone":    {"hal firmware/internal/sip", "call control knows keys and calls; sound and the storing server stand behind its own interfaces"},

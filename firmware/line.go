@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"time"
 
 	"flexphone/firmware/internal/phone"
+	"flexphone/firmware/internal/reach"
 	"flexphone/firmware/internal/sip"
 	registry "flexphone/registry-client"
 	"flexphone/registry-client/wire"
@@ -41,22 +43,59 @@ func (d directory) Resolve(ctx context.Context, to phone.Destination) (phone.Pee
 	case row.State != wire.Online || len(row.Addrs) == 0:
 		return phone.Peer{}, fmt.Errorf("%w since %v", phone.ErrOffline, row.Since)
 	}
-	return peerOf(row), nil
+	return peerOf(ctx, row), nil
+}
+
+// Follow implements phone.Directory. Only a phone that has proved its key is
+// followed: it is the one that its row tells of.
+func (d directory) Follow(ctx context.Context, with sip.Peer, moved func(netip.AddrPort)) {
+	mac, err := wire.ParseMAC(with.User)
+	if err != nil || !with.Secure {
+		return
+	}
+	// It returns when ctx is done; until then it heals itself.
+	_ = d.server.Observe(ctx, wire.Query{MAC: mac}, func(row wire.Row) {
+		if row.State == wire.Online && len(row.Addrs) > 0 && row.Ports.SIPS != 0 && row.Fingerprint == with.Fingerprint {
+			moved(netip.AddrPortFrom(choose(ctx, row.Addrs, row.Ports.SIPS), row.Ports.SIPS))
+		}
+	})
 }
 
 // peerOf is whom to call for row: over TLS with the key that owns it, or as any
 // SIP phone where it does not offer that.
-func peerOf(row wire.Row) phone.Peer {
+func peerOf(ctx context.Context, row wire.Row) phone.Peer {
 	p := phone.Peer{Name: row.Number}
 	if p.Name == "" {
 		p.Name = row.MAC.Digits()
 	}
-	p.Target = sip.Target{User: fmt.Sprintf("%x", row.MAC[:]), Addr: netip.AddrPortFrom(row.Addrs[0], row.Ports.SIP)}
+	port := row.Ports.SIP
 	if row.Ports.SIPS != 0 {
-		p.Target.Addr = netip.AddrPortFrom(row.Addrs[0], row.Ports.SIPS)
-		p.Target.Pin = row.Fingerprint
+		port, p.Target.Pin = row.Ports.SIPS, row.Fingerprint
 	}
+	p.Target.User = fmt.Sprintf("%x", row.MAC[:])
+	p.Target.Addr = netip.AddrPortFrom(choose(ctx, row.Addrs, port), port)
 	return p
+}
+
+// choose returns the one of addrs to call. Where there is a choice, the first
+// that takes a connection is it.
+func choose(ctx context.Context, addrs []netip.Addr, port uint16) netip.Addr {
+	usable := reach.Order(addrs, reach.Source)
+	switch len(usable) {
+	case 0:
+		return addrs[0] // the call will say why it cannot be reached
+	case 1:
+		return usable[0]
+	}
+	var d net.Dialer
+	first, _ := reach.First(ctx, usable, func(ctx context.Context, a netip.Addr) error {
+		c, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(a, port).String())
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}) // when none does, the call to the first will say why
+	return first
 }
 
 // lineOf is the SIP agent as call control sees it: the same, but for the type

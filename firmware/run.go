@@ -127,7 +127,7 @@ func runPhone(ctx context.Context, settings config.Config, wrong error, log *slo
 	engine := audio.NewEngine(parts.sound, formats(), log)
 	ph := phone.New(phone.Parts{
 		Keypad: parts.keypad, Hook: parts.hook, Lamp: parts.lamp, Display: parts.display,
-		Directory: directory{server}, Line: lineOf{line}, Sound: newSound(engine, self.address),
+		Directory: directory{server}, Line: lineOf{line}, Sound: newSound(engine, self.addressFor),
 		Report: events.Publish, Log: log,
 	})
 	boot := bootOf(board, log)

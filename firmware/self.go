@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -32,7 +33,7 @@ func newSelf(mac netlink.MAC) *self {
 // owns reports whether a call to user is for this phone. A URI without a user,
 // or with our address for one, means whoever is at the address.
 func (s *self) owns(user string) bool {
-	if a, err := netip.ParseAddr(user); err == nil && a == s.address() {
+	if a, err := netip.ParseAddr(user); err == nil && slices.Contains(s.held().Addrs(), a) {
 		return true
 	}
 	user = strings.ToLower(strings.NewReplacer(":", "", "-", "").Replace(user))
@@ -52,6 +53,18 @@ func (s *self) displayName() string {
 }
 
 func (s *self) address() netip.Addr { return s.held().Addr() }
+
+// addressFor returns our address of the family of peer, or the first that we
+// have.
+func (s *self) addressFor(peer netip.Addr) netip.Addr {
+	l := s.held()
+	for _, a := range l.Addrs() {
+		if a.Is4() == peer.Unmap().Is4() {
+			return a
+		}
+	}
+	return l.Addr()
+}
 
 func (s *self) held() netlink.Lease {
 	s.mu.Lock()

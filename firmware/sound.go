@@ -46,10 +46,10 @@ func codecs() []sip.Codec {
 type sound struct {
 	engine  *audio.Engine
 	tones   map[phone.Tone]audio.Tone
-	address func() netip.Addr
+	address func(peer netip.Addr) netip.Addr
 }
 
-func newSound(engine *audio.Engine, address func() netip.Addr) *sound {
+func newSound(engine *audio.Engine, address func(peer netip.Addr) netip.Addr) *sound {
 	set := audio.Germany()
 	return &sound{engine: engine, address: address, tones: map[phone.Tone]audio.Tone{
 		phone.ToneDial: set.Dial, phone.ToneRing: set.Ringback, phone.ToneBusy: set.Busy,
@@ -79,12 +79,12 @@ func (s *sound) Open(ctx context.Context) (phone.Stream, error) {
 // stream is the sound of one call as call control sees it.
 type stream struct {
 	*audio.Stream
-	address func() netip.Addr
+	address func(peer netip.Addr) netip.Addr
 }
 
 // Local implements phone.Stream.
-func (s stream) Local() sip.LocalMedia {
-	return sip.LocalMedia{Addr: s.address(), Port: s.Port(), Codecs: codecs()}
+func (s stream) Local(peer netip.Addr) sip.LocalMedia {
+	return sip.LocalMedia{Addr: s.address(peer), Port: s.Port(), Codecs: codecs()}
 }
 
 // Start implements phone.Stream.

@@ -3,6 +3,8 @@ package phone
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"sync"
 	"time"
 
 	"flexphone/firmware/internal/sip"
@@ -12,6 +14,10 @@ import (
 // longer than two retransmissions of a BYE (RFC 3261 17.1.2.2: 0.5 and 1 s), and
 // short enough for somebody who waits to dial again.
 const releaseWait = 2 * time.Second
+
+// updateWait is between two tries to tell the peer of a new address: a network
+// that has just come up drops the first packets.
+const updateWait = 500 * time.Millisecond
 
 // Final SIP statuses (RFC 3261 section 21) that the user's doings amount to.
 const (
@@ -77,7 +83,7 @@ func (c *callShell) notResolved(ctx context.Context, to Destination, err error) 
 }
 
 func (c *callShell) connect(ctx context.Context, peer Peer, stream Stream) string {
-	call, err := c.parts.Line.Invite(ctx, peer.Target, stream.Local())
+	call, err := c.parts.Line.Invite(ctx, peer.Target, stream.Local(peer.Target.Addr.Addr()))
 	if err != nil {
 		c.parts.Log.Warn("call not started", "peer", peer.Name, "err", err)
 		return sip.ReasonUnreachable
@@ -116,7 +122,7 @@ func (c *callShell) takeCall(ctx context.Context, call Call) string {
 		return ReasonSound
 	}
 	defer c.closeStream(stream)
-	if err := call.Answer(stream.Local()); err != nil {
+	if err := call.Answer(stream.Local(call.Peer().Addr.Addr())); err != nil {
 		c.parts.Log.Warn("call not answered", "err", err)
 	}
 	return c.carry(ctx, call, stream)
@@ -153,13 +159,10 @@ func (c *callShell) turnAway(call Call, reason string) string {
 func (c *callShell) carry(ctx context.Context, call Call, stream Stream) string {
 	defer c.talk(nil)
 	following, stop := context.WithCancel(ctx)
+	var followers sync.WaitGroup
+	defer followers.Wait()
 	defer stop()
-	movesDone := make(chan struct{})
-	go func() {
-		defer close(movesDone)
-		c.followMoves(following, call, stream)
-	}()
-	defer func() { stop(); <-movesDone }()
+	followers.Go(func() { c.followMoves(following, call, stream) })
 	for {
 		e, err := call.Next(ctx)
 		if err != nil {
@@ -183,6 +186,7 @@ func (c *callShell) carry(ctx context.Context, call Call, stream Stream) string 
 				continue
 			}
 			c.talk(stream)
+			followers.Go(func() { c.followPeer(following, call) })
 			c.post(callEstablished{c.generation, e.Media.Codec.Name, false})
 		case sip.Ended:
 			return e.Reason
@@ -190,20 +194,40 @@ func (c *callShell) carry(ctx context.Context, call Call, stream Stream) string 
 	}
 }
 
-// followMoves tells the peer whenever this phone has another address.
+// followMoves tells the peer whenever this phone has another address, again and
+// again until it has heard: it may be on the move as well.
 func (c *callShell) followMoves(ctx context.Context, call Call, stream Stream) {
+	again := time.NewTimer(0)
+	again.Stop()
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.moves:
+		case <-again.C:
 		}
-		if err := call.Update(ctx, stream.Local()); err != nil {
-			c.parts.Log.Warn("peer not told of the new address", "err", err)
+		again.Stop()
+		if err := call.Update(ctx, stream.Local(call.Peer().Addr.Addr())); err != nil {
+			c.parts.Log.Info("peer not yet told of the new address", "err", err)
+			again.Reset(updateWait)
 			continue
 		}
 		c.post(callChanged{c.generation, "local"})
 	}
+}
+
+// followPeer sends what is to come to where the peer's row says it is now: when
+// both ends move at once, neither can tell the other.
+func (c *callShell) followPeer(ctx context.Context, call Call) {
+	c.parts.Directory.Follow(ctx, call.Peer(), func(addr netip.AddrPort) {
+		if addr == call.Peer().Addr {
+			return
+		}
+		if err := call.Retarget(addr); err != nil {
+			c.parts.Log.Info("peer's new address not taken", "err", err)
+		}
+	})
 }
 
 // hangUp releases call because ctx is done, and returns why it is.

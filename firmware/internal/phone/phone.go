@@ -46,6 +46,9 @@ var (
 // error but ErrUnknown and ErrOffline means that it cannot be asked.
 type Directory interface {
 	Resolve(ctx context.Context, to Destination) (Peer, error)
+	// Follow calls moved with each new address of a phone that we talk to,
+	// until ctx is done.
+	Follow(ctx context.Context, with sip.Peer, moved func(netip.AddrPort))
 }
 
 // A Call is one call at the signalling level. sip.Call is one.
@@ -57,6 +60,7 @@ type Call interface {
 	Reject(code int) error
 	Hangup(ctx context.Context) error
 	Update(ctx context.Context, local sip.LocalMedia) error
+	Retarget(addr netip.AddrPort) error
 }
 
 // A Line sets up calls.
@@ -68,8 +72,9 @@ type Line interface {
 
 // A Stream is the sound of one call.
 type Stream interface {
-	// Local is what to offer, with the address that the phone has now.
-	Local() sip.LocalMedia
+	// Local is what to offer to a phone at peer, with the address that we have
+	// now and that suits it.
+	Local(peer netip.Addr) sip.LocalMedia
 	// Start exchanges sound as agreed; called again it changes it.
 	Start(sip.Media) error
 	SendDigit(hal.Key) error

@@ -20,11 +20,13 @@ import (
 
 // world is everything around call control, and writes down what it is asked.
 type world struct {
-	mu       sync.Mutex
-	did      []string
-	resolve  []func() (Peer, error) // answers, in order; the last one stays
-	invite   []*fakeCall
-	incoming chan Call
+	mu        sync.Mutex
+	did       []string
+	resolve   []func() (Peer, error) // answers, in order; the last one stays
+	invite    []*fakeCall
+	incoming  chan Call
+	peerMoves chan netip.AddrPort
+	noUpdate  int // how many updates fail
 }
 
 func (w *world) wrote(format string, args ...any) {
@@ -52,6 +54,17 @@ func (w *world) Resolve(ctx context.Context, to Destination) (Peer, error) {
 		return Peer{}, ctx.Err()
 	}
 	return answer()
+}
+
+func (w *world) Follow(ctx context.Context, _ sip.Peer, moved func(netip.AddrPort)) {
+	for {
+		select {
+		case a := <-w.peerMoves:
+			moved(a)
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func found(addr string) func() (Peer, error) {
@@ -88,11 +101,11 @@ func (w *world) Open(context.Context) (Stream, error) {
 
 type fakeStream struct{ *world }
 
-func (fakeStream) Local() sip.LocalMedia       { return sip.LocalMedia{} }
-func (s fakeStream) Start(m sip.Media) error   { s.wrote("media %v", m.Remote); return nil }
-func (s fakeStream) SendDigit(k hal.Key) error { s.wrote("digit %c", k); return nil }
-func (fakeStream) Stats() any                  { return map[string]int{"sent": 1} }
-func (s fakeStream) Close() error              { s.wrote("close"); return nil }
+func (fakeStream) Local(netip.Addr) sip.LocalMedia { return sip.LocalMedia{} }
+func (s fakeStream) Start(m sip.Media) error       { s.wrote("media %v", m.Remote); return nil }
+func (s fakeStream) SendDigit(k hal.Key) error     { s.wrote("digit %c", k); return nil }
+func (fakeStream) Stats() any                      { return map[string]int{"sent": 1} }
+func (s fakeStream) Close() error                  { s.wrote("close"); return nil }
 
 // fakeCall is one call whose events are written into it.
 type fakeCall struct {
@@ -132,8 +145,13 @@ func (c *fakeCall) Reject(code int) error        { c.wrote("reject %d", code); r
 func (c *fakeCall) Hangup(context.Context) error { c.wrote("hangup"); return nil }
 func (c *fakeCall) Update(context.Context, sip.LocalMedia) error {
 	c.wrote("update")
+	if c.noUpdate > 0 {
+		c.noUpdate--
+		return errors.New("nobody there")
+	}
 	return nil
 }
+func (c *fakeCall) Retarget(a netip.AddrPort) error { c.wrote("retarget %v", a); return nil }
 
 var (
 	talk = sip.Event{Kind: sip.Established, Media: sip.Media{Remote: netip.MustParseAddrPort("192.0.2.9:4000")}}
@@ -155,7 +173,7 @@ func try(t *testing.T, w *world, script func(*testing.T, *desk)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		w.incoming = make(chan Call)
+		w.incoming, w.peerMoves = make(chan Call), make(chan netip.AddrPort)
 		for _, c := range w.invite {
 			c.open()
 		}
@@ -359,5 +377,31 @@ func TestTheCallEndsWithTheNetwork(t *testing.T) {
 		d.NetworkDown(t.Context(), "link down")
 		d.expect(t, "hangup; close")
 		d.expectState(t, Initial)
+	})
+}
+
+// Both ends move at once: ours is told again and again, and goes to where the
+// peer's row says it is.
+func TestACallOutlivesTheAddressesOfBothEnds(t *testing.T) {
+	w := &world{resolve: []func() (Peer, error){found("192.0.2.9:5061")}, invite: []*fakeCall{newFakeCall(talk)}}
+	try(t, w, func(t *testing.T, d *desk) {
+		d.Dial(t.Context(), "102")
+		d.expectState(t, Talking)
+		w.take()
+		w.noUpdate = 2
+		d.NetworkUp(t.Context(), netip.MustParseAddr("198.51.100.7"))
+		d.expect(t, "update")
+		w.peerMoves <- netip.MustParseAddrPort("198.51.100.9:5061")
+		d.expect(t, "retarget 198.51.100.9:5061")
+		time.Sleep(updateWait)
+		d.expect(t, "update")
+		time.Sleep(updateWait)
+		d.expect(t, "update")
+		time.Sleep(time.Minute)
+		d.expect(t, "")
+		if got := d.events[len(d.events)-1]; got != "moved" {
+			t.Errorf("last event %q; want moved", got)
+		}
+		d.expectState(t, Talking)
 	})
 }
