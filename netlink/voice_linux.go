@@ -69,6 +69,7 @@ type voice struct {
 	heard   chan []byte
 	tap     *tap
 	index   int
+	up      bool
 	policy  voicePolicy
 	known   bool // the switch has spoken
 	sent    int
@@ -254,10 +255,7 @@ func (v *voice) look(speak *time.Timer) error {
 			return err
 		}
 	}
-	switch {
-	case !l.running:
-		v.closeTap()
-	case v.tap == nil && v.want.VLAN == 0:
+	if l.running && v.tap == nil && v.want.VLAN == 0 {
 		t, err := openTap(l.index, etherLLDP, lldpFilter(), v.heard)
 		if err != nil {
 			if isGone(err) {
@@ -268,17 +266,21 @@ func (v *voice) look(speak *time.Timer) error {
 		if err := t.join(lldpGroup()); err != nil {
 			v.cfg.Log.Debug("cannot listen to the switch", "error", err)
 		}
-		v.tap, v.sent = t, 0
+		v.tap, v.up = t, false
 		v.readers.Go(t.read)
+	}
+	if l.running && !v.up && v.tap != nil {
+		v.sent = 0
 		speak.Reset(0)
 	}
+	v.up = l.running
 	return nil
 }
 
 // introduce tells the switch what this is, and returns when to do it again.
 func (v *voice) introduce() time.Duration {
-	if v.tap == nil {
-		return lldpSlow
+	if v.tap == nil || !v.up {
+		return lldpSlow // or when the carrier comes
 	}
 	l, err := readLink(v.cfg.Interface)
 	if err == nil {
