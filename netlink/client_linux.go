@@ -114,6 +114,7 @@ type runner struct {
 	readers sync.WaitGroup
 	hints   chan struct{}
 	packets chan []byte
+	pieces  reassembly
 	arps    chan []byte
 }
 
@@ -210,6 +211,9 @@ func (r *runner) load(mac MAC) {
 
 // packet hands a reply to the machine.
 func (r *runner) packet(ctx context.Context, b []byte) error {
+	if b = r.pieces.add(time.Now(), b); b == nil {
+		return nil
+	}
 	payload, err := unwrap(b)
 	if err != nil {
 		return nil

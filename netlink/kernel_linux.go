@@ -135,6 +135,9 @@ func installLease(ifname string, index int, l, old Lease, now time.Time) error {
 		// A cable that is out must not attract what another interface could send.
 		_ = os.WriteFile(filepath.Join("/proc/sys/net/ipv4/conf", ifname, "ignore_routes_with_linkdown"), []byte("1"), 0o644)
 	}
+	if l.MTU == 0 && old.MTU != 0 {
+		l.MTU = etherMTU // what the last network asked for does not hold here
+	}
 	if l.MTU != 0 {
 		if li, err := readLink(ifname); err == nil && li.mtu != l.MTU {
 			// A driver that cannot do it is no reason to have no address.
@@ -168,6 +171,9 @@ func installLease(ifname string, index int, l, old Lease, now time.Time) error {
 	}
 	return removeOthers(index, l, old)
 }
+
+// etherMTU is an Ethernet's when nothing else is said.
+const etherMTU = 1500
 
 // lifeForever is INFINITY_LIFE_TIME of rtnetlink.
 const lifeForever uint32 = 0xffffffff
