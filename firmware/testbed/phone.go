@@ -36,6 +36,7 @@ type Phone struct {
 	dir      string
 	binary   string
 	machine  machine
+	special  GuestConfig
 	proc     *process
 	clock    time.Duration // how far its clock is behind ours
 	followed chan struct{} // closed when it has told its last event
@@ -107,6 +108,7 @@ type PhoneConfig struct {
 	Name   string
 	MAC    MAC
 	Speech []int16 // what is spoken into it, over and over; 16 kHz
+	Guest  GuestConfig
 }
 
 // AddPhone builds a phone and its cable, which is not plugged in yet: PowerOn
@@ -117,7 +119,7 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 		return nil, err
 	}
 	p := &Phone{
-		Name: c.Name, MAC: c.MAC, bed: b, binary: binary, spoken: c.Speech,
+		Name: c.Name, MAC: c.MAC, bed: b, binary: binary, spoken: c.Speech, special: c.Guest,
 		dir:    filepath.Join(b.Dir, c.Name),
 		events: newJournal[Event](),
 	}

@@ -19,17 +19,18 @@ import (
 
 // A guestBoard is a board that QEMU plays.
 type guestBoard struct {
-	name     string
-	qemu     string // program
-	machine  []string
-	tree     string // device tree, in the image's folder
-	diskSize int64  // that QEMU wants the disk to have; 0: any
-	disk     []string
-	link     string // -nic or -device of the tap device "tap0", with %s for the MAC
-	beside   []string
-	serial   []string // that carry the chardev "agent"
-	agent    []string // the agent's flags
-	pins     *pinout  // nil: the agent moves keys and hook switch
+	name      string
+	qemu      string // program
+	machine   []string
+	tree      string // device tree, in the image's folder
+	ownInitrd bool   // it does not boot without
+	diskSize  int64  // that QEMU wants the disk to have; 0: any
+	disk      []string
+	link      string // -nic or -device of the tap device "tap0", with %s for the MAC
+	beside    []string
+	serial    []string // that carry the chardev "agent"
+	agent     []string // the agent's flags
+	pins      *pinout  // nil: the agent moves keys and hook switch
 }
 
 // guestBoards are the boards that QEMU plays.
@@ -48,12 +49,13 @@ func guestBoards() []guestBoard {
 			agent:   []string{"-line", "/root/dev/vport0p1", "-bank", "phone-evdev"},
 		},
 		{
-			name:     "imx6ul-evk",
-			qemu:     "qemu-system-arm",
-			machine:  []string{"-M", "mcimx6ul-evk", "-m", "256"},
-			tree:     "boot/imx6ul-14x14-evk.dtb",
-			diskSize: 256 << 20,
-			disk:     []string{"-drive", "if=sd,format=raw,file=disk.img"},
+			name:      "imx6ul-evk",
+			qemu:      "qemu-system-arm",
+			machine:   []string{"-M", "mcimx6ul-evk", "-m", "256"},
+			tree:      "boot/imx6ul-14x14-evk.dtb",
+			ownInitrd: true,
+			diskSize:  256 << 20,
+			disk:      []string{"-drive", "if=sd,format=raw,file=disk.img"},
 			// eth0 of the device tree is the second of QEMU's.
 			link:   "-nic hubport,hubid=9,model=imx.enet -nic tap,id=cable,ifname=tap0,script=no,downscript=no,mac=%s,model=imx.enet",
 			serial: []string{"-serial", "chardev:agent"},
@@ -92,14 +94,17 @@ func (g *guest) arguments() ([]string, error) {
 	}
 	b := g.board
 	args := append([]string{}, b.machine...)
-	args = append(args, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
+	args = append(args, "-nodefaults", "-no-user-config", "-display", "none", "-S",
 		"-kernel", filepath.Join(g.image, "boot/kernel"), "-dtb", filepath.Join(g.image, b.tree),
-		"-initrd", g.initrd(), "-append", string(bytes.TrimSpace(cmdline)),
+		"-initrd", g.initrd(), "-append", string(bytes.TrimSpace(cmdline))+" "+g.p.special.Append,
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-chardev", "socket,id=agent,path=agent,server=on,wait=off",
 		"-qmp", "unix:qmp,server=on,wait=off")
 	for _, more := range [][]string{b.disk, strings.Fields(fmt.Sprintf(b.link, g.p.MAC)), b.beside, b.serial} {
 		args = append(args, more...)
+	}
+	if !g.p.special.Resets {
+		args = append(args, "-no-reboot")
 	}
 	if b.pins != nil {
 		args = append(args, "-accel", "tcg", "-qtest", "unix:qtest,server=on,wait=off", "-qtest-log", "none")

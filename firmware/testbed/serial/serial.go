@@ -32,6 +32,12 @@ const (
 	Clock = "clock"
 	// Off switches the phone off, in order.
 	Off = "off"
+	// Signal sends the signal of that Number to the phone's program.
+	Signal = "signal"
+	// Save writes Settings into the phone's file of settings, as whoever sets a
+	// phone up should: a new file, on the disk before it gets the name. Again,
+	// it goes on doing so, with settings of another length each time.
+	Save = "save"
 )
 
 // Rate is the sampling rate of all sound on the line, in Hz.
@@ -42,6 +48,10 @@ type Request struct {
 	Do     string `json:"do"`
 	Keys   string `json:"keys,omitempty"`
 	Lifted bool   `json:"lifted,omitempty"`
+
+	Number   int    `json:"number,omitempty"`
+	Settings string `json:"settings,omitempty"`
+	Again    bool   `json:"again,omitempty"`
 }
 
 // A Reply ends a conversation whose request was an order or a question.

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// program is the phone's, as the kernel calls its process.
+const program = "flexphone"
+
+// settings is where a phone's own settings are.
+const settings = "/data/flexphone.toml"
+
+// signal sends a signal to the phone's program.
+func signal(number int) error {
+	found, err := filepath.Glob("/proc/[0-9]*/comm")
+	if err != nil {
+		return err
+	}
+	for _, path := range found {
+		name, err := os.ReadFile(path)
+		if err != nil || strings.TrimSpace(string(name)) != program {
+			continue // another one, or gone
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			return err
+		}
+		return unix.Kill(pid, unix.Signal(number))
+	}
+	return fmt.Errorf("find %s: it does not run", program)
+}
+
+// save writes the phone's settings, once or for ever.
+func save(text string, again bool) error {
+	if err := replace(settings, text); err != nil || !again {
+		return err
+	}
+	go func() { // ends with the machine
+		for n := 1; ; n++ {
+			if err := replace(settings, text+strings.Repeat("# more\n", n%1000)); err != nil {
+				fmt.Fprintln(os.Stderr, "agent: save:", err)
+				return
+			}
+		}
+	}()
+	return nil
+}
+
+// replace gives a file new content: after a power cut it has the old or the new.
+func replace(path, text string) error {
+	f, err := os.Create(path + ".new")
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
