@@ -1,0 +1,129 @@
+package sip
+
+import (
+	"crypto/hmac"
+	"crypto/md5"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/icholy/digest"
+
+	"flexphone/storing-server/internal/store"
+)
+
+// Realm is what passwords are for. It is part of what is stored of them, so it
+// never changes.
+const Realm = "flexphone"
+
+// nonceLife is for how long a nonce can be used. A phone that comes later is
+// given another one, and asked again.
+const nonceLife = 5 * time.Minute
+
+// Secrets returns what is kept of a password: a hash of it for each algorithm
+// (RFC 7616, section 3.4.2).
+func Secrets(user, password string) (md5Sum, sha256Sum []byte) {
+	text := []byte(user + ":" + Realm + ":" + password)
+	m, s := md5.Sum(text), sha256.Sum256(text)
+	return m[:], s[:]
+}
+
+// A signer makes things that only this process can have made.
+type signer struct{ key [32]byte }
+
+func newSigner() signer {
+	var s signer
+	rand.Read(s.key[:]) // never fails
+	return s
+}
+
+func (s signer) sum(parts ...string) []byte {
+	h := hmac.New(sha256.New, s.key[:])
+	for _, p := range parts {
+		var n [4]byte
+		binary.BigEndian.PutUint32(n[:], uint32(len(p)))
+		h.Write(n[:])
+		h.Write([]byte(p))
+	}
+	return h.Sum(nil)
+}
+
+// nonce says when it was issued, in microseconds of Unix time.
+func (s signer) nonce(issued int64) string {
+	b := binary.BigEndian.AppendUint64(nil, uint64(issued))
+	return base64.RawURLEncoding.EncodeToString(append(b, s.sum("nonce", string(b))[:16]...))
+}
+
+// issued reads what nonce has written; ok is false for anything else.
+func (s signer) issued(nonce string) (micros int64, ok bool) {
+	b, err := base64.RawURLEncoding.DecodeString(nonce)
+	if err != nil || len(b) != 24 || !hmac.Equal(b[8:], s.sum("nonce", string(b[:8]))[:16]) {
+		return 0, false
+	}
+	return int64(binary.BigEndian.Uint64(b)), true
+}
+
+// A proof is what became of the credentials of a request.
+type proof int
+
+const (
+	proven  proof = iota
+	missing       // none for us
+	expired       // right, but for a nonce that is not good any more
+	wrong
+)
+
+// prove checks credentials for a request, against what is kept of the password
+// of p. issued is the nonce's time.
+func (s signer) prove(c *digest.Credentials, method string, p store.Phone, known bool, now time.Time) (what proof, issued int64) {
+	issued, ours := s.issued(c.Nonce)
+	var secret []byte
+	var sum func(string) string
+	switch strings.ToUpper(c.Algorithm) {
+	case "", "MD5":
+		secret, sum = p.MD5, func(t string) string { h := md5.Sum([]byte(t)); return hex.EncodeToString(h[:]) }
+	case "SHA-256":
+		secret, sum = p.SHA256, func(t string) string { h := sha256.Sum256([]byte(t)); return hex.EncodeToString(h[:]) }
+	default:
+		return wrong, 0
+	}
+	if c.QOP != "auth" || c.Cnonce == "" || c.Nc <= 0 || c.Userhash {
+		return wrong, 0
+	}
+	want := sum(strings.Join([]string{
+		hex.EncodeToString(secret), c.Nonce, fmt.Sprintf("%08x", c.Nc), c.Cnonce, c.QOP, sum(method + ":" + c.URI),
+	}, ":"))
+	same := subtle.ConstantTimeCompare([]byte(want), []byte(strings.ToLower(c.Response))) == 1
+	switch age := now.Sub(time.UnixMicro(issued)); {
+	case !known || len(secret) == 0 || c.Username != p.User:
+		return wrong, 0
+	case !ours: // a nonce of another server's, or of before a restart
+		return expired, 0
+	case !same:
+		return wrong, 0
+	case age > nonceLife || age < -nonceLife:
+		return expired, 0
+	}
+	return proven, issued
+}
+
+// challenges ask for a digest, the better algorithm first (RFC 8760, section
+// 2.4).
+func (s signer) challenges(issued int64, stale bool) []header {
+	var out []header
+	nonce := s.nonce(issued)
+	for _, algorithm := range []string{"SHA-256", "MD5"} {
+		v := fmt.Sprintf(`Digest realm="%s", nonce="%s", algorithm=%s, qop="auth"`, Realm, nonce, algorithm)
+		if stale {
+			v += ", stale=true"
+		}
+		out = append(out, header{"WWW-Authenticate", v})
+	}
+	return out
+}

@@ -1,0 +1,256 @@
+package sip
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	gosip "github.com/emiago/sipgo/sip"
+	"github.com/icholy/digest"
+
+	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/store"
+	"flexphone/storing-server/internal/trust"
+)
+
+// How long a registration holds. Less than the least is refused, so that
+// nobody writes to the disk all the time.
+const (
+	minExpires     = 60 * time.Second
+	defaultExpires = time.Hour
+	maxExpires     = 2 * time.Hour
+)
+
+// storeMost bounds the wait for the disk; a phone has asked again by then.
+const storeMost = 10 * time.Second
+
+// authenticate says whose credentials a request carries. When they are not
+// good, refused says so, and user is who may try again: the nonce of a
+// challenge is newer than any that user has registered with.
+func (s *Server) authenticate(req *gosip.Request, user string, at trust.Network, now time.Time) (p store.Phone, c *digest.Credentials, issued int64, refused *reply) {
+	mac := store.UserMAC(user)
+	challenge := func(stale bool) *reply {
+		issue := now.UnixMicro()
+		if b, ok := s.rows.Binding(mac); ok && b.Nonce >= issue {
+			issue = b.Nonce + 1 // the clock was put back, or there are two in this microsecond
+		}
+		r := answer(401, s.sign.challenges(issue, stale)...)
+		return &r
+	}
+	for _, h := range req.GetHeaders("Authorization") {
+		if cred, err := digest.ParseCredentials(h.Value()); err == nil && cred.Realm == Realm {
+			c = cred
+			break
+		}
+	}
+	if c == nil {
+		return p, nil, 0, challenge(false)
+	}
+	p, known := s.rows.Phone(mac)
+	what, issued := s.sign.prove(c, string(req.Method), p, known, now)
+	switch what {
+	case proven:
+		return p, c, issued, nil
+	case expired:
+		return p, nil, 0, challenge(true)
+	}
+	// A digest that is wrong costs the one who guesses a place in a short line.
+	if !s.guesses.Allow(at, now) {
+		return p, nil, 0, &reply{}
+	}
+	s.log.Debug("wrong digest", "user", user)
+	r := answer(403)
+	return p, nil, 0, &r
+}
+
+// register answers REGISTER: the phone that its To names is from now on where
+// its Contact says.
+func (s *Server) register(ctx context.Context, req *gosip.Request, at trust.Network) reply {
+	now := time.Now()
+	user := req.To().Address.User
+	if !store.ValidUser(user) {
+		return answer(404)
+	}
+	p, c, issued, refused := s.authenticate(req, user, at, now)
+	if refused != nil {
+		return *refused
+	}
+	wanted, refused := contacts(req)
+	if refused != nil {
+		return *refused
+	}
+	present, _ := s.rows.Binding(p.MAC)
+	b := store.Binding{Nonce: issued, Count: uint32(c.Nc), CSeq: req.CSeq().SeqNo}
+	id := sha256.Sum256([]byte(req.CallID().Value()))
+	b.CallID = id[:16]
+	var lifetime time.Duration
+	switch one, ok := wanted.best(); {
+	case ok:
+		if one.expires < minExpires {
+			return answer(423, header{"Min-Expires", strconv.Itoa(int(minExpires / time.Second))})
+		}
+		if s.ours(netip.AddrPortFrom(one.addr, one.port)) {
+			return answer(482) // calls would come back here for ever
+		}
+		b.Contact, b.Addr, b.Port, lifetime = one.uri, one.addr, one.port, min(one.expires, maxExpires)
+	case wanted.withdraws(present.Contact):
+		b.Contact = present.Contact
+	default: // a question, or an end of what is not there
+		return s.registered(p.MAC, now)
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeMost)
+	defer cancel()
+	_, err := s.rows.Bind(ctx, p.MAC, b, lifetime)
+	var e *store.Error
+	switch {
+	case err == nil:
+		return s.registered(p.MAC, now)
+	case errors.Is(err, store.ErrOldNonce):
+		return answer(401, s.sign.challenges(max(now.UnixMicro(), present.Nonce+1), true)...)
+	case errors.Is(err, store.ErrOutOfOrder):
+		return answer(500, header{"Retry-After", "1"})
+	case errors.As(err, &e):
+		return answer(404) // removed meanwhile
+	}
+	s.log.Error("registration not written", "user", user, "err", err)
+	return answer(503, header{"Retry-After", "5"})
+}
+
+// registered says where the phone is now.
+func (s *Server) registered(mac wire.MAC, now time.Time) reply {
+	r := answer(200, header{"Date", now.UTC().Format(http.TimeFormat)})
+	row, ok := s.rows.Resolve(wire.Query{MAC: mac})
+	b, bound := s.rows.Binding(mac)
+	if ok && bound && row.State == wire.Online {
+		left := max(1, int(row.Expiry.Sub(now).Round(time.Second)/time.Second))
+		r.headers = append(r.headers, header{"Contact", fmt.Sprintf("<%s>;expires=%d", b.Contact, left)})
+	}
+	return r
+}
+
+// A contact is one place to be called at.
+type contact struct {
+	uri     string
+	addr    netip.Addr
+	port    uint16
+	expires time.Duration
+	q       float64
+}
+
+// A wish is all that a REGISTER says.
+type wish struct {
+	all  bool // Contact: *
+	list []contact
+}
+
+// best is the contact to be called at.
+func (w wish) best() (out contact, ok bool) {
+	for _, c := range w.list {
+		if c.expires > 0 && (!ok || c.q > out.q) {
+			out, ok = c, true
+		}
+	}
+	return out, ok
+}
+
+// withdraws reports whether present is to be forgotten.
+func (w wish) withdraws(present string) bool {
+	if present == "" {
+		return false
+	}
+	for _, c := range w.list {
+		if c.uri == present {
+			return true
+		}
+	}
+	return w.all
+}
+
+// contacts reads the Contacts of a REGISTER.
+func contacts(req *gosip.Request) (w wish, refused *reply) {
+	no := func(code int) (wish, *reply) {
+		r := answer(code)
+		return wish{}, &r
+	}
+	expires := defaultExpires
+	header := req.GetHeader("Expires")
+	if header != nil {
+		expires = seconds(header.Value())
+	}
+	found := req.GetHeaders("Contact")
+	if len(found) > wire.MaxAddrs {
+		return no(400)
+	}
+	for _, h := range found {
+		c, ok := h.(*gosip.ContactHeader)
+		if !ok {
+			return no(400)
+		}
+		if c.Address.Wildcard || strings.TrimSpace(c.Value()) == "*" {
+			if len(found) > 1 || header == nil || expires != 0 {
+				return no(400) // RFC 3261, section 10.3, step 6
+			}
+			return wish{all: true}, nil
+		}
+		one, ok := contactOf(c, expires)
+		if !ok {
+			return no(400)
+		}
+		w.list = append(w.list, one)
+	}
+	return w, nil
+}
+
+// contactOf reads one, which must be an address that can be called.
+func contactOf(c *gosip.ContactHeader, expires time.Duration) (contact, bool) {
+	u := c.Address
+	out := contact{uri: u.String(), expires: expires, q: 1, port: portSIP}
+	if u.Scheme != "sip" || len(u.Headers) > 0 || len(out.uri) > maxURI || !plain(out.uri) || u.Password != "" {
+		return contact{}, false
+	}
+	if _, elsewhere := u.UriParams.Get("maddr"); elsewhere {
+		return contact{}, false
+	}
+	switch t, _ := u.UriParams.Get("transport"); strings.ToLower(t) {
+	case "", "udp", "tcp":
+	case "tls":
+		out.port = portSIPS
+	default:
+		return contact{}, false
+	}
+	if u.Port < 0 || u.Port > 65535 {
+		return contact{}, false
+	}
+	if u.Port > 0 {
+		out.port = uint16(u.Port)
+	}
+	var ok bool
+	if out.addr, ok = hostAddr(u.Host); !ok || !wire.Callable(out.addr) {
+		return contact{}, false
+	}
+	if v, ok := c.Params.Get("expires"); ok {
+		out.expires = seconds(v)
+	}
+	if v, ok := c.Params.Get("q"); ok {
+		if q, err := strconv.ParseFloat(v, 64); err == nil && q >= 0 && q <= 1 {
+			out.q = q
+		}
+	}
+	return out, true
+}
+
+// seconds reads delta-seconds; what is malformed counts as an hour (RFC 3261,
+// section 10.2.1.1).
+func seconds(s string) time.Duration {
+	n, err := strconv.ParseUint(strings.TrimSpace(s), 10, 32)
+	if err != nil {
+		return defaultExpires
+	}
+	return time.Duration(n) * time.Second
+}

@@ -1,0 +1,370 @@
+package sip
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	gosip "github.com/emiago/sipgo/sip"
+
+	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/store"
+	"flexphone/storing-server/internal/trust"
+)
+
+// What may be taken of this process.
+const (
+	perSource      = 50 // datagrams and messages a second of one network
+	perSourceBurst = 200
+	atOnce         = 512  // requests being answered; more are dropped
+	maxStreams     = 2048 // TCP and TLS connections
+	maxStreamsEach = 16   // of them from one network
+	streamIdle     = 10 * time.Minute
+	streamPause    = 10 * time.Second // within a message, a handshake or a write
+	guessRate      = 0.1              // wrong passwords a second of one network
+	guessBurst     = 10
+)
+
+// Rows is what the server needs of a store.
+type Rows interface {
+	Resolve(q wire.Query) (wire.Row, bool)
+	Phone(mac wire.MAC) (store.Phone, bool)
+	Binding(mac wire.MAC) (store.Binding, bool)
+	Bind(ctx context.Context, mac wire.MAC, b store.Binding, lifetime time.Duration) (wire.Row, error)
+}
+
+// Options say where a Server listens and by what rules.
+type Options struct {
+	Listen string // host:port, UDP and TCP; empty: neither
+	TLS    string // host:port; empty: no TLS
+	Cert   tls.Certificate
+	Policy trust.Policy
+	Rows   Rows
+	Log    *slog.Logger
+	// Count is called with each request's method and answer, for metrics; code
+	// 0: dropped. It may be nil.
+	Count func(method string, code int)
+}
+
+// A Server answers SIP phones.
+type Server struct {
+	rows    Rows
+	policy  trust.Policy
+	log     *slog.Logger
+	count   func(string, int)
+	sign    signer
+	parser  *gosip.Parser
+	sources *trust.Limiter[trust.Network]
+	guesses *trust.Limiter[trust.Network]
+	busy    chan struct{}
+	udp     *net.UDPConn
+	streams []net.Listener // TCP, TLS
+	ports   []uint16       // of all of them
+
+	mu   sync.Mutex
+	open map[trust.Network]int // connections
+	all  map[net.Conn]struct{}
+}
+
+// Listen opens what o asks for.
+func Listen(ctx context.Context, o Options) (*Server, error) {
+	s := &Server{
+		rows: o.Rows, policy: o.Policy, log: o.Log, count: o.Count, sign: newSigner(),
+		parser:  gosip.NewParser(func(p *gosip.Parser) { p.MaxMessageLength = maxMessage }),
+		sources: trust.NewLimiter[trust.Network](perSource, perSourceBurst),
+		guesses: trust.NewLimiter[trust.Network](guessRate, guessBurst),
+		busy:    make(chan struct{}, atOnce),
+		open:    map[trust.Network]int{}, all: map[net.Conn]struct{}{},
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.count == nil {
+		s.count = func(string, int) {}
+	}
+	if err := s.listen(ctx, o); err != nil {
+		s.shut()
+		return nil, fmt.Errorf("sip: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Server) listen(ctx context.Context, o Options) error {
+	var lc net.ListenConfig
+	if o.Listen != "" {
+		tcp, err := lc.Listen(ctx, "tcp", o.Listen)
+		if err != nil {
+			return fmt.Errorf("listen on TCP %s: %w", o.Listen, err)
+		}
+		s.streams = append(s.streams, tcp)
+		udp, err := lc.ListenPacket(ctx, "udp", tcp.Addr().String())
+		if err != nil {
+			return fmt.Errorf("listen on UDP %s: %w", o.Listen, err)
+		}
+		s.udp = udp.(*net.UDPConn)
+	}
+	if o.TLS != "" {
+		l, err := lc.Listen(ctx, "tcp", o.TLS)
+		if err != nil {
+			return fmt.Errorf("listen on TLS %s: %w", o.TLS, err)
+		}
+		s.streams = append(s.streams, tls.NewListener(l, &tls.Config{
+			Certificates: []tls.Certificate{o.Cert}, MinVersion: tls.VersionTLS12,
+		}))
+	}
+	for _, l := range s.streams {
+		s.ports = append(s.ports, l.Addr().(*net.TCPAddr).AddrPort().Port())
+	}
+	return nil
+}
+
+// Addrs returns where it listens: UDP and TCP first, then TLS, as asked for.
+func (s *Server) Addrs() (out []net.Addr) {
+	for _, l := range s.streams {
+		out = append(out, l.Addr())
+	}
+	return out
+}
+
+// ours reports whether at is one of this server's own sockets.
+func (s *Server) ours(at netip.AddrPort) bool {
+	mine := false
+	for _, p := range s.ports {
+		mine = mine || p == at.Port()
+	}
+	if !mine {
+		return false
+	}
+	local, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, l := range local {
+		if p, err := netip.ParsePrefix(l.String()); err == nil && p.Addr() == at.Addr() {
+			return true
+		}
+	}
+	return false
+}
+
+// Serve answers until ctx is done, and waits for its goroutines.
+func (s *Server) Serve(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, s.shut)
+	defer stop()
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer s.shut()
+	ended := make(chan error, 1+len(s.streams))
+	begin := func(part func() error) { running.Go(func() { ended <- part() }) }
+	if s.udp != nil {
+		begin(func() error { return s.datagrams(ctx, &running) })
+	}
+	for _, l := range s.streams {
+		begin(func() error { return s.accept(ctx, l, &running) })
+	}
+	err := <-ended
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("sip: %w", err)
+}
+
+// shut closes everything.
+func (s *Server) shut() {
+	if s.udp != nil {
+		s.udp.Close()
+	}
+	for _, l := range s.streams {
+		l.Close()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.all {
+		c.Close()
+	}
+}
+
+// datagrams answers what comes by UDP.
+func (s *Server) datagrams(ctx context.Context, running *sync.WaitGroup) error {
+	buf := make([]byte, 1<<16)
+	for {
+		n, from, err := s.udp.ReadFromUDPAddrPort(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		if err != nil {
+			continue // an ICMP message about an earlier answer
+		}
+		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		if n > maxMessage || !s.sources.Allow(trust.NetworkOf(from.Addr()), time.Now()) {
+			s.count("", 0)
+			continue
+		}
+		select {
+		case s.busy <- struct{}{}:
+		default:
+			s.count("", 0)
+			continue
+		}
+		text := append([]byte(nil), buf[:n]...)
+		running.Go(func() {
+			defer func() { <-s.busy }()
+			if out, to := s.answer(ctx, text, from); out != nil {
+				_, _ = s.udp.WriteToUDPAddrPort(out, to) // lost like any datagram may be
+			}
+		})
+	}
+}
+
+// answer reads one datagram and says what goes where.
+func (s *Server) answer(ctx context.Context, text []byte, from netip.AddrPort) ([]byte, netip.AddrPort) {
+	m, err := s.parser.ParseSIP(text)
+	if err != nil {
+		s.count("", 0)
+		return nil, netip.AddrPort{}
+	}
+	return s.respond(ctx, m, from)
+}
+
+// respond answers one message; a response of somebody's needs none.
+func (s *Server) respond(ctx context.Context, m gosip.Message, from netip.AddrPort) ([]byte, netip.AddrPort) {
+	req, ok := m.(*gosip.Request)
+	if !ok {
+		return nil, netip.AddrPort{}
+	}
+	r := s.handle(ctx, req, from)
+	s.count(string(req.Method), r.code)
+	if r.code == 0 {
+		return nil, netip.AddrPort{}
+	}
+	branch, _ := req.Via().Params.Get("branch")
+	tag := s.sign.sum("tag", branch, req.CallID().Value(), req.From().Value(), req.CSeq().Value())
+	return compose(req, from, r, tag)
+}
+
+// accept takes connections of one listener.
+func (s *Server) accept(ctx context.Context, l net.Listener, running *sync.WaitGroup) error {
+	for {
+		c, err := l.Accept()
+		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			if err == nil {
+				c.Close()
+			}
+			return net.ErrClosed
+		}
+		if err != nil { // out of descriptors, say: others may go
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		from := c.RemoteAddr().(*net.TCPAddr).AddrPort()
+		from = netip.AddrPortFrom(from.Addr().Unmap().WithZone(""), from.Port())
+		at := trust.NetworkOf(from.Addr())
+		if !s.admit(c, at) {
+			s.count("", 0)
+			c.Close()
+			continue
+		}
+		running.Go(func() {
+			defer s.dismiss(c, at)
+			s.stream(ctx, c, from)
+		})
+	}
+}
+
+func (s *Server) admit(c net.Conn, at trust.Network) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.all) >= maxStreams || s.open[at] >= maxStreamsEach {
+		return false
+	}
+	s.open[at]++
+	s.all[c] = struct{}{}
+	return true
+}
+
+func (s *Server) dismiss(c net.Conn, at trust.Network) {
+	c.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, c)
+	if s.open[at]--; s.open[at] == 0 {
+		delete(s.open, at)
+	}
+}
+
+// stream answers what comes by one connection, one after the other, until it
+// ends, is silent for too long, or says what is no SIP.
+func (s *Server) stream(ctx context.Context, c net.Conn, from netip.AddrPort) {
+	if t, ok := c.(*tls.Conn); ok {
+		ctx, cancel := context.WithTimeout(ctx, streamPause)
+		err := t.HandshakeContext(ctx)
+		cancel()
+		if err != nil {
+			return
+		}
+	}
+	at := trust.NetworkOf(from.Addr())
+	p := s.parser.NewSIPStream()
+	defer p.Close()
+	buf := make([]byte, 4096)
+	begun := time.Time{} // of the message that is not whole yet
+	for {
+		until := time.Now().Add(streamIdle)
+		if !begun.IsZero() {
+			until = begun.Add(streamPause)
+		}
+		if c.SetReadDeadline(until) != nil {
+			return
+		}
+		n, err := c.Read(buf)
+		if err != nil {
+			return
+		}
+		if begun.IsZero() && strings.Trim(string(buf[:n]), "\r\n") == "" { // a keep-alive: RFC 5626, section 3.5.1
+			if !s.sources.Allow(at, time.Now()) || n == 4 && !write(c, []byte("\r\n")) {
+				return
+			}
+			continue
+		}
+		whole := true
+		err = p.ParseSIPStream(buf[:n], func(m gosip.Message) {
+			if !whole || !s.sources.Allow(at, time.Now()) {
+				whole = false
+				return
+			}
+			begun = time.Time{}
+			if out, _ := s.respond(ctx, m, from); out != nil {
+				whole = write(c, out)
+			}
+		})
+		switch {
+		case !whole:
+			return
+		case errors.Is(err, gosip.ErrParseSipPartial):
+			if begun.IsZero() {
+				begun = time.Now()
+			}
+		case err != nil:
+			return
+		}
+	}
+}
+
+// write reports whether b is on its way.
+func write(c net.Conn, b []byte) bool {
+	if c.SetWriteDeadline(time.Now().Add(streamPause)) != nil {
+		return false
+	}
+	_, err := c.Write(b)
+	return err == nil
+}
