@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"syscall"
 
@@ -29,6 +30,7 @@ type CLI struct {
 	Run    RunCmd    `cmd:"" help:"Serve phones until interrupted."`
 	Rows   RowsCmd   `cmd:"" help:"Print all rows, as a table or as JSON."`
 	Number NumberCmd `cmd:"" help:"Short numbers."`
+	Bench  BenchCmd  `cmd:"" help:"Measure a storing server under load, and others beside it; or soak it."`
 	Forget ForgetCmd `cmd:"" help:"Delete a phone's row, with its key and number: the next key that announces it owns it."`
 }
 
@@ -61,7 +63,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "storing-server: %v\nTry: storing-server --help\n", err)
 		return exitUsage
 	}
-	err = command.Run(&edges{ctx, stdout, stderr})
+	err = command.Run(&edges{ctx: ctx, stdout: stdout, stderr: stderr})
 	var usage *usageError
 	switch {
 	case errors.As(err, &usage):
@@ -79,6 +81,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 type edges struct {
 	ctx            context.Context
 	stdout, stderr io.Writer
+	// command returns this program with other arguments; nil: by its own path.
+	command func(args ...string) *exec.Cmd
 }
 
 // A usageError is the user's mistake, found after parsing.
