@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -37,6 +38,7 @@ const releaseWait = 4 * time.Second
 type runCommand struct {
 	Config   string `help:"Settings, in TOML. Without it every setting has its default." type:"path" placeholder:"FILE"`
 	Fallback string `help:"Settings to take, saying so, when those of --config are wrong: a phone must start." type:"path" placeholder:"FILE"`
+	Trouble  string `help:"What whoever starts the phone found broken, as PART: WHY. The display and the log tell it." placeholder:"TEXT"`
 	Log      string `help:"How to log: text or json." enum:"text,json" default:"text"`
 	Verbose  bool   `help:"Log every step."`
 }
@@ -47,7 +49,15 @@ func (r *runCommand) Run(ctx context.Context, errs errsWriter) error {
 	if wrong != nil && r.Fallback == "" {
 		return fmt.Errorf("%w: %w", errUsage, wrong)
 	}
-	return runPhone(ctx, settings, wrong, newLog(errs, r.Log, r.Verbose))
+	broken := map[string]error{}
+	if wrong != nil {
+		broken["settings"] = wrong
+	}
+	if r.Trouble != "" {
+		part, why, _ := strings.Cut(r.Trouble, ": ")
+		broken[part] = errors.New(why)
+	}
+	return runPhone(ctx, settings, broken, newLog(errs, r.Log, r.Verbose))
 }
 
 // load reads the settings. With --fallback there always are some; wrong is then
@@ -69,9 +79,9 @@ func (r *runCommand) load() (settings config.Config, wrong error) {
 
 // runPhone is the phone: the parts, then the two arrows between them. It
 // returns when ctx is done and everything is released, or when a part without
-// which there is no phone has failed. wrong is what is wrong with the settings
-// that should have been taken; the phone tells of it.
-func runPhone(ctx context.Context, settings config.Config, wrong error, log *slog.Logger) error {
+// which there is no phone has failed. broken are parts that failed before, and
+// why; the phone tells of them.
+func runPhone(ctx context.Context, settings config.Config, broken map[string]error, log *slog.Logger) error {
 	// What this phone is made of.
 	board, err := findBoard(settings.Board)
 	if err != nil {
@@ -162,9 +172,12 @@ func runPhone(ctx context.Context, settings config.Config, wrong error, log *slo
 	upper, upperCtx := errgroup.WithContext(ctx)
 	upper.Go(func() error { return ph.Run(upperCtx) }) // keypad -> dial -> resolve -> call -> talk -> release
 	upper.Go(func() error { return socket.Run(upperCtx) })
-	if wrong != nil {
-		upper.Go(func() error { ph.PartFailed(upperCtx, "settings", wrong); return nil })
-	}
+	upper.Go(func() error {
+		for part, why := range broken {
+			ph.PartFailed(upperCtx, part, why)
+		}
+		return nil
+	})
 	upper.Go(func() error { return guard(upperCtx, board.Watchdog, ph, engine, parts, log) })
 	upper.Go(func() error { // a lower part without which there is no phone
 		select {
