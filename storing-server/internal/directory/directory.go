@@ -17,6 +17,7 @@ import (
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/exchange"
 	"flexphone/storing-server/internal/store"
+	"flexphone/storing-server/internal/trust"
 )
 
 // storeMost bounds the wait for the disk: a phone has asked again by then.
@@ -24,21 +25,59 @@ const storeMost = 10 * time.Second
 
 // Rows is what the directory needs of a store.
 type Rows interface {
-	Register(ctx context.Context, key wire.Fingerprint, r wire.Registration) (row wire.Row, created bool, err error)
+	Announce(ctx context.Context, c store.Claim, r wire.Registration) (row wire.Row, created bool, err error)
 	Release(ctx context.Context, key wire.Fingerprint, w wire.Withdrawal) error
 	Resolve(q wire.Query) (row wire.Row, ok bool)
 }
 
 // A Directory answers requests.
 type Directory struct {
-	rows  Rows
-	log   *slog.Logger
-	count func(request string, code codes.Code)
+	rows   Rows
+	policy trust.Policy
+	log    *slog.Logger
+	count  func(request string, code codes.Code)
 }
 
 // New returns a Directory of rows. count is told of each request, for metrics.
 func New(rows Rows, log *slog.Logger, count func(request string, code codes.Code)) *Directory {
 	return &Directory{rows: rows, log: log, count: count}
+}
+
+// Under makes the directory follow a policy; without, everything is allowed.
+// It is called before the first request.
+func (d *Directory) Under(p trust.Policy) *Directory {
+	d.policy = p
+	return d
+}
+
+// Issuer implements exchange.Voucher.
+func (d *Directory) Issuer(certificates [][]byte) string {
+	name, _ := d.policy.Issuer(certificates, time.Now())
+	return name
+}
+
+// claim is what a peer brings to own a row that nobody owns.
+func (d *Directory) claim(p exchange.Peer, r wire.Registration) store.Claim {
+	c := store.Claim{Key: p.Key}
+	switch d.policy.Enrol {
+	case trust.EnrolToken:
+		c.Token = r.Token
+	case trust.EnrolCA:
+		c.Entitled, c.By = p.Issuer != "", "ca "+p.Issuer
+	default:
+		c.Entitled, c.By = true, "open"
+	}
+	return c
+}
+
+// may says why a peer may not look up rows; nil: it may.
+func (d *Directory) may(p exchange.Peer) *exchange.Response {
+	own, ok := d.rows.Resolve(wire.Query{MAC: p.MAC})
+	if d.policy.May(ok && own.Fingerprint == p.Key) {
+		return nil
+	}
+	resp := problem(codes.Forbidden, wire.Problem{Reason: wire.ReasonPolicy, Detail: "the operator answers lookups of " + string(d.policy.Resolve) + " only"})
+	return &resp
 }
 
 // critical are the options with an odd number that requests here may have;
@@ -101,7 +140,7 @@ func (d *Directory) register(ctx context.Context, r exchange.Request) exchange.R
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeMost)
 	defer cancel()
-	row, created, err := d.rows.Register(ctx, r.Peer.Key, reg)
+	row, created, err := d.rows.Announce(ctx, d.claim(r.Peer, reg), reg)
 	if err != nil {
 		return d.refuse(r, err)
 	}
@@ -141,13 +180,23 @@ func (d *Directory) lookup(r exchange.Request, path []string) exchange.Response 
 	if err != nil {
 		return malformed(err)
 	}
+	// The policy stands before the limit, so that a stranger uses up nobody's.
+	if no := d.may(r.Peer); no != nil {
+		return *no
+	}
+	if !d.policy.Lookups.Allow(r.Peer.Key, trust.NetworkOf(r.From().Addr()), time.Now()) {
+		return problem(wire.CodeTooManyRequests, wire.Problem{Reason: wire.ReasonBusy, Detail: "too many lookups: ask later"})
+	}
 	resp := d.Look(r.Peer, q)
 	resp.Key = q
 	return resp
 }
 
 // Look implements exchange.Handler.
-func (d *Directory) Look(_ exchange.Peer, q wire.Query) exchange.Response {
+func (d *Directory) Look(p exchange.Peer, q wire.Query) exchange.Response {
+	if no := d.may(p); no != nil {
+		return *no
+	}
 	row, ok := d.rows.Resolve(q)
 	if !ok {
 		return problem(codes.NotFound, wire.Problem{Reason: wire.ReasonUnknown, Detail: "nobody is registered as " + q.String()})
@@ -178,6 +227,9 @@ func (d *Directory) refuse(r exchange.Request, err error) exchange.Response {
 			return problem(wire.CodeConflict, p)
 		case wire.ReasonForeign:
 			d.log.Debug("foreign key refused", "mac", r.Peer.MAC.String(), "key", r.Peer.Key.String())
+			return problem(codes.Forbidden, p)
+		case wire.ReasonPolicy:
+			d.log.Debug("enrolment refused", "mac", r.Peer.MAC.String(), "key", r.Peer.Key.String(), "why", e.Text)
 			return problem(codes.Forbidden, p)
 		case wire.ReasonUnknown:
 			return problem(codes.NotFound, p)

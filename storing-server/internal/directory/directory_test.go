@@ -29,7 +29,7 @@ func (o oneRow) row() wire.Row {
 		Sequence: 3, Since: time.UnixMilli(1), Expiry: time.UnixMilli(2)}
 }
 
-func (o oneRow) Register(context.Context, wire.Fingerprint, wire.Registration) (wire.Row, bool, error) {
+func (o oneRow) Announce(context.Context, store.Claim, wire.Registration) (wire.Row, bool, error) {
 	return o.row(), true, o.err
 }
 func (o oneRow) Release(context.Context, wire.Fingerprint, wire.Withdrawal) error { return o.err }

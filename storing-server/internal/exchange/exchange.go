@@ -32,6 +32,17 @@ import (
 type Peer struct {
 	Key wire.Fingerprint // of its certificate's key
 	MAC wire.MAC         // which the certificate names
+	// Issuer is the authority that vouches for both, as a Voucher says; empty:
+	// none.
+	Issuer string
+}
+
+// A Voucher is a Handler that knows authorities. It is asked once for each
+// handshake whose signature is right.
+type Voucher interface {
+	// Issuer returns the authority that issued the first of the certificates;
+	// empty: none.
+	Issuer(certificates [][]byte) string
 }
 
 // A Request is one CoAP request.

@@ -198,6 +198,9 @@ func (s *Server) handshake(ctx context.Context, l *line) (*dtls.Conn, Peer, erro
 	if err != nil {
 		conn.Close()
 	}
+	if v, ok := s.handler.(Voucher); ok && err == nil {
+		peer.Issuer = v.Issuer(state.PeerCertificates)
+	}
 	return conn, peer, err
 }
 

@@ -1,0 +1,89 @@
+package directory
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/plgd-dev/go-coap/v3/message/codes"
+
+	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/exchange"
+	"flexphone/storing-server/internal/store"
+	"flexphone/storing-server/internal/trust"
+)
+
+// real returns a directory of real rows under a policy.
+func real(t *testing.T, p trust.Policy) (*Directory, *store.Store) {
+	t.Helper()
+	rows, err := store.Open(t.Context(), store.Options{Dir: t.TempDir(), Numbers: store.Numbers{First: 101, Last: 999}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(rows.Close)
+	return New(rows, slog.New(slog.DiscardHandler), func(string, codes.Code) {}).Under(p), rows
+}
+
+func wants(t *testing.T, what string, r exchange.Response, code codes.Code, reason wire.Reason) {
+	t.Helper()
+	p, _ := wire.DecodeProblem(r.Payload)
+	if r.Code != code || code>>5 != 2 && p.Reason != reason {
+		t.Errorf("%s: %v, %+v; want %v with reason %d", what, r.Code, p, code, reason)
+	}
+}
+
+func TestResolvePolicy(t *testing.T) {
+	for policy, want := range map[trust.Resolution][2]codes.Code{
+		trust.ResolveEnrolled: {codes.Forbidden, codes.Content},
+		trust.ResolveAnyone:   {codes.NotFound, codes.Content},
+		trust.ResolveNobody:   {codes.Forbidden, codes.Forbidden},
+	} {
+		d, _ := real(t, trust.Policy{Resolve: policy})
+		look := path("rd-lookup", "mac", mac.Hex())
+		before := ask(d, codes.GET, nil, look...)
+		wants(t, string(policy)+" before", before, want[0], map[codes.Code]wire.Reason{codes.Forbidden: wire.ReasonPolicy, codes.NotFound: wire.ReasonUnknown}[want[0]])
+		wants(t, "announce", ask(d, codes.POST, announcement(), path("rd")...), codes.Created, 0)
+		wants(t, string(policy)+" after", ask(d, codes.GET, nil, look...), want[1], wire.ReasonPolicy)
+		// An observer that lost its row is told nothing more.
+		if got := d.Look(exchange.Peer{Key: wire.Fingerprint{9}, MAC: mac}, wire.Query{MAC: mac}).Code; policy == trust.ResolveEnrolled && got != codes.Forbidden {
+			t.Errorf("Look() by another key = %v; want it forbidden", got)
+		}
+	}
+}
+
+func TestLookupsLimited(t *testing.T) {
+	d, _ := real(t, trust.Policy{Resolve: trust.ResolveAnyone, Lookups: trust.NewLookups(0.001)})
+	counts := map[codes.Code]int{}
+	for range 100 {
+		counts[ask(d, codes.GET, nil, path("rd-lookup", "number", "555")...).Code]++
+	}
+	if counts[codes.NotFound] != 20 || counts[wire.CodeTooManyRequests] != 80 {
+		t.Errorf("answers = %v; want 20 of 4.04 and 80 of 4.29", counts)
+	}
+}
+
+func TestEnrolment(t *testing.T) {
+	d, rows := real(t, trust.Policy{Enrol: trust.EnrolToken})
+	wants(t, "without a token", ask(d, codes.POST, announcement(), path("rd")...), codes.Forbidden, wire.ReasonPolicy)
+	token, _, err := rows.MakeToken(t.Context(), mac, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := wire.DecodeRegistration(announcement())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Token = token
+	with, err := wire.EncodeRegistration(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants(t, "with a token", ask(d, codes.POST, with, path("rd")...), codes.Created, 0)
+	wants(t, "again", ask(d, codes.POST, with, path("rd")...), codes.Changed, 0)
+
+	d, _ = real(t, trust.Policy{Enrol: trust.EnrolCA})
+	wants(t, "without an authority", ask(d, codes.POST, announcement(), path("rd")...), codes.Forbidden, wire.ReasonPolicy)
+	if c := d.claim(exchange.Peer{Key: wire.Fingerprint{1}, MAC: mac, Issuer: "CN=Operator"}, r); !c.Entitled || c.By != "ca CN=Operator" {
+		t.Errorf("claim = %+v; want it entitled", c)
+	}
+}
