@@ -67,6 +67,7 @@ type Stats struct {
 	Codec           string
 	PacketsSent     uint64
 	PacketsReceived uint64
+	ReportsReceived uint64        // RTCP packets of the peer: it is there even when it says nothing
 	PacketsLost     uint64        // by sequence numbers
 	Late            uint64        // came after their time to play
 	Jitter          time.Duration // interarrival (RFC 3550, appendix A.8)

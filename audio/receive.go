@@ -140,7 +140,9 @@ func (s *Stream) arriveReport(b []byte, from netip.AddrPort, now time.Time) {
 	defer s.books.Unlock()
 	if err := s.control.Receive(b, s.sent.SSRC, now); err != nil {
 		s.refused.Add(1)
+		return
 	}
+	s.reportsReceived.Add(1)
 }
 
 // report sends reports until the stream is closed.

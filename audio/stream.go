@@ -54,7 +54,7 @@ type Stream struct {
 	lastSent uint32 // packets, at the last report
 
 	packetsSent, packetsReceived, refused, unsent atomic.Uint64
-	late                                          atomic.Uint64
+	late, reportsReceived                         atomic.Uint64
 	delay                                         atomic.Int64
 
 	start  sync.Mutex // of Start and Close
@@ -229,6 +229,7 @@ func (s *Stream) Stats() Stats {
 	st := Stats{
 		PacketsSent:     s.packetsSent.Load(),
 		PacketsReceived: s.packetsReceived.Load(),
+		ReportsReceived: s.reportsReceived.Load(),
 		Late:            s.late.Load(),
 		Delay:           time.Duration(s.delay.Load()),
 		Refused:         s.refused.Load(),

@@ -102,6 +102,12 @@ func (s stream) Start(m sip.Media) error {
 // SendDigit implements phone.Stream.
 func (s stream) SendDigit(k hal.Key) error { return s.Stream.SendDigit(rune(k)) }
 
+// Received implements phone.Stream.
+func (s stream) Received() uint64 {
+	t := s.Stream.Stats()
+	return t.PacketsReceived + t.ReportsReceived
+}
+
 // Stats implements phone.Stream.
 func (s stream) Stats() any {
 	t := s.Stream.Stats()

@@ -27,6 +27,12 @@ const (
 	statusDecline     = 603
 )
 
+// lostAfter is how long nothing may come from a peer that was heard before. A
+// peer without a link cannot say that it is gone. Reports come from it every
+// 7.5 s at least (RFC 3550, section 6.2), even when it says nothing or holds the
+// call, and an address changes faster than this.
+const lostAfter = 20 * time.Second
+
 // callShell is what the function of one call works with.
 type callShell struct {
 	*Phone
@@ -158,6 +164,8 @@ func (c *callShell) turnAway(call Call, reason string) string {
 // carry follows a call that is being set up until it has ended at both ends.
 func (c *callShell) carry(ctx context.Context, call Call, stream Stream) string {
 	defer c.talk(nil)
+	ctx, lose := context.WithCancelCause(ctx)
+	defer lose(nil)
 	following, stop := context.WithCancel(ctx)
 	var followers sync.WaitGroup
 	defer followers.Wait()
@@ -187,6 +195,7 @@ func (c *callShell) carry(ctx context.Context, call Call, stream Stream) string 
 			}
 			c.talk(stream)
 			followers.Go(func() { c.followPeer(following, call) })
+			followers.Go(func() { watch(following, stream, lose) })
 			c.post(callEstablished{c.generation, e.Media.Codec.Name, false})
 		case sip.Ended:
 			return e.Reason
@@ -228,6 +237,28 @@ func (c *callShell) followPeer(ctx context.Context, call Call) {
 			c.parts.Log.Info("peer's new address not taken", "err", err)
 		}
 	})
+}
+
+// watch ends a call by lose when nothing comes from its peer any more.
+func watch(ctx context.Context, stream Stream, lose context.CancelCauseFunc) {
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	var received uint64
+	var at time.Time // when more of it was seen last
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-look.C:
+			switch n := stream.Received(); {
+			case n != received:
+				received, at = n, now
+			case n > 0 && now.Sub(at) >= lostAfter:
+				lose(errors.New(ReasonLost))
+				return
+			}
+		}
+	}
 }
 
 // hangUp releases call because ctx is done, and returns why it is.

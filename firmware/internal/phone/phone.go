@@ -78,6 +78,8 @@ type Stream interface {
 	// Start exchanges sound as agreed; called again it changes it.
 	Start(sip.Media) error
 	SendDigit(hal.Key) error
+	// Received counts whatever has come from the peer, sound or not.
+	Received() uint64
 	Stats() any // encoded by the control socket as JSON
 	Close() error
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +26,7 @@ type world struct {
 	resolve   []func() (Peer, error) // answers, in order; the last one stays
 	invite    []*fakeCall
 	incoming  chan Call
+	received  atomic.Uint64 // what a stream says that came from the peer
 	peerMoves chan netip.AddrPort
 	noUpdate  int // how many updates fail
 }
@@ -104,6 +106,7 @@ type fakeStream struct{ *world }
 func (fakeStream) Local(netip.Addr) sip.LocalMedia { return sip.LocalMedia{} }
 func (s fakeStream) Start(m sip.Media) error       { s.wrote("media %v", m.Remote); return nil }
 func (s fakeStream) SendDigit(k hal.Key) error     { s.wrote("digit %c", k); return nil }
+func (s fakeStream) Received() uint64              { return s.received.Load() }
 func (fakeStream) Stats() any                      { return map[string]int{"sent": 1} }
 func (s fakeStream) Close() error                  { s.wrote("close"); return nil }
 
@@ -366,6 +369,29 @@ func TestTheCallIsReleasedWhenThePhoneStops(t *testing.T) {
 	if got := w.take(); got != `hangup; close; tone ""` {
 		t.Errorf("at the end of the phone: %s", got)
 	}
+}
+
+// The peer has lost its link, and can tell nobody.
+func TestACallEndsWhenNothingComesFromThePeerAnyMore(t *testing.T) {
+	w := &world{resolve: []func() (Peer, error){found("192.0.2.9:5061")}, invite: []*fakeCall{newFakeCall(talk)}}
+	try(t, w, func(t *testing.T, d *desk) {
+		d.Dial(t.Context(), "102")
+		d.expectState(t, Talking)
+		w.take()
+		time.Sleep(2 * lostAfter) // never heard anything: a phone that sends no sound
+		d.expectState(t, Talking)
+		for range 10 {
+			w.received.Add(1)
+			time.Sleep(lostAfter / 2)
+		}
+		d.expectState(t, Talking)
+		time.Sleep(lostAfter/2 + 2*time.Second) // half of it has passed already
+		d.expect(t, `hangup; close; tone "congestion"`)
+		d.expectState(t, Releasing)
+		if s := d.Status(); s.Display[1] != ReasonLost {
+			t.Errorf("display: %q", s.Display)
+		}
+	})
 }
 
 func TestTheCallEndsWithTheNetwork(t *testing.T) {

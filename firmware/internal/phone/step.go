@@ -42,7 +42,8 @@ const (
 	ReasonInvalid = "invalid number" // outside the dial plan
 	ReasonNoDigit = "nothing dialled"
 	ReasonStopped = "phone stopped"
-	ReasonSound   = "no sound" // no RTP port or no sound device
+	ReasonLost    = "connection lost" // nothing comes from the peer any more
+	ReasonSound   = "no sound"        // no RTP port or no sound device
 )
 
 // model is all that call control remembers. It is a value: step takes one and
