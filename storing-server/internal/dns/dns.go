@@ -1,0 +1,388 @@
+// Package dns answers where a phone is to whom asks by DNS: A, AAAA, SRV and
+// NAPTR for <MAC or number>.<zone> (RFC 1035, 2782, 3263 and 3403).
+//
+// It knows names, records and their lifetimes, and answers under the
+// operator's policy, as everybody else does. It refuses to look up anything
+// for anybody (no recursion), to hand out the zone (no transfers), and to be
+// asked for everything at once (ANY, RFC 8482).
+//
+// # Why
+//
+// Who asks by DNS is nobody in particular, so under a policy that answers
+// enrolled phones alone all questions for phones are refused. Lifetimes are
+// short, and never longer than the row: a phone that moves is called at its old
+// address for at most that long. A client that asks too often over UDP is told
+// to come by TCP, which a forged source cannot; there it is refused.
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/trust"
+)
+
+const (
+	maxTTL      = 10 * time.Second // of a phone's records
+	negativeTTL = 5                // seconds, of "no such phone"
+	zoneTTL     = 3600             // seconds, of what describes the zone
+	ednsSize    = 1232             // bytes, which fit every path
+	idle        = 10 * time.Second // of a TCP connection
+	queriesEach = 128              // of one TCP connection
+)
+
+// Rows is what the server needs of a store.
+type Rows interface {
+	Resolve(q wire.Query) (wire.Row, bool)
+}
+
+// Options say where a Server listens and what it answers.
+type Options struct {
+	Listen string // host:port, UDP and TCP
+	Zone   string // such as phones.example.net
+	Rows   Rows
+	Policy trust.Policy
+	Log    *slog.Logger
+	// Count is called with each query's type and answer, for metrics. It may be
+	// nil.
+	Count func(kind, rcode string)
+}
+
+// A Server answers on one port.
+type Server struct {
+	zone   string // in lower case, with a dot at its end
+	rows   Rows
+	policy trust.Policy
+	log    *slog.Logger
+	count  func(kind, rcode string)
+	serial uint32
+	udp    net.PacketConn
+	tcp    net.Listener
+}
+
+// Listen opens what o asks for.
+func Listen(ctx context.Context, o Options) (*Server, error) {
+	s, err := newServer(o)
+	if err != nil {
+		return nil, err
+	}
+	var lc net.ListenConfig
+	if s.tcp, err = lc.Listen(ctx, "tcp", o.Listen); err != nil {
+		return nil, fmt.Errorf("dns: listen on TCP %s: %w", o.Listen, err)
+	}
+	if s.udp, err = lc.ListenPacket(ctx, "udp", s.tcp.Addr().String()); err != nil {
+		s.tcp.Close()
+		return nil, fmt.Errorf("dns: listen on UDP %s: %w", o.Listen, err)
+	}
+	return s, nil
+}
+
+func newServer(o Options) (*Server, error) {
+	if _, ok := dns.IsDomainName(o.Zone); !ok || o.Zone == "" || o.Zone == "." {
+		return nil, fmt.Errorf("dns: zone %q: want a domain name such as phones.example.net: %w", o.Zone, wire.ErrInvalid)
+	}
+	s := &Server{
+		zone: dns.CanonicalName(o.Zone), rows: o.Rows, policy: o.Policy, log: o.Log, count: o.Count,
+		serial: uint32(time.Now().Unix()),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.count == nil {
+		s.count = func(string, string) {}
+	}
+	return s, nil
+}
+
+// Addr returns where it listens, by UDP and TCP.
+func (s *Server) Addr() net.Addr { return s.tcp.Addr() }
+
+// Serve answers until ctx is done.
+func (s *Server) Serve(ctx context.Context) error {
+	h := dns.HandlerFunc(s.serve)
+	servers := []*dns.Server{
+		{PacketConn: s.udp, Handler: h, UDPSize: dns.DefaultMsgSize},
+		{Listener: s.tcp, Handler: h, ReadTimeout: idle, WriteTimeout: idle, MaxTCPQueries: queriesEach, IdleTimeout: func() time.Duration { return idle }},
+	}
+	ended := make(chan error, len(servers))
+	for _, srv := range servers {
+		begun := make(chan struct{})
+		srv.NotifyStartedFunc = func() { close(begun) }
+		go func() { ended <- srv.ActivateAndServe() }()
+		select {
+		case <-begun:
+		case err := <-ended:
+			s.udp.Close()
+			s.tcp.Close()
+			return fmt.Errorf("dns: serve: %w", err)
+		}
+	}
+	var failed error
+	left := len(servers)
+	select {
+	case <-ctx.Done():
+	case failed = <-ended:
+		left--
+	}
+	for _, srv := range servers {
+		_ = srv.Shutdown() // of one that has ended it says so
+	}
+	for range left {
+		<-ended
+	}
+	if ctx.Err() != nil || errors.Is(failed, net.ErrClosed) {
+		return nil
+	}
+	return fmt.Errorf("dns: serve: %w", failed)
+}
+
+// serve answers one message.
+func (s *Server) serve(w dns.ResponseWriter, m *dns.Msg) {
+	_, udp := w.RemoteAddr().(*net.UDPAddr)
+	reply := s.answer(m, sourceOf(w.RemoteAddr()), udp, time.Now())
+	if reply == nil {
+		w.Close()
+		return
+	}
+	kind := "other"
+	if len(m.Question) == 1 {
+		switch t := m.Question[0].Qtype; t {
+		case dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeNAPTR:
+			kind = dns.TypeToString[t]
+		}
+	}
+	s.count(kind, dns.RcodeToString[reply.Rcode])
+	_ = w.WriteMsg(reply) // lost like any datagram may be
+}
+
+func sourceOf(a net.Addr) netip.Addr {
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		return a.AddrPort().Addr()
+	case *net.TCPAddr:
+		return a.AddrPort().Addr()
+	}
+	return netip.Addr{}
+}
+
+// answer says what a message is answered with; nil: nothing.
+func (s *Server) answer(m *dns.Msg, from netip.Addr, udp bool, now time.Time) *dns.Msg {
+	if m.Response {
+		return nil
+	}
+	reply := new(dns.Msg)
+	reply.SetReply(m)
+	size := dns.MinMsgSize
+	if e := m.IsEdns0(); e != nil {
+		size = max(size, min(int(e.UDPSize()), ednsSize))
+		reply.SetEdns0(ednsSize, false)
+		if e.Version() != 0 {
+			reply.Rcode = dns.RcodeBadVers
+			return reply
+		}
+	}
+	switch {
+	case m.Opcode != dns.OpcodeQuery:
+		reply.Rcode = dns.RcodeNotImplemented
+	case len(m.Question) != 1:
+		reply.Rcode = dns.RcodeFormatError
+	default:
+		s.ask(reply, m.Question[0], from, udp, now)
+	}
+	if udp {
+		reply.Truncate(size)
+	}
+	return reply
+}
+
+// ask answers one question.
+func (s *Server) ask(reply *dns.Msg, q dns.Question, from netip.Addr, udp bool, now time.Time) {
+	name := dns.CanonicalName(q.Name)
+	if q.Qclass != dns.ClassINET || !dns.IsSubDomain(s.zone, name) {
+		reply.Rcode = dns.RcodeRefused
+		return
+	}
+	switch q.Qtype {
+	case dns.TypeAXFR, dns.TypeIXFR:
+		reply.Rcode = dns.RcodeRefused
+		return
+	case dns.TypeANY:
+		reply.Authoritative = true
+		reply.Answer = []dns.RR{&dns.HINFO{Hdr: header(q.Name, dns.TypeHINFO, zoneTTL), Cpu: "RFC8482"}}
+		return
+	}
+	reply.Authoritative = true
+	if name == s.zone {
+		s.apex(reply, q)
+		return
+	}
+	if !s.policy.May(false) {
+		reply.Authoritative = false
+		reply.Rcode = dns.RcodeRefused
+		return
+	}
+	if !s.policy.Lookups.Allow(wire.Fingerprint{}, trust.NetworkOf(from), now) {
+		reply.Authoritative = false
+		if udp {
+			reply.Truncated = true
+		} else {
+			reply.Rcode = dns.RcodeRefused
+		}
+		return
+	}
+	labels := dns.SplitDomainName(strings.TrimSuffix(name, "."+s.zone))
+	phone := labels[len(labels)-1]
+	query, ok := queryOf(phone)
+	row, known := wire.Row{}, false
+	if ok {
+		row, known = s.rows.Resolve(query)
+	}
+	service, exists := serviceOf(labels[:len(labels)-1])
+	if !known || !exists {
+		reply.Rcode = dns.RcodeNameError
+		reply.Ns = []dns.RR{s.soa(s.zone)}
+		return
+	}
+	if row.State == wire.Online {
+		host := phone + "." + s.zone
+		ttl := uint32(max(1, min(maxTTL, row.Expiry.Sub(now)).Seconds()))
+		reply.Answer, reply.Extra = records(q, host, service, row, ttl), append(extra(q, host, row, ttl), reply.Extra...)
+	}
+	if len(reply.Answer) == 0 {
+		reply.Ns = []dns.RR{s.soa(s.zone)} // there is such a name, and nothing at it now
+	}
+}
+
+// apex answers for the zone itself.
+func (s *Server) apex(reply *dns.Msg, q dns.Question) {
+	switch q.Qtype {
+	case dns.TypeSOA:
+		reply.Answer = []dns.RR{s.soa(q.Name)}
+	case dns.TypeNS:
+		reply.Answer = []dns.RR{&dns.NS{Hdr: header(q.Name, dns.TypeNS, zoneTTL), Ns: s.nameServer()}}
+	default:
+		reply.Ns = []dns.RR{s.soa(s.zone)}
+	}
+}
+
+// nameServer is the name that the parent zone has to give this server.
+func (s *Server) nameServer() string { return "ns." + s.zone }
+
+// soa describes the zone; its last number is for how long a refusal holds
+// (RFC 2308).
+func (s *Server) soa(name string) dns.RR {
+	return &dns.SOA{
+		Hdr: header(name, dns.TypeSOA, negativeTTL), Ns: s.nameServer(), Mbox: "hostmaster." + s.zone,
+		Serial: s.serial, Refresh: zoneTTL, Retry: zoneTTL, Expire: 24 * zoneTTL, Minttl: negativeTTL,
+	}
+}
+
+func header(name string, kind uint16, ttl uint32) dns.RR_Header {
+	return dns.RR_Header{Name: name, Rrtype: kind, Class: dns.ClassINET, Ttl: ttl}
+}
+
+// queryOf reads whom a label names: a short number, 15 digits, or a MAC, with
+// or without dashes.
+func queryOf(label string) (wire.Query, bool) {
+	if wire.ValidNumber(label) {
+		return wire.Query{Number: label}, true
+	}
+	if m, err := wire.ParseDigits(label); err == nil {
+		return wire.Query{MAC: m}, true
+	}
+	if m, err := wire.ParseMAC(label); err == nil {
+		return wire.Query{MAC: m}, true
+	}
+	return wire.Query{}, false
+}
+
+// A service is a transport of SIP, as RFC 3263, section 4.1 names it; an empty
+// one is the phone itself.
+type service struct {
+	label  string // of SRV
+	naptr  string
+	secure bool
+}
+
+// services are in the order of preference.
+func services() [3]service {
+	return [3]service{
+		{"_sips._tcp", "SIPS+D2T", true},
+		{"_sip._udp", "SIP+D2U", false},
+		{"_sip._tcp", "SIP+D2T", false},
+	}
+}
+
+// serviceOf reads the labels before the phone's. exists is true for every name
+// that there is, also for one with nothing at it but names below it.
+func serviceOf(labels []string) (found service, exists bool) {
+	name := strings.Join(labels, ".")
+	switch name {
+	case "", "_udp", "_tcp":
+		return service{label: name}, true
+	}
+	for _, s := range services() {
+		if s.label == name {
+			return s, true
+		}
+	}
+	return service{}, false
+}
+
+// port is where a phone has a service; zero: nowhere.
+func (s service) port(row wire.Row) uint16 {
+	if s.secure {
+		return row.Ports.SIPS
+	}
+	return row.Ports.SIP
+}
+
+// records answers q for a phone that is online.
+func records(q dns.Question, host string, at service, row wire.Row, ttl uint32) (out []dns.RR) {
+	switch {
+	case at.label == "" && (q.Qtype == dns.TypeA || q.Qtype == dns.TypeAAAA):
+		return addresses(q.Name, q.Qtype, row, ttl)
+	case at.label == "" && q.Qtype == dns.TypeNAPTR:
+		for i, s := range services() {
+			if s.port(row) != 0 {
+				out = append(out, &dns.NAPTR{
+					Hdr: header(q.Name, dns.TypeNAPTR, ttl), Order: uint16(10 * (i + 1)), Preference: 10,
+					Flags: "s", Service: s.naptr, Replacement: s.label + "." + host,
+				})
+			}
+		}
+	case q.Qtype == dns.TypeSRV && at.port(row) != 0 && at.naptr != "":
+		return []dns.RR{&dns.SRV{Hdr: header(q.Name, dns.TypeSRV, ttl), Port: at.port(row), Target: host}}
+	}
+	return out
+}
+
+// extra is what will be asked next.
+func extra(q dns.Question, host string, row wire.Row, ttl uint32) []dns.RR {
+	if q.Qtype != dns.TypeSRV {
+		return nil
+	}
+	return append(addresses(host, dns.TypeA, row, ttl), addresses(host, dns.TypeAAAA, row, ttl)...)
+}
+
+// addresses returns a phone's addresses of one family, in its order.
+func addresses(name string, kind uint16, row wire.Row, ttl uint32) (out []dns.RR) {
+	for _, a := range row.Addrs {
+		switch {
+		case a.Is4() && kind == dns.TypeA:
+			out = append(out, &dns.A{Hdr: header(name, kind, ttl), A: a.AsSlice()})
+		case a.Is6() && kind == dns.TypeAAAA:
+			out = append(out, &dns.AAAA{Hdr: header(name, kind, ttl), AAAA: a.AsSlice()})
+		}
+	}
+	return out
+}
