@@ -35,9 +35,11 @@
 // yet: a UDP socket sees neither reliably. A packet socket with a filter for our
 // hardware address and transaction wakes for nothing else, however busy the
 // link is. It is closed while the lease needs nothing. UDP only sends the
-// unicast messages, so that the kernel resolves the next hop. The UDP checksum
-// of what is received is not verified: on a virtual link it is often left for
-// hardware to fill in.
+// unicast messages, so that the kernel resolves the next hop. What a UDP socket
+// would do is done here: the kernel puts fragments together (the packet socket
+// is a fanout group of its own), and a packet whose UDP checksum is wrong is
+// dropped, unless the kernel says that hardware was to fill it in, as on a
+// virtual link.
 //
 // # Why the address is probed while it is requested
 //

@@ -45,9 +45,11 @@ func (m message) wants() netip.Addr {
 type server struct {
 	cable   *lab.Cable
 	ip, arp *os.File // packet sockets
-	udp     int      // keeps the kernel from answering for a closed port
-	index   int
-	done    sync.WaitGroup
+	// forgetful: it keeps no list of what it heard.
+	forgetful bool
+	udp       int // keeps the kernel from answering for a closed port
+	index     int
+	done      sync.WaitGroup
 
 	mu     sync.Mutex
 	answer func(message) // nil: silent
@@ -126,7 +128,9 @@ func (s *server) hear() {
 			continue
 		}
 		s.mu.Lock()
-		s.seen = append(s.seen, m)
+		if !s.forgetful {
+			s.seen = append(s.seen, m)
+		}
 		close(s.news)
 		s.news = make(chan struct{})
 		answer := s.answer

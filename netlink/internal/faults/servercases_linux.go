@@ -205,8 +205,9 @@ func relayed(p *play) error {
 		d.GatewayIPAddr = router.AsSlice()
 		set(d, dhcpv4.OptionServerIdentifier, far.AsSlice())
 		set(d, dhcpv4.OptionRelayAgentInformation, []byte{1, 2, 'g', '7'})
-		set(d, dhcpv4.OptionIPAddressLeaseTime, seconds(8))
+		set(d, dhcpv4.OptionIPAddressLeaseTime, seconds(40))
 		set(d, dhcpv4.OptionRenewTimeValue, seconds(2))
+		set(d, dhcpv4.OptionRebindingTimeValue, seconds(35))
 	})
 	p.server.serve(func(m message) {
 		switch {
@@ -224,7 +225,7 @@ func relayed(p *play) error {
 	if err := p.boundOnly(prefix(good, 24)); err != nil {
 		return err
 	}
-	if err := p.heard(0, 6*time.Second, "renewal", isRenewal); err != nil {
+	if err := p.heard(0, p.patience, "renewal", isRenewal); err != nil {
 		return err
 	}
 	for _, m := range p.server.messages(0) {

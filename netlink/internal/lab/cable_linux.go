@@ -95,9 +95,11 @@ func (c *Cable) SetFar(addrs ...netip.Prefix) error {
 // Plug puts the cable in at the far end.
 func (c *Cable) Plug() error { return c.Far.Do(func() error { return setUp(FarName) }) }
 
-// Unplug takes it out: the near end loses its carrier.
+// Unplug takes it out, and waits until the near end has lost its carrier: the
+// kernel sees it a moment later, and tells nobody of a cable that is back
+// before.
 func (c *Cable) Unplug() error {
-	return c.Far.Do(func() error {
+	err := c.Far.Do(func() error {
 		l, err := rtnl.LinkByName(FarName)
 		if err == nil {
 			err = rtnl.LinkSetDown(l)
@@ -107,6 +109,14 @@ func (c *Cable) Unplug() error {
 		}
 		return nil
 	})
+	for again := time.NewTicker(time.Millisecond); err == nil; <-again.C {
+		has, carrierErr := c.HasCarrier()
+		if carrierErr != nil || !has {
+			again.Stop()
+			return carrierErr
+		}
+	}
+	return err
 }
 
 // Associate has the near end lose and gain its link as Wi-Fi does when it
@@ -262,6 +272,13 @@ func (w *Watch) note(now time.Time, kind uint16, data []byte) {
 	}
 }
 
+// Forget drops what was remembered of the past, not of the present.
+func (w *Watch) Forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.changes = nil
+}
+
 // Changes returns all that happened, in order.
 func (w *Watch) Changes() []Change {
 	w.mu.Lock()
@@ -333,6 +350,39 @@ func (c *Cable) Router() (via netip.Addr, err error) {
 		return nil
 	})
 	return via, err
+}
+
+// HasCarrier reports whether the near end is up and has a carrier.
+func (c *Cable) HasCarrier() (has bool, err error) {
+	err = c.Near.Do(func() error {
+		l, err := rtnl.LinkByName(NearName)
+		if err != nil {
+			return fmt.Errorf("lab: find %s: %w", NearName, err)
+		}
+		has = l.Attrs().RawFlags&unix.IFF_RUNNING != 0
+		return nil
+	})
+	return has, err
+}
+
+// Bare takes all addresses from the near end, and sets it up.
+func (c *Cable) Bare() error {
+	return c.Near.Do(func() error {
+		l, err := rtnl.LinkByName(NearName)
+		if err != nil {
+			return fmt.Errorf("lab: find %s: %w", NearName, err)
+		}
+		list, err := rtnl.AddrList(l, unix.AF_INET)
+		if err != nil {
+			return fmt.Errorf("lab: bare %s: %w", NearName, err)
+		}
+		for _, a := range list {
+			if err := rtnl.AddrDel(l, &a); err != nil {
+				return fmt.Errorf("lab: bare %s: %w", NearName, err)
+			}
+		}
+		return setUp(NearName)
+	})
 }
 
 // MTU returns the near end's.

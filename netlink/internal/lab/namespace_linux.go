@@ -34,41 +34,6 @@ func Command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Furnish gives the namespace of a process started by Command state folders of
-// its own for the programs of others, and hides the users that they would give
-// their privileges up for: one user is all that there is.
-func Furnish(dir string) error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("lab: furnish: make mounts private: %w", err)
-	}
-	for _, path := range []string{"/run", "/var/lib/dhcpcd", "/var/lib/dhcp"} {
-		if _, err := os.Stat(path); err != nil {
-			continue
-		}
-		if err := unix.Mount("tmpfs", path, "tmpfs", 0, ""); err != nil {
-			return fmt.Errorf("lab: furnish: mount %s: %w", path, err)
-		}
-	}
-	users, err := os.ReadFile("/etc/passwd")
-	if err != nil {
-		return fmt.Errorf("lab: furnish: %w", err)
-	}
-	var kept []string
-	for _, line := range strings.SplitAfter(string(users), "\n") {
-		if !strings.HasPrefix(line, "dhcpcd:") {
-			kept = append(kept, line)
-		}
-	}
-	passwd := filepath.Join(dir, "passwd")
-	if err := os.WriteFile(passwd, []byte(strings.Join(kept, "")), 0o644); err != nil {
-		return fmt.Errorf("lab: furnish: %w", err)
-	}
-	if err := unix.Mount(passwd, "/etc/passwd", "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("lab: furnish: hide users: %w", err)
-	}
-	return nil
-}
-
 // A Namespace is a network namespace.
 type Namespace struct{ file *os.File }
 
@@ -117,8 +82,9 @@ type Process struct {
 	err  error
 }
 
-// Start starts cmd in the namespace. It does not outlive this process.
-func (n *Namespace) Start(cmd *exec.Cmd) (*Process, error) {
+// Start starts cmd in the namespace, with its state in dir. It does not outlive
+// this process.
+func (n *Namespace) Start(cmd *exec.Cmd, dir string) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	// A group of its own, so that its helpers end with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -126,6 +92,9 @@ func (n *Namespace) Start(cmd *exec.Cmd) (*Process, error) {
 	go func() {
 		// The thread must live as long as the program, see prctl(2).
 		err := n.Do(func() error {
+			if err := furnish(dir); err != nil {
+				return err
+			}
 			if err := cmd.Start(); err != nil {
 				return err
 			}
@@ -160,6 +129,44 @@ func (n *Namespace) Run(name string, args ...string) error {
 		}
 		return nil
 	})
+}
+
+// furnish gives the calling thread, and what it starts, folders of their own in
+// the places where programs keep their state, and hides the users that they
+// would give their privileges up for: there is one user only.
+func furnish(dir string) error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("lab: furnish: make mount namespace: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("lab: furnish: make mounts private: %w", err)
+	}
+	for _, path := range []string{"/run", "/var/lib/dhcpcd", "/var/lib/dhcp", "/var/lib/kea"} {
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		if err := unix.Mount("tmpfs", path, "tmpfs", 0, ""); err != nil {
+			return fmt.Errorf("lab: furnish: mount %s: %w", path, err)
+		}
+	}
+	users, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		return fmt.Errorf("lab: furnish: %w", err)
+	}
+	var kept []string
+	for _, line := range strings.SplitAfter(string(users), "\n") {
+		if !strings.HasPrefix(line, "dhcpcd:") {
+			kept = append(kept, line)
+		}
+	}
+	passwd := filepath.Join(dir, "passwd")
+	if err := os.WriteFile(passwd, []byte(strings.Join(kept, "")), 0o644); err != nil {
+		return fmt.Errorf("lab: furnish: %w", err)
+	}
+	if err := unix.Mount(passwd, "/etc/passwd", "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("lab: furnish: hide users: %w", err)
+	}
+	return nil
 }
 
 func (n *Namespace) close() error { return n.file.Close() }

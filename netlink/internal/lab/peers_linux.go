@@ -78,7 +78,7 @@ func (p Peer) Start(n *Namespace, dir string) (*Process, error) {
 	defer log.Close()
 	cmd := exec.Command(p.Name, p.args(dir)...)
 	cmd.Stdout, cmd.Stderr = log, log
-	return n.Start(cmd)
+	return n.Start(cmd, dir)
 }
 
 // What the scripts of Debian do, without name servers and without the wait for
@@ -127,7 +127,7 @@ option rfc3442-classless-static-routes code 121 = array of unsigned integer 8;
 `
 
 const dhcpcdConf = `hostname
-duid
+clientid
 option subnet_mask, classless_static_routes, routers, domain_name_servers, domain_name, interface_mtu
 noipv4ll
 `

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"flexphone/netlink"
+	"flexphone/netlink/internal/lab"
+)
+
+// oursName is what our client is called in the tables.
+const oursName = "flexphone"
+
+// A client is one that can be started on a cable, with its state in dir, and
+// is ended by stop.
+type client struct {
+	name  string
+	start func(ctx context.Context, c *lab.Cable, dir string) (stop func() error, err error)
+}
+
+// clients returns ours and the others that are installed, and says which are
+// not.
+func clients(quick bool) (list []client, missing []string) {
+	list = []client{{oursName, func(ctx context.Context, c *lab.Cable, dir string) (func() error, error) {
+		o, err := startOurs(ctx, c, dir, nil)
+		if err != nil {
+			return nil, err
+		}
+		return o.stop, nil
+	}}}
+	for _, p := range lab.Peers() {
+		if quick {
+			p = p.Quick()
+		}
+		if why := p.Missing(); why != "" {
+			missing = append(missing, why)
+			continue
+		}
+		list = append(list, client{p.Name, func(_ context.Context, c *lab.Cable, dir string) (func() error, error) {
+			process, err := p.Start(c.Near, dir)
+			if err != nil {
+				return nil, err
+			}
+			return func() error {
+				select {
+				case <-process.Done():
+					return fmt.Errorf("%s ended by itself: %s", p.Name, lastLine(filepath.Join(dir, "log")))
+				default:
+					process.Kill()
+					return nil
+				}
+			}, nil
+		}})
+	}
+	return list, missing
+}
+
+func lastLine(file string) string {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-200):])
+}
+
+// An ours is our client, running.
+type ours struct {
+	netlink.Source
+	cancel context.CancelFunc
+	ended  chan error
+}
+
+// startOurs runs our client at the near end of c.
+func startOurs(ctx context.Context, c *lab.Cable, dir string, log *slog.Logger) (*ours, error) {
+	source, err := netlink.NewClient(netlink.Config{Interface: lab.NearName, LeaseFile: filepath.Join(dir, "lease"), Log: log})
+	if err != nil {
+		return nil, err
+	}
+	return runSource(ctx, c, source), nil
+}
+
+func runSource(ctx context.Context, c *lab.Cable, s netlink.Source) *ours {
+	ctx, cancel := context.WithCancel(ctx)
+	o := &ours{Source: s, cancel: cancel, ended: make(chan error, 1)}
+	// A thread of the namespace is what Run's sockets come from.
+	go func() { o.ended <- c.Near.Do(func() error { return s.Run(ctx) }) }()
+	return o
+}
+
+// stop has the client give its address back.
+func (o *ours) stop() error {
+	o.cancel()
+	return <-o.ended
+}
