@@ -254,7 +254,12 @@ func (r *runningSource) stop() {
 // any waits for the next event.
 func (r *runningSource) any() Event {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	return r.anyWithin(patience)
+}
+
+func (r *runningSource) anyWithin(d time.Duration) Event {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	e, err := r.Next(ctx)
 	if err != nil {

@@ -3,6 +3,7 @@ package netlink
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 )
@@ -10,15 +11,24 @@ import (
 // Prefer returns a Source that tells the events of the best of several which
 // has an address, such as Ethernet before Wi-Fi; the first is best. All of them
 // run, so that another is ready when the best fails; give them rising Metrics.
-// A better one that comes back is used once it has held for three seconds.
-func Prefer(sources ...Source) (Source, error) {
+// A better one that comes back is used once it has held for three seconds. The
+// name servers of the one that is used go to the file resolvConf, if not empty;
+// the sources' own ResolvConf should be empty then.
+func Prefer(resolvConf string, log *slog.Logger, sources ...Source) (Source, error) {
 	if len(sources) == 0 {
 		return nil, errors.New("netlink: configure: no interface")
 	}
-	if len(sources) == 1 {
-		return sources[0], nil
+	return newPrefer(resolvConf, log, failbackWait, sources...), nil
+}
+
+func newPrefer(resolvConf string, log *slog.Logger, failback time.Duration, sources ...Source) *prefer {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
-	return &prefer{sources: sources, events: newQueue(), election: election{candidates: make([]candidate, len(sources))}}, nil
+	return &prefer{
+		resolvConf: resolvConf, log: log, sources: sources, events: newQueue(),
+		election: election{candidates: make([]candidate, len(sources)), failback: failback},
+	}
 }
 
 // failbackWait keeps a flapping cable from moving every call with it.
@@ -27,6 +37,7 @@ const failbackWait = 3 * time.Second
 // An election chooses: the pure half of Prefer.
 type election struct {
 	candidates []candidate
+	failback   time.Duration // how long a better one must have held
 	chosen     int
 	told       Lease
 }
@@ -71,7 +82,7 @@ func (c *election) event(now time.Time, rank int, e Event) []Event {
 
 // due changes to a better source that has held.
 func (c *election) due(now time.Time) []Event {
-	if best := c.best(now, failbackWait); c.told.Prefix.IsValid() && best >= 0 && best < c.chosen {
+	if best := c.best(now, c.failback); c.told.Prefix.IsValid() && best >= 0 && best < c.chosen {
 		return c.choose(now, best)
 	}
 	return nil
@@ -80,7 +91,7 @@ func (c *election) due(now time.Time) []Event {
 // deadline returns when due may have something to do; zero: never.
 func (c *election) deadline() (d time.Time) {
 	for _, who := range c.candidates[:c.chosen] {
-		if t := who.since.Add(failbackWait); c.told.Prefix.IsValid() && who.lease.Prefix.IsValid() && (d.IsZero() || t.Before(d)) {
+		if t := who.since.Add(c.failback); c.told.Prefix.IsValid() && who.lease.Prefix.IsValid() && (d.IsZero() || t.Before(d)) {
 			d = t
 		}
 	}
@@ -104,9 +115,11 @@ func (c *election) choose(now time.Time, rank int) []Event {
 
 // A prefer runs an election.
 type prefer struct {
-	sources  []Source
-	events   *queue
-	election election
+	resolvConf string
+	log        *slog.Logger
+	sources    []Source
+	events     *queue
+	election   election
 }
 
 // Next implements Source.
@@ -159,6 +172,12 @@ func (p *prefer) Run(ctx context.Context) error {
 		}
 		for _, e := range events {
 			p.events.push(e)
+			p.log.Info(e.Kind.String(), "interface", e.Lease.Interface, "address", e.Lease.Prefix, "reason", e.Reason)
+			if e.Kind != Lost && p.resolvConf != "" {
+				if err := writeResolvConf(p.resolvConf, e.Lease); err != nil {
+					p.log.Error("cannot write name servers", "error", err)
+				}
+			}
 		}
 	}
 	cancel()

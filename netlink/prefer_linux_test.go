@@ -1,6 +1,8 @@
 package netlink
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -10,20 +12,21 @@ func TestPreferFailsOverAndBack(t *testing.T) {
 		return
 	}
 	wire := newISP(t, ispAddr)
-	wire.startDNS(firstPool)
+	wire.startDNS(firstPool, "--dhcp-option=6,10.77.0.1")
 	air := newISPOn(t, "wlan0", "02:00:5e:00:53:02", "10.88.0.1/24")
-	air.startDNS("10.88.0.50,10.88.0.50,2m")
+	air.startDNS("10.88.0.50,10.88.0.50,2m", "--dhcp-option=6,10.88.0.1")
+	resolv := filepath.Join(t.TempDir(), "resolv.conf")
 	var sources []Source
 	for n, name := range []string{"eth0", "wlan0"} {
 		cfg := testConfig(t)
-		cfg.Interface, cfg.Metric = name, 100*(n+1)
+		cfg.Interface, cfg.Metric, cfg.ResolvConf = name, 100*(n+1), ""
 		s, err := NewClient(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
 		sources = append(sources, s)
 	}
-	p, err := Prefer(sources...)
+	p, err := Prefer(resolv, nil, sources...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,6 +37,11 @@ func TestPreferFailsOverAndBack(t *testing.T) {
 		if got := ip(t, "route", "get", "192.0.2.7"); !strings.Contains(got, route) {
 			t.Errorf("the way out is %q; want %q", got, route)
 		}
+		server, _, _ := strings.Cut(strings.TrimPrefix(route, "via "), " ")
+		eventually(t, "the name servers are those of "+name, func() bool {
+			b, _ := os.ReadFile(resolv)
+			return strings.Contains(string(b), "nameserver "+server+"\n")
+		})
 	}
 	on("eth0", "via 10.77.0.1 dev eth0")
 	eventually(t, "both have routes", func() bool { return strings.Count(ip(t, "route", "show", "default"), "default") == 2 })

@@ -34,7 +34,7 @@ func TestElection(t *testing.T) {
 		{"nothing was ever there", []moment{{0, 0, Lost, wire, 0, ""}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := election{candidates: make([]candidate, 2)}
+			c := election{candidates: make([]candidate, 2), failback: failbackWait}
 			now := time.Unix(1_800_000_000, 0)
 			for i, m := range tt.moments {
 				now = now.Add(m.after)

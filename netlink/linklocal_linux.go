@@ -1,0 +1,194 @@
+package netlink
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// WithLinkLocal returns a Source that tells the events of four, and while four
+// has no address for eight seconds and more, an IPv4 link-local one (RFC 3927)
+// at which phones on the same link can be called. It never stands in the way of
+// a server: four goes on asking, and its address takes over at once.
+func WithLinkLocal(cfg Config, four Source) (Source, error) {
+	return withLinkLocal(cfg, four, localWait)
+}
+
+func withLinkLocal(cfg Config, four Source, wait time.Duration) (Source, error) {
+	cfg, err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
+	l := &linkLocal{
+		cfg: cfg, machine: local{ifname: cfg.Interface, wait: wait}, events: newQueue(),
+		hints: make(chan struct{}, 1), arps: make(chan []byte, 8),
+	}
+	return newPrefer(cfg.ResolvConf, cfg.Log, 0, &overheard{four, l}, l), nil
+}
+
+// An overheard is a Source whose events another learns of.
+type overheard struct {
+	Source
+	by *linkLocal
+}
+
+// Next implements Source.
+func (o *overheard) Next(ctx context.Context) (Event, error) {
+	e, err := o.Source.Next(ctx)
+	if err == nil {
+		o.by.fourHas(e.Kind != Lost)
+	}
+	return e, err
+}
+
+// A linkLocal runs a local on a real interface.
+type linkLocal struct {
+	cfg     Config
+	machine local
+	events  *queue
+	link    link
+	tap     *tap
+	watched netip.Addr
+	readers sync.WaitGroup
+	hints   chan struct{}
+	arps    chan []byte
+
+	mu   sync.Mutex
+	four bool // has an address
+}
+
+// Next implements Source.
+func (l *linkLocal) Next(ctx context.Context) (Event, error) { return l.events.next(ctx) }
+
+func (l *linkLocal) fourHas(address bool) {
+	l.mu.Lock()
+	l.four = address
+	l.mu.Unlock()
+	select {
+	case l.hints <- struct{}{}:
+	default:
+	}
+}
+
+// Run implements Source.
+func (l *linkLocal) Run(ctx context.Context) error {
+	h, err := openHinter(hints4()...)
+	if err != nil {
+		return err
+	}
+	inner, cancel := context.WithCancel(ctx)
+	l.readers.Go(func() { h.run(inner, l.hints) })
+	defer l.readers.Wait()
+	defer cancel()
+	defer l.closeTap()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return l.step(ctx, stopped{})
+		case <-l.hints:
+			err = l.look(ctx)
+		case <-timer.C:
+			err = l.look(ctx)
+		case b := <-l.arps:
+			if a, parseErr := parseARP(b); parseErr == nil {
+				err = l.step(ctx, a)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if d := l.machine.deadline(); d.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(time.Until(d))
+		}
+	}
+}
+
+func (l *linkLocal) look(ctx context.Context) error {
+	link, err := readLink(l.cfg.Interface)
+	if err != nil {
+		return err
+	}
+	if link.index != l.link.index {
+		l.closeTap()
+	}
+	l.link = link
+	l.mu.Lock()
+	four := l.four
+	l.mu.Unlock()
+	if err := l.step(ctx, alone{yes: link.running && !four, mac: link.mac}); err != nil {
+		return err
+	}
+	return l.step(ctx, tick{})
+}
+
+func (l *linkLocal) step(ctx context.Context, in any) error {
+	for inputs := []any{in}; len(inputs) > 0; inputs = inputs[1:] {
+		actions := l.machine.step(time.Now(), inputs[0])
+		if err := l.listen(); err != nil && !isGone(err) {
+			return err
+		}
+		for _, a := range actions {
+			switch a := a.(type) {
+			case sendProbe:
+				l.send(arpPacket(l.machine.mac, a.addr, false))
+			case sendAnnounce:
+				l.send(arpPacket(l.machine.mac, a.addr, true))
+			case install:
+				a.lease.Metric = l.cfg.Metric
+				inputs = append(inputs, installed{installLease(l.cfg.Interface, l.link.index, a.lease, Lease{}, time.Now())})
+			case remove:
+				if err := removeLease(l.link.index, a.lease); err != nil {
+					l.cfg.Log.Error("cannot remove the address", "error", err)
+				}
+			case tell:
+				l.events.push(a.event)
+			case note:
+				l.cfg.Log.Log(ctx, a.level, a.text, a.args...)
+			}
+		}
+	}
+	return nil
+}
+
+// listen has the tap hear what is said of the machine's address.
+func (l *linkLocal) listen() error {
+	a := l.machine.watched()
+	switch {
+	case !a.IsValid():
+		l.closeTap()
+	case l.tap == nil:
+		t, err := openTap(l.link.index, unix.ETH_P_ARP, arpFilter(l.machine.mac, a, netip.Addr{}), l.arps)
+		if err != nil {
+			return err
+		}
+		l.tap, l.watched = t, a
+		l.readers.Go(t.read)
+	case a != l.watched:
+		l.watched = a
+		return l.tap.filter(arpFilter(l.machine.mac, a, netip.Addr{}))
+	}
+	return nil
+}
+
+func (l *linkLocal) send(b []byte) {
+	if l.tap == nil {
+		return
+	}
+	if err := l.tap.broadcast(b); err != nil {
+		l.cfg.Log.Debug("cannot send ARP", "error", err)
+	}
+}
+
+func (l *linkLocal) closeTap() {
+	if l.tap != nil {
+		l.tap.close()
+		l.tap = nil
+	}
+}

@@ -1,0 +1,117 @@
+package netlink
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// A localSim runs a local under a clock of its own.
+type localSim struct {
+	t      tester
+	m      local
+	now    time.Time
+	kernel map[netip.Prefix]bool
+	events []Event
+	probes int
+	said   int // announcements
+}
+
+func newLocalSim(t tester) *localSim {
+	return &localSim{t: t, m: local{ifname: "eth0", wait: localWait}, now: time.Unix(1_800_000_000, 0), kernel: map[netip.Prefix]bool{}}
+}
+
+func (s *localSim) give(in any) {
+	for inputs := []any{in}; len(inputs) > 0; inputs = inputs[1:] {
+		for _, a := range s.m.step(s.now, inputs[0]) {
+			switch a := a.(type) {
+			case sendProbe:
+				s.probes++
+			case sendAnnounce:
+				s.said++
+			case install:
+				s.kernel[a.lease.Prefix] = true
+				inputs = append(inputs, installed{})
+			case remove:
+				delete(s.kernel, a.lease.Prefix)
+			case tell:
+				s.events = append(s.events, a.event)
+			}
+		}
+	}
+}
+
+func (s *localSim) run(d time.Duration) {
+	end := s.now.Add(d)
+	for spins := 0; ; spins++ {
+		next := s.m.deadline()
+		if next.IsZero() || next.After(end) {
+			break
+		}
+		if next.After(s.now) {
+			s.now, spins = next, 0
+		} else if spins > 20 {
+			s.t.Fatalf("the machine spins")
+		}
+		s.give(tick{})
+	}
+	s.now = end
+}
+
+func TestLinkLocal(t *testing.T) {
+	yes := alone{yes: true, mac: simMAC}
+	s := newLocalSim(t)
+	s.give(yes)
+	if s.run(localWait); s.probes > 0 {
+		t.Error("probed while a server may still answer")
+	}
+	s.run(10 * time.Second)
+	if len(s.events) != 1 || s.events[0].Kind != Bound || s.probes != probes || s.said != announcements {
+		t.Fatalf("events are %v after %d probes and %d announcements", s.events, s.probes, s.said)
+	}
+	first := s.events[0].Lease.Prefix
+	if !first.Addr().IsLinkLocalUnicast() || first.Bits() != 16 || first.Addr().As4()[2] == 0 || first.Addr().As4()[2] == 255 || !s.kernel[first] {
+		t.Errorf("it is %v", first)
+	}
+	again := newLocalSim(t)
+	again.give(yes)
+	again.run(time.Minute)
+	if p := again.events[0].Lease.Prefix; p != first {
+		t.Errorf("another time it is %v; was %v", p, first)
+	}
+	s.give(arpSeen{addr: first.Addr(), from: otherMAC}) // defended once
+	s.give(arpSeen{addr: first.Addr(), from: otherMAC})
+	s.run(10 * time.Second)
+	if len(s.events) != 3 || s.events[1].Reason != "conflict" || s.events[2].Lease.Prefix == first {
+		t.Errorf("events are %v", s.events)
+	}
+	s.give(alone{}) // a server came
+	if e := s.events[len(s.events)-1]; e.Kind != Lost || len(s.kernel) > 0 || !s.m.deadline().IsZero() {
+		t.Errorf("the last event is %v, kernel has %v", e, s.kernel)
+	}
+}
+
+func TestLinkLocalWhateverHappens(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := newLocalSim(t)
+		t.Repeat(map[string]func(*rapid.T){
+			"": func(t *rapid.T) {
+				if len(s.kernel) > 1 || len(s.kernel) == 1 && (!s.m.held || !s.m.want) {
+					t.Fatalf("kernel has %v, held %v, wanted %v", s.kernel, s.m.held, s.m.want)
+				}
+			},
+			"wanted": func(t *rapid.T) { s.give(alone{yes: rapid.Bool().Draw(t, "yes"), mac: simMAC}) },
+			"time":   func(t *rapid.T) { s.run(time.Duration(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "by"))) },
+			"conflict": func(t *rapid.T) {
+				s.give(arpSeen{addr: s.m.watched(), from: otherMAC, probe: rapid.Bool().Draw(t, "probe")})
+			},
+		})
+		s.give(alone{yes: true, mac: simMAC})
+		s.run(2 * localRate)
+		if len(s.kernel) != 1 {
+			t.Fatalf("kernel has %v", s.kernel)
+		}
+	})
+}
