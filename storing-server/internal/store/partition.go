@@ -172,6 +172,7 @@ func (s *Store) commitRound(ctx context.Context, round [][]message, failed []err
 			touched = append(touched, qs...)
 			mu.Unlock()
 		}
+		s.acknowledged(part, first+uint64(len(ms))-1)
 	}
 	var all sync.WaitGroup
 	for part, ms := range round {

@@ -21,6 +21,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"log/slog"
 	"os"
@@ -48,6 +49,12 @@ type Options struct {
 	// Audit is called with changes of who owns what, before they are written:
 	// if it fails, they are not. It may be nil.
 	Audit func([]Event) error
+	// AcceptLoss goes on with what is there when acknowledged rows are missing.
+	AcceptLoss bool
+	// Keep names the files of Dir that a backup has besides the rows.
+	Keep []string
+	// Now is the clock; nil: the system's.
+	Now func() time.Time
 	// Committed is called after each batch, for metrics. It may be nil.
 	Committed func(rows int, took time.Duration)
 	Log       *slog.Logger
@@ -57,10 +64,15 @@ type Options struct {
 var ErrUnavailable = errors.New("the rows cannot be written now")
 
 // ErrLocked: another process uses the data folder.
-var ErrLocked = errors.New("the data folder is in use by another storing-server")
+var ErrLocked = errors.New("the data folder is in use by another storing-server: stop that one, or give this one another folder")
 
 const (
 	queueLength = 4096
+	// turnMost bounds the wait for a place in the queue: a phone that waits
+	// longer asks again, and asking again makes the queue no shorter.
+	turnMost = 2 * time.Second
+	// natsName is the folder of JetStream's files in the data folder.
+	natsName = "nats"
 	// againMost is for how long an operation is planned again before the phone
 	// is told that it cannot be written now.
 	againMost = 8 * time.Second
@@ -74,6 +86,8 @@ type Store struct {
 	table  *table
 	stream *stream
 	lock   *os.File
+	disk   *gauge
+	ledger *ledger // nil: the rows are in a cluster
 	queue  chan *operation
 	wake   chan struct{} // one slot: expiries have changed
 	stop   context.CancelFunc
@@ -100,6 +114,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if opts.Committed == nil {
 		opts.Committed = func(int, time.Duration) {}
 	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
 	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("store: make data folder: %w", err)
 	}
@@ -110,19 +127,31 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if opts.NATS == "" {
 		opts.Replicas = 1
 	}
+	book, err := checkFolder(opts)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
 	st, err := openStream(ctx, place{
-		dir: filepath.Join(opts.Dir, "nats"), url: opts.NATS, replicas: opts.Replicas, partitions: opts.Partitions,
+		dir: filepath.Join(opts.Dir, natsName), url: opts.NATS, replicas: opts.Replicas, partitions: opts.Partitions,
 	}, opts.Log)
 	if err != nil {
+		if book != nil {
+			book.close()
+		}
 		lock.Close()
 		return nil, err
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Store{
-		opts: opts, table: newTable(), stream: st, lock: lock,
+		opts: opts, table: newTable(), stream: st, lock: lock, disk: &gauge{dir: opts.Dir}, ledger: book,
 		queue: make(chan *operation, queueLength), wake: make(chan struct{}, 1), stop: stop,
 	}
-	if err := s.load(ctx, running); err != nil {
+	err = s.load(ctx, running)
+	if err == nil {
+		err = s.checkLedger(ctx)
+	}
+	if err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -135,6 +164,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+			err = fmt.Errorf("%w: let this user write there, or name another folder", err)
+		}
 		return nil, fmt.Errorf("store: lock data folder: %w", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
@@ -169,6 +201,9 @@ func (s *Store) Close() {
 	s.stop()
 	s.done.Wait()
 	s.stream.close()
+	if s.ledger != nil {
+		s.ledger.close()
+	}
 	s.lock.Close()
 }
 
@@ -185,19 +220,22 @@ func (s *Store) Announce(ctx context.Context, c Claim, r wire.Registration) (row
 	if err := r.Validate(); err != nil {
 		return wire.Row{}, false, err
 	}
+	// Their own variables: when ctx ends, the plan may still run.
+	var stored wire.Row
+	var made bool
 	err = s.do(ctx, func(v *view) error {
 		var err error
-		if created, err = v.register(c, r, s.opts.Numbers); err != nil {
+		if made, err = v.register(c, r, s.opts.Numbers); err != nil {
 			return err
 		}
 		rec, _ := v.row(r.MAC)
-		row = rec.row(v.now)
+		stored = rec.row(v.now)
 		return nil
 	})
 	if err != nil {
 		return wire.Row{}, false, err
 	}
-	return row, created, nil
+	return stored, made, nil
 }
 
 // Release takes a phone off the net, for the owner of its row.
@@ -239,19 +277,35 @@ func (s *Store) FreeNumber(ctx context.Context, digits string) error {
 // out, a MAC that was never registered or an address that nobody has, ok is
 // false.
 func (s *Store) Resolve(q wire.Query) (row wire.Row, ok bool) {
-	return s.table.find(q, time.Now())
+	return s.table.find(q, s.opts.Now())
 }
 
 // Rows yields all rows, ordered by MAC.
-func (s *Store) Rows() iter.Seq[wire.Row] { return s.table.all(time.Now()) }
+func (s *Store) Rows() iter.Seq[wire.Row] { return s.table.all(s.opts.Now()) }
 
 // Size returns how many rows there are.
 func (s *Store) Size() int { return s.table.size() }
 
+// do makes one change.
 func (s *Store) do(ctx context.Context, plan func(*view) error) error {
+	if s.opts.NATS == "" {
+		if err := s.disk.room(); err != nil {
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
+	return s.turn(ctx, plan)
+}
+
+// turn runs plan in the goroutine that changes rows, and waits until what it
+// changes is on the disk.
+func (s *Store) turn(ctx context.Context, plan func(*view) error) error {
 	op := &operation{plan: plan, done: make(chan error, 1), begun: time.Now()}
+	timer := time.NewTimer(turnMost)
+	defer timer.Stop()
 	select {
 	case s.queue <- op:
+	case <-timer.C:
+		return fmt.Errorf("store: wait for a turn: %w: too many wait", ErrUnavailable)
 	case <-ctx.Done():
 		return fmt.Errorf("store: wait for a turn: %w: %w", ErrUnavailable, ctx.Err())
 	}
@@ -270,7 +324,7 @@ func (s *Store) write(ctx context.Context) {
 	lowest := s.opts.Numbers.First
 	var again []*operation
 	for {
-		v := newView(s.table, time.Now(), &lowest)
+		v := newView(s.table, s.opts.Now(), &lowest)
 		v.parts, v.spread = len(s.stream.parts), s.opts.NATS != ""
 		var planned []*operation
 		for _, op := range again {
@@ -279,7 +333,7 @@ func (s *Store) write(ctx context.Context) {
 		if len(planned) == 0 {
 			select {
 			case op := <-s.queue:
-				v.now = time.Now()
+				v.now = s.opts.Now()
 				planned = v.plan(planned, op)
 			case <-ctx.Done():
 				return
@@ -373,28 +427,5 @@ func (s *Store) tell(touched []wire.Query) {
 	select {
 	case s.wake <- struct{}{}:
 	default:
-	}
-}
-
-// expire tells who observes when rows go offline by themselves.
-func (s *Store) expire(ctx context.Context) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-timer.C:
-		case <-s.wake:
-		case <-ctx.Done():
-			return
-		}
-		touched, next := s.table.expired(time.Now())
-		if len(touched) > 0 {
-			s.opts.Changed(touched)
-		}
-		if next.IsZero() {
-			timer.Stop()
-			continue
-		}
-		timer.Reset(time.Until(next))
 	}
 }

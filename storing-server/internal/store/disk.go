@@ -1,0 +1,231 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// ErrFull: the disk is full, or nearly so. Nothing is written; lookups go on.
+var ErrFull = errors.New("the disk is full")
+
+// ErrDamaged: acknowledged rows are missing from the data folder.
+var ErrDamaged = errors.New("acknowledged rows are missing")
+
+const (
+	// The disk counts as full while there is still room for what was begun and
+	// for JetStream's own tidying: a hundredth of it, within these bounds.
+	reserveLeast = 16 << 20
+	reserveMost  = 1 << 30
+	// roomEvery is how often the disk is asked.
+	roomEvery = 200 * time.Millisecond
+)
+
+// A gauge says whether there is room on the disk.
+type gauge struct {
+	dir   string
+	asked atomic.Int64 // when, in nanoseconds of Unix time
+	full  atomic.Bool
+}
+
+// room returns ErrFull when nothing should be written.
+func (g *gauge) room() error {
+	now := time.Now().UnixNano()
+	if last := g.asked.Load(); now-last > int64(roomEvery) || now < last {
+		g.asked.Store(now)
+		var st syscall.Statfs_t
+		if err := syscall.Statfs(g.dir, &st); err != nil {
+			return fmt.Errorf("store: ask for room in %s: %w", g.dir, err)
+		}
+		size := uint64(st.Bsize)
+		g.full.Store(st.Bavail*size < min(max(st.Blocks*size/100, reserveLeast), reserveMost))
+	}
+	if g.full.Load() {
+		return fmt.Errorf("store: write to %s: %w", g.dir, ErrFull)
+	}
+	return nil
+}
+
+// ledgerName is the ledger's file in the data folder.
+const ledgerName = "acknowledged"
+
+// A ledger says how far the acknowledged changes reach: by how many places in
+// each partition, and how many rows and numbers there were. It is written after
+// each batch, without waiting for the disk, so that after a power cut it tells
+// less than there is, and never more. By it, a data folder is found out that
+// was copied in part, cut or overwritten; JetStream leaves out what it cannot
+// read, and says so in its log alone.
+type ledger struct {
+	path string
+
+	mu      sync.Mutex
+	file    *os.File
+	places  []uint64
+	entries uint64
+	writes  int64
+}
+
+// openLedger reads the ledger of dir, for so many partitions. A folder without
+// one has promised nothing yet.
+func openLedger(dir string, partitions int) (*ledger, error) {
+	l := &ledger{path: filepath.Join(dir, ledgerName), places: make([]uint64, partitions)}
+	f, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("store: open ledger: %w", err)
+	}
+	l.file = f
+	slot := make([]byte, l.slot())
+	for i := range int64(2) {
+		if _, err := f.ReadAt(slot, i*l.slot()); err == nil {
+			l.learn(slot)
+		}
+	}
+	return l, nil
+}
+
+// slot is the size of one of the two places that are written by turns, so that
+// one is always whole.
+func (l *ledger) slot() int64 { return int64(8 + 8*len(l.places) + 4) }
+
+func (l *ledger) learn(slot []byte) {
+	end := len(slot) - 4
+	if crc32.ChecksumIEEE(slot[:end]) != binary.BigEndian.Uint32(slot[end:]) {
+		return
+	}
+	l.entries = max(l.entries, binary.BigEndian.Uint64(slot))
+	for i := range l.places {
+		l.places[i] = max(l.places[i], binary.BigEndian.Uint64(slot[8+8*i:]))
+	}
+}
+
+// note writes that partition part reaches to place, and that there are so many
+// entries.
+func (l *ledger) note(part int, place uint64, entries int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.places[part] = max(l.places[part], place)
+	l.entries = max(l.entries, uint64(entries))
+	return l.write()
+}
+
+func (l *ledger) write() error {
+	slot := binary.BigEndian.AppendUint64(make([]byte, 0, l.slot()), l.entries)
+	for _, p := range l.places {
+		slot = binary.BigEndian.AppendUint64(slot, p)
+	}
+	slot = binary.BigEndian.AppendUint32(slot, crc32.ChecksumIEEE(slot))
+	l.writes++
+	if _, err := l.file.WriteAt(slot, l.writes%2*l.slot()); err != nil {
+		return fmt.Errorf("store: write ledger: %w", err)
+	}
+	return nil
+}
+
+// promised reports whether anything was acknowledged in this folder.
+func (l *ledger) promised() bool {
+	for _, p := range l.places {
+		if p > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// missing returns ErrDamaged when there is less than was acknowledged.
+func (l *ledger) missing(places []uint64, entries int) error {
+	for i, p := range l.places {
+		if places[i] < p {
+			return fmt.Errorf("store: read rows: the newest change is %d, and %d was acknowledged: %w", places[i], p, ErrDamaged)
+		}
+	}
+	if uint64(entries) < l.entries {
+		return fmt.Errorf("store: read rows: %d rows and numbers are there, and %d were: %w", entries, l.entries, ErrDamaged)
+	}
+	return nil
+}
+
+// reset makes the ledger say what there is.
+func (l *ledger) reset(places []uint64, entries int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	copy(l.places, places)
+	l.entries = uint64(entries)
+	return errors.Join(l.write(), l.write()) // both slots
+}
+
+func (l *ledger) close() {
+	_ = l.file.Sync()
+	l.file.Close()
+}
+
+// checkFolder opens the ledger of a folder, and refuses one whose rows are gone
+// before JetStream makes it a new stream.
+func checkFolder(opts Options) (*ledger, error) {
+	if opts.NATS != "" {
+		return nil, nil
+	}
+	book, err := openLedger(opts.Dir, max(1, opts.Partitions))
+	if err != nil {
+		return nil, err
+	}
+	if book.promised() && !opts.AcceptLoss && !streamsThere(filepath.Join(opts.Dir, natsName)) {
+		book.close()
+		return nil, fmt.Errorf("store: read rows: no streams in %s: %w", filepath.Join(opts.Dir, natsName), ErrDamaged)
+	}
+	return book, nil
+}
+
+// checkLedger compares what was read with what was acknowledged.
+func (s *Store) checkLedger(ctx context.Context) error {
+	if s.ledger == nil {
+		return nil
+	}
+	places := make([]uint64, len(s.stream.parts))
+	for i, part := range s.stream.parts {
+		info, err := part.Info(ctx)
+		if err != nil {
+			return fmt.Errorf("store: read rows: %w", err)
+		}
+		places[i] = info.State.LastSeq
+	}
+	entries := s.table.entries()
+	if err := s.ledger.missing(places, entries); err != nil {
+		if !s.opts.AcceptLoss {
+			return err
+		}
+		s.opts.Log.Warn("going on with what is there", "err", err)
+	}
+	return s.ledger.reset(places, entries)
+}
+
+// acknowledged writes into the ledger that partition part reaches to place.
+func (s *Store) acknowledged(part int, place uint64) {
+	if s.ledger == nil {
+		return
+	}
+	if err := s.ledger.note(part, place, s.table.entries()); err != nil {
+		s.opts.Log.Warn("ledger not written", "err", err)
+	}
+}
+
+// entries counts rows and numbers, with those that are gone: it never falls.
+func (t *table) entries() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.rows) + len(t.numbers)
+}
+
+// streamsThere reports whether dir holds the files of streams.
+func streamsThere(dir string) bool {
+	names, err := os.ReadDir(filepath.Join(dir, "jetstream", "$G", "streams"))
+	return err == nil && len(names) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)
+}
