@@ -27,7 +27,7 @@ func (g *guest) writeInitrd(speech []int16) error {
 		spoken = binary.LittleEndian.AppendUint16(spoken, uint16(s))
 	}
 	// It is run once the root is mounted, and /dev has moved there.
-	start := "#!/bin/sh\nexec /testbed/agent -detach -root /root " + strings.Join(g.board.agent, " ") +
+	start := "#!/bin/sh\nexec /testbed/agent -root /root " + strings.Join(g.board.agent, " ") +
 		" </testbed/speech >/root/dev/kmsg 2>&1\n"
 
 	b := bytes.NewBuffer(own)

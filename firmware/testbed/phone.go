@@ -134,7 +134,11 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 		return nil, err
 	}
 	b.hosts = append(b.hosts, p.host)
-	if err := p.host.cable(b.ISP.host, street, net.HardwareAddr(c.MAC[:])); err != nil {
+	mac := net.HardwareAddr(c.MAC[:])
+	if b.Board != hostBoard {
+		mac = nil // any: that one is the virtual machine's
+	}
+	if err := p.host.cable(b.ISP.host, street, mac); err != nil {
 		return nil, err
 	}
 	if p.machine, err = b.newMachine(p); err != nil {

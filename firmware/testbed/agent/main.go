@@ -18,7 +18,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,26 +30,38 @@ func main() {
 	root := flag.String("root", "/", "the image's root file system")
 	control := flag.String("control", "/run/flexphone/control.sock", "the phone's control socket")
 	bank := flag.String("bank", "", "label of the gpio-sim bank of keys and hook switch")
-	detach := flag.Bool("detach", false, "go on in the background, as soon as the file of the program is not needed any more")
+	second := flag.Bool("again", false, "this is the one in the background")
 	flag.Parse()
-	var err error
-	if *detach {
-		err = again()
-	} else {
-		err = run(*wires, *root, *control, *bank)
+	serve := again
+	if *second {
+		serve = func() error { return run(*wires, *root, *control, *bank) }
 	}
-	if err != nil {
+	if err := serve(); err != nil {
 		fmt.Fprintln(os.Stderr, "agent:", err)
 		os.Exit(1)
 	}
 }
 
-// again runs the program once more, with the same arguments but -detach.
+// again runs the program once more, in the background, and returns once that
+// one needs no file any more but those of the phone's root.
 func again() error {
-	c := exec.Command(os.Args[0], slices.DeleteFunc(os.Args[1:], func(a string) bool { return a == "-detach" })...)
+	c := exec.Command(os.Args[0], append(os.Args[1:], "-again")...)
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-	return c.Start()
+	settled, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	c.ExtraFiles = []*os.File{w}
+	if err := c.Start(); err != nil {
+		return err
+	}
+	w.Close()
+	_, err = io.ReadAll(settled)
+	return err
 }
+
+// settledFile is what again waits for the end of.
+const settledFile = 3
 
 // run reads what is spoken from its standard input: samples of 16 bits.
 func run(wires, root, control, bank string) error {
@@ -67,6 +78,9 @@ func run(wires, root, control, bank string) error {
 		return fmt.Errorf("enter %s: %w", root, err)
 	}
 	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	if err := unix.Close(settledFile); err != nil {
 		return err
 	}
 	if _, err := io.WriteString(line, serial.Hello); err != nil {
@@ -135,6 +149,10 @@ func (a *agent) serve(t *serial.Talk) {
 		err = a.press(r.Keys)
 	case serial.Hook:
 		err = a.hook(r.Lifted)
+	case serial.Signal:
+		err = signal(r.Number)
+	case serial.Save:
+		err = save(r.Settings, r.Again)
 	case serial.Clock:
 	case serial.Off:
 		err = unix.Kill(1, unix.SIGUSR2) // busybox's init: power off
