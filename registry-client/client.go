@@ -10,7 +10,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,8 +28,10 @@ const (
 	// RFC 7252 calls MAX_TRANSMIT_SPAN at our ACK_TIMEOUT.
 	requestMost = 30 * time.Second
 	// handshakeMost bounds one handshake: four flights of a second each, with
-	// room for two losses.
+	// room for two losses. Where there is another server to try, it gets
+	// handshakeEach.
 	handshakeMost = 10 * time.Second
+	handshakeEach = 3 * time.Second
 	// aliveFor is how long a message of the server proves that it is there.
 	aliveFor = 1 * time.Second
 )
@@ -42,7 +46,7 @@ type Resolver interface {
 
 // A Config says how a Client works.
 type Config struct {
-	Server   string // host or host:port; may be empty until SetServer
+	Server   string // as SetServer takes it; may be empty until then
 	Identity Identity
 	Pins     Pins
 	Log      *slog.Logger
@@ -65,7 +69,9 @@ type Client struct {
 	dialing chan struct{} // held by whoever makes a session
 
 	mu       sync.Mutex
-	server   string // host:port; empty when not known
+	servers  []string // host:port each; any of them answers for any phone
+	server   string   // the one of them whose turn it is; empty when none is known
+	turn     int      // counts the changes of server
 	local    netip.Addr
 	session  *session
 	sessions uint64 // made so far
@@ -100,25 +106,43 @@ func NewClient(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// SetServer changes the server to host or host:port. A session with another
-// server ends.
+// SetServer changes the server to host or host:port, or to several of them with
+// commas between, any of which answers for any phone: when one does not answer,
+// the next is asked. A session with a server that is not among them ends.
 func (c *Client) SetServer(server string) error {
-	full, err := withPort(server)
-	if err != nil {
-		return fmt.Errorf("registry: set server: %w", err)
+	var all []string
+	for one := range strings.SplitSeq(server, ",") {
+		full, err := withPort(strings.TrimSpace(one))
+		if err != nil {
+			return fmt.Errorf("registry: set server: %w", err)
+		}
+		all = append(all, full)
 	}
 	c.mu.Lock()
-	old := c.session
-	if c.server == full {
-		old = nil
-	} else {
-		c.server, c.session = full, nil
+	var old *session
+	c.servers = all
+	if !slices.Contains(all, c.server) {
+		c.server = all[0]
+		old, c.session = c.session, nil
 	}
 	c.mu.Unlock()
 	if old != nil {
 		old.close()
 	}
 	return nil
+}
+
+// pass gives the turn to the server after tried, which did not answer. It
+// reports whether there is another, or may be another address of the same.
+func (c *Client) pass(tried string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.server == tried {
+		c.turn++
+		at := slices.Index(c.servers, tried)
+		c.server = c.servers[(at+1)%len(c.servers)]
+	}
+	return len(c.servers) > 1
 }
 
 // withPort adds the port to a host, a bare IPv6 address too.
@@ -142,7 +166,8 @@ func withPort(server string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// Server returns the server as host:port, empty when none is known.
+// Server returns the server whose turn it is as host:port, empty when none is
+// known.
 func (c *Client) Server() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -326,7 +351,7 @@ func (c *Client) acquire(ctx context.Context) (*session, bool, error) {
 	case s != nil:
 		c.drop(s)
 	}
-	s, err := c.dial(ctx, server, local)
+	s, server, err := c.dialAny(ctx, local)
 	if err != nil {
 		return nil, false, err
 	}
@@ -357,9 +382,29 @@ func (c *Client) acquire(ctx context.Context) (*session, bool, error) {
 	return s, true, nil
 }
 
-// dial shakes hands with server.
-func (c *Client) dial(ctx context.Context, server string, local netip.Addr) (*session, error) {
-	ctx, cancel := context.WithTimeout(ctx, handshakeMost)
+// dialAny shakes hands with the server whose turn it is, or else with the next
+// that answers, and returns which that is.
+func (c *Client) dialAny(ctx context.Context, local netip.Addr) (s *session, server string, err error) {
+	c.mu.Lock()
+	n := len(c.servers)
+	c.mu.Unlock()
+	most := handshakeMost
+	if n > 1 {
+		most = handshakeEach
+	}
+	for range n {
+		server = c.Server()
+		if s, err = c.dial(ctx, server, local, most); err == nil || ctx.Err() != nil || !c.pass(server) {
+			break
+		}
+		c.log.Debug("server does not answer", "server", server, "err", err)
+	}
+	return s, server, err
+}
+
+// dial shakes hands with server, for no longer than most.
+func (c *Client) dial(ctx context.Context, server string, local netip.Addr, most time.Duration) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	remote, err := c.lookup(ctx, server, local)
 	if err != nil {
@@ -415,7 +460,8 @@ func (c *Client) dial(ctx context.Context, server string, local netip.Addr) (*se
 	return newSession(id, server, sock, association, c.cfg.AckTimeout), nil
 }
 
-// lookup returns the server's first address of local's family.
+// lookup returns an address of the server's of local's family: the first, and
+// after each failure the next.
 func (c *Client) lookup(ctx context.Context, server string, local netip.Addr) (netip.AddrPort, error) {
 	host, portText, err := net.SplitHostPort(server)
 	if err != nil {
@@ -442,10 +488,13 @@ func (c *Client) lookup(ctx context.Context, server string, local netip.Addr) (n
 	if len(addrs) == 0 {
 		return netip.AddrPort{}, fmt.Errorf("%s has no address", host)
 	}
-	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(port)), nil
+	c.mu.Lock()
+	turn := c.turn
+	c.mu.Unlock()
+	return netip.AddrPortFrom(addrs[turn%len(addrs)].Unmap(), uint16(port)), nil
 }
 
-// drop ends s and forgets it.
+// drop ends s and forgets it; the next session is with the next server.
 func (c *Client) drop(s *session) {
 	c.mu.Lock()
 	current := c.session == s
@@ -455,6 +504,7 @@ func (c *Client) drop(s *session) {
 	c.mu.Unlock()
 	s.close()
 	if current {
+		c.pass(s.server)
 		c.tellLost()
 	}
 }

@@ -26,6 +26,9 @@ import (
 const asServer = "STORING_SERVER_TEST_ARGS"
 
 func TestMain(m *testing.M) {
+	if config := os.Getenv(asNATS); config != "" {
+		os.Exit(natsNode(config))
+	}
 	if args := os.Getenv(asServer); args != "" {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
@@ -41,10 +44,10 @@ type process struct {
 	log    sync.WaitGroup
 }
 
-func startProcess(t *testing.T, dir, listen string) *process {
+func startProcess(t *testing.T, dir, listen string, more ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(os.Args[0])}
-	p.cmd.Env = append(os.Environ(), asServer+"="+strings.Join([]string{"run", "--data", dir, "--listen", listen, "--log", "json"}, "\n"))
+	p.cmd.Env = append(os.Environ(), asServer+"="+strings.Join(append([]string{"run", "--data", dir, "--listen", listen, "--log", "json"}, more...), "\n"))
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {

@@ -1,0 +1,313 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"flexphone/registry-client/wire"
+)
+
+// asNATS makes the test binary be a node of a NATS cluster.
+const asNATS = "STORING_SERVER_TEST_NATS"
+
+// natsNode runs a NATS server with a configuration file until it is killed.
+func natsNode(config string) int {
+	opts, err := server.ProcessConfigFile(config)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	ns, err := server.NewServer(opts)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	ns.ConfigureLogger()
+	ns.Start()
+	ns.WaitForShutdown()
+	return 0
+}
+
+// A natsCluster is three NATS nodes, each a process of its own.
+type natsCluster struct {
+	url   string
+	nodes []*exec.Cmd
+}
+
+func startCluster(t *testing.T) *natsCluster {
+	t.Helper()
+	const n = 3
+	var clients, routes [n]string
+	for i := range n {
+		clients[i], routes[i] = freeTCP(t), freeTCP(t)
+	}
+	c := &natsCluster{url: "nats://" + strings.Join(clients[:], ",nats://")}
+	for i := range n {
+		dir := t.TempDir()
+		config := filepath.Join(dir, "nats.conf")
+		text := fmt.Sprintf(`server_name: "n%d"
+listen: %q
+jetstream { store_dir: %q, sync_interval: always, max_file_store: 1G }
+cluster { name: "rows", listen: %q, routes: ["nats://%s"] }
+log_file: %q
+`, i, clients[i], dir, routes[i], strings.Join(routes[:], `", "nats://`), filepath.Join(dir, "log"))
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), asNATS+"="+config)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		c.nodes = append(c.nodes, cmd)
+		t.Cleanup(func() {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait() // says that it was killed
+			if t.Failed() {
+				log, _ := os.ReadFile(filepath.Join(dir, "log"))
+				t.Logf("node %d: %s%s", i, said.String(), log[max(0, len(log)-3000):])
+			}
+		})
+	}
+	c.await(t)
+	return c
+}
+
+// freeTCP returns a loopback address that was free just now.
+func freeTCP(t *testing.T) string {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// await waits until the cluster has a leader that answers.
+func (c *natsCluster) await(t *testing.T) {
+	t.Helper()
+	conn, err := nats.Connect(c.url, nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	retry := time.NewTicker(50 * time.Millisecond)
+	defer retry.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-retry.C {
+		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "probe", Replicas: 3})
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("cluster did not form: %v", err)
+		}
+	}
+	if err := js.DeleteStream(t.Context(), "probe"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// leader returns the index of the node that leads a partition.
+func (c *natsCluster) leader(t *testing.T, stream string) int {
+	t.Helper()
+	conn, err := nats.Connect(c.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := js.Stream(t.Context(), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.CachedInfo().Config.Replicas; got != 3 {
+		t.Errorf("stream %s has %d replicas; want 3", stream, got)
+	}
+	var i int
+	if _, err := fmt.Sscanf(s.CachedInfo().Cluster.Leader, "n%d", &i); err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// startMember starts a storing server on the cluster. All members have the
+// same key.
+func (c *natsCluster) startMember(t *testing.T, key []byte, args ...string) *process {
+	t.Helper()
+	dir := t.TempDir()
+	if key != nil {
+		if err := os.WriteFile(filepath.Join(dir, keyName), key, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := startProcess(t, dir, "127.0.0.1:0", append([]string{"--nats", c.url, "--partitions", "2"}, args...)...)
+	t.Cleanup(p.kill)
+	return p
+}
+
+// Any server of a cluster answers for any phone, and a phone that moves from
+// one to another loses nothing. Then, under load, a NATS node and a storing
+// server are killed: no acknowledged row is lost, and the service is back
+// within seconds.
+func TestCluster(t *testing.T) {
+	const phones = 8
+	nodes := startCluster(t)
+	keyDir := t.TempDir()
+	if _, err := serverCertificate(keyDir); err != nil {
+		t.Fatal(err)
+	}
+	key, err := os.ReadFile(filepath.Join(keyDir, keyName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := nodes.startMember(t, key), nodes.startMember(t, key)
+
+	// A phone announces itself to a, moves to b, and goes on there.
+	first, _ := newHastyPhone(t, t.TempDir(), a.listen, phoneMAC(100), time.Second)
+	receipt, err := first.Register(t.Context(), announcement(phoneMAC(100), 1, "192.0.2.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.SetServer(b.listen); err != nil {
+		t.Fatal(err)
+	}
+	moved, err := first.Register(t.Context(), announcement(phoneMAC(100), 2, "192.0.2.2"))
+	if err != nil || moved.Number != receipt.Number || receipt.Number == "" {
+		t.Fatalf("after the move to another server: %+v, %v; want number %q kept", moved, err, receipt.Number)
+	}
+	other, _ := newHastyPhone(t, t.TempDir(), a.listen, phoneMAC(101), time.Second)
+	if _, err := other.Register(t.Context(), announcement(phoneMAC(101), 1, "192.0.2.3")); err != nil {
+		t.Fatal(err)
+	}
+	awaitRow(t, "the move through the other server", func() bool {
+		row, err := other.Resolve(t.Context(), wire.Query{Number: receipt.Number})
+		return err == nil && row.Sequence == 2 && row.Addrs[0] == netip.MustParseAddr("192.0.2.2")
+	})
+
+	// Load, with half of the phones at each server first.
+	var acknowledged [phones]atomic.Uint64
+	var longest, total atomic.Int64
+	var load sync.WaitGroup
+	stop := make(chan struct{})
+	for i := range phones {
+		servers := a.listen + "," + b.listen
+		if i%2 == 1 {
+			servers = b.listen + "," + a.listen
+		}
+		c, _ := newHastyPhone(t, t.TempDir(), servers, phoneMAC(byte(i+1)), 200*time.Millisecond)
+		load.Go(func() {
+			last := time.Now()
+			for n := uint64(1); ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				r, err := c.Register(t.Context(), announcement(phoneMAC(byte(i+1)), n, netip.AddrFrom4([4]byte{10, byte(i), byte(n >> 8), byte(n)}).String()))
+				if err != nil {
+					continue // nothing was promised
+				}
+				acknowledged[i].Store(r.Sequence)
+				total.Add(1)
+				now := time.Now()
+				if gap := int64(now.Sub(last)); gap > longest.Load() {
+					longest.Store(gap)
+				}
+				last = now
+			}
+		})
+	}
+	each := func(what string, more uint64) time.Duration {
+		t.Helper()
+		start := time.Now()
+		var from [phones]uint64
+		for i := range from {
+			from[i] = acknowledged[i].Load()
+		}
+		awaitRow(t, what, func() bool {
+			for i := range from {
+				if acknowledged[i].Load() < from[i]+more {
+					return false
+				}
+			}
+			return true
+		})
+		return time.Since(start)
+	}
+	each("load", 20)
+	longest.Store(0)
+	lead := nodes.leader(t, "FLEXPHONE-0")
+	if err := nodes.nodes[lead].Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	node := each("every phone to be served after a NATS node was killed", 2)
+	nodeGap := time.Duration(longest.Swap(0))
+	each("load", 10)
+	longest.Store(0)
+	a.kill()
+	serverBack := each("every phone to be served after a storing server was killed", 2)
+	serverGap := time.Duration(longest.Load())
+	close(stop)
+	load.Wait()
+	t.Logf("%d registrations acknowledged; killed NATS node (leader): every phone served again after %v, longest wait %v; killed storing server: %v, %v",
+		total.Load(), node.Round(time.Millisecond), nodeGap.Round(time.Millisecond), serverBack.Round(time.Millisecond), serverGap.Round(time.Millisecond))
+
+	// A new server, on the two nodes that are left, has every row.
+	fresh := nodes.startMember(t, key)
+	reader, _ := newHastyPhone(t, t.TempDir(), fresh.listen, phoneMAC(102), time.Second)
+	if _, err := reader.Register(t.Context(), announcement(phoneMAC(102), 1, "192.0.2.4")); err != nil {
+		t.Fatal(err)
+	}
+	numbers := map[string]bool{}
+	for i := range phones {
+		row, err := reader.Resolve(t.Context(), wire.Query{MAC: wire.MAC(phoneMAC(byte(i + 1)))})
+		if err != nil || row.Sequence < acknowledged[i].Load() || row.Number == "" || numbers[row.Number] {
+			t.Errorf("row %d is %+v, %v; acknowledged was %d, and the number must be its own", i+1, row, err, acknowledged[i].Load())
+		}
+		numbers[row.Number] = true
+	}
+
+	// The rows cannot be divided in another way.
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"run", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--nats", nodes.url, "--partitions", "3"}, &out, &errs); code != 1 || !strings.Contains(errs.String(), "made with --partitions 2") {
+		t.Errorf("another number of partitions: exit %d, %s", code, errs.String())
+	}
+}
+
+// awaitRow asks until ok, for a minute at the most.
+func awaitRow(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(time.Minute); !ok(); <-again.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited a minute for %s", what)
+		}
+	}
+}
