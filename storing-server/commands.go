@@ -136,7 +136,7 @@ func withStore(ctx context.Context, dir string, act func(*store.Store) error) er
 	if _, err := os.Stat(filepath.Join(dir, "lock")); err != nil {
 		return fmt.Errorf("open data folder %s: no storing-server has run there; name the right one with --data: %w", dir, err)
 	}
-	s, err := store.Open(ctx, store.Options{Dir: dir, Log: slog.New(slog.DiscardHandler)})
+	s, err := openRows(ctx, store.Options{Dir: dir, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

@@ -27,11 +27,13 @@ const (
 
 // A CLI is the command line.
 type CLI struct {
-	Run    RunCmd    `cmd:"" help:"Serve phones until interrupted."`
-	Rows   RowsCmd   `cmd:"" help:"Print all rows, as a table or as JSON."`
-	Number NumberCmd `cmd:"" help:"Short numbers."`
-	Bench  BenchCmd  `cmd:"" help:"Measure a storing server under load, and others beside it; or soak it."`
-	Forget ForgetCmd `cmd:"" help:"Delete a phone's row, with its key and number: the next key that announces it owns it."`
+	Run     RunCmd     `cmd:"" help:"Serve phones until interrupted."`
+	Rows    RowsCmd    `cmd:"" help:"Print all rows, as a table or as JSON."`
+	Number  NumberCmd  `cmd:"" help:"Short numbers."`
+	Bench   BenchCmd   `cmd:"" help:"Measure a storing server under load, and others beside it; or soak it."`
+	Backup  BackupCmd  `cmd:"" help:"Write all rows and the server's key to a file, while it serves."`
+	Restore RestoreCmd `cmd:"" help:"Make a data folder of a backup."`
+	Forget  ForgetCmd  `cmd:"" help:"Delete a phone's row, with its key and number: the next key that announces it owns it."`
 }
 
 func main() {

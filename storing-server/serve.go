@@ -38,8 +38,9 @@ type RunCmd struct {
 	NATS   string `name:"nats" help:"URLs of a NATS JetStream cluster, with commas between; by default the rows are kept in the data folder." placeholder:"URL"`
 	// Replicas and Partitions are of the streams.
 	Replicas   int    `help:"Nodes of the cluster that keep each row." default:"3" placeholder:"N"`
-	Partitions int    `help:"Streams that the rows are divided among; fixed when the first server starts." default:"1" placeholder:"N"`
+	Partitions int    `help:"Streams that the rows are divided among, fixed when the first server starts; by default as it is, or 1." placeholder:"N"`
 	Numbers    string `help:"Range that short numbers are given out from." default:"101-99999999" placeholder:"FIRST-LAST"`
+	AcceptLoss bool   `help:"Go on with what is left when acknowledged rows are missing from the data folder."`
 	Log        string `help:"Form of the log on standard error." enum:"text,json" default:"text"`
 	Verbose    bool   `short:"v" help:"Log details too."`
 }
@@ -79,9 +80,9 @@ func (c *RunCmd) serve(ctx context.Context, numbers store.Numbers, log *slog.Log
 	defer stop()
 	m := newMetrics()
 	changed := &relay{}
-	rows, err := store.Open(ctx, store.Options{
+	rows, err := openRows(ctx, store.Options{
 		Dir: c.Data.Data, NATS: c.NATS, Replicas: c.Replicas, Partitions: c.Partitions, Numbers: numbers, Log: log,
-		Changed: changed.tell, Committed: m.committed,
+		Changed: changed.tell, Committed: m.committed, AcceptLoss: c.AcceptLoss,
 	})
 	if err != nil {
 		return err

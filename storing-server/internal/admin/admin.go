@@ -121,6 +121,7 @@ func handler(rows Lister) http.Handler {
 			}
 		}
 	})
+	mux.HandleFunc("GET /backup", backUp(rows))
 	mux.HandleFunc("PUT /rows/{mac}/number", func(w http.ResponseWriter, r *http.Request) {
 		mac, err := wire.ParseMAC(r.PathValue("mac"))
 		var digits []byte

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"flexphone/storing-server/internal/admin"
+	"flexphone/storing-server/internal/store"
+)
+
+// BackupCmd is `backup`.
+type BackupCmd struct {
+	Data
+	File string `arg:"" type:"path" help:"To write; replaced when the backup is whole. It holds the server's key."`
+}
+
+// RestoreCmd is `restore`.
+type RestoreCmd struct {
+	Data
+	File string `arg:"" type:"existingfile" help:"That backup wrote."`
+}
+
+// Run writes a backup of the running server, or else of the data folder.
+func (c *BackupCmd) Run(e *edges) error {
+	f, err := os.CreateTemp(filepath.Dir(c.File), "."+filepath.Base(c.File)+"-*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("back up: %w", err)
+	}
+	defer os.Remove(f.Name()) // fails once it is renamed
+	defer f.Close()
+	err = admin.NewClient(c.Data.Data).Backup(e.ctx, f)
+	if errors.Is(err, admin.ErrNotRunning) {
+		err = withStore(e.ctx, c.Data.Data, func(s *store.Store) error { return s.Backup(e.ctx, f) })
+	}
+	if err != nil {
+		return fmt.Errorf("back up: %w", err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("back up: %w", err)
+	}
+	n, _, err := store.CheckBackup(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), c.File)
+	}
+	if err != nil {
+		return fmt.Errorf("back up: %w", err)
+	}
+	fmt.Fprintf(e.stdout, "%d entries in %s\n", n, c.File)
+	return nil
+}
+
+// Run makes a data folder of a backup.
+func (c *RestoreCmd) Run(e *edges) error {
+	f, err := os.Open(c.File)
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	defer f.Close()
+	n, err := store.Restore(e.ctx, c.Data.Data, f)
+	switch {
+	case errors.Is(err, store.ErrNotEmpty):
+		return fmt.Errorf("restore: %w: move it away, or name another folder with --data", err)
+	case errors.Is(err, store.ErrBackup):
+		return fmt.Errorf("restore: %w: take another backup; nothing was changed", err)
+	case err != nil:
+		return fmt.Errorf("restore: %w", err)
+	}
+	fmt.Fprintf(e.stdout, "%d entries restored to %s; start the server with: storing-server run --data %s\n", n, c.Data.Data, c.Data.Data)
+	return nil
+}
+
+// openRows opens the rows, and says what to do when that fails.
+func openRows(ctx context.Context, opts store.Options) (*store.Store, error) {
+	opts.Keep = []string{keyName}
+	rows, err := store.Open(ctx, opts)
+	if errors.Is(err, store.ErrDamaged) {
+		return nil, fmt.Errorf("%w; nothing was changed: move %s away and restore a backup there (storing-server restore FILE), or go on with what is left (storing-server run --accept-loss, once)", err, opts.Dir)
+	}
+	return rows, err
+}

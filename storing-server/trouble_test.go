@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	registry "flexphone/registry-client"
+	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/store"
+)
+
+// startConfined starts the real command in a mount namespace of its own, after
+// a shell command there; $DIR is its data folder. It returns the folder as it
+// is seen from here, and what the server said when it did not get ready.
+func startConfined(t *testing.T, before string) (p *process, inside, said string) {
+	t.Helper()
+	dir := t.TempDir()
+	p = &process{cmd: exec.Command("unshare", "-Urm", "sh", "-c", before+` && exec "$0"`, os.Args[0])}
+	p.cmd.Env = append(os.Environ(), "DIR="+dir,
+		asServer+"="+strings.Join([]string{"run", "--data", dir, "--listen", "127.0.0.1:0", "--log", "json"}, "\n"))
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Skipf("needs unshare: %v", err)
+	}
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() {
+		said += lines.Text() + "\n"
+		var line struct{ Msg, Listen string }
+		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "ready" {
+			p.listen = line.Listen
+			p.log.Go(func() { _, _ = io.Copy(io.Discard, stderr) })
+			return p, fmt.Sprintf("/proc/%d/root%s", p.cmd.Process.Pid, dir), said
+		}
+	}
+	_ = p.cmd.Wait()
+	if strings.Contains(said, "unshare") || strings.Contains(said, "mount:") {
+		t.Skipf("needs a mount namespace: %s", said)
+	}
+	return nil, "", said
+}
+
+// until repeats try until it is content, for a minute at the most, and at a
+// rate that no server refuses.
+func until(t *testing.T, what string, try func() bool) {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	most := time.After(time.Minute)
+	for !try() {
+		select {
+		case <-tick.C:
+		case <-most:
+			t.Fatalf("%s: not within a minute", what)
+		}
+	}
+}
+
+// A full disk turns announcements away with 5.03, while lookups go on, and is
+// forgotten when there is room again.
+func TestDiskFull(t *testing.T) {
+	p, dir, said := startConfined(t, `mount -t tmpfs -o size=40m none "$DIR"`)
+	if p == nil {
+		t.Fatalf("server did not get ready:\n%s", said)
+	}
+	defer p.kill()
+	c, _ := newPhone(t, t.TempDir(), p.listen, phoneMAC(1))
+	sequence := uint64(0)
+	announce := func() error {
+		sequence++
+		_, err := c.Register(t.Context(), announcement(phoneMAC(1), sequence, "192.0.2.1"))
+		return err
+	}
+	if err := announce(); err != nil {
+		t.Fatal(err)
+	}
+	filler := filepath.Join(dir, "filler")
+	f, err := os.Create(filler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for err == nil {
+		_, err = f.Write(make([]byte, 1<<20))
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("filling the disk: %v", err)
+	}
+	var refused error
+	until(t, "refusal", func() bool { refused = announce(); return refused != nil })
+	if !errors.Is(refused, registry.ErrUnreachable) || !strings.Contains(refused.Error(), "5.03") {
+		t.Errorf("announced on a full disk: %v; want 5.03", refused)
+	}
+	row, err := c.Resolve(t.Context(), wire.Query{Number: "101"})
+	if err != nil || row.Sequence == 0 || row.Sequence >= sequence {
+		t.Errorf("lookup on a full disk: %+v, %v", row, err)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "room", func() bool { return announce() == nil })
+	if row, err := c.Resolve(t.Context(), wire.Query{Number: "101"}); err != nil || row.Sequence != sequence {
+		t.Errorf("lookup after that: %+v, %v; want sequence %d", row, err, sequence)
+	}
+}
+
+// A data folder that cannot be written is an error that says what to do.
+func TestReadOnlyFolder(t *testing.T) {
+	p, _, said := startConfined(t, `mount -t tmpfs none "$DIR" && mount -o remount,ro "$DIR"`)
+	if p != nil {
+		p.kill()
+		t.Fatal("the server serves from a folder that it cannot write to")
+	}
+	for _, want := range []string{"read-only file system", "let this user write there, or name another folder"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("said %q; want %q in it", said, want)
+		}
+	}
+}
+
+// Every error of a start says what to do, and leaves the rows as they were.
+func TestBadStarts(t *testing.T) {
+	dir := t.TempDir()
+	p := startProcess(t, dir, "127.0.0.1:0")
+	c, _ := newPhone(t, t.TempDir(), p.listen, phoneMAC(1))
+	if _, err := c.Register(t.Context(), announcement(phoneMAC(1), 1, "192.0.2.1")); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "backup")
+	try := func(code int, want string, args ...string) {
+		t.Helper()
+		var out, errs bytes.Buffer
+		if got := run(t.Context(), args, &out, &errs); got != code || !strings.Contains(out.String()+errs.String(), want) {
+			t.Errorf("%s: exit %d: %s%s; want exit %d, %q", strings.Join(args, " "), got, out.String(), errs.String(), code, want)
+		}
+	}
+	try(exitFailed, "stop that one, or give this one another folder", "run", "--data", dir, "--listen", "127.0.0.1:0")
+	try(exitUsage, "no such file", "restore", file+"x", "--data", t.TempDir())
+	try(0, "entries in", "backup", file, "--data", dir) // while it serves
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("backup has mode %v, %v; want 0600, since it holds the key", info.Mode(), err)
+	}
+	try(exitFailed, "stop that one", "restore", file, "--data", dir)
+	p.kill()
+	try(exitFailed, "name another folder with --data", "restore", file, "--data", dir)
+	try(0, "entries in", "backup", file, "--data", dir) // when it does not run
+
+	if err := os.RemoveAll(filepath.Join(dir, "nats")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		try(exitFailed, "restore a backup", "run", "--data", dir, "--listen", "127.0.0.1:0")
+		try(exitFailed, "restore a backup", "rows", "--data", dir)
+	}
+	try(0, "restored to", "restore", file, "--data", dir)
+	try(0, "02:00:5e:00:53:01  101 ", "rows", "--data", dir)
+
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, text[:len(text)-7], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	try(exitFailed, "nothing was changed", "restore", file, "--data", t.TempDir())
+	if err := os.WriteFile(filepath.Join(dir, keyName), []byte("no key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	try(exitFailed, "restore it from a copy", "run", "--data", dir, "--listen", "127.0.0.1:0")
+	if _, err := store.Open(t.Context(), store.Options{Dir: filepath.Join(dir, keyName, "x")}); err == nil {
+		t.Error("opened a folder in a file")
+	}
+}
