@@ -114,7 +114,6 @@ type runner struct {
 	readers sync.WaitGroup
 	hints   chan struct{}
 	packets chan []byte
-	pieces  reassembly
 	arps    chan []byte
 }
 
@@ -179,6 +178,13 @@ func (r *runner) look(ctx context.Context) error {
 			return err
 		}
 	}
+	if l.index == r.link.index && l.changes != r.link.changes {
+		// The carrier may be back already: whatever it is a carrier to now, it
+		// was away.
+		if err := r.step(ctx, linkChanged{up: false}); err != nil {
+			return err
+		}
+	}
 	r.link = l
 	if err := r.step(ctx, linkChanged{up: l.running, mac: l.mac}); err != nil {
 		return err
@@ -211,9 +217,6 @@ func (r *runner) load(mac MAC) {
 
 // packet hands a reply to the machine.
 func (r *runner) packet(ctx context.Context, b []byte) error {
-	if b = r.pieces.add(time.Now(), b); b == nil {
-		return nil
-	}
 	payload, err := unwrap(b)
 	if err != nil {
 		return nil

@@ -2,9 +2,11 @@
 // somebody else leases, or holds a fixed one, and tells what changed as lease
 // events.
 //
-// It knows DHCPv4 (RFC 2131, options of RFC 2132, 3396, 3442, 4361), rapid
-// commit (RFC 4039), address conflict detection (RFC 5227), rtnetlink(7) and
-// packet(7). It refuses to know what an address is good for: it registers
+// It knows DHCPv4 (RFC 2131, options of RFC 2132, 3396, 3397, 3442, 4361, 4833),
+// rapid commit (RFC 4039), IPv6-only networks (RFC 8925), address conflict
+// detection (RFC 5227), network attachment (RFC 4436), IPv4 link-local addresses
+// (RFC 3927), DHCPv6 (RFC 8415), name servers in router advertisements (RFC
+// 8106), LLDP-MED (ANSI/TIA-1057), rtnetlink(7) and packet(7). It refuses to know what an address is good for: it registers
 // nothing, resolves nothing, and never looks at a storing server beyond handing
 // on the name that the network gave.
 //
@@ -17,7 +19,14 @@
 //	lease.go     the types others see
 //	client_linux.go  runs the machine: sockets, timer, kernel
 //	watch.go     the watcher's core; watch_linux.go runs it
+//	six.go       what IPv6 adds to a lease; dhcp6.go the DHCPv6 client; six_linux.go runs both
+//	linklocal.go an address of our own, when nobody gives one
+//	prefer.go    the best of several interfaces
+//	lldp.go      what a switch says of telephones; voice_linux.go follows it
 //	kernel_linux.go  the only file that changes addresses and routes
+//
+// A Source is made of Sources: Prefer(…, OnVoiceVLAN(eth0, WithIPv6(NewClient)),
+// WithIPv6(NewClient of wlan0)) is an office phone with a Wi-Fi to fall back on.
 //
 // # Why a DHCP client of our own
 //
@@ -55,6 +64,21 @@
 // that refuses one address and gives another, must not end calls or withdraw a
 // registration. So Lost waits: linkGrace for a carrier, replaceGrace for
 // another address. An address that expired is lost at once.
+//
+// # Why nothing waits at the start
+//
+// RFC 2131 §4.4.1 delays the first DISCOVER by up to ten seconds, and RFC 8415
+// §18.2.1 the first Solicit by one, lest a street that gets its power back
+// speaks in chorus. Phones do not start as one: their boots, switches and links
+// differ by more than a server needs for all of them, and a phone that waits
+// cannot be called. What is repeated is spread: every back-off by a quarter.
+//
+// # Why the kernel's IPv6
+//
+// Router advertisements, SLAAC and duplicate detection are the kernel's; here
+// its addresses are watched. It believes a router for hours after the cable
+// went to another network, so what routers gave is removed when the carrier was
+// away for linkGrace.
 //
 // # Why hints
 //

@@ -108,17 +108,7 @@ func replyFilter(mac MAC, xid transaction) []bpf.Instruction {
 		{bpf.LoadIndirect{Off: udpHeader + 28, Size: 2}, uint32(binary.BigEndian.Uint16(mac[:]))},
 		{bpf.LoadIndirect{Off: udpHeader + 30, Size: 4}, binary.BigEndian.Uint32(mac[2:])},
 	}
-	// A later fragment shows nothing of this, and passes when it is of UDP.
-	prog := []bpf.Instruction{
-		bpf.LoadAbsolute{Off: 6, Size: 2},
-		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x1fff},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 4},
-		bpf.LoadAbsolute{Off: 9, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: protoUDP, SkipTrue: 1},
-		bpf.RetConstant{Val: 0xffff},
-		bpf.RetConstant{Val: 0},
-		bpf.LoadMemShift{Off: 0},
-	}
+	prog := []bpf.Instruction{bpf.LoadMemShift{Off: 0}}
 	for i, c := range conds {
 		skip := uint8(2*(len(conds)-i-1) + 1) // to the end
 		prog = append(prog, c.load, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: c.want, SkipTrue: skip})
