@@ -70,18 +70,14 @@ func (s *stream) bare(part int, subject string) string {
 
 // openParts opens the streams, and makes them when there are none.
 func (s *stream) openParts(ctx context.Context, p place) error {
-	n, replicas := max(1, p.partitions), max(1, p.replicas)
-	if n > maxPartitions {
-		return fmt.Errorf("%d partitions, want at most %d", n, maxPartitions)
-	}
-	if err := s.checkParts(ctx, n); err != nil {
+	n, err := s.countParts(ctx, p.partitions)
+	if err != nil {
 		return err
 	}
 	s.parts = make([]jetstream.Stream, n)
 	for i := range s.parts {
-		var err error
 		s.parts[i], err = s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-			Name: partName(i, n), Subjects: []string{partRoot(i, n) + ">"}, Replicas: replicas,
+			Name: partName(i, n), Subjects: []string{partRoot(i, n) + ">"}, Replicas: max(1, p.replicas),
 			Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew,
 			MaxMsgsPerSubject: 1, AllowDirect: true, AllowAtomicPublish: true, AllowMsgTTL: true,
 			Metadata: map[string]string{partitionsKey: strconv.Itoa(n)},
@@ -93,25 +89,33 @@ func (s *stream) openParts(ctx context.Context, p place) error {
 	return nil
 }
 
-// checkParts refuses to open what was made with another number of partitions.
-func (s *stream) checkParts(ctx context.Context, n int) error {
+// countParts returns how many partitions there are, or are to be: as many as
+// were asked for, which zero leaves open. It refuses to open what was made with
+// another number.
+func (s *stream) countParts(ctx context.Context, asked int) (int, error) {
+	if asked < 0 || asked > maxPartitions {
+		return 0, fmt.Errorf("%d partitions, want 1 to %d", asked, maxPartitions)
+	}
 	for _, name := range []string{partName(0, 1), partName(0, 2)} {
 		have, err := s.js.Stream(ctx, name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			continue
 		}
 		if err != nil {
-			return err
+			return 0, err
 		}
-		made := have.CachedInfo().Config.Metadata[partitionsKey]
-		if made == "" {
-			made = "1" // from before there were more
+		made := 1 // as it was before there were more
+		if text := have.CachedInfo().Config.Metadata[partitionsKey]; text != "" {
+			if made, err = strconv.Atoi(text); err != nil || made < 1 || made > maxPartitions {
+				return 0, fmt.Errorf("stream %s says that there are %q partitions", name, text)
+			}
 		}
-		if made != strconv.Itoa(n) {
-			return fmt.Errorf("made with --partitions %s, asked for %d: %w", made, n, ErrPartitions)
+		if asked != 0 && asked != made {
+			return 0, fmt.Errorf("made with --partitions %d, asked for %d: %w", made, asked, ErrPartitions)
 		}
+		return made, nil
 	}
-	return nil
+	return max(1, asked), nil
 }
 
 // touch notes that the running operation depends on a partition.

@@ -39,7 +39,7 @@ type Options struct {
 	NATS string // URL of a cluster; empty: in this process
 	// Replicas is how many nodes of the cluster keep each row, and Partitions
 	// how many streams the rows are divided among, which can never be changed.
-	// Zero means one. Without a cluster there is one replica, whatever is said.
+	// Zero means one, or as many as there are. Without a cluster there is one replica, whatever is said.
 	Replicas, Partitions int
 	Numbers              Numbers // to give out
 	// Changed is called with the queries whose answers have changed, after
