@@ -2,6 +2,7 @@ package netlink
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -17,32 +18,51 @@ import (
 
 // A link is the state of a network interface.
 type link struct {
-	index   int  // 0: there is none of this name
-	mac     MAC  // zero when it has none
-	enabled bool // administratively up
-	running bool // and with a carrier
+	index   int    // 0: there is none of this name
+	mac     MAC    // zero when it has none
+	enabled bool   // administratively up
+	running bool   // and with a carrier
+	changes uint32 // how often the carrier came or went
 	mtu     int
 }
 
 // readLink returns the state of the interface, with index 0 when there is none.
+// The codec's own reading leaves out how often the carrier changed.
 func readLink(ifname string) (link, error) {
-	l, err := rtnl.LinkByName(ifname)
-	if errors.As(err, &rtnl.LinkNotFoundError{}) {
+	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, 0)
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(ifname)))
+	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	if errors.Is(err, unix.ENODEV) {
 		return link{}, nil
 	}
 	if err != nil {
 		return link{}, fmt.Errorf("netlink: read link %s: %w", ifname, err)
 	}
-	a := l.Attrs()
-	mac := MAC{} // of what is not Ethernet, such as PPP
-	if len(a.HardwareAddr) == len(mac) {
-		mac = MAC(a.HardwareAddr)
+	if len(msgs) != 1 || len(msgs[0]) < unix.SizeofIfInfomsg {
+		return link{}, fmt.Errorf("netlink: read link %s: bad answer of the kernel", ifname)
 	}
-	return link{
-		index: a.Index, mac: mac, mtu: a.MTU,
-		enabled: a.RawFlags&unix.IFF_UP != 0,
-		running: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0,
-	}, nil
+	info := nl.DeserializeIfInfomsg(msgs[0])
+	attrs, err := nl.ParseRouteAttr(msgs[0][unix.SizeofIfInfomsg:])
+	if err != nil {
+		return link{}, fmt.Errorf("netlink: read link %s: %w", ifname, err)
+	}
+	l := link{
+		index:   int(info.Index),
+		enabled: info.Flags&unix.IFF_UP != 0,
+		running: info.Flags&unix.IFF_UP != 0 && info.Flags&unix.IFF_RUNNING != 0,
+	}
+	for _, a := range attrs {
+		switch {
+		case a.Attr.Type == unix.IFLA_ADDRESS && len(a.Value) == len(l.mac): // else not Ethernet, such as PPP
+			l.mac = MAC(a.Value)
+		case a.Attr.Type == unix.IFLA_MTU && len(a.Value) == 4:
+			l.mtu = int(binary.NativeEndian.Uint32(a.Value))
+		case a.Attr.Type == unix.IFLA_CARRIER_CHANGES && len(a.Value) == 4:
+			l.changes = binary.NativeEndian.Uint32(a.Value)
+		}
+	}
+	return l, nil
 }
 
 func linkOf(index int) rtnl.Link {

@@ -70,7 +70,10 @@ func try(ctx context.Context, c faults.Case, cl client) error {
 	if cl.name == oursName {
 		patience = oursPatience
 	}
-	return c.Try(patience, func(cable *lab.Cable) (func() error, error) { return cl.start(ctx, cable, dir) })
+	return c.Try(patience, func(cable *lab.Cable) (func() error, error) {
+		r, err := cl.start(ctx, cable, dir)
+		return r.stop, err
+	})
 }
 
 // printFaults prints the table; the error says that ours does not survive all.

@@ -14,22 +14,27 @@ import (
 // oursName is what our client is called in the tables.
 const oursName = "flexphone"
 
-// A client is one that can be started on a cable, with its state in dir, and
-// is ended by stop.
+// A client is one that can be started on a cable, with its state in dir.
 type client struct {
 	name  string
-	start func(ctx context.Context, c *lab.Cable, dir string) (stop func() error, err error)
+	start func(ctx context.Context, c *lab.Cable, dir string) (running, error)
+}
+
+// A running client is ended by stop. Renew has it renew its lease now, when it
+// would not do so at the T1 that it is given; else it does nothing.
+type running struct {
+	stop, renew func() error
 }
 
 // clients returns ours and the others that are installed, and says which are
 // not.
 func clients(quick bool) (list []client, missing []string) {
-	list = []client{{oursName, func(ctx context.Context, c *lab.Cable, dir string) (func() error, error) {
+	list = []client{{oursName, func(ctx context.Context, c *lab.Cable, dir string) (running, error) {
 		o, err := startOurs(ctx, c, dir, nil)
 		if err != nil {
-			return nil, err
+			return running{}, err
 		}
-		return o.stop, nil
+		return running{o.stop, func() error { return nil }}, nil
 	}}}
 	for _, p := range lab.Peers() {
 		if quick {
@@ -39,12 +44,12 @@ func clients(quick bool) (list []client, missing []string) {
 			missing = append(missing, why)
 			continue
 		}
-		list = append(list, client{p.Name, func(_ context.Context, c *lab.Cable, dir string) (func() error, error) {
+		list = append(list, client{p.Name, func(_ context.Context, c *lab.Cable, dir string) (running, error) {
 			process, err := p.Start(c.Near, dir)
 			if err != nil {
-				return nil, err
+				return running{}, err
 			}
-			return func() error {
+			stop := func() error {
 				select {
 				case <-process.Done():
 					return fmt.Errorf("%s ended by itself: %s", p.Name, lastLine(filepath.Join(dir, "log")))
@@ -52,7 +57,14 @@ func clients(quick bool) (list []client, missing []string) {
 					process.Kill()
 					return nil
 				}
-			}, nil
+			}
+			renew := func() error {
+				if p.Renew == nil {
+					return nil
+				}
+				return p.Renew(process)
+			}
+			return running{stop, renew}, nil
 		}})
 	}
 	return list, missing

@@ -21,6 +21,7 @@ func lifeCases() []Case {
 		{"flap before the offer", "the cable is replugged after DISCOVER", "begin again", flap(discover)},
 		{"flap between OFFER and ACK", "the cable is replugged after REQUEST", "begin again", flap(request)},
 		{"flap with a lost address", "the cable is replugged; the address is another's now", "ask for it, and take another (RFC 2131 §3.2)", replugged},
+		{"the same within a millisecond", "the cable is back before anybody looks", "ask for the address again (RFC 2131 §3.7), and take another", blinked},
 		{"offered address in use", "offers an address that another host has", "decline it, take another (RFC 2131 §3.1.5, RFC 5227)", conflictOnOffer},
 		{"every address in use", "has another host answer for every address", "decline, and wait ten seconds between attempts (RFC 2131 §3.1.5)", conflictAlways},
 		{"conflict, once", "another host says once that it has the address", "defend it (RFC 5227 §2.4 b)", conflictAfter(false)},
@@ -170,6 +171,21 @@ func replugged(p *play) error {
 	p.server.serve(func(m message) { p.lease(m, good2, nil) })
 	if err := p.replug(); err != nil {
 		return err
+	}
+	return p.bound(prefix(good2, 24))
+}
+
+func blinked(p *play) error {
+	p.server.serve(p.decent)
+	if err := p.startClient(); err != nil {
+		return err
+	}
+	if err := p.boundOnly(prefix(good, 24)); err != nil {
+		return err
+	}
+	p.server.serve(func(m message) { p.lease(m, good2, nil) })
+	if err := p.cable.Blink(); err != nil {
+		return Broken{err}
 	}
 	return p.bound(prefix(good2, 24))
 }

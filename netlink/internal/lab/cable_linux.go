@@ -119,6 +119,20 @@ func (c *Cable) Unplug() error {
 	return err
 }
 
+// Blink takes the cable out and puts it in again at once.
+func (c *Cable) Blink() error {
+	return c.Far.Do(func() error {
+		l, err := rtnl.LinkByName(FarName)
+		if err == nil {
+			err = errors.Join(rtnl.LinkSetDown(l), rtnl.LinkSetUp(l))
+		}
+		if err != nil {
+			return fmt.Errorf("lab: blink: %w", err)
+		}
+		return nil
+	})
+}
+
 // Associate has the near end lose and gain its link as Wi-Fi does when it
 // roams: without the delay that the kernel puts before a lost carrier.
 func (c *Cable) Associate(on bool) error {

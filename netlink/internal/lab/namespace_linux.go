@@ -113,6 +113,14 @@ func (n *Namespace) Start(cmd *exec.Cmd, dir string) (*Process, error) {
 // Done is closed when the program has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
+// Signal sends sig to the program alone.
+func (p *Process) Signal(sig unix.Signal) error {
+	if err := unix.Kill(p.cmd.Process.Pid, sig); err != nil {
+		return fmt.Errorf("lab: signal %s: %w", filepath.Base(p.cmd.Path), err)
+	}
+	return nil
+}
+
 // Kill ends the program and its helpers at once.
 func (p *Process) Kill() {
 	// An error means that it has ended.

@@ -5,14 +5,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Peer is a DHCP client of another make.
 type Peer struct {
 	Name    string // of its program
 	Package string // Debian's
-	files   map[string]string
-	args    func(dir string) []string
+	// Renew has it renew at once; nil: it keeps to the T1 that it is given.
+	Renew func(*Process) error
+	files map[string]string
+	args  func(dir string) []string
 }
 
 // Peers returns the clients that Debian has, each with the least of a script
@@ -21,6 +25,7 @@ func Peers() []Peer {
 	return []Peer{
 		{
 			Name: "udhcpc", Package: "udhcpc",
+			Renew: func(p *Process) error { return p.Signal(unix.SIGUSR1) },
 			files: map[string]string{"script": udhcpcScript},
 			args: func(dir string) []string {
 				return []string{"-f", "-i", NearName, "-s", dir + "/script", "-p", dir + "/pid"}
