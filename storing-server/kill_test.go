@@ -6,7 +6,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"io"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -80,10 +82,13 @@ func (p *process) kill() {
 	_ = p.cmd.Wait() // says that it was killed
 }
 
+// rounds is how often TestKill kills.
+var rounds = flag.Int("rounds", 10, "how often TestKill kills the server")
+
 // No acknowledged row is lost or turned older when the server is killed at any
 // moment under load.
 func TestKill(t *testing.T) {
-	const phones, rounds = 8, 10
+	const phones = 8
 	dir := t.TempDir()
 	p := startProcess(t, dir, "127.0.0.1:0")
 	defer func() { p.kill() }()
@@ -113,9 +118,9 @@ func TestKill(t *testing.T) {
 			}
 		})
 	}
-	for round := range rounds {
+	for round := range *rounds {
 		// Somewhere within the next few acknowledgements.
-		for range 1 + round*7 {
+		for range 1 + rand.N(70) {
 			select {
 			case <-progress:
 			case <-time.After(time.Minute):
@@ -145,7 +150,7 @@ func TestKill(t *testing.T) {
 	}
 	stop()
 	load.Wait()
-	t.Logf("%d registrations acknowledged over %d kills", total.Load(), rounds)
+	t.Logf("%d registrations acknowledged over %d kills", total.Load(), *rounds)
 }
 
 // The operator's commands act on a running server and on its folder alike, and

@@ -74,15 +74,23 @@ type ledger struct {
 	writes  int64
 }
 
-// openLedger reads the ledger of dir, for so many partitions. A folder without
-// one has promised nothing yet.
-func openLedger(dir string, partitions int) (*ledger, error) {
-	l := &ledger{path: filepath.Join(dir, ledgerName), places: make([]uint64, partitions)}
+// openLedger reads the ledger of dir. A folder without one has promised nothing
+// yet.
+func openLedger(dir string) (*ledger, error) {
+	l := &ledger{path: filepath.Join(dir, ledgerName)}
 	f, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("store: open ledger: %w", err)
 	}
 	l.file = f
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("store: open ledger: %w", err)
+	}
+	if n := (info.Size()/2 - 8 - 4) / 8; n >= 1 && n <= maxPartitions {
+		l.places = make([]uint64, n)
+	}
 	slot := make([]byte, l.slot())
 	for i := range int64(2) {
 		if _, err := f.ReadAt(slot, i*l.slot()); err == nil {
@@ -90,6 +98,19 @@ func openLedger(dir string, partitions int) (*ledger, error) {
 		}
 	}
 	return l, nil
+}
+
+// fit makes room for so many partitions.
+func (l *ledger) fit(partitions int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.places) == partitions {
+		return nil
+	}
+	places := make([]uint64, partitions)
+	copy(places, l.places)
+	l.places = places
+	return errors.Join(l.file.Truncate(0), l.write(), l.write())
 }
 
 // slot is the size of one of the two places that are written by turns, so that
@@ -173,7 +194,7 @@ func checkFolder(opts Options) (*ledger, error) {
 	if opts.NATS != "" {
 		return nil, nil
 	}
-	book, err := openLedger(opts.Dir, max(1, opts.Partitions))
+	book, err := openLedger(opts.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -188,6 +209,9 @@ func checkFolder(opts Options) (*ledger, error) {
 func (s *Store) checkLedger(ctx context.Context) error {
 	if s.ledger == nil {
 		return nil
+	}
+	if err := s.ledger.fit(len(s.stream.parts)); err != nil {
+		return fmt.Errorf("store: write ledger: %w", err)
 	}
 	places := make([]uint64, len(s.stream.parts))
 	for i, part := range s.stream.parts {
