@@ -299,6 +299,10 @@ func (a *Announcer) failed(p *plan, o Outcome) {
 	if errors.Is(o.Err, ErrForeign) || errors.Is(o.Err, ErrRefused) || errors.Is(o.Err, ErrServerKey) {
 		o.Retry = jitter(refusedRetry)
 	}
+	var busy *BusyError
+	if errors.As(o.Err, &busy) && o.Retry < busy.After {
+		o.Retry = busy.After + rand.N(busy.After/2+1)
+	}
 	p.announced = false
 	p.wait = min(2*p.wait, retryMost)
 	p.retry = time.Now().Add(o.Retry)

@@ -219,6 +219,23 @@ func TestBackOff(t *testing.T) {
 	})
 }
 
+// A server that can do no more is asked again when it said, not before.
+func TestBusyServer(t *testing.T) {
+	announcing(t, func(a *Announcer, f *fakeServer, outcomes func() []Outcome) {
+		f.set(func() { f.refuse = fmt.Errorf("test: %w", &BusyError{After: time.Minute}) })
+		a.Update(bound("192.0.2.1", 24*time.Hour))
+		time.Sleep(10 * time.Minute)
+		for i, o := range outcomes() {
+			if !errors.Is(o.Err, ErrUnreachable) || o.Retry < time.Minute || o.Retry > 90*time.Second {
+				t.Errorf("outcome %d = %+v; want a retry after 60 to 90 s", i, o)
+			}
+		}
+		if n := len(outcomes()); n < 6 || n > 11 {
+			t.Errorf("%d tries in ten minutes", n)
+		}
+	})
+}
+
 // A renewed lease is announced only when the row would expire before it.
 func TestRenewals(t *testing.T) {
 	announcing(t, func(a *Announcer, f *fakeServer, _ func() []Outcome) {

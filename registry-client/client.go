@@ -548,6 +548,21 @@ func (e *StaleError) Error() string { return fmt.Sprintf("%v: the row has %d", E
 // Is makes a StaleError an ErrStale.
 func (e *StaleError) Is(target error) bool { return target == ErrStale }
 
+// busyMost bounds what a server may ask a phone to wait.
+const busyMost = 5 * time.Minute
+
+// A BusyError is ErrUnreachable with how long the server asks to wait: it
+// answers, and can do no more now.
+type BusyError struct{ After time.Duration }
+
+// Error implements error.
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("storing server is busy: it asks to wait for %v", e.After)
+}
+
+// Is makes a BusyError an ErrUnreachable.
+func (e *BusyError) Is(target error) bool { return target == ErrUnreachable }
+
 // refusal turns an answer of class 4 or 5 into an error that callers know.
 func refusal(m message.Message) error {
 	p, err := wire.DecodeProblem(m.Payload)
@@ -568,7 +583,9 @@ func refusal(m message.Message) error {
 	case m.Code == codes.Forbidden, m.Code == codes.Unauthorized:
 		return fmt.Errorf("%s: %w", code, ErrRefused)
 	case m.Code>>5 == 5, m.Code == wire.CodeTooManyRequests:
-		return fmt.Errorf("%s: %w", code, ErrUnreachable) // it may pass
+		seconds, _ := wire.Uint(m, message.MaxAge)
+		// It may pass.
+		return fmt.Errorf("%s: %w", code, &BusyError{After: min(time.Duration(seconds)*time.Second, busyMost)})
 	}
 	return errors.New(code)
 }

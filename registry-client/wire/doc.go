@@ -10,6 +10,10 @@
 // the extended master secret (RFC 7627). No message is longer than 1152 bytes
 // and no body than 1024; block-wise transfer is not used.
 //
+// A ClientHello comes in one piece, and is answered with a HelloVerifyRequest
+// until it brings the cookie of that: the server keeps nothing about a client
+// that has not shown that it receives what is sent to its address.
+//
 // Both sides show certificates, Ed25519 (or ECDSA) and self-signed; the key is
 // what counts. A phone's certificate names it as a URI in its subject
 // alternative name: urn:dev:mac: and 16 lower-case hexadecimal digits, the
@@ -116,6 +120,9 @@
 //	       6  4.00  malformed; also 4.02, 4.06, 4.13 and 4.15
 //	       7  4.29  too many requests: ask later
 //	       8  5.03  it cannot be written now: ask later
+//
+// Answers 4.29 and 5.03 have the option Max-Age: for so many seconds the client
+// does not ask for the same again (RFC 8516; RFC 7252, section 5.9.3.4).
 //
 // # Why
 //

@@ -250,6 +250,27 @@ func TestObservationEnds(t *testing.T) {
 	}
 }
 
+// What may pass is answered with the time after which to ask again.
+func TestMaxAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := DefaultLimits()
+		l.Rate, l.Burst = 1, 2
+		b := newBench(t, l)
+		defer b.end()
+		for id, code := range []codes.Code{codes.Content, codes.Content, wire.CodeTooManyRequests} {
+			b.give(get(int32(id), "t", -1))
+			m := b.want(message.Acknowledgement, code)
+			if age, ok := wire.Uint(m, message.MaxAge); ok != (code == wire.CodeTooManyRequests) || ok && age != busyFor {
+				t.Errorf("%v with Max-Age %d, %v", code, age, ok)
+			}
+		}
+		out := b.answer(get(9, "t", -1), Response{Code: codes.ServiceUnavailable})
+		if age, ok := wire.Uint(out, message.MaxAge); !ok || age != unavailableFor {
+			t.Errorf("5.03 with Max-Age %d, %v; want %d", age, ok, unavailableFor)
+		}
+	})
+}
+
 // FuzzReceive: no datagrams of a session do harm, and what is sent can be
 // read.
 func FuzzReceive(f *testing.F) {
