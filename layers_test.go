@@ -61,6 +61,7 @@ var floorPlan = map[string]room{
 	"firmware/internal/phone":    {"hal firmware/internal/sip", "call control knows keys and calls; sound and the storing server stand behind its own interfaces"},
 
 	"firmware":                {"*", "the phone is made of all the others; nobody knows it"},
+	"firmware/image/recipe":   {"boards", "an image is made of what its board says"},
 	"firmware/testbed":        {"audio/audiotest audio/resample audio/wav firmware/internal/control firmware/testbed/serial", "the testbed sees a phone from outside: its binary, its control socket, its sound"},
 	"firmware/testbed/agent":  {"firmware/testbed/serial", "the agent in a guest is the testbed's arm, and knows no phone"},
 	"firmware/testbed/serial": {"", "both ends of the line import it, so it knows neither"},

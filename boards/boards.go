@@ -34,7 +34,39 @@ type Board struct {
 	Sound    Sound
 	Port     string // network interface, such as "eth0"
 	Watchdog string // device of the hardware watchdog, such as "/dev/watchdog0"
+	Image    Image  // what is flashed; zero: nothing is, the program is installed
 }
+
+// An Image is what firmware/image makes for the board, and of what.
+type Image struct {
+	Arch   string // of Debian's packages: "arm64" or "armhf"
+	Kernel string // Debian's package that brings the newest kernel; OwnKernel: ours
+	// Trees are the device trees in the kernel's package, of which the loader
+	// takes the machine's. Without any, Overlay names one of firmware/image/kernel
+	// that is laid over the tree of QEMU's virt machine.
+	Trees   []string
+	Overlay string
+	Console string // of the kernel, such as "ttyS1,115200"
+	// InitrdModules are the kernel modules without which the root cannot be
+	// mounted. With none there is no initramfs, and the kernel has all built in.
+	InitrdModules []string
+	Modules       []string // kernel modules of the phone's parts
+	Boot          Boot
+	BootMiB       int // size of the boot partition
+}
+
+// OwnKernel is the kernel that is built from firmware/image/kernel.
+const OwnKernel = "built"
+
+// A Boot is how the board's loader finds the kernel.
+type Boot string
+
+// The ways to boot. Every boot partition has extlinux/extlinux.conf, which
+// U-Boot reads, and QEMU needs nothing at all.
+const (
+	Extlinux  Boot = "extlinux"
+	Raspberry Boot = "raspberry" // config.txt, and the Raspberry Pi's own loader beside it
+)
 
 // An Arch is a target of the Go compiler.
 type Arch struct {

@@ -27,6 +27,9 @@ func TestEveryBoardIsWhole(t *testing.T) {
 			if real && (b.Sound.Card == "" || b.Watchdog == "" || b.Arch.GOARCH == "") {
 				t.Errorf("sound %+v, watchdog %q, arch %+v: want all of them", b.Sound, b.Watchdog, b.Arch)
 			}
+			if real {
+				wholeImage(t, b)
+			}
 			if (b.Arch.GOARCH == "arm") != (b.Arch.GOARM != "") {
 				t.Errorf("arch %+v: GOARM belongs to arm", b.Arch)
 			}
@@ -44,6 +47,29 @@ func TestEveryBoardIsWhole(t *testing.T) {
 			one(t, "display", b.Display.TTY != "", b.Display.Simulated)
 			one(t, "lamp", b.Lamp.Output != nil, b.Lamp.LED != "", b.Lamp.Simulated)
 		})
+	}
+}
+
+// wholeImage checks that there is all that an image is made of.
+func wholeImage(t *testing.T, b Board) {
+	t.Helper()
+	i := b.Image
+	if want := map[string]string{"arm64": "arm64", "arm": "armhf"}[b.Arch.GOARCH]; i.Arch != want {
+		t.Errorf("the image's packages are for %q, the program for %+v; want %q", i.Arch, b.Arch, want)
+	}
+	if i.Kernel == "" || i.Console == "" || i.BootMiB <= 0 || i.Boot != Extlinux && i.Boot != Raspberry {
+		t.Errorf("image %+v: want kernel, console, boot and the size of its partition", i)
+	}
+	one(t, "device tree", i.Overlay != "", len(i.Trees) > 0)
+	if (i.Kernel == OwnKernel) != (len(i.InitrdModules) == 0) {
+		t.Errorf("kernel %q with initramfs of %q: ours needs none, Debian's has its disk drivers in modules", i.Kernel, i.InitrdModules)
+	}
+	seen := map[string]bool{}
+	for _, m := range slices.Concat(i.InitrdModules, i.Modules) {
+		if m == "" || seen[m] {
+			t.Errorf("module %q is none, or named twice", m)
+		}
+		seen[m] = true
 	}
 }
 

@@ -34,5 +34,13 @@ func imx6ulEVK() Board {
 		Sound:    Sound{Card: "Loopback", Capture: "hw:0,0", Playback: "hw:0,0"},
 		Port:     "eth0",
 		Watchdog: "/dev/watchdog0",
+		// On real hardware, its U-Boot (mx6ul_14x14_evk_defconfig) goes to
+		// 1 KiB from the start of the card.
+		Image: Image{
+			Arch: "armhf", Kernel: "linux-image-armmp", Trees: []string{"imx6ul-14x14-evk.dtb"}, Console: "ttymxc0,115200",
+			InitrdModules: []string{"gpio-mxc", "sdhci-esdhc-imx", "squashfs", "crc32c_generic", "ext4"},
+			Modules:       []string{"evdev", "micrel", "fec", "imx2_wdt", "imx-rngc", "snd-aloop"},
+			Boot:          Extlinux, BootMiB: 32,
+		},
 	}
 }

@@ -35,5 +35,11 @@ func qemuVirt() Board {
 		Sound:    Sound{Card: "Loopback", Capture: "hw:0,0", Playback: "hw:0,0"},
 		Port:     "eth0",
 		Watchdog: "/dev/watchdog0",
+		// The loader is QEMU itself.
+		Image: Image{
+			Arch: "arm64", Kernel: OwnKernel, Overlay: "phone-keypad", Console: "ttyAMA0",
+			Modules: []string{"snd-aloop"},
+			Boot:    Extlinux, BootMiB: 16,
+		},
 	}
 }

@@ -46,5 +46,19 @@ func rpi() Board {
 		Sound:    Sound{Card: "Headset", Capture: "USB", Playback: "USB"},
 		Port:     "eth0",
 		Watchdog: "/dev/watchdog0",
+		Image: Image{
+			Arch: "arm64", Kernel: "linux-image-arm64", Console: "ttyS1,115200",
+			Trees: []string{
+				"broadcom/bcm2837-rpi-3-b.dtb", "broadcom/bcm2837-rpi-3-b-plus.dtb", "broadcom/bcm2837-rpi-3-a-plus.dtb",
+				"broadcom/bcm2837-rpi-zero-2-w.dtb", "broadcom/bcm2711-rpi-4-b.dtb",
+			},
+			InitrdModules: []string{"bcm2835-dma", "bcm2835", "sdhci-iproc", "squashfs", "crc32c_generic", "ext4"},
+			Modules: []string{
+				"evdev", "bcm2835_wdt", "bcm2835-rng", "iproc-rng200",
+				"broadcom", "genet", "mdio-bcm-unimac", "reset-raspberrypi", "xhci-pci", "dwc2", "smsc95xx", "lan78xx",
+				"snd-usb-audio",
+			},
+			Boot: Raspberry, BootMiB: 96,
+		},
 	}
 }

@@ -14,10 +14,10 @@ set -eu
 board=$1
 mkdir -p "$2"
 out=$(cd "$2" && pwd)
-recipe=$here/recipes/$board
-[ -r "$recipe" ] || die "no recipe for the board $board; there are: $(ls "$here/recipes" | xargs)"
-overlay= dtb= initrd_modules=
-. "$recipe"
+# The board's data, of boards/, as variables.
+need go golang
+recipe=$(cd "$here/../.." && GOFLAGS= go run ./firmware/image/recipe "$board") || exit 1
+eval "$recipe"
 
 sysroot=$("$here/sysroot.sh" "$arch")
 if [ -z "${PROGRAM:-}" ]; then
@@ -58,6 +58,7 @@ echo "console=$console root=PARTUUID=50584c46-02 rootfstype=squashfs ro rootwait
 	esac
 	echo "	append $(cat "$out/cmdline")"
 } >"$out/boot/extlinux/extlinux.conf"
+[ "$boot_by" != raspberry ] || "$here/raspberry.sh" "$out/cmdline" "$out/boot"
 "$here/disk.sh" "$out/boot" "$out/root.squashfs" "$out/data.ext4" "$boot_mib" "$out/disk.img"
 
 {

@@ -34,9 +34,12 @@ have=$(($(cat "$sys/block/$name/size") * 512)) want=$(stat -c %s "$image")
 [ "$have" -ge "$want" ] || die "$device has $have bytes, the image $want"
 
 [ -b "$device" ] || die "$device is not a block device"
+# wipefs opens it exclusively: the kernel itself refuses a disk that anything
+# has claimed. What is interrupted from here on leaves no old file system behind.
+need wipefs util-linux
+wipefs -q -a "$device" || die "$device is in use"
 say "writing $image to $device"
-# excl: the kernel itself refuses a disk that anything has claimed.
-dd if="$image" of="$device" bs=4M conv=fsync,nocreat oflag=excl status=none
+dd if="$image" of="$device" bs=4M conv=fsync,nocreat status=none
 sync
 cmp -n "$want" "$image" "$device" || die "$device does not hold what was written"
 say "done; $device can be removed"

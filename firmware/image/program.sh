@@ -17,6 +17,6 @@ export GOFLAGS="-trimpath -buildvcs=false"
 # netgo, osusergo: names are resolved and users found without libc's plug-ins,
 # which the image does not have. nolibopusfile: no Ogg files.
 cd "$here/../.."
-go build -tags image,netgo,osusergo,nolibopusfile \
+go ${COMPILE:-build} -tags image,netgo,osusergo,nolibopusfile \
 	-ldflags "-s -w -buildid= -extldflags '-Wl,--build-id=none -Wl,--as-needed -Wl,--gc-sections -Wl,-z,relro,-z,now'" \
 	-o "$out" "$package"

@@ -1,8 +1,8 @@
 #!/bin/sh
 # test.sh: what an image must be. Two builds of qemu-virt from different folders
 # are the same bytes and small enough, and flash.sh writes to the right disk and
-# to no other. FULL=1 compiles everything anew for the second build. The kernel is
-# the cached one, which kernel.sh makes reproducible by itself.
+# to no other. FULL=1 compiles everything anew for the second build, which takes
+# minutes. The kernel is the cached one, which kernel.sh makes reproducible.
 set -eu
 . "$(dirname "$0")/common.sh"
 
@@ -126,6 +126,13 @@ if [ -n "$loop" ]; then
 			fail "flash.sh did not write to $1: $(cat "$tmp/out")"
 		fi
 	}
+	mkfs.ext4 -q "$loop"
+	mkdir "$tmp/mnt"
+	if mount -o ro "$loop" "$tmp/mnt" 2>/dev/null; then
+		disk 1 256 # /proc says nothing of it: the kernel knows
+		refuses "is in use" "$image" "$loop" 1
+		umount "$tmp/mnt"
+	fi
 	writes "a removable disk" 1 "" ""
 	writes "an SD card in a reader that calls it fixed" 0 SD ""
 	writes "a fixed disk with FORCE=1" 0 "" 1
