@@ -8,6 +8,7 @@ import (
 	"time"
 
 	rtnl "github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Watch returns a Source that follows the IPv4 address which somebody else, such
@@ -63,6 +64,12 @@ type watch struct {
 	core     watcher
 	fixed    Lease
 	repaired time.Time
+	guard    guard
+	up       bool // as the guard knows it
+	index    int  // the tap's
+	tap      *tap
+	readers  sync.WaitGroup
+	arps     chan []byte
 }
 
 // Next implements Source.
@@ -76,10 +83,12 @@ func (w *watch) Run(ctx context.Context) error {
 	}
 	inner, cancel := context.WithCancel(ctx)
 	hints := make(chan struct{}, 1)
-	var reader sync.WaitGroup
-	reader.Go(func() { h.run(inner, hints) })
-	defer reader.Wait()
+	w.arps = make(chan []byte, 8)
+	w.guard.addr = w.fixed.Addr()
+	w.readers.Go(func() { h.run(inner, hints) })
+	defer w.readers.Wait()
 	defer cancel()
+	defer w.closeTap()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -97,7 +106,68 @@ func (w *watch) Run(ctx context.Context) error {
 			return w.end()
 		case <-timer.C:
 		case <-hints:
+		case b := <-w.arps:
+			if a, err := parseARP(b); err == nil {
+				w.ask(a)
+			}
 		}
+	}
+}
+
+// ask runs the guard.
+func (w *watch) ask(in any) {
+	before := w.guard.conflicts
+	for _, a := range w.guard.step(time.Now(), in) {
+		var b []byte
+		switch a := a.(type) {
+		case sendProbe:
+			b = arpPacket(w.guard.mac, a.addr, false)
+		case sendAnnounce:
+			b = arpPacket(w.guard.mac, a.addr, true)
+		}
+		if w.tap != nil && b != nil {
+			if err := w.tap.broadcast(b); err != nil {
+				w.cfg.Log.Debug("cannot send ARP", "error", err)
+			}
+		}
+	}
+	if w.guard.conflicts != before {
+		w.cfg.Log.Error("another host uses our fixed address; waiting until it is free", "address", w.guard.addr)
+	}
+}
+
+// listen opens the tap that hears what others say of the fixed address, and
+// tells the guard of the carrier.
+func (w *watch) listen(l link) error {
+	if l.index != w.index {
+		w.closeTap()
+		w.index = l.index
+	}
+	if l.index != 0 && l.enabled && w.tap == nil && l.mac != (MAC{}) {
+		t, err := openTap(l.index, unix.ETH_P_ARP, arpFilter(l.mac, w.fixed.Addr(), netip.Addr{}), w.arps)
+		if err != nil {
+			if isGone(err) {
+				return nil
+			}
+			return err
+		}
+		w.tap = t
+		w.readers.Go(t.read)
+	}
+	if l.mac == (MAC{}) { // nobody to ask on a point-to-point link
+		w.guard.free = l.index != 0
+	} else if l.running != w.up {
+		w.up = l.running
+		w.ask(linkChanged{up: l.running, mac: l.mac})
+	}
+	w.ask(tick{})
+	return nil
+}
+
+func (w *watch) closeTap() {
+	if w.tap != nil {
+		w.tap.close()
+		w.tap = nil
 	}
 }
 
@@ -143,9 +213,22 @@ func (w *watch) keep(l link) (time.Time, error) {
 			return time.Time{}, err
 		}
 	}
-	ok, err := isInstalled(l.index, w.fixed)
-	if err != nil || ok {
+	if err := w.listen(l); err != nil {
 		return time.Time{}, err
+	}
+	ok, err := isInstalled(l.index, w.fixed)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if !w.guard.free {
+		if ok && w.core.told.Prefix.IsValid() { // lost to another host
+			w.core.lose, w.core.reason = time.Now(), "conflict"
+			return w.guard.next, removeLease(l.index, w.fixed)
+		}
+		return w.guard.next, nil
+	}
+	if ok {
+		return w.guard.next, nil
 	}
 	now := time.Now()
 	if next := w.repaired.Add(repairGap); now.Before(next) {
@@ -156,7 +239,7 @@ func (w *watch) keep(l link) (time.Time, error) {
 		w.cfg.Log.Error("cannot install the address", "error", err)
 		return now.Add(repairGap), nil
 	}
-	return time.Time{}, nil
+	return w.guard.next, nil
 }
 
 // end removes a fixed address, and tells that it is gone.

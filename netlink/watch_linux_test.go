@@ -3,10 +3,12 @@ package netlink
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -100,6 +102,55 @@ func TestWatchSurvivesAStorm(t *testing.T) {
 			break
 		}
 	}
+}
+
+func TestStaticYieldsToAnotherHost(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	i := newISP(t, ispAddr)
+	i.inside("ip", "address", "add", "10.77.0.9/32", "dev", "lo") // answers ARP
+	cfg, complaints := testConfig(t), make(complaint, 8)
+	cfg.Log = slog.New(slog.NewTextHandler(complaints, &slog.HandlerOptions{Level: slog.LevelError}))
+	src, err := Static(cfg, Fixed{Prefix: netip.MustParsePrefix("10.77.0.9/24"), Router: netip.MustParseAddr("10.77.0.1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, src)
+	select {
+	case text := <-complaints:
+		if !strings.Contains(text, "another host uses our fixed address") {
+			t.Errorf("the log says %q", text)
+		}
+	case <-time.After(patience):
+		t.Fatal("the conflict was never seen")
+	}
+	s.stop()
+	for { // bound, perhaps, when its end of the cable was not ready for the first probe
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		e, err := s.Next(ctx)
+		if err != nil {
+			break
+		}
+		if e.Kind == Lost && e.Reason != "conflict" && e.Reason != "released" {
+			t.Errorf("lost because %q", e.Reason)
+		}
+	}
+	if addrs := ip(t, "-4", "address", "show", "dev", "eth0"); strings.Contains(addrs, "inet") {
+		t.Errorf("the address is still there: %s", addrs)
+	}
+}
+
+// A complaint gets what a log says.
+type complaint chan string
+
+func (c complaint) Write(b []byte) (int, error) {
+	select {
+	case c <- string(b):
+	default:
+	}
+	return len(b), nil
 }
 
 // A point-to-point link as pppd makes it: no hardware address, a peer instead
