@@ -59,13 +59,10 @@ func (c *BenchCmd) Run(e *edges) error {
 		return c.soak(e.ctx, e, o)
 	}
 	r, err := bench.Run(e.ctx, o)
-	if err != nil {
-		return err
-	}
 	if c.JSON {
-		return printJSON(e, r)
+		return errors.Join(err, printJSON(e, r))
 	}
-	return r.Print(e.stdout)
+	return errors.Join(err, r.Print(e.stdout))
 }
 
 func (c *BenchCmd) soak(ctx context.Context, e *edges, o bench.Options) error {
@@ -77,15 +74,15 @@ func (c *BenchCmd) soak(ctx context.Context, e *edges, o bench.Options) error {
 		return &usageError{"--soak: want --rows with one number"}
 	}
 	r, err := bench.RunSoak(ctx, o, c.Soak, int(float64(o.Rows[0])*percent/100))
-	if err != nil {
-		return err
-	}
 	if c.JSON {
-		err = printJSON(e, r)
+		err = errors.Join(err, printJSON(e, r))
 	} else {
-		err = r.Print(e.stdout)
+		err = errors.Join(err, r.Print(e.stdout))
 	}
-	return errors.Join(err, r.Err())
+	if err != nil {
+		return err // what was not reached is not judged
+	}
+	return r.Err()
 }
 
 func printJSON(e *edges, v any) error {

@@ -120,30 +120,37 @@ const (
 	sharedKib = 1 << 10
 )
 
-// Run measures all that o asks for.
+// Run measures all that o asks for. With an error it returns what was measured
+// before.
 func Run(ctx context.Context, o Options) (Report, error) {
 	r := Report{Time: time.Now().UTC(), Machine: machine(o.Dir)}
-	if err := ours(ctx, o, &r); err != nil {
-		return r, err
+	err := measure(ctx, o, &r)
+	r.compare()
+	return r, err
+}
+
+func measure(ctx context.Context, o Options, r *Report) error {
+	if err := ours(ctx, o, r); err != nil {
+		return err
 	}
 	if o.Server == "" {
 		for _, n := range o.Rows {
 			cost, err := rowCost(ctx, o, n)
 			if err != nil {
-				return r, err
+				return err
 			}
+			o.Say("  preloaded in %.1f s, read in %.1f s, %.0f bytes of memory and %.0f of disk a row, %.0f lookups a second", cost.Load, cost.Start, cost.MemoryEach, cost.DiskEach, cost.LookupsPerSec)
 			r.Rows = append(r.Rows, cost)
 		}
 	} else if len(o.Rows) > 0 {
 		r.Absent = append(r.Absent, "cost of rows: the server was not started here")
 	}
 	if o.Peers {
-		if err := peers(ctx, o, &r); err != nil {
-			return r, err
+		if err := peers(ctx, o, r); err != nil {
+			return err
 		}
 	}
-	r.compare()
-	return r, nil
+	return nil
 }
 
 // ours measures the storing server's loads and sessions.
@@ -188,6 +195,7 @@ func ours(ctx context.Context, o Options, r *Report) error {
 		if err != nil {
 			return fmt.Errorf("bench: load of kind %s: %w", kind, err)
 		}
+		o.Say("  %d answers, %.0f a second, p50 %.2f ms, p99 %.2f ms", l.Answers, l.Rate, l.P50, l.P99)
 		r.Loads = append(r.Loads, l)
 	}
 	return nil
