@@ -79,6 +79,9 @@ type AnnouncerConfig struct {
 	Registrar Registrar
 	Link      Link
 	Sequence  *Sequence
+	// Token is the operator's one-time token, shown until the server has taken
+	// an announcement; empty: none.
+	Token string
 	// Report is called with each outcome, from one goroutine at a time; it must
 	// not call the Announcer.
 	Report func(Outcome)
@@ -98,6 +101,8 @@ type Announcer struct {
 	silent  bool   // released, until the next Bound
 	version int    // rises with each change of the address
 	trying  func() // cuts the running try short
+
+	enrolled bool // an announcement was taken; of the goroutine that announces
 
 	turn chan struct{} // held while something is sent
 }
@@ -313,11 +318,15 @@ func (a *Announcer) failed(p *plan, o Outcome) {
 // register sends l with a new sequence number, twice if the first was stale.
 func (a *Announcer) register(ctx context.Context, l netlink.Lease) (r wire.Registration, receipt wire.Receipt, session uint64, err error) {
 	r = wire.Registration{MAC: a.cfg.MAC, Addrs: l.Addrs(), Ports: a.cfg.Ports, Lifetime: lifetime(l, time.Now())}
+	if !a.enrolled {
+		r.Token = a.cfg.Token
+	}
 	for range 2 {
 		if r.Sequence, err = a.cfg.Sequence.Next(); err != nil {
 			return r, receipt, 0, err
 		}
 		if receipt, err = a.cfg.Registrar.Register(ctx, r); err == nil {
+			a.enrolled = true
 			// Right after an answer this costs no datagram.
 			session, err = a.cfg.Link.Alive(ctx)
 			return r, receipt, session, err

@@ -24,6 +24,11 @@ import (
 // keyFile is the device key's name in the data folder.
 const keyFile = "device.key"
 
+// CertificateFile is the name in the data folder of a certificate for the
+// device key that the operator's authority has issued, with its chain, in PEM.
+// Most phones have none.
+const CertificateFile = "device.crt"
+
 // An Identity is what a phone proves itself with, to the storing server and to
 // other phones.
 type Identity struct {
@@ -33,9 +38,10 @@ type Identity struct {
 }
 
 // LoadIdentity returns the identity kept in dir, and makes its Ed25519 key
-// there when there is none yet. The certificate is a function of the key and
-// mac alone: it is signed by the key itself, valid without end (a phone may
-// not know the time), and names urn:dev:mac:… as its subject.
+// there when there is none yet. With a CertificateFile that is the certificate;
+// it must be for this key and name mac. Otherwise the certificate is a function
+// of the key and mac alone: it is signed by the key itself, valid without end
+// (a phone may not know the time), and names urn:dev:mac:… as its subject.
 //
 // A key that cannot be read is an error and is never replaced, since the
 // storing server gives the row to the key that it knows.
@@ -44,7 +50,10 @@ func LoadIdentity(dir string, mac netlink.MAC) (Identity, error) {
 	if err != nil {
 		return Identity{}, fmt.Errorf("registry: load identity: %w", err)
 	}
-	cert, err := selfSigned(key, wire.MAC(mac))
+	cert, err := issued(filepath.Join(dir, CertificateFile), key, wire.MAC(mac))
+	if errors.Is(err, fs.ErrNotExist) {
+		cert, err = selfSigned(key, wire.MAC(mac))
+	}
 	if err != nil {
 		return Identity{}, fmt.Errorf("registry: load identity: %w", err)
 	}
@@ -53,6 +62,35 @@ func LoadIdentity(dir string, mac netlink.MAC) (Identity, error) {
 		Certificate: cert,
 		Fingerprint: FingerprintOf(cert.Leaf),
 	}, nil
+}
+
+// issued reads the certificate that an authority has issued for key and mac.
+func issued(path string, key ed25519.PrivateKey, mac wire.MAC) (tls.Certificate, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("read certificate: %w", err)
+	}
+	cert := tls.Certificate{PrivateKey: key}
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			cert.Certificate = append(cert.Certificate, block.Bytes)
+		}
+	}
+	if len(cert.Certificate) == 0 {
+		return tls.Certificate{}, fmt.Errorf("read certificate %s: no PEM block CERTIFICATE", path)
+	}
+	if cert.Leaf, err = x509.ParseCertificate(cert.Certificate[0]); err != nil {
+		return tls.Certificate{}, fmt.Errorf("read certificate %s: %w", path, err)
+	}
+	if !key.Public().(ed25519.PublicKey).Equal(cert.Leaf.PublicKey) {
+		return tls.Certificate{}, fmt.Errorf("read certificate %s: it is for another key than this phone's", path)
+	}
+	for _, u := range cert.Leaf.URIs {
+		if m, err := wire.ParseURN(u.String()); err == nil && m == mac {
+			return cert, nil
+		}
+	}
+	return tls.Certificate{}, fmt.Errorf("read certificate %s: it does not name %s", path, mac.URN())
 }
 
 // FingerprintOf returns the fingerprint of the key that cert certifies.

@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/pem"
 	"errors"
 	"os"
 	"path/filepath"
@@ -84,5 +85,41 @@ func TestWithPort(t *testing.T) {
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("withPort(%q) = %q, %v; want %q", in, got, err, want)
 		}
+	}
+}
+
+// A certificate in the data folder must be for this key and this MAC.
+func TestIssuedCertificate(t *testing.T) {
+	mac := netlink.MAC{2, 0, 0x5e, 0, 0x53, 1}
+	dir, other := t.TempDir(), t.TempDir()
+	id, err := LoadIdentity(dir, mac)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := LoadIdentity(other, mac)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(der []byte) {
+		t.Helper()
+		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+		if err := os.WriteFile(filepath.Join(dir, CertificateFile), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(id.Certificate.Certificate[0])
+	if again, err := LoadIdentity(dir, mac); err != nil || again.Fingerprint != id.Fingerprint {
+		t.Errorf("with its own certificate: %v", err)
+	}
+	if _, err := LoadIdentity(dir, netlink.MAC{2, 0, 0x5e, 0, 0x53, 2}); err == nil {
+		t.Error("a certificate for another MAC is taken")
+	}
+	put(foreign.Certificate.Certificate[0])
+	if _, err := LoadIdentity(dir, mac); err == nil {
+		t.Error("a certificate for another key is taken")
+	}
+	put([]byte("nonsense"))
+	if _, err := LoadIdentity(dir, mac); err == nil {
+		t.Error("nonsense is taken")
 	}
 }

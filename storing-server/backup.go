@@ -10,6 +10,7 @@ import (
 
 	"flexphone/storing-server/internal/admin"
 	"flexphone/storing-server/internal/store"
+	"flexphone/storing-server/internal/trust"
 )
 
 // BackupCmd is `backup`.
@@ -79,6 +80,7 @@ func (c *RestoreCmd) Run(e *edges) error {
 // openRows opens the rows, and says what to do when that fails.
 func openRows(ctx context.Context, opts store.Options) (*store.Store, error) {
 	opts.Keep = []string{keyName}
+	opts.Audit = trust.NewAudit(opts.Dir).Append
 	rows, err := store.Open(ctx, opts)
 	if errors.Is(err, store.ErrDamaged) {
 		return nil, fmt.Errorf("%w; nothing was changed: move %s away and restore a backup there (storing-server restore FILE), or go on with what is left (storing-server run --accept-loss, once)", err, opts.Dir)

@@ -33,7 +33,8 @@ type RowsCmd struct {
 
 // NumberCmd is `number`.
 type NumberCmd struct {
-	Set NumberSetCmd `cmd:"" help:"Give a phone another short number, of 3 to 8 digits."`
+	Set  NumberSetCmd  `cmd:"" help:"Give a phone another short number, of 3 to 8 digits."`
+	Free NumberFreeCmd `cmd:"" help:"Let a number that rests be given out again now."`
 }
 
 // NumberSetCmd is `number set`.
@@ -136,7 +137,7 @@ func withStore(ctx context.Context, dir string, act func(*store.Store) error) er
 	if _, err := os.Stat(filepath.Join(dir, "lock")); err != nil {
 		return fmt.Errorf("open data folder %s: no storing-server has run there; name the right one with --data: %w", dir, err)
 	}
-	s, err := openRows(ctx, store.Options{Dir: dir, Log: slog.New(slog.DiscardHandler)})
+	s, err := openRows(ctx, store.Options{Dir: dir, Numbers: store.Numbers{Rest: numberRest}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

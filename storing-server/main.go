@@ -33,6 +33,9 @@ type CLI struct {
 	Bench   BenchCmd   `cmd:"" help:"Measure a storing server under load, and others beside it; or soak it."`
 	Backup  BackupCmd  `cmd:"" help:"Write all rows and the server's key to a file, while it serves."`
 	Restore RestoreCmd `cmd:"" help:"Make a data folder of a backup."`
+	Key     KeyCmd     `cmd:"" help:"Keys of phones."`
+	Token   TokenCmd   `cmd:"" help:"One-time tokens for enrolment."`
+	Phone   PhoneCmd   `cmd:"" help:"Standard SIP phones."`
 	Forget  ForgetCmd  `cmd:"" help:"Delete a phone's row, with its key and number: the next key that announces it owns it."`
 }
 
@@ -65,7 +68,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "storing-server: %v\nTry: storing-server --help\n", err)
 		return exitUsage
 	}
-	err = command.Run(&edges{ctx: ctx, stdout: stdout, stderr: stderr})
+	err = command.Run(&edges{ctx: ctx, stdin: os.Stdin, stdout: stdout, stderr: stderr})
 	var usage *usageError
 	switch {
 	case errors.As(err, &usage):
@@ -82,6 +85,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // passes them on; ctx ends at an interrupt.
 type edges struct {
 	ctx            context.Context
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	// command returns this program with other arguments; nil: by its own path.
 	command func(args ...string) *exec.Cmd

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/plgd-dev/go-coap/v3/message/codes"
@@ -21,6 +22,8 @@ type metrics struct {
 	notified   prometheus.Counter
 	batch      prometheus.Histogram
 	commit     prometheus.Histogram
+	sip        *prometheus.CounterVec
+	dns        *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -50,7 +53,13 @@ func newMetrics() *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}),
 	}
-	m.registry.MustRegister(m.requests, m.dropped, m.handshakes, m.sessions, m.notified, m.batch, m.commit,
+	m.sip = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "storing_server_sip_requests_total", Help: "SIP requests, by method and code; code 0: dropped.",
+	}, []string{"method", "code"})
+	m.dns = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "storing_server_dns_queries_total", Help: "DNS queries, by type and answer.",
+	}, []string{"type", "rcode"})
+	m.registry.MustRegister(m.sip, m.dns, m.requests, m.dropped, m.handshakes, m.sessions, m.notified, m.batch, m.commit,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -74,6 +83,18 @@ func (m *metrics) committed(n int, took time.Duration) {
 func (m *metrics) request(kind string, code codes.Code) {
 	m.requests.WithLabelValues(kind, fmt.Sprintf("%d.%02d", code>>5, code&31)).Inc()
 }
+
+// sipRequest counts a request; methods that nobody knows count as one.
+func (m *metrics) sipRequest(method string, code int) {
+	switch method {
+	case "REGISTER", "INVITE", "OPTIONS", "ACK", "CANCEL":
+	default:
+		method = "other"
+	}
+	m.sip.WithLabelValues(method, strconv.Itoa(code)).Inc()
+}
+
+func (m *metrics) dnsQuery(kind, rcode string) { m.dns.WithLabelValues(kind, rcode).Inc() }
 
 // Session implements exchange.Counters.
 func (m *metrics) Session(delta int) { m.sessions.Add(float64(delta)) }

@@ -28,6 +28,7 @@ import (
 	"flexphone/storing-server/internal/directory"
 	"flexphone/storing-server/internal/exchange"
 	"flexphone/storing-server/internal/store"
+	"flexphone/storing-server/internal/trust"
 )
 
 // RunCmd is `run`.
@@ -40,6 +41,11 @@ type RunCmd struct {
 	Replicas   int    `help:"Nodes of the cluster that keep each row." default:"3" placeholder:"N"`
 	Partitions int    `help:"Streams that the rows are divided among, fixed when the first server starts; by default as it is, or 1." placeholder:"N"`
 	Numbers    string `help:"Range that short numbers are given out from." default:"101-99999999" placeholder:"FIRST-LAST"`
+	// NumberRest is for numbers that are freed from now on.
+	NumberRest time.Duration `help:"For how long a number that a phone had is given to no other." default:"720h" placeholder:"DURATION"`
+	TrustFlags
+	SIPFlags
+	DNSFlags
 	AcceptLoss bool   `help:"Go on with what is left when acknowledged rows are missing from the data folder."`
 	Log        string `help:"Form of the log on standard error." enum:"text,json" default:"text"`
 	Verbose    bool   `short:"v" help:"Log details too."`
@@ -48,6 +54,11 @@ type RunCmd struct {
 // Run serves until the edges' context ends.
 func (c *RunCmd) Run(e *edges) error {
 	numbers, err := parseNumbers(c.Numbers)
+	if err != nil {
+		return err
+	}
+	numbers.Rest = c.NumberRest
+	policy, err := c.TrustFlags.policy()
 	if err != nil {
 		return err
 	}
@@ -60,7 +71,7 @@ func (c *RunCmd) Run(e *edges) error {
 	if c.Log == "json" {
 		h = slog.NewJSONHandler(e.stderr, opts)
 	}
-	return c.serve(e.ctx, numbers, slog.New(h))
+	return c.serve(e.ctx, numbers, policy, slog.New(h))
 }
 
 func parseNumbers(s string) (store.Numbers, error) {
@@ -75,7 +86,7 @@ func parseNumbers(s string) (store.Numbers, error) {
 
 // serve puts the parts together: rows, their directory, its port, and the
 // operator's socket. It returns when all of them have ended.
-func (c *RunCmd) serve(ctx context.Context, numbers store.Numbers, log *slog.Logger) error {
+func (c *RunCmd) serve(ctx context.Context, numbers store.Numbers, policy trust.Policy, log *slog.Logger) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	m := newMetrics()
@@ -93,15 +104,19 @@ func (c *RunCmd) serve(ctx context.Context, numbers store.Numbers, log *slog.Log
 	if err != nil {
 		return err
 	}
-	phones, err := exchange.Listen(ctx, c.Listen, cert, directory.New(rows, log, m.request), exchange.DefaultLimits(), m, log)
+	phones, err := exchange.Listen(ctx, c.Listen, cert, directory.New(rows, log, m.request).Under(policy), exchange.DefaultLimits(), m, log)
 	if err != nil {
 		return fmt.Errorf("%w (is another server there? choose another --listen)", err)
 	}
 	changed.to(phones.Changed)
+	others, err := c.services(ctx, cert, rows, policy, m, log)
+	if err != nil {
+		return err
+	}
 	ready := []any{"listen", phones.Addr().String(), "rows", rows.Size(), "key", fingerprint(cert).String()}
 
 	var all sync.WaitGroup
-	ended := make(chan error, 3)
+	ended := make(chan error, 8)
 	start := func(part func(context.Context) error) {
 		all.Go(func() {
 			ended <- part(ctx)
@@ -119,6 +134,12 @@ func (c *RunCmd) serve(ctx context.Context, numbers store.Numbers, log *slog.Log
 	operator, err := admin.Listen(c.Data.Data)
 	if err != nil {
 		return err
+	}
+	for _, s := range others {
+		ready = append(ready, s.name, s.at)
+		if s.serve != nil {
+			start(s.serve)
+		}
 	}
 	start(phones.Serve)
 	start(func(ctx context.Context) error { return admin.Serve(ctx, operator, rows) })

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/store"
 )
 
 // socketName is the socket's name in the data folder.
@@ -34,6 +35,7 @@ var ErrNotRunning = errors.New("no server is running there")
 
 // Rows is what the commands do. store.Store and Client are Rows.
 type Rows interface {
+	Trust
 	SetNumber(ctx context.Context, mac wire.MAC, digits string) error
 	Forget(ctx context.Context, mac wire.MAC) error
 }
@@ -42,6 +44,8 @@ type Rows interface {
 type Lister interface {
 	Rows
 	Rows() iter.Seq[wire.Row]
+	Phones() []store.Phone
+	Tokens() []store.Token
 }
 
 // A Row is a wire.Row as JSON, the same in `rows --json`.
@@ -140,6 +144,7 @@ func handler(rows Lister) http.Handler {
 		}
 		answer(w, err)
 	})
+	trustHandlers(mux, rows)
 	return mux
 }
 

@@ -176,6 +176,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	return fmt.Errorf("sip: %w", err)
 }
 
+// Close closes the sockets of a Server that was never asked to serve.
+func (s *Server) Close() { s.shut() }
+
 // shut closes everything.
 func (s *Server) shut() {
 	if s.udp != nil {
