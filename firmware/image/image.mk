@@ -13,7 +13,10 @@ IMAGE_PACKAGES := device-tree-compiler dosfstools e2fsprogs fdisk mtools pkgconf
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross \
 	bc bison cpio flex kmod libelf-dev libssl-dev make qemu-system-arm
 
-.PHONY: image flash image-packages image-test
+# A machine's own Go may be one that the Makefile fetched.
+image image-test boot-times power-cuts hardship-test hardship-ready: export PATH := $(dir $(GO)):$(PATH)
+
+.PHONY: image flash image-packages image-test boot-times power-cuts hardship-test hardship-ready
 
 image: image-packages ## Kernel, root file system and disk image of BOARD, in build/BOARD
 	@nice firmware/image/build.sh $(IMAGE_BOARD) build/$(IMAGE_BOARD)
@@ -22,9 +25,26 @@ flash: ## Write the image of BOARD to DEVICE, such as /dev/sdb (FORCE=1: also to
 	@firmware/image/flash.sh "build/$(IMAGE_BOARD)/disk.img" "$(DEVICE)" "$(FORCE)"
 
 image-test: image-packages
-	@firmware/image/test.sh
+	@echo '== images: the same bytes twice, their size, flashing'
+	@nice firmware/image/test.sh
 
-image-packages:
+# The image, and what its tests need beside it.
+hardship-ready: image packages-test build-host
+	@GOFLAGS= CGO_ENABLED=0 GOOS=linux GOARCH=$(if $(filter imx6ul-evk,$(IMAGE_BOARD)),arm GOARM=7,arm64) \
+	  $(GO) build -trimpath -buildvcs=false -ldflags '-s -w' -o build/$(IMAGE_BOARD)/agent ./firmware/testbed/agent
+HARDSHIP = FLEXPHONE_BOARD=$(IMAGE_BOARD) $(GO) test -count=1 -v -timeout 60m ./firmware/testbed/hardship
+
+hardship-test: hardship-ready
+	@echo '== $(IMAGE_BOARD): power cuts, hangs, crashes, missing and spoiled parts'
+	@$(HARDSHIP) 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
+
+power-cuts: hardship-ready ## Cut the power of BOARD 20 times at random moments (CUTS=20)
+	@FLEXPHONE_CUTS=$(or $(CUTS),20) $(HARDSHIP) -run TestPowerCuts
+
+boot-times: hardship-ready ## How long BOARD takes from power-on to registered
+	@$(HARDSHIP) -run TestBootTimes
+
+image-packages: packages-build
 	@missing=; for p in $(IMAGE_PACKAGES); do \
 		dpkg-query -W -f '$${db:Status-Status}\n' "$$p" 2>/dev/null | grep -qx installed || missing="$$missing $$p"; \
 	done; \
