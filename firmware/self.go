@@ -52,8 +52,6 @@ func (s *self) displayName() string {
 	return s.mac.Digits()
 }
 
-func (s *self) address() netip.Addr { return s.held().Addr() }
-
 // addressFor returns our address of the family of peer, or the first that we
 // have.
 func (s *self) addressFor(peer netip.Addr) netip.Addr {
