@@ -378,6 +378,9 @@ func (m *machine) keepOld(now time.Time) bool {
 		return false
 	}
 	m.note(slog.LevelWarn, "no server answers, keeping the lease", "address", l.Prefix, "expiry", l.Expiry)
+	if soon := now.Add(confirmWait); m.attached && l.Renew.After(soon) {
+		l.Renew = soon
+	}
 	m.take(l)
 	return true
 }

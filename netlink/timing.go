@@ -20,6 +20,9 @@ const (
 	// attachWait is how long a server may be silent once the router has shown
 	// that this is the network we knew (RFC 4436 §4.1).
 	attachWait = 100 * time.Millisecond
+	// confirmWait is when a lease that was kept for the router's sake is renewed:
+	// a server that was slow, and not silent, may have refused it meanwhile.
+	confirmWait = 2 * time.Second
 	// discoversBeforeOld is how many DISCOVERs stay unanswered before a lease
 	// that has not expired is used again (RFC 2131 §3.2).
 	discoversBeforeOld = 3

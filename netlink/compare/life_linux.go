@@ -67,14 +67,14 @@ type life struct {
 	service  *lab.Service
 	dir      string
 	phone    *ours
-	lost     chan struct{} // the phone has noticed that the link is gone
+	log      *carrierLog
 }
 
 const lifePatience = 20 * time.Second
 
 // live plays s with provider p, and our client.
 func live(ctx context.Context, s scenario, p lab.Provider) (d time.Duration, err error) {
-	l := &life{ctx: ctx, provider: p, lost: make(chan struct{}, 1)}
+	l := &life{ctx: ctx, provider: p, log: newCarrierLog()}
 	if l.dir, err = os.MkdirTemp("", "compare-"); err != nil {
 		return 0, err
 	}
@@ -88,7 +88,7 @@ func live(ctx context.Context, s scenario, p lab.Provider) (d time.Duration, err
 	}
 	defer func() {
 		if err != nil && l.service != nil {
-			err = fmt.Errorf("%w\n%s", err, l.service.Log())
+			err = fmt.Errorf("%w\nthe phone:\n%s\nthe provider:\n%s", err, l.log, l.service.Log())
 		}
 		if l.phone != nil {
 			if stopErr := l.phone.stop(); err == nil {
@@ -128,7 +128,7 @@ func (l *life) forget() error {
 
 // call starts the phone and waits for its first address.
 func (l *life) call(want netip.Addr) (e netlink.Event, err error) {
-	if l.phone, err = startOurs(l.ctx, l.cable, l.dir, slog.New(carrierLog{l.lost})); err != nil {
+	if l.phone, err = startOurs(l.ctx, l.cable, l.dir, slog.New(l.log)); err != nil {
 		return e, err
 	}
 	return l.want(netlink.Bound, want)
@@ -161,7 +161,7 @@ func (l *life) unplug() error {
 		return err
 	}
 	select {
-	case <-l.lost:
+	case <-l.log.down:
 		return nil
 	case <-time.After(lifePatience):
 		return errors.New("the phone does not notice that the link is gone")

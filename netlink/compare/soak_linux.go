@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"flexphone/netlink"
@@ -51,12 +52,12 @@ type soaking struct {
 	cable  *lab.Cable
 	server *faults.Shifting
 	phone  *ours
-	down   chan struct{}
+	log    *carrierLog
 	wait   []time.Duration // from the link's return to the event
 }
 
 func startSoaking(ctx context.Context, dir string) (s *soaking, err error) {
-	s = &soaking{down: make(chan struct{}, 1)}
+	s = &soaking{log: newCarrierLog()}
 	if s.cable, err = lab.NewCable(faults.ShiftingNet); err != nil {
 		return nil, err
 	}
@@ -64,7 +65,7 @@ func startSoaking(ctx context.Context, dir string) (s *soaking, err error) {
 		s.cable.Close()
 		return nil, err
 	}
-	if s.phone, err = startOurs(ctx, s.cable, dir, slog.New(carrierLog{s.down})); err != nil {
+	if s.phone, err = startOurs(ctx, s.cable, dir, slog.New(s.log)); err != nil {
 		s.server.Close()
 		s.cable.Close()
 		return nil, err
@@ -102,7 +103,7 @@ func (s *soaking) change(ctx context.Context) error {
 		return err
 	}
 	select { // a link that is back before anybody looks was never away
-	case <-s.down:
+	case <-s.log.down:
 	case <-time.After(lifePatience):
 		return errors.New("the client does not notice the link")
 	}
@@ -140,7 +141,7 @@ func soak(ctx context.Context, n int) (first, last census, wait []time.Duration,
 	warm := n / 10
 	for i := range n {
 		if err := s.change(ctx); err != nil {
-			return first, last, nil, fmt.Errorf("change %d: %w", i+1, err)
+			return first, last, nil, fmt.Errorf("change %d: %w\n%s", i+1, err, s.log)
 		}
 		switch i {
 		case warm - 1:
@@ -219,14 +220,22 @@ func runSoak(ctx context.Context, o options, out io.Writer) error {
 	return nil
 }
 
-// A carrierLog is a log that only tells when the client notices that its link
-// is gone.
-type carrierLog struct{ down chan<- struct{} }
+// A carrierLog is a client's log: it tells when the client notices that its link
+// is gone, and keeps the last lines.
+type carrierLog struct {
+	down  chan struct{}
+	mu    sync.Mutex
+	lines []string
+}
 
-func (carrierLog) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
+func newCarrierLog() *carrierLog { return &carrierLog{down: make(chan struct{}, 1)} }
 
-func (c carrierLog) Handle(_ context.Context, r slog.Record) error {
+func (*carrierLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (c *carrierLog) Handle(_ context.Context, r slog.Record) error {
+	line := r.Time.Format("05.0000 ") + r.Message
 	r.Attrs(func(a slog.Attr) bool {
+		line += " " + a.String()
 		if r.Message == "carrier" && a.Key == "up" && !a.Value.Bool() {
 			select {
 			case c.down <- struct{}{}:
@@ -235,9 +244,21 @@ func (c carrierLog) Handle(_ context.Context, r slog.Record) error {
 		}
 		return true
 	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.lines) == 20 {
+		c.lines = append(c.lines[:0], c.lines[1:]...)
+	}
+	c.lines = append(c.lines, line)
 	return nil
 }
 
-func (c carrierLog) WithAttrs([]slog.Attr) slog.Handler { return c }
+func (c *carrierLog) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.lines, "\n")
+}
 
-func (c carrierLog) WithGroup(string) slog.Handler { return c }
+func (c *carrierLog) WithAttrs([]slog.Attr) slog.Handler { return c }
+
+func (c *carrierLog) WithGroup(string) slog.Handler { return c }
