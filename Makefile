@@ -130,3 +130,5 @@ $(OWN_GO):
 
 # Images, and the boards that are not the host: image, flash, build-BOARD, run-BOARD.
 -include firmware/image/image.mk
+# Phones in virtual machines: guest-BOARD, run-BOARD, test-guest.
+-include firmware/testbed/guest.mk

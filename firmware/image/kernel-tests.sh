@@ -23,7 +23,7 @@ done
 cat >"$work/tree/testbed/start" <<'SH'
 #!/bin/sh
 # Instead of the image's init.
-alias b=/bin/busybox
+b() { /bin/busybox "$@"; }
 b mount -t proc proc /root/proc
 b mount -t sysfs sysfs /root/sys
 b mount -t tmpfs tmpfs /root/tmp
@@ -46,7 +46,6 @@ done
 echo "the guest's tests are over"
 b poweroff -f
 SH
-sed -i 's/^alias b=.*/b() { \/bin\/busybox "$@"; }/' "$work/tree/testbed/start"
 chmod +x "$work/tree/testbed/start"
 cp "$image/initrd" "$work/initrd"
 truncate -s %4 "$work/initrd" # where archives may meet

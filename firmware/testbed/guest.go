@@ -45,7 +45,7 @@ type life struct {
 // real machine's.
 const (
 	offPatience     = 60 * time.Second // until it is off
-	monitorPatience = 30 * time.Second // until QEMU does as told
+	monitorPatience = 30 * time.Second // until QEMU or the agent does as told
 	guestLook       = 100 * time.Millisecond
 )
 
@@ -208,7 +208,11 @@ func (g *guest) ask(r serial.Request) (serial.Reply, error) {
 	if err != nil {
 		return reply, fmt.Errorf("testbed: %s of %s: %w", r.Do, g.p.Name, err)
 	}
-	defer t.Close()
+	late := time.AfterFunc(monitorPatience, func() { t.Close() })
+	defer func() {
+		late.Stop()
+		t.Close()
+	}()
 	if err := errors.Join(serial.Send(t, r), serial.Receive(t, &reply)); err != nil {
 		return reply, fmt.Errorf("testbed: %s of %s: %w", r.Do, g.p.Name, err)
 	}

@@ -114,8 +114,8 @@ func hearSpeech(ctx context.Context, t *testing.T, p *Phone, speech []int16) {
 		t.Fatal(err)
 	}
 	t.Logf("%s hears: %s", p.Name, heard)
-	if heard.Arrived < Enough {
-		t.Errorf("%s hears: %s; want %.0f %%", p.Name, heard, 100*Enough)
+	if heard.Arrived < p.bed.Enough() {
+		t.Errorf("%s hears: %s; want %.0f %%", p.Name, heard, 100*p.bed.Enough())
 	}
 }
 
@@ -127,8 +127,8 @@ func heardBy(ctx context.Context, t *testing.T, fixed *Baresip, p *Phone) {
 	heard, err := fixed.CompareHeard(p)
 	must(t, err)
 	t.Logf("baresip hears: %s", heard)
-	if heard.Arrived < Enough {
-		t.Errorf("baresip hears: %s; want %.0f %%", heard, 100*Enough)
+	if heard.Arrived < p.bed.Enough() {
+		t.Errorf("baresip hears: %s; want %.0f %%", heard, 100*p.bed.Enough())
 	}
 }
 

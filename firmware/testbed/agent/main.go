@@ -37,7 +37,7 @@ func main() {
 		serve = func() error { return run(*wires, *root, *control, *bank) }
 	}
 	if err := serve(); err != nil {
-		fmt.Fprintln(os.Stderr, "agent:", err)
+		fmt.Fprintln(os.Stderr, "<3>agent:", err) // as serious as the console shows
 		os.Exit(1)
 	}
 }
@@ -142,7 +142,7 @@ func (a *agent) serve(t *serial.Talk) {
 		return
 	case serial.Sound:
 		if err := a.loop.run(t); err != nil {
-			fmt.Fprintln(os.Stderr, "agent: sound:", err)
+			fmt.Fprintln(os.Stderr, "<3>agent: sound:", err)
 		}
 		return
 	case serial.Press:

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,17 +16,18 @@ import (
 )
 
 // The loop-back card: what is played at one of its devices is captured at the
-// other. The phone has device 0.
+// other. The phone has device 0. Both sides have to agree: the phone plays and
+// captures in mono, at the first of its rates that the card takes, which is ours.
 const (
-	phoneParams = "/proc/asound/card0/pcm0p/sub0/hw_params"
-	mouth       = "/dev/snd/pcmC0D1p"
-	ear         = "/dev/snd/pcmC0D1c"
+	mouth = "/dev/snd/pcmC0D1p"
+	ear   = "/dev/snd/pcmC0D1c"
 )
 
 const (
-	chunk     = serial.Rate / 50 // frames that are spoken or heard at a time
-	mouthFull = 10               // chunks that are spoken ahead
-	earFull   = 100              // chunks that may wait to be heard
+	channels  = 1
+	chunk     = serial.Rate / 10 // frames that are spoken or heard at a time: few wake-ups
+	mouthFull = 4                // chunks that are spoken ahead
+	earFull   = 20               // chunks that may wait to be heard
 )
 
 // A loop speaks into the phone's microphone and hears its ear-piece.
@@ -43,8 +42,7 @@ func (l *loop) spoke() int64 { return l.origin.Load() }
 
 // run speaks, and sends what it hears, until the listener goes.
 func (l *loop) run(to io.Writer) error {
-	channels, err := awaitPhone()
-	if err != nil {
+	if err := awaitCard(); err != nil {
 		return err
 	}
 	in, err := openPCM(ear, serial.Rate, channels, chunk, earFull)
@@ -60,39 +58,24 @@ func (l *loop) run(to io.Writer) error {
 	var speaking sync.WaitGroup
 	var over atomic.Bool
 	var failed error
-	speaking.Go(func() { failed = l.speak(out, channels, &over) })
-	err = hear(in, channels, to)
+	speaking.Go(func() { failed = l.speak(out, &over) })
+	err = hear(in, to)
 	over.Store(true)
 	speaking.Wait()
 	return errors.Join(err, failed)
 }
 
-// awaitPhone waits until the phone plays, and returns with how many channels:
-// both sides of the loop have to agree.
-func awaitPhone() (channels int, err error) {
+// awaitCard waits until the kernel has the card.
+func awaitCard() error {
 	for look := time.NewTicker(20 * time.Millisecond); ; <-look.C {
-		b, err := os.ReadFile(phoneParams)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return 0, err
+		if _, err := os.Stat(ear); !errors.Is(err, os.ErrNotExist) {
+			return err
 		}
-		params := make(map[string]string)
-		for line := range strings.Lines(string(b)) {
-			name, value, _ := strings.Cut(line, ":")
-			params[name] = strings.TrimSpace(value)
-		}
-		if params["rate"] == "" {
-			continue // not open yet
-		}
-		rate, _, _ := strings.Cut(params["rate"], " ")
-		if rate != strconv.Itoa(serial.Rate) || params["format"] != "S16_LE" {
-			return 0, fmt.Errorf("the phone plays %s at %s; foreseen is S16_LE at %d", params["format"], rate, serial.Rate)
-		}
-		return strconv.Atoi(params["channels"])
 	}
 }
 
 // speak plays the speech over and over.
-func (l *loop) speak(out *pcm, channels int, over *atomic.Bool) error {
+func (l *loop) speak(out *pcm, over *atomic.Bool) error {
 	frames := make([]int16, chunk*channels)
 	for n, begin := 0, true; !over.Load(); n += chunk {
 		for i := range frames {
@@ -114,7 +97,7 @@ func (l *loop) speak(out *pcm, channels int, over *atomic.Bool) error {
 }
 
 // hear sends what the phone plays.
-func hear(in *pcm, channels int, to io.Writer) error {
+func hear(in *pcm, to io.Writer) error {
 	frames := make([]int16, chunk*channels)
 	var bytes []byte
 	for {

@@ -149,7 +149,7 @@ func (t *teller) call(ctx context.Context, caller, callee *testbed.Phone, number
 	}
 	t.say("", atCaller.Delay, "%s hears %s: %s", caller.Name, callee.Name, amount(atCaller))
 	t.say("", atCallee.Delay, "%s hears %s: %s", callee.Name, caller.Name, amount(atCallee))
-	if atCaller.Arrived < testbed.Enough || atCallee.Arrived < testbed.Enough {
+	if atCaller.Arrived < t.bed.Enough() || atCallee.Arrived < t.bed.Enough() {
 		return errors.New("too little of the spoken words arrived")
 	}
 	hung := time.Now()
@@ -254,7 +254,7 @@ func (t *teller) talkToFixed(ctx context.Context) error {
 		return err
 	}
 	t.say("", 0, "%s hears it: %s", t.one.Name, amount(heard))
-	if heard.Arrived < testbed.Enough {
+	if heard.Arrived < t.bed.Enough() {
 		return errors.New("too little of the spoken words arrived")
 	}
 	return nil
@@ -270,7 +270,7 @@ func (t *teller) fixedHeard(ctx context.Context) error {
 		return err
 	}
 	t.say("", 0, "it hears %s: %s", t.one.Name, amount(heard))
-	if heard.Arrived < testbed.Enough {
+	if heard.Arrived < t.bed.Enough() {
 		return errors.New("too little of the spoken words arrived")
 	}
 	t.say("S28", 0, "hung up; released at both ends")

@@ -1,0 +1,30 @@
+# Phones in virtual machines: make run BOARD=qemu-virt, make test-guest
+
+GUEST_BOARDS := qemu-virt imx6ul-evk
+
+.PHONY: $(GUEST_BOARDS:%=guest-%) $(GUEST_BOARDS:%=run-%) test-guest test-guest-kernel test-guest-e2e
+
+# The image, and the testbed's agent beside it.
+$(GUEST_BOARDS:%=guest-%): guest-%: build-host
+	@$(MAKE) --no-print-directory image BOARD=$*
+	@CGO_ENABLED=0 GOARCH=$(if $(filter imx6ul-evk,$*),arm GOARM=7,arm64) $(HOST_BUILD) -ldflags '-s -w' -o build/$*/agent ./firmware/testbed/agent
+
+$(GUEST_BOARDS:%=run-%): run-%: packages-run guest-%
+	@$(HOST_BUILD) -o build/host/story ./firmware/testbed/story
+	@build/host/story $*
+
+test-guest: test-guest-kernel test-guest-e2e ## Tests in virtual machines: the kernel's parts, and calls between images
+
+# Unit tests that need a kernel of their own.
+test-guest-kernel: guest-qemu-virt
+	@echo '== unit tests in a guest of qemu-virt'
+	@mkdir -p build/test
+	@firmware/image/kernel-tests.sh | awk -v skipped=build/test/skipped -f .ci/summary.awk
+
+# The end-to-end tests, on boards that QEMU plays. One at a time: a guest needs
+# most of a processor.
+GUEST_TESTS_qemu-virt := TestLeaseChangesAtRenewal|TestLinkIsCutInACall|TestPowerCut
+GUEST_TESTS_imx6ul-evk := TestLeaseChangesAtRenewal
+test-guest-e2e: packages-test guest-qemu-virt guest-imx6ul-evk
+	@mkdir -p build/test
+	@$(foreach board,$(GUEST_BOARDS),echo '== end-to-end tests on $(board)' && FLEXPHONE_BOARD=$(board) $(GO) test -count=1 -parallel 1 -timeout 15m -v -run '^($(GUEST_TESTS_$(board)))$$' ./firmware/testbed 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk &&) true
