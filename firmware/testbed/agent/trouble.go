@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,7 +44,9 @@ func save(text string, again bool) error {
 		return err
 	}
 	go func() { // ends with the machine
+		breath := time.NewTicker(20 * time.Millisecond) // the phone needs its processor, too
 		for n := 1; ; n++ {
+			<-breath.C
 			if err := replace(settings, text+strings.Repeat("# more\n", n%1000)); err != nil {
 				fmt.Fprintln(os.Stderr, "agent: save:", err)
 				return
