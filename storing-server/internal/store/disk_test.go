@@ -22,7 +22,7 @@ import (
 )
 
 // rows is how many TestRestart has.
-var rows = flag.Int("rows", 20_000, "how many rows TestRestart reads")
+var rows = flag.Int("rows", 10_000, "how many rows TestRestart reads")
 
 // fileOf returns the newest file in dir whose name ends so.
 func fileOf(t *testing.T, dir, ending string) string {

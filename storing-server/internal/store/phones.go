@@ -80,11 +80,16 @@ func (s *Store) AddPhone(ctx context.Context, p Phone) (number string, err error
 		return "", fmt.Errorf("store: add phone %q: want 1 to 64 letters, digits and -_.+: %w", p.User, wire.ErrInvalid)
 	}
 	p.MAC = UserMAC(p.User)
+	var given string // the plan may outlive ctx, and then nobody reads this
 	err = s.do(ctx, func(v *view) error {
-		number, err = v.addPhone(p, s.opts.Numbers)
+		var err error
+		given, err = v.addPhone(p, s.opts.Numbers)
 		return err
 	})
-	return number, err
+	if err != nil {
+		return "", err
+	}
+	return given, nil
 }
 
 // Phone returns the standard phone whose MAC is mac.
@@ -119,16 +124,20 @@ func (s *Store) Binding(mac wire.MAC) (Binding, bool) {
 // Bind stores the registration of a standard phone. A lifetime of zero takes
 // it off the net. When it returns nil, it is on the disk.
 func (s *Store) Bind(ctx context.Context, mac wire.MAC, b Binding, lifetime time.Duration) (row wire.Row, err error) {
+	var stored wire.Row // the plan may outlive ctx, and then nobody reads this
 	err = s.do(ctx, func(v *view) error {
 		if err := v.bind(mac, b, lifetime, s.opts.Numbers); err != nil {
 			return err
 		}
 		if rec, ok := v.row(mac); ok {
-			row = rec.row(v.now)
+			stored = rec.row(v.now)
 		}
 		return nil
 	})
-	return row, err
+	if err != nil {
+		return wire.Row{}, err
+	}
+	return stored, nil
 }
 
 func (v *view) phone(mac wire.MAC) (Phone, bool) {
