@@ -223,11 +223,16 @@ func askPeer(ctx context.Context, addr string, d dialect, window, first, names i
 		if err := c.SetReadDeadline(time.Now().Add(tick)); err != nil {
 			return t, err
 		}
-		n, err := c.Read(buf)
-		if err != nil || i%256 == 0 {
+		n, failed := c.Read(buf)
+		if failed != nil || i%256 == 0 {
 			now := time.Now()
-			for _, a := range flying {
+			for id, a := range flying {
 				if now.Sub(a.sent) > ackTimeout {
+					// As a new request: Kamailio does not answer a REGISTER that it
+					// has answered already.
+					if a.request, err = d.request(id, a.name); err != nil {
+						return t, err
+					}
 					a.sent = now
 					t.repeated++
 					if _, err := c.Write(a.request); err != nil && !refusedByPeer(err) {
@@ -238,7 +243,7 @@ func askPeer(ctx context.Context, addr string, d dialect, window, first, names i
 			if time.Since(start) > lasts+time.Minute {
 				return t, fmt.Errorf("bench: ask peer: %d requests without an answer", len(flying))
 			}
-			if err != nil {
+			if failed != nil {
 				continue
 			}
 		}
