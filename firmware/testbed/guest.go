@@ -138,7 +138,7 @@ func (g *guest) begin(ctx context.Context, proc *process) error {
 	g.mu.Lock()
 	g.life = life
 	g.mu.Unlock()
-	return errors.Join(g.setClock(), g.openControl(life, proc), g.record(life))
+	return errors.Join(g.setClock(), g.openControl(life, proc), g.record(life, proc))
 }
 
 // stop switches the guest off in order, as its init does when it is told to.
@@ -275,7 +275,7 @@ func (g *guest) openControl(life *life, proc *process) error {
 }
 
 // record has the agent speak, and writes what it hears into the phone's file.
-func (g *guest) record(life *life) error {
+func (g *guest) record(life *life, proc *process) error {
 	t, err := life.line.Open()
 	if err != nil {
 		return err
@@ -286,7 +286,7 @@ func (g *guest) record(life *life) error {
 	life.ended.Go(func() {
 		defer t.Close()
 		if err := continueTape(g.p.Heard, t); err != nil && !errors.Is(err, io.EOF) {
-			g.p.proc.log.add("testbed: record: " + err.Error())
+			proc.log.add("testbed: record: " + err.Error())
 		}
 	})
 	return nil
