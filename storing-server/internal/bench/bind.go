@@ -69,7 +69,7 @@ func bind(ctx context.Context, o Options, r *Report) error {
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	updates := dialect{request: dnsReplace, answer: dnsAnswer}
 	if err := d.await(ctx, func(ctx context.Context) error {
-		t, err := askPeer(ctx, addr, updates, 1, 0, 1, time.Second, false)
+		t, err := askPeer(ctx, addr, updates, 1, 0, 1, 0, true)
 		if err == nil && len(t.times) == 0 {
 			err = fmt.Errorf("no answer to an update, %d refusals", t.refused)
 		}

@@ -45,7 +45,7 @@ modparam("usrloc", "hash_size", 14)
 %s
 request_route {
 	if (is_method("REGISTER")) {
-		save("location");
+		save("location", "0x04"); # one contact, which is replaced
 		exit;
 	}
 	if (is_method("INVITE") && lookup("location")) {
@@ -94,7 +94,7 @@ func kamailio(ctx context.Context, o Options, r *Report, name, url string, more 
 	used := func() time.Duration { return usageOf(d.cmd.Process.Pid).cpu + more() }
 	registers := sip(sipRegister)
 	if err := d.await(ctx, func(ctx context.Context) error {
-		t, err := askPeer(ctx, addr, registers, 1, 0, 1, time.Second, false)
+		t, err := askPeer(ctx, addr, registers, 1, 0, 1, 0, true)
 		if err == nil && len(t.times) == 0 {
 			err = fmt.Errorf("no answer to REGISTER, %d refusals", t.refused)
 		}
