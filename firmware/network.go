@@ -22,20 +22,61 @@ import (
 // srvWait bounds one search for the storing server in the DNS.
 const srvWait = 5 * time.Second
 
-// openNetwork returns whoever gives this phone its address.
+// resolvConf is where name servers are written for the rest of the system.
+const resolvConf = "/etc/resolv.conf"
+
+// openNetwork returns whoever gives this phone its address: of one interface, or
+// of the better of two that has one.
 func openNetwork(settings config.Config, log *slog.Logger) (netlink.Source, error) {
-	cfg := netlink.Config{
+	main := netlink.Config{
 		Interface: settings.Interface, LeaseFile: filepath.Join(settings.Data, "lease"),
-		ResolvConf: "/etc/resolv.conf", Log: log,
+		ResolvConf: resolvConf, FullCheck: settings.Address.Conflict == "full", Log: log,
 	}
-	switch a := settings.Address; a.Source {
+	if settings.Fallback == "" {
+		return openInterface(main, settings.Address)
+	}
+	other := main
+	other.Interface, other.LeaseFile = settings.Fallback, filepath.Join(settings.Data, "lease.fallback")
+	main.ResolvConf, other.ResolvConf = "", "" // Prefer writes it
+	main.Metric, other.Metric = 100, 200
+	best, err := openInterface(main, settings.Address)
+	if err != nil {
+		return nil, err
+	}
+	next, err := openInterface(other, config.Address{Source: "dhcp", Conflict: settings.Address.Conflict})
+	if err != nil {
+		return nil, err
+	}
+	return netlink.Prefer(resolvConf, log, best, next)
+}
+
+func openInterface(cfg netlink.Config, a config.Address) (netlink.Source, error) {
+	open := func(cfg netlink.Config) (netlink.Source, error) { return openSource(cfg, a) }
+	if a.VLAN == "" {
+		return open(cfg)
+	}
+	return netlink.OnVoiceVLAN(cfg, netlink.Voice{VLAN: a.VLANID()}, open)
+}
+
+func openSource(cfg netlink.Config, a config.Address) (netlink.Source, error) {
+	var four netlink.Source
+	var err error
+	switch a.Source {
 	case "watch":
-		return netlink.Watch(cfg)
+		if four, err = netlink.Watch(cfg); err != nil {
+			return nil, err
+		}
+		return netlink.WatchIPv6(cfg, four)
 	case "static":
 		return netlink.Static(cfg, netlink.Fixed{Prefix: a.Prefix, Router: a.Router, DNS: a.DNS})
-	default:
-		return netlink.NewClient(cfg)
 	}
+	if four, err = netlink.NewClient(cfg); err == nil && a.LinkLocal {
+		four, err = netlink.WithLinkLocal(cfg, four)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return netlink.WithIPv6(cfg, four)
 }
 
 // network carries lease events to the storing server and to call control: the

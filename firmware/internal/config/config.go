@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -18,11 +19,12 @@ import (
 // A Config is the settings of a phone. The zero value of a field means that the
 // board, or the network, says it.
 type Config struct {
-	Board         string `toml:"board"`          // name of a board; empty: the one that /proc/device-tree names
-	Interface     string `toml:"interface"`      // network interface; empty: the board's
-	StoringServer string `toml:"storing_server"` // host or host:port; empty: DHCP option 66 or 160, or DNS SRV
-	Data          string `toml:"data"`           // folder of key, lease and log
-	Control       string `toml:"control"`        // path of the control socket
+	Board         string `toml:"board"`              // name of a board; empty: the one that /proc/device-tree names
+	Interface     string `toml:"interface"`          // network interface; empty: the board's
+	Fallback      string `toml:"fallback_interface"` // used while Interface has no address, such as "wlan0"; empty: none
+	StoringServer string `toml:"storing_server"`     // host or host:port; empty: DHCP option 66 or 160, or DNS SRV
+	Data          string `toml:"data"`               // folder of key, lease and log
+	Control       string `toml:"control"`            // path of the control socket
 
 	Audio   Audio   `toml:"audio"`
 	Address Address `toml:"address"`
@@ -41,6 +43,10 @@ type Address struct {
 	Prefix netip.Prefix `toml:"prefix"` // static: "192.0.2.9/24"
 	Router netip.Addr   `toml:"router"` // static: default router, or nothing
 	DNS    []netip.Addr `toml:"dns"`    // static
+
+	Conflict  string `toml:"conflict"`   // dhcp: "fast" or "full" (RFC 5227) check that nobody else has the address
+	LinkLocal bool   `toml:"link_local"` // dhcp: an address of our own (RFC 3927) while no server answers
+	VLAN      string `toml:"vlan"`       // for voice: "1" to "4094", "auto" (LLDP-MED, DHCP option 132), or empty: none
 }
 
 // Default returns the settings of a phone that was told nothing.
@@ -48,7 +54,7 @@ func Default() Config {
 	return Config{
 		Data:    "/var/lib/flexphone",
 		Control: "/run/flexphone/control.sock",
-		Address: Address{Source: "dhcp"},
+		Address: Address{Source: "dhcp", Conflict: "fast"},
 	}
 }
 
@@ -83,7 +89,7 @@ func Parse(text string) (Config, error) {
 	return c, c.check()
 }
 
-const known = "board, interface, storing_server, data, control, [audio] backend, capture, playback, [address] source, prefix, router, dns"
+const known = "board, interface, storing_server, data, control, [audio] backend, capture, playback, fallback_interface, [address] source, prefix, router, dns, conflict, link_local, vlan"
 
 func (c Config) check() error {
 	switch {
@@ -95,12 +101,32 @@ func (c Config) check() error {
 		return errors.New(`[address] source = "static" wants prefix, such as "192.0.2.9/24"`)
 	case c.Address.Source != "static" && (c.Address.Prefix.IsValid() || c.Address.Router.IsValid() || c.Address.DNS != nil):
 		return errors.New(`[address] prefix, router and dns go with source = "static" only`)
+	case c.Address.Conflict != "fast" && c.Address.Conflict != "full":
+		return fmt.Errorf(`[address] conflict = %q: want "fast" or "full"`, c.Address.Conflict)
+	case !c.Address.vlanValid():
+		return fmt.Errorf(`[address] vlan = %q: want "auto", or a number from "1" to "4094"`, c.Address.VLAN)
+	case c.Fallback != "" && c.Fallback == c.Interface:
+		return fmt.Errorf("fallback_interface = %q: want another than interface", c.Fallback)
 	case c.Data == "":
 		return errors.New("data: want a folder")
 	case c.Control == "":
 		return errors.New("control: want the path of a socket")
 	}
 	return nil
+}
+
+// VLANID returns the number of the fixed VLAN, 0 when VLAN is empty or "auto".
+func (a Address) VLANID() int {
+	n, _ := strconv.Atoi(a.VLAN) // checked
+	return n
+}
+
+func (a Address) vlanValid() bool {
+	if a.VLAN == "" || a.VLAN == "auto" {
+		return true
+	}
+	n, err := strconv.Atoi(a.VLAN)
+	return err == nil && n >= 1 && n <= 4094
 }
 
 // lineOf returns the line on which key is set, counted from 1. The decoder does

@@ -23,7 +23,7 @@ router = "192.0.2.1"
 	want := Config{
 		Board: "host", Interface: "eth0", Data: "/data", Control: "/run/flexphone/control.sock",
 		Audio:   Audio{Backend: "wav", Capture: "spoken.wav"},
-		Address: Address{Source: "static", Prefix: netip.MustParsePrefix("192.0.2.9/24"), Router: netip.MustParseAddr("192.0.2.1")},
+		Address: Address{Source: "static", Conflict: "fast", Prefix: netip.MustParsePrefix("192.0.2.9/24"), Router: netip.MustParseAddr("192.0.2.1")},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("Parse() = %+v, %v\nwant %+v", got, err, want)
@@ -42,6 +42,9 @@ func TestMistakesNameTheirPlace(t *testing.T) {
 		{"wrong source", "[address]\nsource = \"ppp\"\n", `"watch"`},
 		{"static without prefix", "[address]\nsource = \"static\"\n", "prefix"},
 		{"prefix without static", "[address]\nprefix = \"192.0.2.9/24\"\n", "static"},
+		{"vlan", "[address]\nvlan = \"4095\"\n", "4094"},
+		{"conflict", "[address]\nconflict = \"none\"\n", `"full"`},
+		{"the same interface twice", "interface = \"eth0\"\nfallback_interface = \"eth0\"\n", "another"},
 		{"no prefix", "[address]\nsource = \"static\"\nprefix = \"192.0.2.9\"\n", "192.0.2.9"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
