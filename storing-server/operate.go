@@ -73,6 +73,7 @@ type PhoneCmd struct {
 type PhoneAddCmd struct {
 	Data
 	User          string `arg:"" name:"mac-or-user" help:"The phone's user name: its MAC, a short number, which is then its number, or any name."`
+	MD5           bool   `name:"md5" help:"The phone knows no better digest than MD5, and gives up when it is offered SHA-256 too."`
 	PasswordStdin bool   `help:"Read the password from standard input; otherwise one is made and printed."`
 	JSON          bool   `name:"json" help:"One JSON object."`
 }
@@ -190,6 +191,9 @@ func (c *PhoneAddCmd) Run(e *edges) error {
 	}
 	p := store.Phone{User: user, MAC: store.UserMAC(user)}
 	p.MD5, p.SHA256 = sip.Secrets(user, password)
+	if c.MD5 {
+		p.SHA256 = nil
+	}
 	err := change(e.ctx, c.Data.Data, func(ctx context.Context, r admin.Rows) (err error) {
 		p.Number, err = r.AddPhone(ctx, p)
 		return err

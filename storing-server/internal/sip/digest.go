@@ -114,11 +114,16 @@ func (s signer) prove(c *digest.Credentials, method string, p store.Phone, known
 }
 
 // challenges ask for a digest, the better algorithm first (RFC 8760, section
-// 2.4).
-func (s signer) challenges(issued int64, stale bool) []header {
+// 2.4). A phone that was added as one that knows MD5 alone is asked for that
+// alone, since many of those give up at a challenge that they do not know.
+func (s signer) challenges(p store.Phone, issued int64, stale bool) []header {
 	var out []header
 	nonce := s.nonce(issued)
-	for _, algorithm := range []string{"SHA-256", "MD5"} {
+	algorithms := []string{"SHA-256", "MD5"}
+	if len(p.MD5) > 0 && len(p.SHA256) == 0 {
+		algorithms = algorithms[1:]
+	}
+	for _, algorithm := range algorithms {
 		v := fmt.Sprintf(`Digest realm="%s", nonce="%s", algorithm=%s, qop="auth"`, Realm, nonce, algorithm)
 		if stale {
 			v += ", stale=true"

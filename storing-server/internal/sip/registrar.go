@@ -35,12 +35,13 @@ const storeMost = 10 * time.Second
 // challenge is newer than any that user has registered with.
 func (s *Server) authenticate(req *gosip.Request, user string, at trust.Network, now time.Time) (p store.Phone, c *digest.Credentials, issued int64, refused *reply) {
 	mac := store.UserMAC(user)
+	p, known := s.rows.Phone(mac)
 	challenge := func(stale bool) *reply {
 		issue := now.UnixMicro()
 		if b, ok := s.rows.Binding(mac); ok && b.Nonce >= issue {
 			issue = b.Nonce + 1 // the clock was put back, or there are two in this microsecond
 		}
-		r := answer(401, s.sign.challenges(issue, stale)...)
+		r := answer(401, s.sign.challenges(p, issue, stale)...)
 		return &r
 	}
 	for _, h := range req.GetHeaders("Authorization") {
@@ -52,7 +53,6 @@ func (s *Server) authenticate(req *gosip.Request, user string, at trust.Network,
 	if c == nil {
 		return p, nil, 0, challenge(false)
 	}
-	p, known := s.rows.Phone(mac)
 	what, issued := s.sign.prove(c, string(req.Method), p, known, now)
 	switch what {
 	case proven:
@@ -112,7 +112,7 @@ func (s *Server) register(ctx context.Context, req *gosip.Request, at trust.Netw
 	case err == nil:
 		return s.registered(p.MAC, now)
 	case errors.Is(err, store.ErrOldNonce):
-		return answer(401, s.sign.challenges(max(now.UnixMicro(), present.Nonce+1), true)...)
+		return answer(401, s.sign.challenges(p, max(now.UnixMicro(), present.Nonce+1), true)...)
 	case errors.Is(err, store.ErrOutOfOrder):
 		return answer(500, header{"Retry-After", "1"})
 	case errors.As(err, &e):
