@@ -2,7 +2,6 @@ package testbed
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -65,23 +64,6 @@ func (p *Phone) trouble(r serial.Request) error {
 	}
 	_, err := g.ask(r)
 	return err
-}
-
-// CutAt switches the phone on and takes its power away after that time,
-// wherever it is by then.
-func (p *Phone) CutAt(ctx context.Context, after time.Duration) error {
-	short, cancel := context.WithTimeout(ctx, after)
-	defer cancel()
-	was := p.proc
-	err := p.PowerOn(short)
-	<-short.Done()
-	if p.proc != was { // else PowerOn has cut it
-		p.PowerCut()
-	}
-	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	return ctx.Err()
 }
 
 // BootAsFlashed switches a virtual machine on with nothing beside its image, no
