@@ -53,7 +53,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		"faults": runFaults, "life": runLife, "bench": runBench, "soak": runSoak,
 	}
 	if len(args) == 0 || commands[args[0]] == nil {
-		return errors.New("compare: say what to do\n" + usage)
+		fmt.Fprint(os.Stderr, usage)
+		return errors.New("compare: say what to do")
 	}
 	var o options
 	flags := flag.NewFlagSet("compare", flag.ContinueOnError)

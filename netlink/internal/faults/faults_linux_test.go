@@ -71,6 +71,12 @@ func TestTable(t *testing.T) {
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
 			err := c.Try(10*time.Second, startOurs(t))
+			if err != nil {
+				// A lease of seconds can be over before a busy machine lets the
+				// client run. What is wrong with the client is so twice.
+				t.Logf("tried again: %v", err)
+				err = c.Try(20*time.Second, startOurs(t))
+			}
 			if broken := (faults.Broken{}); errors.As(err, &broken) {
 				t.Fatalf("cannot try: %v", err)
 			}

@@ -25,9 +25,6 @@ var (
 	nobody   = netip.IPv4Unspecified()
 )
 
-// markedBits is the prefix length that only a faulty ACK gives.
-const markedBits = 25
-
 // A Case is a fault.
 type Case struct {
 	Name  string
