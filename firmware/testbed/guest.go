@@ -203,12 +203,16 @@ func (g *guest) spoke() (time.Time, error) {
 
 // ask has the agent do something, and returns what it says to it.
 func (g *guest) ask(r serial.Request) (serial.Reply, error) {
+	return g.askWithin(monitorPatience, r)
+}
+
+func (g *guest) askWithin(patience time.Duration, r serial.Request) (serial.Reply, error) {
 	var reply serial.Reply
 	t, err := g.life.line.Open()
 	if err != nil {
 		return reply, fmt.Errorf("testbed: %s of %s: %w", r.Do, g.p.Name, err)
 	}
-	late := time.AfterFunc(monitorPatience, func() { t.Close() })
+	late := time.AfterFunc(patience, func() { t.Close() })
 	defer func() {
 		late.Stop()
 		t.Close()
@@ -223,19 +227,27 @@ func (g *guest) ask(r serial.Request) (serial.Reply, error) {
 }
 
 // setClock finds how far the guest's clock is behind ours: the quickest answer
-// tells best.
+// tells best. The first words on a fresh line have been seen to stay unheard
+// until the next came, so that it asks again.
 func (g *guest) setClock() error {
-	best := time.Hour
-	for range 5 {
+	const answers, questions, patience = 5, 12, 5 * time.Second
+	best, answered := time.Hour, 0
+	var last error
+	for n := 0; n < questions && answered < answers; n++ {
 		asked := time.Now()
-		r, err := g.ask(serial.Request{Do: serial.Clock})
+		r, err := g.askWithin(patience, serial.Request{Do: serial.Clock})
 		if err != nil {
-			return err
+			last = err
+			continue
 		}
+		answered++
 		if took := time.Since(asked); took < best {
 			best = took
 			g.p.clock = asked.Add(took / 2).Sub(time.Unix(0, r.Now))
 		}
+	}
+	if answered == 0 {
+		return last
 	}
 	return nil
 }
