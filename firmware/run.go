@@ -143,7 +143,7 @@ func runPhone(ctx context.Context, settings config.Config, broken map[string]err
 	boot := bootOf(board, log)
 	announcer := registry.NewAnnouncer(registry.AnnouncerConfig{
 		MAC: wire.MAC(mac), Ports: wire.Ports{SIP: sipPort, SIPS: sipsPort},
-		Registrar: server, Link: server, Sequence: sequence, Log: log,
+		Registrar: server, Link: server, Sequence: sequence, Token: settings.Token, Log: log,
 		Report: func(o registry.Outcome) {
 			self.announced(ctx, o, ph, events)
 			if boot != nil && o.Kind == registry.Registered && boot.Reached("registered") {

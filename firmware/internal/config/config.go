@@ -23,6 +23,7 @@ type Config struct {
 	Interface     string `toml:"interface"`          // network interface; empty: the board's
 	Fallback      string `toml:"fallback_interface"` // used while Interface has no address, such as "wlan0"; empty: none
 	StoringServer string `toml:"storing_server"`     // host or host:port; empty: DHCP option 66 or 160, or DNS SRV
+	Token         string `toml:"enrolment_token"`    // shown to a storing server that asks for one, until it has enrolled the phone
 	Data          string `toml:"data"`               // folder of key, lease and log
 	Control       string `toml:"control"`            // path of the control socket
 
@@ -89,7 +90,7 @@ func Parse(text string) (Config, error) {
 	return c, c.check()
 }
 
-const known = "board, interface, storing_server, data, control, [audio] backend, capture, playback, fallback_interface, [address] source, prefix, router, dns, conflict, link_local, vlan"
+const known = "board, interface, storing_server, enrolment_token, data, control, [audio] backend, capture, playback, fallback_interface, [address] source, prefix, router, dns, conflict, link_local, vlan"
 
 func (c Config) check() error {
 	switch {
