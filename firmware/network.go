@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -173,7 +174,11 @@ func lookupServer(ctx context.Context, l netlink.Lease) (string, error) {
 	if len(records) == 0 {
 		return "", fmt.Errorf("flexphone: find storing server of %s: no record", l.Domain)
 	}
-	return net.JoinHostPort(records[0].Target, strconv.Itoa(int(records[0].Port))), nil
+	var servers []string // in the order to try them
+	for _, r := range records {
+		servers = append(servers, net.JoinHostPort(strings.TrimSuffix(r.Target, "."), strconv.Itoa(int(r.Port))))
+	}
+	return strings.Join(servers, ","), nil
 }
 
 // tell publishes a lease event under its name.
