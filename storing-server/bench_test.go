@@ -61,8 +61,8 @@ func TestBench(t *testing.T) {
 func TestSoak(t *testing.T) {
 	var out, said bytes.Buffer
 	c := BenchCmd{
-		Time: 1, Rows: "20000", Phones: 2, Window: 1, Dir: t.TempDir(), JSON: true,
-		Soak: 10_000_000_000, Moving: "3%",
+		Time: 1, Rows: "5000", Phones: 2, Window: 1, Dir: t.TempDir(), JSON: true,
+		Soak: 10_000_000_000, Moving: "2%",
 	}
 	if testing.Short() {
 		c.Soak /= 10
@@ -74,8 +74,8 @@ func TestSoak(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
 		t.Fatal(err)
 	}
-	if r.Rows != 20000 || r.Checked != 20000 || r.Wrong != 0 || r.Moved != 600 || r.Moves < 2*r.Moved || r.Late == 0 {
-		t.Errorf("soak %+v; want 20000 rows right, and 600 that moved more than once", r)
+	if r.Rows != 5000 || r.Checked != 5000 || r.Wrong != 0 || r.Moved != 100 || r.Moves < 2*r.Moved || r.Late == 0 {
+		t.Errorf("soak %+v; want 5000 rows right, and 100 that moved more than once", r)
 	}
 }
 
