@@ -125,7 +125,7 @@ func TestRestEnds(t *testing.T) {
 // A token lets one key own one row, once.
 func TestTokens(t *testing.T) {
 	dir := t.TempDir()
-	s, events := openWith(t, dir, Numbers{First: 101, Last: 999})
+	s, _ := openWith(t, dir, Numbers{First: 101, Last: 999})
 	ctx := t.Context()
 	announce := func(n int, k byte, token string) error {
 		_, _, err := s.Announce(ctx, Claim{Key: key(k), Token: token}, registration(n, 1, "192.0.2.1"))
@@ -154,6 +154,7 @@ func TestTokens(t *testing.T) {
 		t.Errorf("second RevokeToken() = %v; want ErrNoToken", err)
 	}
 	s.Close() // tokens outlive the process
+	var events *[]Event
 	s, events = openWith(t, dir, Numbers{First: 101, Last: 999})
 	defer s.Close()
 	if got := len(s.Tokens()); got != 3 {
