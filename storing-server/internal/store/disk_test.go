@@ -273,7 +273,12 @@ func TestClockIsSet(t *testing.T) {
 		if _, _, err := s.Register(t.Context(), key(byte(n)), registration(n, sequence, "192.0.2.1")); err != nil {
 			t.Errorf("Register() = %v", err)
 		}
-		<-changed
+		for { // rows that expire are told of as well
+			<-changed
+			if row, ok := s.Resolve(wire.Query{MAC: mac(n)}); ok && row.Sequence == sequence {
+				return
+			}
+		}
 	}
 	state := func(n int, want wire.State) {
 		t.Helper()
