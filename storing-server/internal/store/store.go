@@ -342,6 +342,7 @@ func (s *Store) write(ctx context.Context) {
 		for more := true; more && v.size()+operationMost <= batchMost; {
 			select {
 			case op := <-s.queue:
+				v.now = s.opts.Now()
 				planned = v.plan(planned, op)
 			default:
 				more = false
