@@ -98,6 +98,9 @@ func isAddress(u gosip.Uri) bool {
 	if strings.ContainsFunc(u.String(), func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`<>"`, r) }) {
 		return false
 	}
+	if strings.Contains(u.UriParams.String(), "?") { // it would begin headers when it is read again (RFC 3261, 19.1.1)
+		return false
+	}
 	switch u.Scheme {
 	case "sip", "sips":
 		return u.Host != ""
