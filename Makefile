@@ -154,9 +154,9 @@ packages-peers: packages-test ; $(call install,$(PEER_PACKAGES))
 $(OWN_GO):
 	@version=go$$(awk '$$1 == "go" {print $$2}' go.mod).linux-$$(dpkg --print-architecture); \
 	echo "Fetching Go: $$version"; \
-	mkdir -p build/go-modules; cd build/go-modules; echo 'module fetch' > go.mod; \
-	dir=$$(GOFLAGS= GOPATH=$$PWD /usr/bin/go mod download -json golang.org/toolchain@v0.0.1-$$version | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'); \
-	chmod -R u+w "$$dir"; chmod +x "$$dir"/bin/* "$$dir"/pkg/tool/*/*; mv "$$dir" ../go
+	mkdir -p build/go-modules/fetch; cd build/go-modules/fetch; echo 'module fetch' > go.mod; \
+	dir=$$(GOFLAGS= GOPATH=$(CURDIR)/build/go-modules /usr/bin/go mod download -json golang.org/toolchain@v0.0.1-$$version | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'); \
+	chmod -R u+w "$$dir"; chmod +x "$$dir"/bin/* "$$dir"/pkg/tool/*/*; mv "$$dir" $(CURDIR)/build/go
 
 .PHONY: help build run check test test-unit test-e2e fuzz bench faults life soak kill clean build-host run-host \
   packages-build packages-run packages-test packages-compare packages-peers packages-go own-go
