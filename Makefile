@@ -143,7 +143,7 @@ endef
 
 packages-build: $(if $(filter $(OWN_GO),$(GO)),own-go) ; $(call install,$(BUILD_PACKAGES))
 own-go: packages-go ; @[ -x $(OWN_GO) ] || $(MAKE) --no-print-directory $(OWN_GO)
-packages-go: ; $(call install,golang-go)
+packages-go: ; $(call install,golang-go ca-certificates)
 packages-run: packages-build ; $(call install,$(RUN_PACKAGES))
 packages-test: packages-run ; $(call install,$(TEST_PACKAGES))
 packages-compare: packages-test ; $(call install,$(COMPARE_PACKAGES))
@@ -155,7 +155,8 @@ $(OWN_GO):
 	@version=go$$(awk '$$1 == "go" {print $$2}' go.mod).linux-$$(dpkg --print-architecture); \
 	echo "Fetching Go: $$version"; \
 	mkdir -p build/go-modules/fetch; cd build/go-modules/fetch; echo 'module fetch' > go.mod; \
-	dir=$$(GOFLAGS= GOPATH=$(CURDIR)/build/go-modules /usr/bin/go mod download -json golang.org/toolchain@v0.0.1-$$version | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'); \
+	got=$$(GOFLAGS= GOPATH=$(CURDIR)/build/go-modules /usr/bin/go mod download -json golang.org/toolchain@v0.0.1-$$version) || { echo "$$got"; exit 1; }; \
+	dir=$$(sed -n 's/.*"Dir": "\(.*\)".*/\1/p' <<<"$$got"); \
 	chmod -R u+w "$$dir"; chmod +x "$$dir"/bin/* "$$dir"/pkg/tool/*/*; mv "$$dir" $(CURDIR)/build/go
 
 .PHONY: help build run check test test-unit test-e2e fuzz bench faults life soak kill clean build-host run-host \
