@@ -227,8 +227,8 @@ func (g *guest) askWithin(patience time.Duration, r serial.Request) (serial.Repl
 }
 
 // setClock finds how far the guest's clock is behind ours: the quickest answer
-// tells best. The first words on a fresh line have been seen to stay unheard
-// until the next came, so that it asks again.
+// tells best. A fresh guest has been seen not to answer its first request, for a
+// reason that is not known, so that it is asked again.
 func (g *guest) setClock() error {
 	const answers, questions, patience = 5, 12, 5 * time.Second
 	best, answered := time.Hour, 0
