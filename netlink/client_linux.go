@@ -171,9 +171,9 @@ func (r *runner) look(ctx context.Context) error {
 			r.load(l.mac)
 		}
 	}
-	if l.index != 0 && !l.enabled && (l.index != r.link.index || !r.link.enabled) {
+	if l.index != 0 && !l.enabled && l.index != r.link.index {
 		// At the start, and for a new interface: afterwards an operator who
-		// sets it down means it.
+		// sets it down means it, whatever else is hinted at meanwhile.
 		if err := enable(l.index); err != nil && !isGone(err) {
 			return err
 		}

@@ -212,6 +212,10 @@ func TestClientFollowsItsSwitch(t *testing.T) {
 	c := startClient(t, testConfig(t))
 	l := c.want(Bound).Lease
 	ip(t, "link", "set", "eth0", "down") // takes the routes away
+	for range 3 {                        // more hints, while the switch is off
+		ip(t, "address", "add", "203.0.113.9/32", "dev", "lo")
+		ip(t, "address", "delete", "203.0.113.9/32", "dev", "lo")
+	}
 	c.want(Lost)
 	ip(t, "link", "set", "eth0", "up")
 	if back := c.want(Bound).Lease; back.Prefix != l.Prefix {
