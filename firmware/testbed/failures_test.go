@@ -50,7 +50,7 @@ func TestLinkIsCutInACall(t *testing.T) {
 
 	// Nobody could tell the storing server; the row ends with the lease.
 	must(t, bed.Server.AwaitState(ctx, b.MAC, "offline"))
-	dialFails(ctx, t, a, "102", "not connected", "special information")
+	dialFails(ctx, t, a, "102", "not connected", "special information", "not connected")
 
 	b.Mark()
 	must(t, b.Plug())

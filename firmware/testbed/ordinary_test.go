@@ -2,11 +2,13 @@ package testbed
 
 import (
 	"context"
+	"slices"
 	"testing"
 )
 
-// dialFails has p call number in vain and checks what the user sees and hears.
-func dialFails(ctx context.Context, t *testing.T, p *Phone, number, reason, tone string) {
+// dialFails has p call number in vain and checks what the user hears and reads:
+// the number, and in the second line why.
+func dialFails(ctx context.Context, t *testing.T, p *Phone, number, reason, tone, line string) {
 	t.Helper()
 	p.Mark()
 	must(t, p.OffHook(ctx))
@@ -17,7 +19,9 @@ func dialFails(ctx context.Context, t *testing.T, p *Phone, number, reason, tone
 	if s.State != "releasing" || s.Tone != tone {
 		t.Errorf("after %s ended with %q the phone is %s with the tone %q; want releasing, %q", number, reason, s.State, s.Tone, tone)
 	}
-	t.Logf("%s: %q on the display, %q in the ear", number, s.Display, s.Tone)
+	if want := []string{number, line}; !slices.Equal(s.Display, want) {
+		t.Errorf("after %s ended with %q the display says %q; want %q", number, reason, s.Display, want)
+	}
 	must(t, p.OnHook(ctx))
 	await(ctx, t, p, "state", "state", "standby")
 }
@@ -27,16 +31,16 @@ func TestCallsThatCannotBe(t *testing.T) {
 	a, b, c := phones[0], phones[1], phones[2]
 
 	t.Run("unknown number", func(t *testing.T) {
-		dialFails(ctx, t, a, "999", "unknown number", "special information")
+		dialFails(ctx, t, a, "999", "unknown number", "special information", "unknown number")
 	})
 	t.Run("outside the dial plan", func(t *testing.T) {
-		dialFails(ctx, t, a, "12", "invalid number", "special information")
+		dialFails(ctx, t, a, "12", "invalid number", "special information", "no such number")
 	})
 	t.Run("busy", func(t *testing.T) {
 		talk, err := Call(ctx, b, c, "103")
 		must(t, err)
-		dialFails(ctx, t, a, "102", "busy", "busy")
-		dialFails(ctx, t, a, "103", "busy", "busy")
+		dialFails(ctx, t, a, "102", "busy", "busy", "busy")
+		dialFails(ctx, t, a, "103", "busy", "busy", "busy")
 		hearEachOther(ctx, t, b, c) // undisturbed
 		must(t, talk.HangUp(ctx, b))
 	})
@@ -50,20 +54,37 @@ func TestCallsThatCannotBe(t *testing.T) {
 		await(ctx, t, b, "state", "state", "standby")
 	})
 	t.Run("no answer", func(t *testing.T) {
-		dialFails(ctx, t, a, "102", "no answer", "busy")
+		dialFails(ctx, t, a, "102", "no answer", "busy", "no answer")
 	})
 	t.Run("phone switched off", func(t *testing.T) {
 		must(t, c.PowerOff())
-		dialFails(ctx, t, a, "103", "not connected", "special information")
+		dialFails(ctx, t, a, "103", "not connected", "special information", "not connected")
 		must(t, c.Unplug())
 		must(t, c.PowerOn(ctx))
 		must(t, c.Plug())
 		await(ctx, t, c, "registered")
 		callWithSound(ctx, t, a, c, "103", addressOf(ctx, t, c))
 	})
+	t.Run("network down", func(t *testing.T) {
+		a.Mark()
+		must(t, a.Unplug())
+		await(ctx, t, a, "state", "state", "initial")
+		must(t, a.OffHook(ctx))
+		s, err := a.Status(ctx)
+		for err == nil && s.Tone == "" { // the handset is on its way up
+			s, err = a.Status(ctx)
+		}
+		must(t, err)
+		if want := []string{"No network", "waiting for an address"}; !slices.Equal(s.Display, want) || s.Tone != "congestion" {
+			t.Errorf("without a network the phone says %q and sounds %q; want %q, congestion", s.Display, s.Tone, want)
+		}
+		must(t, a.OnHook(ctx))
+		must(t, a.Plug())
+		await(ctx, t, a, "registered")
+	})
 	t.Run("storing server away", func(t *testing.T) {
 		bed.Server.Kill9()
-		dialFails(ctx, t, a, "102", "no server", "congestion")
+		dialFails(ctx, t, a, "102", "no server", "congestion", "storing server away")
 		// A call to an address needs no storing server.
 		must(t, bed.Server.Start(ctx))
 	})
