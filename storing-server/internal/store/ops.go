@@ -190,6 +190,7 @@ func (v *view) register(c Claim, r wire.Registration, numbers Numbers) (created 
 	next := record{
 		MAC: r.MAC, Owner: c.Key, Number: old.Number, Addrs: r.Addrs, Ports: r.Ports,
 		Sequence: r.Sequence, Since: v.now, Expiry: v.now.Add(r.Lifetime),
+		Trail: old.trailTo(r.Addrs, v.now),
 	}
 	if known && old.online(v.now) {
 		next.Since = old.Since

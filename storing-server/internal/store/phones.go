@@ -222,6 +222,7 @@ func (v *view) bind(mac wire.MAC, b Binding, lifetime time.Duration, numbers Num
 		MAC: mac, Number: p.Number, Addrs: []netip.Addr{b.Addr}, Ports: wire.Ports{SIP: b.Port},
 		Sequence: 1, Since: v.now, Expiry: v.now.Add(lifetime),
 	}
+	next.Trail = rec.trailTo(next.Addrs, v.now)
 	if known {
 		next.Number, next.Sequence = rec.Number, rec.Sequence+1
 		if rec.online(v.now) {

@@ -25,6 +25,7 @@ type record struct {
 	Since    time.Time // online without a gap, if it is online
 	Expiry   time.Time
 	Released time.Time // zero: not released
+	Trail    trail     // where it was before
 }
 
 // row returns what the record means at now.
@@ -58,6 +59,7 @@ type body struct {
 	Expiry   int64    `cbor:"9,keyasint"`
 	Since    int64    `cbor:"11,keyasint"`
 	Released int64    `cbor:"20,keyasint,omitempty"`
+	Trail    []byte   `cbor:"21,keyasint,omitempty"`
 }
 
 var decoder = sync.OnceValue(func() cbor.DecMode {
@@ -75,6 +77,7 @@ func (r record) encode() ([]byte, error) {
 	b := body{
 		MAC: r.MAC[:], SIP: r.Ports.SIP, SIPS: r.Ports.SIPS, Sequence: r.Sequence,
 		Number: r.Number, Owner: r.Owner[:], Expiry: r.Expiry.UnixMilli(), Since: r.Since.UnixMilli(),
+		Trail: []byte(r.Trail),
 	}
 	if !r.Released.IsZero() {
 		b.Released = r.Released.UnixMilli()
@@ -122,6 +125,7 @@ func decodeRecord(b []byte) (record, error) {
 	r := record{
 		Number: in.Number, Ports: wire.Ports{SIP: in.SIP, SIPS: in.SIPS}, Sequence: in.Sequence,
 		Since: time.UnixMilli(in.Since), Expiry: time.UnixMilli(in.Expiry),
+		Trail: trail(in.Trail),
 	}
 	if len(in.MAC) != len(r.MAC) || len(in.Owner) != len(r.Owner) {
 		return record{}, fmt.Errorf("store: decode row: MAC of %d bytes, owner of %d", len(in.MAC), len(in.Owner))

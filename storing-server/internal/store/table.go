@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidwall/btree"
+
 	"flexphone/registry-client/wire"
 )
 
@@ -39,6 +41,7 @@ type table struct {
 	notes   map[noteKey]noteEntry
 	addrs   map[netip.Addr][]wire.MAC // who announced it, in the order of announcing
 	live    int                       // rows that are not gone
+	order   *btree.BTreeG[wire.MAC]   // of these
 	due     dueHeap
 }
 
@@ -48,6 +51,8 @@ func newTable() *table {
 		numbers: map[string]holder{},
 		notes:   map[noteKey]noteEntry{},
 		addrs:   map[netip.Addr][]wire.MAC{},
+		order: btree.NewBTreeGOptions(func(a, b wire.MAC) bool { return slices.Compare(a[:], b[:]) < 0 },
+			btree.Options{NoLocks: true}),
 	}
 }
 
@@ -69,10 +74,12 @@ func (t *table) putRow(mac wire.MAC, r *record, seq uint64) []wire.Query {
 		}
 	}
 	if r == nil {
+		t.order.Delete(mac)
 		t.rows[mac] = &entry{seq: seq, gone: true}
 		return touched
 	}
 	t.live++
+	t.order.Set(mac)
 	t.rows[mac] = &entry{record: *r, seq: seq}
 	for _, a := range r.Addrs {
 		t.addrs[a] = append(t.addrs[a], mac)
@@ -188,19 +195,12 @@ func (t *table) size() int {
 
 // all yields the rows, ordered by MAC.
 func (t *table) all(now time.Time) iter.Seq[wire.Row] {
-	t.mu.RLock()
-	macs := make([]wire.MAC, 0, t.live)
-	for m, e := range t.rows {
-		if !e.gone {
-			macs = append(macs, m)
-		}
-	}
-	t.mu.RUnlock()
-	slices.SortFunc(macs, func(a, b wire.MAC) int { return slices.Compare(a[:], b[:]) })
 	return func(yield func(wire.Row) bool) {
-		for _, m := range macs {
-			if r, ok := t.find(wire.Query{MAC: m}, now); ok && !yield(r) {
-				return
+		for macs := t.stride(wire.MAC{}, false); len(macs) > 0; macs = t.stride(macs[len(macs)-1], false) {
+			for _, m := range macs {
+				if r, ok := t.find(wire.Query{MAC: m}, now); ok && !yield(r) {
+					return
+				}
 			}
 		}
 	}
