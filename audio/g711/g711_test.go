@@ -144,3 +144,30 @@ func TestCodersKeepLengthAtEachRate(t *testing.T) {
 		t.Error("44.1 kHz was taken")
 	}
 }
+
+// BenchmarkPacket is 20 ms there and back, on a device of 16 kHz.
+func BenchmarkPacket(b *testing.B) {
+	for _, f := range []Format{PCMU(), PCMA()} {
+		b.Run(f.Codec().Name, func(b *testing.B) {
+			e, err := f.NewEncoder(16000, 20*time.Millisecond)
+			if err != nil {
+				b.Fatal(err)
+			}
+			d, err := f.NewDecoder(16000)
+			if err != nil {
+				b.Fatal(err)
+			}
+			pcm, packet := make([]int16, 320), make([]byte, 160)
+			b.ReportAllocs()
+			for b.Loop() {
+				n, err := e.Encode(packet, pcm)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := d.Decode(pcm, packet[:n]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

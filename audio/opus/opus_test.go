@@ -1,6 +1,7 @@
 package opus
 
 import (
+	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -103,4 +104,45 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+// BenchmarkPacket is 20 ms of a voice-like sound at each rate of a device.
+func BenchmarkPacket(b *testing.B) {
+	for _, rate := range []int{8000, 16000, 48000} {
+		pcm, packet := make([]int16, rate/50), make([]byte, 1300)
+		for i := range pcm {
+			x := 2 * math.Pi * float64(i) / float64(rate)
+			pcm[i] = int16(4000*math.Sin(150*x) + 3000*math.Sin(450*x) + 1000*math.Sin(2100*x))
+		}
+		e, err := Format{}.NewEncoder(rate, 20*time.Millisecond)
+		if err != nil {
+			b.Fatal(err)
+		}
+		d, err := Format{}.NewDecoder(rate)
+		if err != nil {
+			b.Fatal(err)
+		}
+		size, err := e.Encode(packet, pcm)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(fmt.Sprintf("encode/%d", rate), func(b *testing.B) {
+			b.ReportAllocs()
+			spare := make([]byte, 1300)
+			for b.Loop() {
+				if _, err := e.Encode(spare, pcm); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("decode/%d", rate), func(b *testing.B) {
+			b.ReportAllocs()
+			out := make([]int16, len(pcm))
+			for b.Loop() {
+				if _, err := d.Decode(out, packet[:size]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

@@ -136,3 +136,23 @@ func TestLoudSoundClipsAndNothingIsAllocated(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkTick is 10 ms between 8 kHz and each rate of a device.
+func BenchmarkTick(b *testing.B) {
+	for _, factor := range []int{2, 6} {
+		fast, slow := make([]int16, 80*factor), make([]int16, 80)
+		up, down := NewUp(factor), NewDown(factor)
+		b.Run(fmt.Sprintf("up/%d", factor), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				up.Process(fast, slow)
+			}
+		})
+		b.Run(fmt.Sprintf("down/%d", factor), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				down.Process(slow, fast)
+			}
+		})
+	}
+}

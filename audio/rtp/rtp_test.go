@@ -269,3 +269,25 @@ func FuzzReport(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkPacket is the header and the books of a packet of sound that came.
+func BenchmarkPacket(b *testing.B) {
+	packet := make([]byte, HeaderSize+160)
+	var parser Parser
+	var p Packet
+	var r Receiver
+	r.Reset(8000)
+	now, sequence := time.Unix(0, 0), uint16(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := (&Packet{Sequence: sequence, Timestamp: uint32(sequence) * 160, SSRC: 2}).PutHeader(packet); err != nil {
+			b.Fatal(err)
+		}
+		if err := parser.Parse(&p, packet); err != nil {
+			b.Fatal(err)
+		}
+		r.Add(&p, now)
+		r.Measure(p.Timestamp, now)
+		now, sequence = now.Add(20*time.Millisecond), sequence+1
+	}
+}

@@ -225,3 +225,28 @@ func FuzzMessage(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkRegistration is what an announcement costs to write and to read.
+func BenchmarkRegistration(b *testing.B) {
+	r := sample()
+	body, err := EncodeRegistration(r)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("encode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := EncodeRegistration(r); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := DecodeRegistration(body); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -122,3 +122,14 @@ var responses = []string{
 	"SIP/2.0 183 Session Progress\nv: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKa\nf: sip:a@192.0.2.1;tag=tag\nt: \"U, <ser>\" <tel:+491;phone-context=x>;tag=2\ni: id\nCSeq: 1 INVITE\nm: <sips:u%40x:pw@192.0.2.3?Subject=a>\nRecord-Route: <sip:strict.example.net>\nl: 0\n\n",
 	"SIP/2.0 302 Moved\nVia: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKa\nFrom: <sip:a@192.0.2.1>;tag=tag\nTo: <sip:user@192.0.2.2>;tag=\nCall-ID: id\nCSeq: 1 INVITE\nContact: *\nContent-Length: 0\n\n",
 }
+
+// BenchmarkAnswer is an offer read and answered, once in the setting up of a call.
+func BenchmarkAnswer(b *testing.B) {
+	s := newSession()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := s.answer([]byte(descriptions[0]), fuzzMedia); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
