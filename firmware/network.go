@@ -71,8 +71,10 @@ func openSource(cfg netlink.Config, a config.Address) (netlink.Source, error) {
 	case "static":
 		return netlink.Static(cfg, netlink.Fixed{Prefix: a.Prefix, Router: a.Router, DNS: a.DNS})
 	}
-	if four, err = netlink.NewClient(cfg); err == nil && a.LinkLocal {
-		four, err = netlink.WithLinkLocal(cfg, four)
+	inner := cfg
+	inner.ResolvConf, inner.OnlyIPv6 = "", a.OnlyIPv6
+	if four, err = netlink.NewClient(inner); err == nil && a.LinkLocal {
+		four, err = netlink.WithLinkLocal(inner, four)
 	}
 	if err != nil {
 		return nil, err

@@ -22,7 +22,8 @@ type Config struct {
 	Interface string
 	// LeaseFile is where the lease survives a restart; empty: nowhere.
 	LeaseFile string
-	// ResolvConf is the file to write name servers to; empty: none.
+	// ResolvConf is the file to write name servers to, and to leave as it was found
+	// at the end; empty: none. Of Sources within each other the outermost writes it.
 	ResolvConf string
 	// Hostname is told to the DHCP server (option 12) when not empty.
 	Hostname string
@@ -30,9 +31,12 @@ type Config struct {
 	// 64 bytes.
 	UserClass string
 	// FullCheck has an address probed as RFC 5227 §2.1.1 asks, for four to seven
-	// seconds before it is used. Otherwise it is used after two milliseconds
-	// without an answer, and probed on.
+	// seconds before it is used. Otherwise it is used after a millisecond without
+	// an answer, and probed on.
 	FullCheck bool
+	// OnlyIPv6 has the client do without an IPv4 address where the network prefers
+	// that (RFC 8925): for who has IPv6 beside it.
+	OnlyIPv6 bool
 	// Metric is that of the routes: where several interfaces have a default
 	// route, the one with the least is used.
 	Metric int
@@ -61,6 +65,7 @@ func (c Config) check() (Config, error) {
 type Client struct {
 	cfg    Config
 	events *queue
+	since  func() time.Duration // as in clock
 }
 
 // NewClient returns a Client of cfg.Interface. Nothing happens before Run.
@@ -69,7 +74,7 @@ func NewClient(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{cfg: cfg, events: newQueue()}, nil
+	return &Client{cfg: cfg, events: newQueue(), since: bootTime}, nil
 }
 
 // Next implements Source.
@@ -83,17 +88,23 @@ func (c *Client) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a, err := newAlarm()
+	if err != nil {
+		h.socket.Close()
+		return err
+	}
 	inner, cancel := context.WithCancel(ctx)
 	r := &runner{
-		Client: c,
-		hints:  make(chan struct{}, 1), packets: make(chan []byte, 64), arps: make(chan []byte, 8),
+		Client: c, clock: newClock(c.since), alarm: a, names: nameServers{path: c.cfg.ResolvConf},
+		hints: make(chan struct{}, 1), packets: make(chan []byte, 64), arps: make(chan []byte, 8),
 		machine: machine{
 			ifname: c.cfg.Interface, hostname: c.cfg.Hostname, userClass: c.cfg.UserClass, fullCheck: c.cfg.FullCheck,
-			metric: c.cfg.Metric,
-			rand:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+			onlySix: c.cfg.OnlyIPv6, metric: c.cfg.Metric,
+			rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		},
 	}
 	r.readers.Go(func() { h.run(inner, r.hints) })
+	r.readers.Go(a.run)
 	defer r.readers.Wait()
 	defer cancel()
 	defer r.close()
@@ -103,6 +114,9 @@ func (c *Client) Run(ctx context.Context) error {
 // A runner is the one goroutine that owns the machine, and its sockets.
 type runner struct {
 	*Client
+	clock   clock // the machine's
+	alarm   *alarm
+	names   nameServers
 	machine machine
 	link    link
 	dhcp    *tap // open while the machine is listening
@@ -118,23 +132,21 @@ type runner struct {
 }
 
 func (r *runner) loop(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	if err := r.look(ctx); err != nil {
-		return err
-	}
-	for {
+	err := r.look(ctx)
+	for err == nil {
 		if d := r.machine.deadline(); d.IsZero() {
-			timer.Stop()
+			err = r.alarm.stop()
 		} else {
-			timer.Reset(time.Until(d))
+			err = r.alarm.set(d.Sub(r.clock.now()))
 		}
-		var err error
+		if err != nil {
+			break
+		}
 		select {
 		case <-ctx.Done():
 			return r.step(context.WithoutCancel(ctx), stopped{})
-		case <-timer.C:
-			err = r.step(ctx, tick{})
+		case <-r.alarm.c:
+			err = r.tick(ctx)
 		case <-r.hints:
 			err = r.look(ctx)
 		case b := <-r.packets:
@@ -144,10 +156,29 @@ func (r *runner) loop(ctx context.Context) error {
 				err = r.step(ctx, a)
 			}
 		}
-		if err != nil {
-			return err
+	}
+	return err
+}
+
+// tick tells the machine that time has passed, but before that what the kernel
+// heard by then: an address is free when nobody answered, not when nobody had
+// the time to read the answer.
+func (r *runner) tick(ctx context.Context) error {
+	var heard [][]byte
+	if r.machine.state == stateChecking && r.arp != nil {
+		heard = r.arp.pending()
+		for len(r.arps) > 0 {
+			heard = append(heard, <-r.arps)
 		}
 	}
+	for _, b := range heard {
+		if a, err := parseARP(b); err == nil {
+			if err := r.step(ctx, a); err != nil {
+				return err
+			}
+		}
+	}
+	return r.step(ctx, tick{})
 }
 
 // look reads the state of the interface again, and tells the machine what is
@@ -212,7 +243,7 @@ func (r *runner) load(mac MAC) {
 		return
 	}
 	l.Interface, l.Metric = r.cfg.Interface, r.cfg.Metric
-	r.machine.start(l)
+	r.machine.start(r.clock.in(l))
 }
 
 // packet hands a reply to the machine.
@@ -233,7 +264,7 @@ func (r *runner) packet(ctx context.Context, b []byte) error {
 // further inputs.
 func (r *runner) step(ctx context.Context, in any) error {
 	for inputs := []any{in}; len(inputs) > 0; inputs = inputs[1:] {
-		actions := r.machine.step(time.Now(), inputs[0])
+		actions := r.machine.step(r.clock.now(), inputs[0])
 		if err := r.openSockets(); err != nil {
 			if !isGone(err) {
 				return err
@@ -273,7 +304,7 @@ func (r *runner) act(ctx context.Context, a any) any {
 			r.cfg.Log.Debug("cannot send ARP", "error", err)
 		}
 	case install:
-		return installed{installLease(r.cfg.Interface, r.link.index, a.lease, a.old, time.Now())}
+		return installed{installLease(r.cfg.Interface, r.link.index, a.lease, a.old, r.clock.now())}
 	case remove:
 		if err := removeLease(r.link.index, a.lease); err != nil {
 			r.cfg.Log.Error("cannot remove the address", "error", err)
@@ -284,7 +315,7 @@ func (r *runner) act(ctx context.Context, a any) any {
 		if r.cfg.LeaseFile == "" {
 			break
 		}
-		if err := saveLease(r.cfg.LeaseFile, a.lease); err != nil {
+		if err := saveLease(r.cfg.LeaseFile, r.clock.out(a.lease)); err != nil {
 			r.cfg.Log.Error("cannot store the lease", "error", err)
 		}
 	case note:
@@ -294,11 +325,12 @@ func (r *runner) act(ctx context.Context, a any) any {
 }
 
 func (r *runner) tell(e Event) {
+	e.Lease, e.At = r.clock.out(e.Lease), time.Now()
 	r.events.push(e)
 	r.cfg.Log.Info(e.Kind.String(), "address", e.Lease.Prefix, "router", e.Lease.Router, "expiry", e.Lease.Expiry, "reason", e.Reason)
-	if e.Kind != Lost && r.cfg.ResolvConf != "" {
-		if err := writeResolvConf(r.cfg.ResolvConf, e.Lease); err != nil {
-			r.cfg.Log.Error("cannot write name servers", "error", err)
+	if e.Kind != Lost {
+		if err := r.names.write(e.Lease); err != nil {
+			r.cfg.Log.Error("cannot use the name servers", "error", err)
 		}
 	}
 }
@@ -405,6 +437,10 @@ func (r *runner) closeTaps() {
 }
 
 func (r *runner) close() {
+	if err := r.names.restore(); err != nil {
+		r.cfg.Log.Error("cannot leave the name servers as they were", "error", err)
+	}
+	r.alarm.close()
 	r.closeTaps()
 	if r.server != nil {
 		r.server.Close()

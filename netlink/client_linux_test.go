@@ -48,6 +48,9 @@ func TestClientLeasesFromDnsmasq(t *testing.T) {
 		t.Errorf("Lost %v because %q", e.Lease.Prefix, e.Reason)
 	}
 	i.waitLog("DHCPRELEASE", "10.77.0.50", testMAC)
+	if _, err := os.Stat(cfg.ResolvConf); err == nil {
+		t.Error("resolv.conf is left where there was none")
+	}
 	if addrs := ip(t, "-4", "address", "show", "dev", "eth0"); strings.Contains(addrs, "inet") {
 		t.Errorf("the address is still there: %s", addrs)
 	}

@@ -15,6 +15,7 @@
 //	machine.go   the DHCP client, without I/O and without a clock: (now, input) → actions
 //	loss.go      how it loses an address
 //	timing.go    every interval, and every rule about time
+//	clock_linux.go  the time by which a lease runs out, sleep included
 //	packet.go    bytes from the network → reply, or an error; our validation over the codec
 //	lease.go     the types others see
 //	client_linux.go  runs the machine: sockets, timer, kernel
@@ -53,7 +54,7 @@
 // # Why the address is probed while it is requested
 //
 // RFC 5227 probes for up to seven seconds before an address is used. A host
-// that holds the address answers within a millisecond or two, so the first
+// that holds the address answers within a millisecond, so the first
 // probe leaves together with the REQUEST and the address waits holdForProbe for
 // an answer. Two more probes follow after it was installed; an answer to them
 // takes it away again.

@@ -60,23 +60,61 @@ func TestLeaseFile(t *testing.T) {
 func TestResolvConf(t *testing.T) {
 	dir := t.TempDir()
 	real, link := filepath.Join(dir, "real"), filepath.Join(dir, "resolv.conf")
-	if err := os.WriteFile(real, nil, 0o644); err != nil {
+	const before = "nameserver 203.0.113.1\n"
+	if err := os.WriteFile(real, []byte(before), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink(real, link); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeResolvConf(link, storedExample()); err != nil {
+	names := nameServers{path: link}
+	if err := names.restore(); err != nil { // of nothing
+		t.Fatal(err)
+	}
+	if err := names.write(storedExample()); err != nil {
 		t.Fatal(err)
 	}
 	if b, _ := os.ReadFile(real); !strings.Contains(string(b), "search eng.isp.example isp.example\nnameserver 192.0.2.1\n") {
 		t.Errorf("it holds %q", b)
 	}
-	if err := writeResolvConf(link, Lease{}); err != nil {
+	if err := names.write(Lease{}); err != nil {
 		t.Fatal(err)
 	}
-	if b, _ := os.ReadFile(real); !strings.Contains(string(b), "nameserver") {
+	if b, _ := os.ReadFile(real); !strings.Contains(string(b), "nameserver 192.0.2.1") {
 		t.Error("a lease without name servers took those away that there were")
+	}
+	if err := names.restore(); err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := os.ReadFile(link); string(b) != before {
+		t.Errorf("afterwards it holds %q; want %q", b, before)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link is %v, %v", info, err)
+	}
+	// What somebody else wrote meanwhile is theirs.
+	if err := names.write(storedExample()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(real, []byte("nameserver 203.0.113.7\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := names.restore(); err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := os.ReadFile(link); string(b) != "nameserver 203.0.113.7\n" {
+		t.Errorf("another's file was changed to %q", b)
+	}
+	// Where there was none, there is none.
+	fresh := nameServers{path: filepath.Join(dir, "fresh")}
+	if err := fresh.write(storedExample()); err != nil {
+		t.Fatal(err)
+	}
+	if err := fresh.restore(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(fresh.path); err == nil {
+		t.Error("a file is left where there was none")
 	}
 }
 

@@ -393,6 +393,15 @@ func (m *machine) receive(now time.Time, r reply) {
 		m.nak(now, r)
 		return
 	}
+	if m.onlySix && r.onlySix > 0 && (m.state == stateSelecting || m.state == stateRebooting) {
+		// Before the address is judged: there may be none (RFC 8925 §3.3).
+		m.note(slog.LevelInfo, "the network is for IPv6 alone", "again", r.onlySix)
+		m.next = Lease{}
+		m.do(store{})
+		m.rest(now.Add(r.onlySix))
+		m.giveUp(now, "IPv6 only", 0)
+		return
+	}
 	l, err := r.lease(m.sent)
 	if err != nil {
 		m.note(slog.LevelDebug, "ignoring a reply", "server", r.server, "error", err)
@@ -404,12 +413,6 @@ func (m *machine) receive(now time.Time, r reply) {
 		l.Renew, l.Rebind = m.sent.Add(t1), m.sent.Add(t2)
 	}
 	switch {
-	case m.onlySix && r.onlySix > 0 && (m.state == stateSelecting || m.state == stateRebooting):
-		m.note(slog.LevelInfo, "the network is for IPv6 alone", "again", r.onlySix)
-		m.next = Lease{}
-		m.do(store{})
-		m.rest(now.Add(r.onlySix))
-		m.giveUp(now, "IPv6 only", 0)
 	case m.state == stateSelecting && r.kind == dhcpv4.MessageTypeOffer:
 		if r.server == m.avoid && m.attempt == 0 {
 			return // others first

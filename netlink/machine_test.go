@@ -477,6 +477,9 @@ func TestNetworkForIPv6Alone(t *testing.T) {
 				out := pool(simAddr)(d)
 				for i := range out {
 					out[i].onlySix = minOnlySix
+					if tt.onlySix { // a server may have none to offer (RFC 8925 §3.3)
+						out[i].yours = netip.IPv4Unspecified()
+					}
 				}
 				return out
 			}
@@ -524,7 +527,7 @@ func TestOfferThatLeadsToNothing(t *testing.T) {
 		return nil
 	}
 	s.plug()
-	s.run(30 * time.Second)
+	s.run(5 * time.Second)
 	if e := s.want(Bound)[0]; e.Lease.Server != simServer {
 		t.Errorf("bound by %v", e.Lease.Server)
 	}

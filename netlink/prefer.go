@@ -26,7 +26,7 @@ func newPrefer(resolvConf string, log *slog.Logger, failback time.Duration, sour
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &prefer{
-		resolvConf: resolvConf, log: log, sources: sources, events: newQueue(),
+		names: nameServers{path: resolvConf}, log: log, sources: sources, events: newQueue(),
 		election: election{candidates: make([]candidate, len(sources)), failback: failback},
 	}
 }
@@ -115,11 +115,11 @@ func (c *election) choose(now time.Time, rank int) []Event {
 
 // A prefer runs an election.
 type prefer struct {
-	resolvConf string
-	log        *slog.Logger
-	sources    []Source
-	events     *queue
-	election   election
+	names    nameServers
+	log      *slog.Logger
+	sources  []Source
+	events   *queue
+	election election
 }
 
 // Next implements Source.
@@ -173,9 +173,9 @@ func (p *prefer) Run(ctx context.Context) error {
 		for _, e := range events {
 			p.events.push(e)
 			p.log.Info(e.Kind.String(), "interface", e.Lease.Interface, "address", e.Lease.Prefix, "reason", e.Reason)
-			if e.Kind != Lost && p.resolvConf != "" {
-				if err := writeResolvConf(p.resolvConf, e.Lease); err != nil {
-					p.log.Error("cannot write name servers", "error", err)
+			if e.Kind != Lost {
+				if err := p.names.write(e.Lease); err != nil {
+					p.log.Error("cannot use the name servers", "error", err)
 				}
 			}
 		}
@@ -187,6 +187,7 @@ func (p *prefer) Run(ctx context.Context) error {
 	for e := range ended {
 		err = errors.Join(err, e)
 	}
+	err = errors.Join(err, p.names.restore())
 	if told := p.election.told; told.Prefix.IsValid() {
 		p.events.push(Event{Kind: Lost, Lease: told, Reason: "released", At: time.Now()})
 	}

@@ -25,26 +25,61 @@ func resolvConf(l Lease) []byte {
 	return b.Bytes()
 }
 
-// writeResolvConf writes l's name servers to path, or to what path links to,
-// when it does not hold them yet. A file that cannot be replaced, being a mount
-// of its own, is overwritten.
-func writeResolvConf(path string, l Lease) error {
-	if len(l.DNS) == 0 {
+// A nameServers is a resolv.conf(5) that is ours as long as a Source runs.
+type nameServers struct {
+	path   string // empty: there is none to write
+	wrote  []byte // nil: nothing so far
+	before []byte // what was there; nil: nothing
+}
+
+// write writes l's name servers to path, or to what path links to, when it does
+// not hold them yet. A lease without any changes nothing.
+func (n *nameServers) write(l Lease) error {
+	if n.path == "" || len(l.DNS) == 0 {
 		return nil
 	}
+	b := resolvConf(l)
+	old, err := os.ReadFile(n.path)
+	if err == nil && bytes.Equal(old, b) && n.wrote != nil {
+		return nil
+	}
+	if n.wrote == nil && err == nil {
+		n.before = append([]byte{}, old...)
+	}
+	if err := n.put(b); err != nil {
+		return fmt.Errorf("netlink: write name servers: %w", err)
+	}
+	n.wrote = b
+	return nil
+}
+
+// restore puts back what was there before the first write, unless somebody has
+// changed the file since.
+func (n *nameServers) restore() error {
+	now, err := os.ReadFile(n.path)
+	if n.wrote == nil || err != nil || !bytes.Equal(now, n.wrote) {
+		return nil
+	}
+	if n.wrote = nil; n.before != nil {
+		err = n.put(n.before)
+	} else {
+		err = os.Remove(n.path)
+	}
+	if err != nil {
+		return fmt.Errorf("netlink: restore name servers: %w", err)
+	}
+	return nil
+}
+
+// put replaces the file. One that cannot be replaced, being a mount of its own,
+// is overwritten.
+func (n *nameServers) put(b []byte) error {
+	path := n.path
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
-	b := resolvConf(l)
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, b) {
+	if err := replaceFile(path, b, 0o644); err == nil {
 		return nil
 	}
-	err := replaceFile(path, b, 0o644)
-	if err != nil {
-		err = os.WriteFile(path, b, 0o644)
-	}
-	if err != nil {
-		return fmt.Errorf("netlink: write name servers: %w", err)
-	}
-	return nil
+	return os.WriteFile(path, b, 0o644)
 }

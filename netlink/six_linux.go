@@ -38,6 +38,7 @@ func newSix(cfg Config, four Source, manage bool) (Source, error) {
 	}
 	return &six{
 		cfg: cfg, four: four, manage: manage, events: newQueue(), pair: pair{ifname: cfg.Interface, alone: four == nil},
+		names:   nameServers{path: cfg.ResolvConf},
 		machine: machine6{rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))},
 	}, nil
 }
@@ -50,6 +51,9 @@ type six struct {
 	events  *queue
 	pair    pair
 	machine machine6
+	clock   clock // the machine's
+	alarm   *alarm
+	names   nameServers
 	link    link
 	down    time.Time // since when there is no carrier
 	flushed bool      // what routers gave was removed since
@@ -72,6 +76,13 @@ func (s *six) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.clock = newClock(bootTime)
+	if s.alarm, err = newAlarm(); err != nil {
+		return err
+	}
+	defer s.readers.Wait()
+	defer s.alarm.close()
+	s.readers.Go(s.alarm.run)
 	inner, cancel := context.WithCancel(ctx)
 	hints, advice, fours := make(chan struct{}, 1), make(chan advice, 8), make(chan Event)
 	s.packets = make(chan []byte, 16)
@@ -82,12 +93,26 @@ func (s *six) Run(ctx context.Context) error {
 		s.readers.Go(func() { fourEnded <- s.four.Run(inner) })
 		s.readers.Go(func() { s.passOn(inner, fours) })
 	}
-	defer s.readers.Wait()
 	defer cancel()
-	defer func() { s.closeConn() }()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	defer func() {
+		s.closeConn()
+		if err := s.names.restore(); err != nil {
+			s.cfg.Log.Error("cannot leave the name servers as they were", "error", err)
+		}
+	}()
+	err = s.look(ctx)
 	for {
+		if err != nil {
+			return err
+		}
+		if d, ok := s.deadline(); !ok {
+			err = s.alarm.stop()
+		} else {
+			err = s.alarm.set(d)
+		}
+		if err != nil {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return s.end(cancel, fourEnded)
@@ -97,7 +122,7 @@ func (s *six) Run(ctx context.Context) error {
 				return s.end(cancel, fourEnded)
 			}
 			return err
-		case <-timer.C:
+		case <-s.alarm.c:
 			err = s.look(ctx)
 		case <-hints:
 			err = s.look(ctx)
@@ -112,14 +137,6 @@ func (s *six) Run(ctx context.Context) error {
 					err = s.look(ctx)
 				}
 			}
-		}
-		if err != nil {
-			return err
-		}
-		if d := s.deadline(); d.IsZero() {
-			timer.Stop()
-		} else {
-			timer.Reset(time.Until(d))
 		}
 	}
 }
@@ -139,14 +156,17 @@ func (s *six) passOn(ctx context.Context, out chan<- Event) {
 	}
 }
 
-func (s *six) deadline() time.Time {
-	d := s.machine.deadline()
-	for _, t := range []time.Time{s.pair.deadline(), s.flushAt()} {
-		if !t.IsZero() && (d.IsZero() || t.Before(d)) {
-			d = t
+// deadline returns after how long to look again though nothing changed, if ever.
+func (s *six) deadline() (least time.Duration, ok bool) {
+	earlier := func(t, now time.Time) {
+		if d := t.Sub(now); !t.IsZero() && (!ok || d < least) {
+			least, ok = d, true
 		}
 	}
-	return d
+	earlier(s.machine.deadline(), s.clock.now())
+	earlier(s.pair.deadline(), time.Now())
+	earlier(s.flushAt(), time.Now())
+	return least, ok
 }
 
 // flushAt is when the addresses of routers that are gone are removed.
@@ -238,9 +258,9 @@ func (s *six) tell(events []Event) {
 	for _, e := range events {
 		s.events.push(e)
 		s.cfg.Log.Info(e.Kind.String(), "address", e.Lease.Prefix, "ipv6", e.Lease.IPv6, "router", e.Lease.Router, "reason", e.Reason)
-		if s.manage && e.Kind != Lost && s.cfg.ResolvConf != "" {
-			if err := writeResolvConf(s.cfg.ResolvConf, e.Lease); err != nil {
-				s.cfg.Log.Error("cannot write name servers", "error", err)
+		if s.manage && e.Kind != Lost {
+			if err := s.names.write(e.Lease); err != nil {
+				s.cfg.Log.Error("cannot use the name servers", "error", err)
 			}
 		}
 	}
@@ -248,7 +268,7 @@ func (s *six) tell(events []Event) {
 
 // step runs the DHCPv6 machine, and does what it wants.
 func (s *six) step(in any) error {
-	for _, a := range s.machine.step(time.Now(), in) {
+	for _, a := range s.machine.step(s.clock.now(), in) {
 		switch a := a.(type) {
 		case send6:
 			if s.conn == nil {
@@ -272,7 +292,7 @@ func (s *six) step(in any) error {
 }
 
 func (s *six) install(a install6) error {
-	now := time.Now()
+	now := s.clock.now()
 	life := func(t time.Time) int {
 		if t.IsZero() {
 			var forever = lifeForever

@@ -105,7 +105,9 @@ func TestSixAlone(t *testing.T) {
 			// Another network's IPv4 pool: nothing of it can be leased here.
 			i.startDNS("198.51.100.9,198.51.100.9,2m", routers(tt.mode)...)
 			cfg := testConfig(t)
-			four, err := NewClient(cfg)
+			inner := cfg
+			inner.ResolvConf = ""
+			four, err := NewClient(inner)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -130,5 +132,34 @@ func TestSixAlone(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOnlyIPv6: dnsmasq would give an IPv4 address and says by option 108 that
+// the network prefers none; a phone that has IPv6 takes it at its word.
+func TestOnlyIPv6(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	i := newISP6(t)
+	i.startDNS(firstPool, append(routers(",ra-only,5m"), "--dhcp-option=108,0:0:7:8")...)
+	cfg := testConfig(t)
+	inner := cfg
+	inner.ResolvConf, inner.OnlyIPv6 = "", true
+	four, err := NewClient(inner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := startSix(t, cfg, four)
+	l := s.want(Bound).Lease
+	if want := netip.MustParseAddr("2001:db8:77::5eff:fe00:5301"); !slices.Equal(l.Addrs(), []netip.Addr{want}) {
+		t.Errorf("addresses are %v; want %v alone", l.Addrs(), want)
+	}
+	i.waitLog("DHCPOFFER", "10.77.0.50")
+	s.stop()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if log := strings.Join(i.log, "\n"); strings.Contains(log, "DHCPREQUEST") {
+		t.Errorf("an IPv4 address was asked for:\n%s", log)
 	}
 }

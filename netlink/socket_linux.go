@@ -87,6 +87,23 @@ func (t *tap) read() {
 	}
 }
 
+// pending returns the ARP packets that have come and that read has not got to,
+// without waiting.
+func (t *tap) pending() (out [][]byte) {
+	var b [64]byte
+	// The one error, a closed socket, leaves nothing to return.
+	_ = t.raw.Control(func(fd uintptr) {
+		for {
+			n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_DONTWAIT)
+			if err != nil {
+				return
+			}
+			out = append(out, append([]byte(nil), b[:n]...))
+		}
+	})
+	return out
+}
+
 // A sumState says what the kernel knows of a packet's UDP checksum.
 type sumState int
 

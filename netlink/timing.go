@@ -31,8 +31,10 @@ const (
 	// long as that for one lost packet is a dead phone.
 	firstRetry = time.Second
 	maxRetry   = 64 * time.Second
-	// requestTries is how many REQUESTs an offer is worth (RFC 2131 §3.1.5).
-	requestTries = 4
+	// requestTries is how many REQUESTs an offer is worth, three seconds of them.
+	// RFC 2131 §3.1.5 has four as its example; a phone that waits a quarter of a
+	// minute for a rogue that offered first is one that cannot be called.
+	requestTries = 2
 	// declineWait follows a second address in conflict (RFC 2131 §3.1.5 asks
 	// for ten seconds after any; the first time another address is asked for
 	// at once).
@@ -44,8 +46,10 @@ const (
 	// minOnlySix is MIN_V6ONLY_WAIT of RFC 8925 §3.4.
 	minOnlySix = 300 * time.Second
 	// holdForProbe is how long an address waits for an answer to its first ARP
-	// probe, from the sending of the probe.
-	holdForProbe = 2 * time.Millisecond
+	// probe, from the sending of the probe. A host answers from its kernel, on
+	// Ethernet within a fraction of it; who is later is heard by the probes that
+	// follow, and the address goes again.
+	holdForProbe = time.Millisecond
 	// probeGap and probes: the fast form of RFC 5227 §2.1.1.
 	probeGap = 100 * time.Millisecond
 	probes   = 3

@@ -2,6 +2,7 @@ package netlink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -53,7 +54,7 @@ func Static(cfg Config, f Fixed) (Source, error) {
 		}
 		l.Prefix, l.Router = f.Prefix, f.Router
 	}
-	return &watch{cfg: cfg, events: newQueue(), fixed: l, core: watcher{ifname: cfg.Interface, base: l}}, nil
+	return &watch{cfg: cfg, events: newQueue(), fixed: l, names: nameServers{path: cfg.ResolvConf}, core: watcher{ifname: cfg.Interface, base: l}}, nil
 }
 
 // A watch runs a watcher on a real interface; with a fixed address it sees to
@@ -63,6 +64,7 @@ type watch struct {
 	events   *queue
 	core     watcher
 	fixed    Lease
+	names    nameServers
 	repaired time.Time
 	guard    guard
 	up       bool // as the guard knows it
@@ -190,9 +192,9 @@ func (w *watch) look() (time.Time, error) {
 	for _, e := range w.core.step(time.Now(), s) {
 		w.events.push(e)
 		w.cfg.Log.Info(e.Kind.String(), "address", e.Lease.Prefix, "router", e.Lease.Router, "reason", e.Reason)
-		if w.fixed.Prefix.IsValid() && e.Kind == Bound && w.cfg.ResolvConf != "" {
-			if err := writeResolvConf(w.cfg.ResolvConf, e.Lease); err != nil {
-				w.cfg.Log.Error("cannot write name servers", "error", err)
+		if w.fixed.Prefix.IsValid() && e.Kind == Bound {
+			if err := w.names.write(e.Lease); err != nil {
+				w.cfg.Log.Error("cannot use the name servers", "error", err)
 			}
 		}
 	}
@@ -251,11 +253,12 @@ func (w *watch) end() error {
 	if !w.fixed.Prefix.IsValid() {
 		return nil
 	}
+	restored := w.names.restore()
 	l, err := readLink(w.cfg.Interface)
 	if err != nil || l.index == 0 {
-		return err
+		return errors.Join(err, restored)
 	}
-	return removeLease(l.index, w.fixed)
+	return errors.Join(removeLease(l.index, w.fixed), restored)
 }
 
 // see reads what the interface holds.

@@ -47,6 +47,7 @@ type Address struct {
 
 	Conflict  string `toml:"conflict"`   // dhcp: "fast" or "full" (RFC 5227) check that nobody else has the address
 	LinkLocal bool   `toml:"link_local"` // dhcp: an address of our own (RFC 3927) while no server answers
+	OnlyIPv6  bool   `toml:"only_ipv6"`  // dhcp: no IPv4 address where the network prefers that (RFC 8925)
 	VLAN      string `toml:"vlan"`       // for voice: "1" to "4094", "auto" (LLDP-MED, DHCP option 132), or empty: none
 }
 
@@ -90,7 +91,7 @@ func Parse(text string) (Config, error) {
 	return c, c.check()
 }
 
-const known = "board, interface, storing_server, enrolment_token, data, control, [audio] backend, capture, playback, fallback_interface, [address] source, prefix, router, dns, conflict, link_local, vlan"
+const known = "board, interface, storing_server, enrolment_token, data, control, [audio] backend, capture, playback, fallback_interface, [address] source, prefix, router, dns, conflict, link_local, only_ipv6, vlan"
 
 func (c Config) check() error {
 	switch {
@@ -104,6 +105,8 @@ func (c Config) check() error {
 		return errors.New(`[address] prefix, router and dns go with source = "static" only`)
 	case c.Address.Conflict != "fast" && c.Address.Conflict != "full":
 		return fmt.Errorf(`[address] conflict = %q: want "fast" or "full"`, c.Address.Conflict)
+	case c.Address.LinkLocal && c.Address.OnlyIPv6:
+		return errors.New("[address] link_local and only_ipv6: one gives what the other does without")
 	case !c.Address.vlanValid():
 		return fmt.Errorf(`[address] vlan = %q: want "auto", or a number from "1" to "4094"`, c.Address.VLAN)
 	case c.Fallback != "" && c.Fallback == c.Interface:
