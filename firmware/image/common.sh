@@ -72,6 +72,7 @@ fetch() {
 download() {
 	if [ -z "$(find "$cache/apt/$1/updated" -mmin -1440 2>/dev/null)" ]; then
 		if apt "$1" update >&2; then
+			mkdir -p "$cache/apt/$1" # there is no state of "all"
 			touch "$cache/apt/$1/updated"
 		else
 			say "apt-get update had errors; trying to go on"

@@ -4,8 +4,10 @@
 # netlink and the sound card's ring. Prints what `go test -v` prints; make image
 # BOARD=qemu-virt comes first.
 #
-# The tests come in an initramfs beside the image's own, and are run in the
-# image's root instead of its init.
+# The tests come in an initramfs beside the image's own, with the programs that
+# they start (test-tools.sh), and are run in the image's root instead of its
+# init, with a file system in memory laid over it. PACKAGES="netlink" and
+# TESTS=REGEXP choose among them.
 set -eu
 . "$(dirname "$0")/common.sh"
 
@@ -14,39 +16,59 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 need qemu-system-aarch64 qemu-system-arm cpio cpio
 sysroot=$("$here/sysroot.sh" arm64)
+tools=$("$here/test-tools.sh")
 
 mkdir -p "$work/tree/testbed/tests"
 cd "$here/../.."
-for package in hal/cdev hal/gpio hal/evdev hal/sim netlink audio/portaudio; do
+for package in ${PACKAGES:-hal/cdev hal/gpio hal/evdev hal/sim netlink audio/portaudio}; do
 	COMPILE="test -c" "$here/program.sh" arm64 "$sysroot" "$work/tree/testbed/tests/$(echo "$package" | tr / .)" "./$package"
 done
 cat >"$work/tree/testbed/start" <<'SH'
 #!/bin/sh
 # Instead of the image's init.
 b() { /bin/busybox "$@"; }
-b mount -t proc proc /root/proc
-b mount -t sysfs sysfs /root/sys
-b mount -t tmpfs tmpfs /root/tmp
-b mount -t tmpfs tmpfs /root/run
 while read -r module; do
 	b insmod "/root/lib/modules/$module.ko"
 done </root/lib/modules/list
 b ip link set lo up
-b mkdir /root/tmp/tests
-b mount --bind /testbed/tests /root/tmp/tests
-for file in /testbed/tests/*; do
+b mkdir /memory /here
+b mount -t tmpfs tmpfs /memory
+b mkdir /memory/files /memory/work
+# Over the root as switch_root does it: where the root is another than that of the
+# mount namespace (chroot), Linux makes no user namespaces, and netlink's tests
+# want some.
+b mount -t overlay -o lowerdir=/testbed/tools:/root,upperdir=/memory/files,workdir=/memory/work overlay /here
+b mount -t proc proc /here/proc
+b mount -t sysfs sysfs /here/sys
+b mount -t tmpfs tmpfs /here/tmp
+b mount -t tmpfs tmpfs /here/run
+b mount --move /root/dev /here/dev
+b mkdir -p /here/dev/pts /here/tmp/tests /here/usr/bin
+b mount -t devpts devpts /here/dev/pts
+b mount --bind /testbed/tests /here/tmp/tests
+b cp /testbed/run /here/tmp/run
+cd /here
+b mount --move . /
+exec /bin/busybox chroot . /bin/busybox sh /tmp/run
+SH
+cat >"$work/tree/testbed/run" <<'SH'
+/bin/busybox --install -s /usr/bin
+export HOME=/tmp PATH=/bin:/sbin:/usr/sbin:/usr/bin
+tests=$(sed -n 's/.*tests=\([^ ]*\).*/\1/p' /proc/cmdline)
+cd /tmp
+for file in tests/*; do
 	name=${file##*/}
-	cd /root/tmp
-	if HOME=/tmp b chroot /root "/tmp/tests/$name" -test.v -test.short -test.timeout=4m -test.run="$(b cat /proc/cmdline | b sed -n 's/.*tests=\([^ ]*\).*/\1/p')" -test.skip=Fuzz; then
+	if "./$file" -test.v -test.short -test.timeout=4m -test.run="$tests" -test.skip=Fuzz; then
 		echo "ok  	$name in the guest"
 	else
 		echo "FAIL	$name in the guest"
 	fi
 done
 echo "the guest's tests are over"
-b poweroff -f
+poweroff -f
 SH
 chmod +x "$work/tree/testbed/start"
+cp -R "$tools" "$work/tree/testbed/tools"
 cp "$image/initrd" "$work/initrd"
 truncate -s %4 "$work/initrd" # where archives may meet
 (cd "$work/tree" && find testbed | sort | cpio -o -H newc --owner=0:0 --quiet) >>"$work/initrd"

@@ -45,7 +45,7 @@ func TestKeys(t *testing.T) {
 func TestMatrix(t *testing.T) {
 	haltest.Keypad(t, func(t *testing.T) haltest.KeypadRig {
 		f := newFakeMatrix()
-		m := newMatrix(t.Context(), f, f.cols, phoneLayout(t), time.Millisecond, 0)
+		m := newMatrix(t.Context(), f, f.cols, phoneLayout(t), time.Millisecond, pause(settle))
 		f.driver.Store(m)
 		held := uint64(0)
 		return haltest.KeypadRig{Keypad: m, Close: m.Close, Move: func(key hal.Key, motion hal.Motion) {
@@ -170,7 +170,7 @@ func TestLED(t *testing.T) {
 func TestMatrixRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeMatrix()
-		m := newMatrix(t.Context(), f, f.cols, phoneLayout(t), 5*time.Millisecond, 0)
+		m := newMatrix(t.Context(), f, f.cols, phoneLayout(t), 5*time.Millisecond, pause(settle))
 		f.driver.Store(m)
 		time.Sleep(time.Second)
 		before, _ := f.seen()
@@ -216,7 +216,7 @@ func TestMatrixRests(t *testing.T) {
 func TestMatrixGhosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeMatrix()
-		m := newMatrix(t.Context(), f, f.cols, phoneLayout(t), 5*time.Millisecond, 0)
+		m := newMatrix(t.Context(), f, f.cols, phoneLayout(t), 5*time.Millisecond, pause(settle))
 		f.driver.Store(m)
 		for _, keys := range []string{"1", "13", "137", "13", "1", ""} {
 			f.hold(contacts(keys))
@@ -245,7 +245,7 @@ func TestMatrixGhosts(t *testing.T) {
 func TestMatrixUnread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeMatrix()
-		m := newMatrix(t.Context(), f, f.cols, phoneLayout(t), 5*time.Millisecond, 0)
+		m := newMatrix(t.Context(), f, f.cols, phoneLayout(t), 5*time.Millisecond, pause(settle))
 		f.driver.Store(m)
 		for range 100 {
 			f.hold(contacts("4"))
@@ -277,7 +277,7 @@ func TestMatrixUnread(t *testing.T) {
 func TestMatrixEndsWithItsLines(t *testing.T) {
 	f := newFakeMatrix()
 	f.cols.Close() // the chip was unplugged
-	m := newMatrix(t.Context(), f, f.cols, phoneLayout(t), time.Millisecond, 0)
+	m := newMatrix(t.Context(), f, f.cols, phoneLayout(t), time.Millisecond, pause(settle))
 	if _, err := m.ReadKey(t.Context()); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("ReadKey() = %v; want %v", err, os.ErrClosed)
 	}

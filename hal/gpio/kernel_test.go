@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -227,6 +228,8 @@ type copper struct {
 	sim        simChip
 	rows, cols []int // line numbers
 
+	rounds atomic.Uint64 // how often it has looked at all rows, and pulled
+
 	mu     sync.Mutex
 	matrix keyMatrix
 	stop   bool
@@ -254,6 +257,14 @@ func (c *copper) run() {
 			}
 		}
 		pulled = cols
+		c.rounds.Add(1)
+	}
+}
+
+// follow returns once the columns have followed the rows as they are now, which
+// real copper has done at once: the first round that ends may have begun before.
+func (c *copper) follow() {
+	for from := c.rounds.Load(); c.rounds.Load() < from+2; runtime.Gosched() {
 	}
 }
 
@@ -270,13 +281,8 @@ func TestKernelMatrix(t *testing.T) {
 			config.Cols = append(config.Cols, Line{Chip: simLabel, Offset: line})
 		}
 		config.Keys = []string{"123", "456", "789", "*0#"}
-		config.PushPull = true                  // gpio-sim does not show which open-drain lines let go
-		config.Settle = 10 * time.Millisecond   // the copper is a program, on a slow machine
-		config.Debounce = 40 * time.Millisecond // one look
-		m, err := OpenMatrix(t.Context(), config)
-		if err != nil {
-			t.Fatal(err)
-		}
+		config.PushPull = true // gpio-sim does not show which open-drain lines let go
+		config.settled = c.follow
 		var running sync.WaitGroup
 		running.Go(c.run)
 		t.Cleanup(func() { // after Close
@@ -285,6 +291,10 @@ func TestKernelMatrix(t *testing.T) {
 			c.mu.Unlock()
 			running.Wait()
 		})
+		m, err := OpenMatrix(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
 		return haltest.KeypadRig{Keypad: m, Close: m.Close, Move: func(key hal.Key, motion hal.Motion) {
 			before := len(m.events)
 			c.mu.Lock()

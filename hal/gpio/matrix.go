@@ -1,6 +1,7 @@
 package gpio
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,8 +26,8 @@ const unread = 64
 type Matrix struct {
 	rows, cols lines
 	keys       [][]hal.Key // by row and column; 0 where there is none
-	settle     time.Duration
-	scanner    scanner // the goroutine's
+	settle     func()      // returns once the columns have followed a row
+	scanner    scanner     // the goroutine's
 
 	events chan hal.KeyEvent
 	stop   context.CancelFunc
@@ -51,6 +52,8 @@ type MatrixConfig struct {
 	// PushPull drives the rows that are not selected high, which only keys
 	// with a diode each endure.
 	PushPull bool
+
+	settled func() // in place of Settle, for tests whose columns follow by a program
 }
 
 // OpenMatrix requests the lines and watches them until Close, or until ctx is
@@ -73,8 +76,14 @@ func OpenMatrix(ctx context.Context, c MatrixConfig) (*Matrix, error) {
 		cols.Close()
 		return nil, err
 	}
-	return newMatrix(ctx, rows, cols, keys, orDefault(c.Debounce), c.Settle), nil
+	settled := c.settled
+	if settled == nil {
+		settled = pause(cmp.Or(c.Settle, settle))
+	}
+	return newMatrix(ctx, rows, cols, keys, orDefault(c.Debounce), settled), nil
 }
+
+func pause(d time.Duration) func() { return func() { time.Sleep(d) } }
 
 func (c MatrixConfig) layout() ([][]hal.Key, error) {
 	if len(c.Rows)*len(c.Cols) > 64 {
@@ -100,13 +109,10 @@ func (c MatrixConfig) layout() ([][]hal.Key, error) {
 	return keys, nil
 }
 
-func newMatrix(ctx context.Context, rows, cols lines, keys [][]hal.Key, debounce, settleTime time.Duration) *Matrix {
-	if settleTime == 0 {
-		settleTime = settle
-	}
+func newMatrix(ctx context.Context, rows, cols lines, keys [][]hal.Key, debounce time.Duration, settled func()) *Matrix {
 	ctx, stop := context.WithCancel(ctx)
 	m := &Matrix{
-		rows: rows, cols: cols, keys: keys, settle: settleTime,
+		rows: rows, cols: cols, keys: keys, settle: settled,
 		scanner: scanner{cols: len(keys[0]), debounce: debounce},
 		events:  make(chan hal.KeyEvent, unread),
 		stop:    stop, done: make(chan struct{}),
@@ -181,7 +187,7 @@ func (m *Matrix) look() (matrix uint64, err error) {
 		if err := m.rows.set(1 << r); err != nil {
 			return 0, err
 		}
-		time.Sleep(m.settle)
+		m.settle()
 		cols, err := m.cols.values()
 		if err != nil {
 			return 0, err
@@ -196,7 +202,7 @@ func (m *Matrix) idle(ctx context.Context) error {
 	if err := m.rows.set(1<<len(m.keys) - 1); err != nil {
 		return err
 	}
-	time.Sleep(m.settle)
+	m.settle()
 	// Edges that came of driving the rows are forgotten. A key that went down
 	// since the last look shows in the columns; one that goes down from now on
 	// leaves an edge.
