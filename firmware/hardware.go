@@ -54,30 +54,33 @@ type hardware struct {
 
 // openHardware opens the drivers that board names. A part that cannot be opened
 // stays absent, and tells why to whoever reads it: a phone without keys can
-// still be called. Only settings that no board could follow are an error.
-func openHardware(ctx context.Context, board boards.Board, sound config.Audio, log *slog.Logger) (*hardware, error) {
+// still be called, and so can one whose settings name a keypad that the board
+// does not have.
+func openHardware(ctx context.Context, board boards.Board, settings config.Config, log *slog.Logger) *hardware {
 	h := &hardware{}
-	pad, err := board.Keypad("")
-	if err != nil {
-		return nil, err
-	}
+	pad, unknown := board.Keypad(settings.Keypad)
 	for _, p := range []struct {
 		name   string
 		open   func() error
 		absent func(absent)
 	}{
-		{"keypad", func() error { return h.openKeypad(ctx, pad) }, func(a absent) { h.keypad = a }},
+		{"keypad", func() error {
+			if unknown != nil {
+				return unknown
+			}
+			return h.openKeypad(ctx, pad)
+		}, func(a absent) { h.keypad = a }},
 		{"hook switch", func() error { return h.openHook(ctx, board.HookWith(pad)) }, func(a absent) { h.hook = a }},
 		{"lamp", func() error { return h.openLamp(board.Lamp) }, func(a absent) { h.lamp = a }},
 		{"display", func() error { return h.openDisplay(board.Display) }, func(a absent) { h.display = a }},
-		{"sound", func() error { return h.openSound(board.Sound, sound, log) }, func(a absent) { h.sound = a }},
+		{"sound", func() error { return h.openSound(board.Sound, settings.Audio, log) }, func(a absent) { h.sound = a }},
 	} {
 		if err := p.open(); err != nil {
 			log.Error("part of the phone not opened", "part", p.name, "err", err)
 			p.absent(absent{err})
 		}
 	}
-	return h, nil
+	return h
 }
 
 func (h *hardware) keep(c io.Closer) { h.opened = append(h.opened, c) }

@@ -119,10 +119,7 @@ func TestMissingPartsStayAbsent(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	h, err := openHardware(t.Context(), b, config.Audio{Backend: "wav"}, newLog(&log, "json", false))
-	if err != nil {
-		t.Fatal(err)
-	}
+	h := openHardware(t.Context(), b, config.Config{Audio: config.Audio{Backend: "wav"}}, newLog(&log, "json", false))
 	defer h.close(slog.New(slog.DiscardHandler))
 	if _, err := h.keypad.ReadKey(t.Context()); err == nil {
 		t.Error("ReadKey() of a missing keypad gave a key")
@@ -132,6 +129,33 @@ func TestMissingPartsStayAbsent(t *testing.T) {
 	}
 	if got := log.String(); !strings.Contains(got, `"part":"keypad"`) || !strings.Contains(got, `"part":"hook switch"`) {
 		t.Errorf("the log does not name the parts:\n%s", got)
+	}
+}
+
+// Which of a board's keypads is there, a setting says.
+func TestKeypadOfSettings(t *testing.T) {
+	b, err := boards.Named("rpi")
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	for _, tt := range []struct {
+		keypad    string
+		simulated bool
+		says      string
+	}{
+		{"simulated", true, ""},
+		{"", false, "GPIO"}, // the first, whose chip is not here
+		{"abacus", false, `rpi has no keypad "abacus"; it has matrix, simulated`},
+	} {
+		h := openHardware(t.Context(), b, config.Config{Keypad: tt.keypad, Audio: config.Audio{Backend: "wav"}}, quiet)
+		if (h.simKeypad != nil) != tt.simulated || (h.simHook != nil) != tt.simulated {
+			t.Errorf("keypad %q: simulated keypad %v, hook switch %v; want %v", tt.keypad, h.simKeypad != nil, h.simHook != nil, tt.simulated)
+		}
+		if a, missing := h.keypad.(absent); missing == tt.simulated || missing && tt.says != "" && !strings.Contains(a.err.Error(), tt.says) {
+			t.Errorf("keypad %q: %+v; want it to say %q", tt.keypad, h.keypad, tt.says)
+		}
+		h.close(quiet)
 	}
 }
 

@@ -109,10 +109,7 @@ func runPhone(ctx context.Context, settings config.Config, broken map[string]err
 	if err := reportCrashes(settings.Data, log); err != nil {
 		log.Warn("crashes are not reported", "err", err)
 	}
-	parts, err := openHardware(ctx, board, settings.Audio, log)
-	if err != nil {
-		return err
-	}
+	parts := openHardware(ctx, board, settings, log)
 	defer parts.close(log)
 	source, err := openNetwork(settings, log)
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 // board, or the network, says it.
 type Config struct {
 	Board         string `toml:"board"`              // name of a board; empty: the one that /proc/device-tree names
+	Keypad        string `toml:"keypad"`             // which of the board's keypads is wired; empty: its first
 	Interface     string `toml:"interface"`          // network interface; empty: the board's
 	Fallback      string `toml:"fallback_interface"` // used while Interface has no address, such as "wlan0"; empty: none
 	StoringServer string `toml:"storing_server"`     // host or host:port; empty: DHCP option 66 or 160, or DNS SRV
@@ -91,7 +92,7 @@ func Parse(text string) (Config, error) {
 	return c, c.check()
 }
 
-const known = "board, interface, storing_server, enrolment_token, data, control, [audio] backend, capture, playback, fallback_interface, [address] source, prefix, router, dns, conflict, link_local, only_ipv6, vlan"
+const known = "board, keypad, interface, storing_server, enrolment_token, data, control, [audio] backend, capture, playback, fallback_interface, [address] source, prefix, router, dns, conflict, link_local, only_ipv6, vlan"
 
 func (c Config) check() error {
 	switch {

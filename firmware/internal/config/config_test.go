@@ -10,6 +10,7 @@ import (
 func TestParse(t *testing.T) {
 	got, err := Parse(`
 board = "host"
+keypad = "simulated"
 interface = "eth0"
 data = "/data"
 [audio]
@@ -21,7 +22,7 @@ prefix = "192.0.2.9/24"
 router = "192.0.2.1"
 `)
 	want := Config{
-		Board: "host", Interface: "eth0", Data: "/data", Control: "/run/flexphone/control.sock",
+		Board: "host", Keypad: "simulated", Interface: "eth0", Data: "/data", Control: "/run/flexphone/control.sock",
 		Audio:   Audio{Backend: "wav", Capture: "spoken.wav"},
 		Address: Address{Source: "static", Conflict: "fast", Prefix: netip.MustParsePrefix("192.0.2.9/24"), Router: netip.MustParseAddr("192.0.2.1")},
 	}
