@@ -41,6 +41,7 @@ type simulation struct {
 	stored  Lease
 	failing error // of the kernel
 	router  MAC   // zero: silent
+	wire    *pcap // nil: nothing is recorded
 }
 
 func newSimulation(t tester) *simulation {
@@ -53,7 +54,11 @@ func newSimulation(t tester) *simulation {
 func (s *simulation) give(in any) {
 	s.t.Helper()
 	for inputs := []any{in}; len(inputs) > 0; inputs = inputs[1:] {
+		if arrive, ok := inputs[0].(arriving); ok {
+			inputs[0] = arrive()
+		}
 		for _, a := range s.m.step(s.now, inputs[0]) {
+			s.wire.sent(s.now, a)
 			switch a := a.(type) {
 			case sendMessage:
 				d, err := dhcpv4.FromBytes(a.msg.ToBytes())
@@ -66,7 +71,7 @@ func (s *simulation) give(in any) {
 				}
 				for _, r := range s.server(d) {
 					r.xid = d.TransactionID
-					inputs = append(inputs, received{r})
+					inputs = append(inputs, s.answer(r))
 				}
 			case sendProbe, sendAnnounce:
 				s.arp = append(s.arp, a)

@@ -28,6 +28,7 @@ type simulation6 struct {
 	server func(*dhcpv6.Message) []*dhcpv6.Message
 	sent   []dhcpv6.MessageType
 	kernel map[netip.Addr]bool
+	wire   *pcap // nil: nothing is recorded
 }
 
 func newSimulation6(t tester) *simulation6 {
@@ -40,7 +41,11 @@ func newSimulation6(t tester) *simulation6 {
 func (s *simulation6) give(in any) {
 	s.t.Helper()
 	for inputs := []any{in}; len(inputs) > 0; inputs = inputs[1:] {
+		if arrive, ok := inputs[0].(arriving); ok {
+			inputs[0] = arrive()
+		}
 		for _, a := range s.m.step(s.now, inputs[0]) {
+			s.wire.sent(s.now, a)
 			switch a := a.(type) {
 			case send6:
 				d, err := dhcpv6.MessageFromBytes(a.msg.ToBytes())
@@ -51,7 +56,7 @@ func (s *simulation6) give(in any) {
 				if s.server != nil && s.m.link.ready {
 					for _, r := range s.server(d) {
 						r.TransactionID = d.TransactionID
-						inputs = append(inputs, received6{r})
+						inputs = append(inputs, s.answer(r))
 					}
 				}
 			case install6:
