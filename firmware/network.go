@@ -64,6 +64,9 @@ func openSource(cfg netlink.Config, a config.Address) (netlink.Source, error) {
 	var err error
 	switch a.Source {
 	case "watch":
+		if a.Link != "" { // made by who dials in, on Interface
+			cfg.Interface = a.Link
+		}
 		if four, err = netlink.Watch(cfg); err != nil {
 			return nil, err
 		}

@@ -39,59 +39,79 @@ func (g tagger) want(t *testing.T, vlan int) {
 	}
 }
 
+// A lanSwitch speaks LLDP-MED at the other end of the cable.
+type lanSwitch struct {
+	t     *testing.T
+	port  *tap
+	heard chan []byte
+}
+
+func newLANSwitch(t *testing.T, i *isp) *lanSwitch {
+	t.Helper()
+	w := &lanSwitch{t: t, heard: make(chan []byte, 16)}
+	i.do(func() error {
+		l, err := readLink("isp0")
+		if err != nil {
+			return err
+		}
+		w.port, err = openTap(l.index, etherLLDP, lldpFilter(), w.heard)
+		return errors.Join(err, w.port.join(lldpGroup()))
+	})
+	ended := make(chan struct{})
+	go func() { w.port.read(); close(ended) }()
+	t.Cleanup(func() { w.port.close(); <-ended })
+	return w
+}
+
+func (w *lanSwitch) say(p voicePolicy) {
+	w.t.Helper()
+	if err := w.port.send(switchSays(p), lldpGroup()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// answer has the switch speak of voice to telephones alone, and to these at once,
+// until stop is called. What it says first may be lost: its end of the cable may
+// not be ready.
+func (w *lanSwitch) answer(p voicePolicy) (stop func()) {
+	ended, quit := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case b := <-w.heard:
+				if !strings.Contains(string(b), medOUI) {
+					w.t.Errorf("the phone says %x", b)
+				}
+				w.port.send([]byte("noise"), lldpGroup())
+				w.port.send(switchSays(p), lldpGroup())
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() { close(quit); <-ended }
+}
+
+const voiceLife = 2 * time.Minute
+
 func TestVoiceFollowsTheSwitch(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
 	i := newISP(t, ispAddr)
 	i.startDNS(firstPool)
-	frames := make(chan []byte, 16)
-	var port *tap
-	i.do(func() error {
-		l, err := readLink("isp0")
-		if err != nil {
-			return err
-		}
-		port, err = openTap(l.index, etherLLDP, lldpFilter(), frames)
-		return errors.Join(err, port.join(lldpGroup()))
-	})
-	ended := make(chan struct{})
-	go func() { port.read(); close(ended) }()
-	say := func(b []byte) {
-		t.Helper()
-		if err := port.send(b, lldpGroup()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// A switch speaks of voice to telephones alone, and to these at once. What
-	// it says first may be lost: its end of the cable may not be ready.
-	answered, stop := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(answered)
-		for {
-			select {
-			case b := <-frames:
-				if !strings.Contains(string(b), medOUI) {
-					t.Errorf("the phone says %x", b)
-				}
-				port.send([]byte("noise"), lldpGroup())
-				port.send(switchSays(voicePolicy{vlan: 42, life: 2 * time.Minute}), lldpGroup())
-			case <-stop:
-				return
-			}
-		}
-	}()
-	t.Cleanup(func() { port.close(); <-ended })
+	w := newLANSwitch(t, i)
+	stop := w.answer(voicePolicy{vlan: 42, life: voiceLife})
 	s, tags := startVoice(t, Voice{Wait: time.Minute})
 	tags.want(t, 42)
-	close(stop)
-	<-answered
+	stop()
 	l := s.want(Bound).Lease
 	assertInstalled(t, l)
-	say(switchSays(voicePolicy{vlan: 43, life: 2 * time.Minute}))
+	w.say(voicePolicy{vlan: 43, life: voiceLife})
 	tags.want(t, 43)
 	assertInstalled(t, s.want(Bound).Lease)
-	say(switchSays(voicePolicy{life: 2 * time.Minute})) // untagged
+	w.say(voicePolicy{life: voiceLife}) // untagged
 	assertInstalled(t, s.want(Bound).Lease)
 	s.stop()
 	s.want(Lost)
@@ -123,37 +143,85 @@ func TestVoiceWithoutAnyVLAN(t *testing.T) {
 	}
 }
 
+// TestVoiceOnARealVLAN: frames with IEEE 802.1Q tags, a DHCP server behind the
+// tag, and each of the ways by which a phone learns of it.
 func TestVoiceOnARealVLAN(t *testing.T) {
-	if !inNamespace(t) {
-		return
+	const tagged, moved = "10.99.0.50/24", "10.98.0.50/24"
+	for _, tt := range []struct {
+		name string
+		want Voice
+		isp  []string // more words for dnsmasq
+		play func(t *testing.T, w *lanSwitch, r *runningSource)
+	}{
+		{"by settings", Voice{VLAN: 42}, nil, nil},
+		{"by DHCP option 132", Voice{Wait: time.Millisecond}, []string{"--dhcp-option=132,42"}, nil},
+		{"by LLDP-MED", Voice{Wait: time.Minute}, nil, func(t *testing.T, w *lanSwitch, r *runningSource) {
+			w.say(voicePolicy{vlan: 43, life: voiceLife}) // somebody configures the switch anew
+			if l := r.want(Bound).Lease; l.Interface != "eth0.43" || l.Prefix.String() != moved {
+				t.Errorf("moved to %v on %s", l.Prefix, l.Interface)
+			}
+			if left, _ := readLink("eth0.42"); left.index != 0 {
+				t.Error("the interface of the VLAN that was left is still there")
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if !inNamespace(t) {
+				return
+			}
+			i := newISP(t, ispAddr)
+			ip(t, "link", "set", "eth0", "up")
+			needVLAN(t)
+			for id, addr := range map[string]string{"42": "10.99.0.1/24", "43": "10.98.0.1/24"} {
+				i.inside("ip", "link", "add", "link", "isp0", "name", "isp0."+id, "type", "vlan", "id", id)
+				i.inside("ip", "address", "add", addr, "dev", "isp0."+id)
+				i.inside("ip", "link", "set", "isp0."+id, "up")
+			}
+			i.startDNS(firstPool, append(tt.isp, "--interface=isp0.42", "--interface=isp0.43",
+				"--dhcp-range=10.99.0.50,10.99.0.50,2m", "--dhcp-range=10.98.0.50,10.98.0.50,2m")...)
+			w := newLANSwitch(t, i)
+			stop := func() {}
+			if tt.play != nil {
+				stop = w.answer(voicePolicy{vlan: 42, life: voiceLife})
+			}
+			s, err := OnVoiceVLAN(testConfig(t), tt.want, func(cfg Config) (Source, error) { return NewClient(cfg) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := start(t, s)
+			l := r.want(Bound).Lease
+			stop()
+			if l.Interface != "eth0.42" || l.Prefix.String() != tagged {
+				t.Errorf("lease is %+v", l)
+			}
+			i.waitLog("DHCPACK(isp0.42)", "10.99.0.50", testMAC)
+			assertInstalled(t, l)
+			if tt.play != nil {
+				tt.play(t, w, r)
+			}
+			r.stop()
+			r.want(Lost)
+			for _, name := range []string{"eth0.42", "eth0.43"} {
+				if left, _ := readLink(name); left.index != 0 {
+					t.Errorf("%s is still there", name)
+				}
+			}
+		})
 	}
-	i := newISP(t, ispAddr)
-	ip(t, "link", "set", "eth0", "up")
+}
+
+// needVLAN skips the test where the kernel puts no tags on frames.
+func needVLAN(t *testing.T) {
+	t.Helper()
 	l, err := readLink("eth0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	probe := &rtnl.Vlan{LinkAttrs: rtnl.LinkAttrs{Name: "probe", ParentIndex: l.index}, VlanId: 9}
 	if err := rtnl.LinkAdd(probe); errors.Is(err, unix.EOPNOTSUPP) {
-		t.Skip("this kernel has no 802.1Q (CONFIG_VLAN_8021Q)")
+		t.Skip("this kernel has no 802.1Q (CONFIG_VLAN_8021Q); that of qemu-virt has, see `make test-guest-kernel`")
 	} else if err != nil {
 		t.Fatal(err)
 	}
 	ip(t, "link", "delete", "probe")
-	i.inside("ip", "link", "add", "link", "isp0", "name", "tagged", "type", "vlan", "id", "42")
-	i.inside("ip", "address", "add", "10.99.0.1/24", "dev", "tagged")
-	i.inside("ip", "link", "set", "tagged", "up")
-	i.startDNS("10.99.0.50,10.99.0.50,2m", "--interface=tagged")
-	s, err := OnVoiceVLAN(testConfig(t), Voice{VLAN: 42}, func(cfg Config) (Source, error) { return NewClient(cfg) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := start(t, s)
-	if l := r.want(Bound).Lease; l.Interface != "eth0.42" || l.Prefix.String() != "10.99.0.50/24" {
-		t.Errorf("lease is %+v", l)
-	}
-	r.stop()
-	if left, _ := readLink("eth0.42"); left.index != 0 {
-		t.Error("the VLAN's interface is still there")
-	}
 }

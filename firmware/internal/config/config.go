@@ -42,6 +42,7 @@ type Audio struct {
 // Address says who gives the phone its address.
 type Address struct {
 	Source string       `toml:"source"` // "dhcp", "watch" or "static"
+	Link   string       `toml:"link"`   // watch: what gets the address, such as "ppp0"; empty: Interface
 	Prefix netip.Prefix `toml:"prefix"` // static: "192.0.2.9/24"
 	Router netip.Addr   `toml:"router"` // static: default router, or nothing
 	DNS    []netip.Addr `toml:"dns"`    // static
@@ -92,7 +93,7 @@ func Parse(text string) (Config, error) {
 	return c, c.check()
 }
 
-const known = "board, keypad, interface, storing_server, enrolment_token, data, control, [audio] backend, capture, playback, fallback_interface, [address] source, prefix, router, dns, conflict, link_local, only_ipv6, vlan"
+const known = "board, keypad, interface, storing_server, enrolment_token, data, control, [audio] backend, capture, playback, fallback_interface, [address] source, link, prefix, router, dns, conflict, link_local, only_ipv6, vlan"
 
 func (c Config) check() error {
 	switch {
@@ -104,6 +105,8 @@ func (c Config) check() error {
 		return errors.New(`[address] source = "static" wants prefix, such as "192.0.2.9/24"`)
 	case c.Address.Source != "static" && (c.Address.Prefix.IsValid() || c.Address.Router.IsValid() || c.Address.DNS != nil):
 		return errors.New(`[address] prefix, router and dns go with source = "static" only`)
+	case c.Address.Source != "watch" && c.Address.Link != "":
+		return errors.New(`[address] link goes with source = "watch" only`)
 	case c.Address.Conflict != "fast" && c.Address.Conflict != "full":
 		return fmt.Errorf(`[address] conflict = %q: want "fast" or "full"`, c.Address.Conflict)
 	case c.Address.LinkLocal && c.Address.OnlyIPv6:

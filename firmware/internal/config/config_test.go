@@ -44,6 +44,7 @@ func TestMistakesNameTheirPlace(t *testing.T) {
 		{"static without prefix", "[address]\nsource = \"static\"\n", "prefix"},
 		{"prefix without static", "[address]\nprefix = \"192.0.2.9/24\"\n", "static"},
 		{"with and without IPv4", "[address]\nlink_local = true\nonly_ipv6 = true\n", "only_ipv6"},
+		{"link without watch", "[address]\nlink = \"ppp0\"\n", "watch"},
 		{"vlan", "[address]\nvlan = \"4095\"\n", "4094"},
 		{"conflict", "[address]\nconflict = \"none\"\n", `"full"`},
 		{"the same interface twice", "interface = \"eth0\"\nfallback_interface = \"eth0\"\n", "another"},
