@@ -130,8 +130,8 @@ const (
 	routeGrace = time.Second
 	// gapGrace is how long a watched interface may be without an address
 	// before that counts as lost: other clients remove the old address before
-	// they ask for another.
-	gapGrace = 3 * time.Second
+	// they ask for another, and udhcpc rests three seconds in between.
+	gapGrace = 5 * time.Second
 	// fourGrace is how long a first IPv6 address waits for an IPv4 one.
 	fourGrace = 300 * time.Millisecond
 	// renewSlack: an expiry that moved by less is the same one, seen in whole

@@ -38,6 +38,8 @@ type watcher struct {
 func (w *watcher) step(now time.Time, s sight) []Event {
 	l, ok := w.choose(now, s)
 	switch {
+	case !s.running && s.mac == (MAC{}): // PPP, which dials in again, or a link that is gone
+		w.pause(now, "link down", gapGrace)
 	case !s.running:
 		w.pause(now, "link down", linkGrace)
 	case !ok:

@@ -18,6 +18,9 @@ func TestWatcher(t *testing.T) {
 	moved.held, moved.source = []heldAddress{{prefix: prefix}, {prefix: netip.PrefixFrom(simNext, 24), secondary: true}}, simNext
 	renewed := routed
 	renewed.held = []heldAddress{{prefix: prefix, life: time.Hour}}
+	dialled := sight{running: true, routed: true, held: []heldAddress{{prefix: netip.PrefixFrom(simAddr, 32)}}}
+	again := dialled
+	again.held = []heldAddress{{prefix: netip.PrefixFrom(simNext, 32)}}
 	gap := linkGrace + 10*time.Millisecond
 
 	type moment struct {
@@ -34,7 +37,9 @@ func TestWatcher(t *testing.T) {
 		{"a short gap", []moment{{0, routed, Bound}, {0, bare, 0}, {gapGrace - 1, bare, 0}, {0, routed, 0}, {gapGrace, routed, 0}}},
 		{"a long gap", []moment{{0, routed, Bound}, {0, bare, 0}, {gapGrace, bare, Lost}, {time.Hour, bare, 0}, {0, routed, Bound}}},
 		{"the cable out and in", []moment{{0, routed, Bound}, {0, down, 0}, {gap, down, Lost}, {0, routed, Bound}}},
-		{"the cable out, then the address gone", []moment{{0, routed, Bound}, {0, bare, 0}, {time.Millisecond, sight{}, 0}, {gap, sight{}, Lost}}},
+		{"the cable out, then the address gone", []moment{{0, routed, Bound}, {0, bare, 0}, {time.Millisecond, sight{mac: simMAC}, 0}, {gap, sight{mac: simMAC}, Lost}}},
+		{"a provider that hangs up, and dials in again", []moment{{0, dialled, Bound}, {0, sight{}, 0}, {gapGrace - 1, sight{}, 0}, {0, again, Bound}}},
+		{"and does not", []moment{{0, dialled, Bound}, {0, sight{}, 0}, {gapGrace, sight{}, Lost}, {time.Hour, again, Bound}}},
 		{"make before break", []moment{{0, routed, Bound}, {0, moved, Bound}}},
 		{"renewed", []moment{{0, routed, Bound}, {0, renewed, Renewed}, {time.Second, renewed, 0}, {time.Minute, renewed, Renewed}}},
 		{"the same address again", []moment{{0, routed, Bound}, {0, routed, 0}}},

@@ -163,7 +163,11 @@ func furnish(dir string) error {
 	}
 	var kept []string
 	for _, line := range strings.SplitAfter(string(users), "\n") {
-		if !strings.HasPrefix(line, "dhcpcd:") {
+		switch {
+		case strings.HasPrefix(line, "dhcpcd:"):
+		case strings.HasPrefix(line, "systemd-network:"): // it will not do without
+			kept = append(kept, "systemd-network:x:0:0::/:/bin/false\n")
+		default:
 			kept = append(kept, line)
 		}
 	}

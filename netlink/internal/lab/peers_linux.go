@@ -15,8 +15,11 @@ type Peer struct {
 	Package string // Debian's
 	// Renew has it renew at once; nil: it keeps to the T1 that it is given.
 	Renew func(*Process) error
-	files map[string]string
-	args  func(dir string) []string
+	// Release has it give its address back; it may end then. Nil: not known how.
+	Release func(n *Namespace, p *Process, dir string) error
+	files   map[string]string
+	args    func(dir string) []string
+	via     string // one of files, which starts the program; empty: none
 }
 
 // Peers returns the clients that Debian has, each with the least of a script
@@ -25,14 +28,18 @@ func Peers() []Peer {
 	return []Peer{
 		{
 			Name: "udhcpc", Package: "udhcpc",
-			Renew: func(p *Process) error { return p.Signal(unix.SIGUSR1) },
-			files: map[string]string{"script": udhcpcScript},
+			Renew:   func(p *Process) error { return p.Signal(unix.SIGUSR1) },
+			Release: func(_ *Namespace, p *Process, _ string) error { return p.Signal(unix.SIGUSR2) },
+			files:   map[string]string{"script": udhcpcScript},
 			args: func(dir string) []string {
 				return []string{"-f", "-i", NearName, "-s", dir + "/script", "-p", dir + "/pid"}
 			},
 		},
 		{
 			Name: "dhclient", Package: "isc-dhcp-client",
+			Release: func(n *Namespace, _ *Process, dir string) error {
+				return n.Run("dhclient", "-4", "-r", "-cf", dir+"/conf", "-sf", dir+"/script", "-lf", dir+"/leases", "-pf", dir+"/pid", NearName)
+			},
 			files: map[string]string{"script": dhclientScript, "conf": dhclientConf},
 			args: func(dir string) []string {
 				return []string{"-4", "-d", "-cf", dir + "/conf", "-sf", dir + "/script", "-lf", dir + "/leases", "-pf", dir + "/pid", NearName}
@@ -45,6 +52,22 @@ func Peers() []Peer {
 				return []string{"-4", "-B", "-f", dir + "/conf", "-c", "/bin/true", NearName}
 			},
 		},
+	}
+}
+
+// Networkd returns systemd-networkd, as it is run by hand. It does without udev,
+// which tells nothing in a namespace, where /sys cannot be written.
+func Networkd() Peer {
+	const program = "/lib/systemd/systemd-networkd"
+	return Peer{
+		Name: program, Package: "systemd",
+		Release: func(_ *Namespace, p *Process, _ string) error { return p.Signal(unix.SIGTERM) },
+		files: map[string]string{"10-lab.network": networkdConf, "start": `#!/bin/sh
+mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp
+cp "$1/10-lab.network" /run/systemd/network/
+mount -t sysfs -o ro sysfs /sys && exec ` + program + "\n"},
+		args: func(dir string) []string { return []string{dir} },
+		via:  "start",
 	}
 }
 
@@ -81,7 +104,11 @@ func (p Peer) Start(n *Namespace, dir string) (*Process, error) {
 		return nil, fmt.Errorf("lab: start %s: %w", p.Name, err)
 	}
 	defer log.Close()
-	cmd := exec.Command(p.Name, p.args(dir)...)
+	program := p.Name
+	if p.via != "" {
+		program = filepath.Join(dir, p.via)
+	}
+	cmd := exec.Command(program, p.args(dir)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	return n.Start(cmd, dir)
 }
@@ -115,7 +142,8 @@ BOUND|RENEW|REBIND|REBOOT|TIMEOUT)
 	if [ -n "$old_ip_address" ] && [ "$old_ip_address" != "$new_ip_address" ]; then
 		ip -4 address flush dev $interface
 	fi
-	ip -4 address replace $new_ip_address${new_subnet_mask:+/$new_subnet_mask} dev $interface || exit 1
+	ip -4 address replace $new_ip_address${new_subnet_mask:+/$new_subnet_mask} dev $interface \
+		${new_dhcp_lease_time:+valid_lft $new_dhcp_lease_time preferred_lft $new_dhcp_lease_time} || exit 1
 	for r in $new_routers; do
 		ip -4 route replace default via $r dev $interface && break
 	done
@@ -129,6 +157,14 @@ exit 0
 
 const dhclientConf = `request subnet-mask, broadcast-address, routers, domain-name, domain-name-servers, host-name, interface-mtu, rfc3442-classless-static-routes, ntp-servers;
 option rfc3442-classless-static-routes code 121 = array of unsigned integer 8;
+`
+
+const networkdConf = `[Match]
+Name=` + NearName + `
+[Network]
+DHCP=ipv4
+IPv6AcceptRA=no
+LinkLocalAddressing=no
 `
 
 const dhcpcdConf = `hostname
