@@ -11,6 +11,7 @@ import (
 	"flexphone/storing-server/internal/admin"
 	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/trust"
+	"flexphone/storing-server/internal/web"
 )
 
 // BackupCmd is `backup`.
@@ -79,7 +80,7 @@ func (c *RestoreCmd) Run(e *edges) error {
 
 // openRows opens the rows, and says what to do when that fails.
 func openRows(ctx context.Context, opts store.Options) (*store.Store, error) {
-	opts.Keep = []string{keyName}
+	opts.Keep = []string{keyName, web.AccessName, web.CertificateName}
 	opts.Audit = trust.NewAudit(opts.Dir).Append
 	rows, err := store.Open(ctx, opts)
 	if errors.Is(err, store.ErrDamaged) {

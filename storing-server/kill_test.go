@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 type process struct {
 	cmd    *exec.Cmd
 	listen string
+	http   string // URL
 	log    sync.WaitGroup
 }
 
@@ -62,9 +63,9 @@ func startProcess(t *testing.T, dir, listen string, more ...string) *process {
 	var said strings.Builder
 	for lines.Scan() {
 		said.WriteString(lines.Text() + "\n")
-		var line struct{ Msg, Listen string }
+		var line struct{ Msg, Listen, HTTP string }
 		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "ready" {
-			p.listen = line.Listen
+			p.listen, p.http = line.Listen, line.HTTP
 			break
 		}
 	}

@@ -1,8 +1,8 @@
 // Command storing-server holds one row a phone: MAC to the address it has now.
 //
 // It knows its command line and how its parts are put together: package store
-// keeps the rows, exchange and directory answer phones, admin answers the
-// operator. It refuses to listen on any port that was not asked for, other
+// keeps the rows, exchange and directory answer phones, admin and web answer
+// the operator. It refuses to listen on any port that was not asked for, other
 // than the phones' own.
 package main
 
@@ -27,16 +27,18 @@ const (
 
 // A CLI is the command line.
 type CLI struct {
-	Run     RunCmd     `cmd:"" help:"Serve phones until interrupted."`
-	Rows    RowsCmd    `cmd:"" help:"Print all rows, as a table or as JSON."`
-	Number  NumberCmd  `cmd:"" help:"Short numbers."`
-	Bench   BenchCmd   `cmd:"" help:"Measure a storing server under load, and others beside it; or soak it."`
-	Backup  BackupCmd  `cmd:"" help:"Write all rows and the server's key to a file, while it serves."`
-	Restore RestoreCmd `cmd:"" help:"Make a data folder of a backup."`
-	Key     KeyCmd     `cmd:"" help:"Keys of phones."`
-	Token   TokenCmd   `cmd:"" help:"One-time tokens for enrolment."`
-	Phone   PhoneCmd   `cmd:"" help:"Standard SIP phones."`
-	Forget  ForgetCmd  `cmd:"" help:"Delete a phone's row, with its key and number: the next key that announces it owns it."`
+	Run      RunCmd      `cmd:"" help:"Serve phones until interrupted."`
+	Rows     RowsCmd     `cmd:"" help:"Print all rows, as a table or as JSON."`
+	Number   NumberCmd   `cmd:"" help:"Short numbers."`
+	Bench    BenchCmd    `cmd:"" help:"Measure a storing server under load, and others beside it; or soak it."`
+	Backup   BackupCmd   `cmd:"" help:"Write all rows and the server's key to a file, while it serves."`
+	Restore  RestoreCmd  `cmd:"" help:"Make a data folder of a backup."`
+	Key      KeyCmd      `cmd:"" help:"Keys of phones."`
+	Token    TokenCmd    `cmd:"" help:"One-time tokens for enrolment."`
+	Password PasswordCmd `cmd:"" help:"Set the password of the operator's pages."`
+	APIToken APITokenCmd `cmd:"" name:"api-token" help:"Tokens with which programs use the JSON API."`
+	Phone    PhoneCmd    `cmd:"" help:"Standard SIP phones."`
+	Forget   ForgetCmd   `cmd:"" help:"Delete a phone's row, with its key and number: the next key that announces it owns it."`
 }
 
 func main() {

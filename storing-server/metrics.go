@@ -24,6 +24,7 @@ type metrics struct {
 	commit     prometheus.Histogram
 	sip        *prometheus.CounterVec
 	dns        *prometheus.CounterVec
+	http       *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -59,7 +60,10 @@ func newMetrics() *metrics {
 	m.dns = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "storing_server_dns_queries_total", Help: "DNS queries, by type and answer.",
 	}, []string{"type", "rcode"})
-	m.registry.MustRegister(m.sip, m.dns, m.requests, m.dropped, m.handshakes, m.sessions, m.notified, m.batch, m.commit,
+	m.http = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "storing_server_http_requests_total", Help: "HTTP requests of the operator, by route and status.",
+	}, []string{"route", "code"})
+	m.registry.MustRegister(m.http, m.sip, m.dns, m.requests, m.dropped, m.handshakes, m.sessions, m.notified, m.batch, m.commit,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -92,6 +96,10 @@ func (m *metrics) sipRequest(method string, code int) {
 		method = "other"
 	}
 	m.sip.WithLabelValues(method, strconv.Itoa(code)).Inc()
+}
+
+func (m *metrics) httpRequest(route string, status int) {
+	m.http.WithLabelValues(route, strconv.Itoa(status)).Inc()
 }
 
 func (m *metrics) dnsQuery(kind, rcode string) { m.dns.WithLabelValues(kind, rcode).Inc() }

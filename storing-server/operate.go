@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -164,22 +163,13 @@ func (c *TokenRevokeCmd) Run(e *edges) error {
 	})
 }
 
-// userOf is how a phone's user name is kept: a MAC as its settings have it,
-// without colons.
-func userOf(s string) string {
-	if m, err := wire.ParseMAC(s); err == nil {
-		return m.Hex()
-	}
-	return s
-}
-
 // Run adds a phone.
 func (c *PhoneAddCmd) Run(e *edges) error {
-	user := userOf(c.User)
+	user := sip.UserName(c.User)
 	if !store.ValidUser(user) {
 		return &usageError{fmt.Sprintf("user %q: want a MAC, or 1 to 64 letters, digits and -_.+", c.User)}
 	}
-	password := strings.ToLower(rand.Text())
+	password := sip.NewPassword()
 	if c.PasswordStdin {
 		line, err := bufio.NewReader(io.LimitReader(e.stdin, 1024)).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -224,7 +214,7 @@ func (c *PhoneAddCmd) Run(e *edges) error {
 
 // Run removes a phone.
 func (c *PhoneRemoveCmd) Run(e *edges) error {
-	user := userOf(c.User)
+	user := sip.UserName(c.User)
 	phones, err := phones(e, c.Data.Data)
 	if err != nil {
 		return err

@@ -14,10 +14,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/big"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,7 +34,6 @@ import (
 type RunCmd struct {
 	Data
 	Listen string `help:"UDP address for phones (CoAP over DTLS)." default:":5684" placeholder:"[HOST]:PORT"`
-	HTTP   string `name:"http" help:"TCP address for metrics and health; none by default." placeholder:"[HOST]:PORT"`
 	NATS   string `name:"nats" help:"URLs of a NATS JetStream cluster, with commas between; by default the rows are kept in the data folder." placeholder:"URL"`
 	// Replicas and Partitions are of the streams.
 	Replicas   int    `help:"Nodes of the cluster that keep each row." default:"3" placeholder:"N"`
@@ -44,6 +42,7 @@ type RunCmd struct {
 	// NumberRest is for numbers that are freed from now on.
 	NumberRest time.Duration `help:"For how long a number that a phone had is given to no other." default:"720h" placeholder:"DURATION"`
 	TrustFlags
+	HTTPFlags
 	SIPFlags
 	DNSFlags
 	AcceptLoss bool   `help:"Go on with what is left when acknowledged rows are missing from the data folder."`
@@ -109,7 +108,7 @@ func (c *RunCmd) serve(ctx context.Context, numbers store.Numbers, policy trust.
 		return fmt.Errorf("%w (is another server there? choose another --listen)", err)
 	}
 	changed.to(phones.Changed)
-	others, err := c.services(ctx, cert, rows, policy, m, log)
+	others, err := c.services(ctx, cert, rows, policy, m, changed, log)
 	if err != nil {
 		return err
 	}
@@ -122,14 +121,6 @@ func (c *RunCmd) serve(ctx context.Context, numbers store.Numbers, policy trust.
 			ended <- part(ctx)
 			stop()
 		})
-	}
-	if c.HTTP != "" {
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.HTTP)
-		if err != nil {
-			return fmt.Errorf("listen for HTTP on %s: %w", c.HTTP, err)
-		}
-		ready = append(ready, "http", l.Addr().String())
-		start(func(ctx context.Context) error { return serveHTTP(ctx, l, m) })
 	}
 	operator, err := admin.Listen(c.Data.Data)
 	if err != nil {
@@ -154,41 +145,25 @@ func (c *RunCmd) serve(ctx context.Context, numbers store.Numbers, policy trust.
 	return failed
 }
 
-// A relay hands changes from the store to the server that is made after it.
+// A relay hands changes from the store to the servers that are made after it.
 type relay struct {
 	mu  sync.Mutex
-	dst func([]wire.Query)
+	dst []func([]wire.Query)
 }
 
 func (r *relay) to(dst func([]wire.Query)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.dst = dst
+	r.dst = append(slices.Clone(r.dst), dst)
 }
 
 func (r *relay) tell(qs []wire.Query) {
 	r.mu.Lock()
-	dst := r.dst
+	all := r.dst
 	r.mu.Unlock()
-	if dst != nil {
+	for _, dst := range all {
 		dst(qs)
 	}
-}
-
-// serveHTTP answers metrics and health until ctx is done.
-func serveHTTP(ctx context.Context, l net.Listener, m *metrics) error {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", m.handler())
-	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
-	mux.HandleFunc("GET /healthz", ok)
-	mux.HandleFunc("GET /readyz", ok) // it listens once the rows are read
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
-	stop := context.AfterFunc(ctx, func() { srv.Close() })
-	defer stop()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve HTTP: %w", err)
-	}
-	return nil
 }
 
 // keyName is the server's key in the data folder. Phones pin it: if it is

@@ -104,12 +104,33 @@ type service struct {
 }
 
 // services opens the ports that were asked for, all or none of them.
-func (c *RunCmd) services(ctx context.Context, own tls.Certificate, rows *store.Store, p trust.Policy, m *metrics, log *slog.Logger) (out []service, err error) {
+func (c *RunCmd) services(ctx context.Context, own tls.Certificate, rows *store.Store, p trust.Policy, m *metrics, changed *relay, log *slog.Logger) (out []service, err error) {
+	var opened []interface{ Close() }
+	defer func() {
+		if err != nil {
+			for _, o := range opened {
+				o.Close()
+			}
+		}
+	}()
+	operator, err := c.HTTPFlags.open(ctx, c.Data.Data, rows, m, log)
+	if err != nil {
+		return nil, hint(err)
+	}
+	if operator != nil {
+		opened = append(opened, operator)
+		changed.to(operator.Changed)
+		out = append(out, service{"http", operator.URL(), operator.Serve})
+		if f := operator.Fingerprint(); f != "" {
+			out = append(out, service{name: "http-certificate", at: f})
+		}
+	}
 	phones, err := c.SIPFlags.open(ctx, own, rows, p, m, log)
 	if err != nil {
 		return nil, hint(err)
 	}
 	if phones != nil {
+		opened = append(opened, phones)
 		names := []string{"sip", "sip-tls"}
 		if c.SIP == "" {
 			names = names[1:]
@@ -124,9 +145,6 @@ func (c *RunCmd) services(ctx context.Context, own tls.Certificate, rows *store.
 	}
 	names, err := c.DNSFlags.open(ctx, rows, p, m, log)
 	if err != nil {
-		if phones != nil {
-			phones.Close()
-		}
 		return nil, hint(err)
 	}
 	if names != nil {

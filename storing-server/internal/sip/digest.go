@@ -15,6 +15,7 @@ import (
 
 	"github.com/icholy/digest"
 
+	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/store"
 )
 
@@ -132,3 +133,15 @@ func (s signer) challenges(p store.Phone, issued int64, stale bool) []header {
 	}
 	return out
 }
+
+// UserName is how a phone's user name is kept: a MAC as its settings have it,
+// without colons.
+func UserName(s string) string {
+	if m, err := wire.ParseMAC(s); err == nil {
+		return m.Hex()
+	}
+	return s
+}
+
+// NewPassword makes one that nobody guesses, and that can be typed.
+func NewPassword() string { return strings.ToLower(rand.Text()) }

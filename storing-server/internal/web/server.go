@@ -1,0 +1,197 @@
+package web
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/store"
+	"flexphone/storing-server/internal/trust"
+)
+
+// Options say how a Server works.
+type Options struct {
+	Listen string // TCP address
+	// Cert is the operator's certificate; nil: by TLS with one that the server
+	// signs itself, and on a loopback address without TLS.
+	Cert *tls.Certificate
+	Dir  string // the data folder
+	Rows *store.Store
+	// Metrics answers GET /metrics.
+	Metrics http.Handler
+	// Count is told of each request: which route it took, and its status.
+	Count func(route string, status int)
+	Log   *slog.Logger
+}
+
+const (
+	connectionsMost = 512
+	bodyMost        = 16 << 10 // bytes of a request's body
+	headerMost      = 16 << 10
+)
+
+// How often somebody may guess the password: so many times at once, and then
+// once in a while.
+const (
+	guessBurst = 5
+	guessEvery = 20 * time.Second
+)
+
+// A Server answers the operator.
+type Server struct {
+	o        Options
+	access   Access
+	listener net.Listener
+	cert     *tls.Certificate // nil: no TLS
+	logins   sessions
+	guesses  *trust.Limiter[trust.Network]
+	// guessing is held by who has a password checked, since that costs memory.
+	guessing sync.Mutex
+	hub      hub
+	ending   chan struct{}
+	handler  http.Handler
+}
+
+// Listen opens the port. Nobody is answered before Serve.
+func Listen(ctx context.Context, o Options) (*Server, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("web: listen on %s: %w", o.Listen, err)
+	}
+	s := newServer(o)
+	s.listener = netutil.LimitListener(l, connectionsMost)
+	s.cert = o.Cert
+	if at, ok := l.Addr().(*net.TCPAddr); s.cert == nil && !(ok && at.IP.IsLoopback()) {
+		if s.cert, err = ownCertificate(o.Dir, time.Now()); err != nil {
+			l.Close()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func newServer(o Options) *Server {
+	s := &Server{
+		o: o, access: NewAccess(o.Dir), logins: sessions{all: map[string]*session{}},
+		guesses: trust.NewLimiter[trust.Network](1/guessEvery.Seconds(), guessBurst),
+		hub:     hub{watchers: map[*watcher]struct{}{}}, ending: make(chan struct{}),
+	}
+	s.handler = s.routes()
+	return s
+}
+
+// URL is where a browser on this machine finds the server.
+func (s *Server) URL() string {
+	scheme := "http"
+	if s.cert != nil {
+		scheme = "https"
+	}
+	return scheme + "://" + s.listener.Addr().String()
+}
+
+// Fingerprint is the SHA-256 hash of the certificate, as browsers show it;
+// empty without TLS.
+func (s *Server) Fingerprint() string { return certificateHash(s.cert) }
+
+// Changed tells open pages that these queries have other answers now. It does
+// not block.
+func (s *Server) Changed(qs []wire.Query) { s.hub.changed(qs) }
+
+// Close gives up a server that does not serve.
+func (s *Server) Close() { s.listener.Close() }
+
+// Serve answers until ctx is done.
+func (s *Server) Serve(ctx context.Context) error {
+	srv := &http.Server{
+		Handler: s.handler, MaxHeaderBytes: headerMost,
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+		ErrorLog: slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug), // handshakes that fail are the clients' affair
+	}
+	stop := context.AfterFunc(ctx, func() {
+		close(s.ending)
+		srv.Close()
+	})
+	defer stop()
+	var err error
+	if s.cert != nil {
+		srv.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*s.cert}, MinVersion: tls.VersionTLS12}
+		err = srv.ServeTLS(s.listener, "", "")
+	} else {
+		err = srv.Serve(s.listener)
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("web: serve: %w", err)
+	}
+	return nil
+}
+
+// routes are all that there is.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	if s.o.Metrics != nil {
+		mux.Handle("GET /metrics", s.o.Metrics)
+	}
+	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
+	mux.HandleFunc("GET /healthz", ok)
+	mux.HandleFunc("GET /readyz", ok) // it listens once the rows are read
+	s.pages(mux)
+	s.api(mux)
+	return s.guard(mux)
+}
+
+// The headers of every answer: nothing is loaded from elsewhere, nothing
+// stands in another page's frame, no script is in a page itself, and nothing
+// is kept.
+var headers = map[string]string{
+	"Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; " +
+		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+	"X-Content-Type-Options":       "nosniff",
+	"Referrer-Policy":              "no-referrer",
+	"Cross-Origin-Opener-Policy":   "same-origin",
+	"Cross-Origin-Resource-Policy": "same-origin",
+	"Cache-Control":                "no-store",
+}
+
+// guard stands before every route.
+func (s *Server) guard(mux *http.ServeMux) http.Handler {
+	var origins http.CrossOriginProtection
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for k, v := range headers {
+			w.Header().Set(k, v)
+		}
+		_, route := mux.Handler(r)
+		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+		r.Body = http.MaxBytesReader(rec, r.Body, bodyMost)
+		if err := origins.Check(r); err != nil {
+			http.Error(rec, "a request of another site is not answered", http.StatusForbidden)
+		} else {
+			mux.ServeHTTP(rec, r)
+		}
+		if s.o.Count != nil {
+			s.o.Count(route, rec.status)
+		}
+	})
+}
+
+// A recorder knows the status that was answered.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (r *recorder) WriteHeader(status int) {
+	r.status = status
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

@@ -1,0 +1,513 @@
+package web
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/legacy"
+
+	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/store"
+)
+
+const password = "a password of the tests"
+
+// serve returns a server of real rows, with n phones from 101 on.
+func serve(t testing.TB, n int) (*Server, *store.Store) {
+	t.Helper()
+	dir := t.TempDir()
+	var s *Server
+	rows, err := store.Open(t.Context(), store.Options{
+		Dir: dir, Numbers: store.Numbers{First: 101, Last: 9999, Rest: time.Hour}, Log: slog.New(slog.DiscardHandler),
+		Changed: func(qs []wire.Query) { s.Changed(qs) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(rows.Close)
+	s = newServer(Options{Dir: dir, Rows: rows, Log: slog.New(slog.DiscardHandler)})
+	for i := range n {
+		register(t, rows, i+1, 1, fmt.Sprintf("192.0.2.%d", i+1))
+	}
+	return s, rows
+}
+
+func mac(n int) wire.MAC { return wire.MAC{2, 0, 0x5e, 0, byte(n >> 8), byte(n)} }
+
+func register(t testing.TB, rows *store.Store, n int, sequence uint64, addr string) {
+	t.Helper()
+	_, _, err := rows.Register(context.Background(), wire.Fingerprint{byte(n)}, wire.Registration{
+		MAC: mac(n), Addrs: []netip.Addr{netip.MustParseAddr(addr)}, Ports: wire.Ports{SIP: 5060, SIPS: 5061}, Sequence: sequence, Lifetime: time.Hour,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A user is a browser's memory: its cookie.
+type user struct {
+	t      testing.TB
+	s      *Server
+	cookie *http.Cookie
+	from   string
+}
+
+func (u *user) do(method, path string, form url.Values, head ...string) *httptest.ResponseRecorder {
+	u.t.Helper()
+	r := httptest.NewRequest(method, path, strings.NewReader(form.Encode()))
+	if form != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if u.cookie != nil {
+		r.AddCookie(u.cookie)
+	}
+	if u.from != "" {
+		r.RemoteAddr = u.from
+	}
+	for i := 0; i+1 < len(head); i += 2 {
+		r.Header.Set(head[i], head[i+1])
+	}
+	w := httptest.NewRecorder()
+	u.s.handler.ServeHTTP(w, r)
+	for _, c := range w.Result().Cookies() {
+		u.cookie = c
+	}
+	return w
+}
+
+func login(t testing.TB, s *Server) *user {
+	t.Helper()
+	if err := s.access.SetPassword(password); err != nil {
+		t.Fatal(err)
+	}
+	u := &user{t: t, s: s}
+	if w := u.do("POST", "/login", url.Values{"password": {password}}); w.Code != http.StatusSeeOther || u.cookie == nil {
+		t.Fatalf("login: %d", w.Code)
+	}
+	return u
+}
+
+var csrfField = regexp.MustCompile(`name="csrf" value="([^"]+)"`)
+
+// csrf reads the token of a page's forms.
+func (u *user) csrf(path string) string {
+	u.t.Helper()
+	m := csrfField.FindStringSubmatch(u.do("GET", path, nil).Body.String())
+	if m == nil {
+		u.t.Fatalf("%s has no form", path)
+	}
+	return m[1]
+}
+
+// What stands between strangers and the rows.
+func TestLogin(t *testing.T) {
+	s, _ := serve(t, 1)
+	stranger := &user{t: t, s: s}
+	if w := stranger.do("POST", "/login", url.Values{"password": {""}}); w.Code != http.StatusForbidden {
+		t.Errorf("login before there is a password: %d", w.Code)
+	}
+	u := login(t, s)
+	if c := u.cookie; !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteStrictMode || c.Path != "/" || c.Domain != "" {
+		t.Errorf("cookie %+v", c)
+	}
+	for _, path := range []string{"/phones", "/phones/02005e000001", "/accounts", "/enrolment", "/api-access"} {
+		if w := stranger.do("GET", path, nil); w.Code != http.StatusSeeOther || w.Header().Get("Location") != "/login" {
+			t.Errorf("%s without a login: %d", path, w.Code)
+		}
+		w := u.do("GET", path, nil)
+		if w.Code != http.StatusOK {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+		for k, v := range headers {
+			if w.Header().Get(k) != v {
+				t.Errorf("%s: %s: %q", path, k, w.Header().Get(k))
+			}
+		}
+	}
+	if w := stranger.do("GET", "/phones/live", nil); w.Code != http.StatusUnauthorized {
+		t.Errorf("/phones/live without a login: %d", w.Code)
+	}
+	for _, r := range apiRoutes {
+		method, path, _ := strings.Cut(r.pattern, " ")
+		for _, auth := range []string{"", "Bearer", "Bearer fp_guess", "Basic " + password} {
+			if w := u.do(method, path, nil, "Authorization", auth); w.Code != http.StatusUnauthorized {
+				t.Errorf("%s with %q and a cookie: %d", r.pattern, auth, w.Code)
+			}
+		}
+	}
+
+	token := u.csrf("/phones/02005e000001")
+	for name, w := range map[string]*httptest.ResponseRecorder{
+		"without a token":   u.do("POST", "/phones/02005e000001/forget", url.Values{}),
+		"another's token":   u.do("POST", "/phones/02005e000001/forget", url.Values{"csrf": {"x" + token}}),
+		"from another site": u.do("POST", "/phones/02005e000001/forget", url.Values{"csrf": {token}}, "Sec-Fetch-Site", "cross-site"),
+		"of another origin": u.do("POST", "/phones/02005e000001/forget", url.Values{"csrf": {token}}, "Origin", "https://example.org"),
+		"by GET":            u.do("GET", "/phones/02005e000001/forget", nil),
+	} {
+		if w.Code != http.StatusForbidden && w.Code != http.StatusMethodNotAllowed {
+			t.Errorf("forget %s: %d", name, w.Code)
+		}
+	}
+	if w := u.do("GET", "/phones/02005e000001", nil); w.Code != http.StatusOK {
+		t.Errorf("and then the phone is %d", w.Code)
+	}
+
+	if err := s.access.SetPassword(password + "!"); err != nil {
+		t.Fatal(err)
+	}
+	if w := u.do("GET", "/phones", nil); w.Code != http.StatusSeeOther {
+		t.Errorf("a login outlives its password: %d", w.Code)
+	}
+	guesser := &user{t: t, s: s, from: "198.51.100.9:1"}
+	for i := range guessBurst + 3 {
+		want := http.StatusForbidden
+		if i >= guessBurst {
+			want = http.StatusTooManyRequests
+		}
+		if w := guesser.do("POST", "/login", url.Values{"password": {"guess"}}); w.Code != want {
+			t.Errorf("guess %d: %d; want %d", i, w.Code, want)
+		}
+	}
+	if w := guesser.do("POST", "/login", url.Values{"password": {password + "!"}}); w.Code != http.StatusTooManyRequests {
+		t.Errorf("the right password after that: %d", w.Code)
+	}
+	other := &user{t: t, s: s, from: "198.51.100.10:1"}
+	if w := other.do("POST", "/login", url.Values{"password": {password + "!"}}); w.Code != http.StatusSeeOther {
+		t.Errorf("login from another network: %d", w.Code)
+	}
+	text, err := os.ReadFile(filepath.Join(s.o.Dir, AccessName))
+	if info, e := os.Stat(filepath.Join(s.o.Dir, AccessName)); err != nil || e != nil || info.Mode().Perm() != 0o600 || bytes.Contains(text, []byte(password)) {
+		t.Errorf("the password's file: %s, %v, %v", text, err, e)
+	}
+}
+
+// A login ends by itself, and there are not too many.
+func TestSessions(t *testing.T) {
+	s := sessions{all: map[string]*session{}}
+	now := time.Unix(1e9, 0)
+	c := s.begin("v", now)
+	for range 20 {
+		now = now.Add(sessionIdle - time.Second)
+		if s.of(c, "v", now, false) == nil || s.of(c, "v", now, true) == nil {
+			t.Fatal("a login that is used has ended")
+		}
+	}
+	if now = now.Add(sessionIdle + time.Second); s.of(c, "v", now, true) != nil {
+		t.Error("an idle login lasts")
+	}
+	c = s.begin("v", now)
+	for end := now.Add(sessionMost); !now.After(end); now = now.Add(sessionIdle / 2) {
+		s.of(c, "v", now, true)
+	}
+	if s.of(c, "v", now, true) != nil {
+		t.Error("a login lasts for ever")
+	}
+	first := s.begin("v", now)
+	for i := range sessionsMost {
+		s.begin("v", now.Add(time.Duration(i+1)))
+	}
+	if len(s.all) != sessionsMost || s.all[first] != nil {
+		t.Errorf("%d logins, the oldest among them: %v", len(s.all), s.all[first] != nil)
+	}
+}
+
+// Many rows are shown in pages, forwards and backwards.
+func TestPages(t *testing.T) {
+	s, _ := serve(t, 2*pageRows+7)
+	u := login(t, s)
+	rowOf := regexp.MustCompile(`<tr id="row-([0-9a-f]{12})"`)
+	linkOf := regexp.MustCompile(`id="(prev|next)" rel="\w+" href="([^"]+)"`)
+	read := func(path string) (rows []string, links map[string]string) {
+		links = map[string]string{}
+		body := u.do("GET", path, nil).Body.String()
+		for _, m := range rowOf.FindAllStringSubmatch(body, -1) {
+			rows = append(rows, m[1])
+		}
+		for _, m := range linkOf.FindAllStringSubmatch(body, -1) {
+			links[m[1]] = strings.ReplaceAll(m[2], "&amp;", "&")
+		}
+		return rows, links
+	}
+	var all, back []string
+	path, last := "/phones", ""
+	for path != "" {
+		rows, links := read(path)
+		all, last, path = append(all, rows...), path, links["next"]
+	}
+	for path = last; path != ""; {
+		rows, links := read(path)
+		back, path = append(slices.Clone(rows), back...), links["prev"]
+	}
+	if len(all) != 2*pageRows+7 || !slices.IsSorted(all) || !slices.Equal(slices.Compact(slices.Clone(all)), all) {
+		t.Errorf("forwards there are %d rows", len(all))
+	}
+	if !slices.Equal(back, all) {
+		t.Errorf("backwards there are %d rows", len(back))
+	}
+	if rows, links := read("/phones?q=02005e0000"); len(rows) != pageRows || !strings.Contains(links["next"], "q=02005e0000") {
+		t.Errorf("a search has %d rows, and goes on at %v", len(rows), links)
+	}
+	if rows, _ := read("/phones?q=" + url.QueryEscape("<script>")); rows != nil {
+		t.Error("something that nobody is called has rows")
+	}
+}
+
+// A page that is open is told of changes: what is new, moved and forgotten.
+func TestLive(t *testing.T) {
+	s, rows := serve(t, 2)
+	u := login(t, s)
+	site := httptest.NewServer(s.handler)
+	defer site.Close()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", site.URL+"/phones/live", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.AddCookie(u.cookie)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if kind := resp.Header.Get("Content-Type"); kind != "text/event-stream" {
+		t.Errorf("Content-Type %s", kind)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	next := func(want string, there bool) {
+		t.Helper()
+		for {
+			var event strings.Builder
+			for lines.Scan() && lines.Text() != "" {
+				event.WriteString(lines.Text())
+			}
+			if event.Len() == 0 {
+				t.Fatalf("the stream has ended: %v", lines.Err())
+			}
+			if strings.Contains(event.String(), want) == there {
+				return
+			}
+		}
+	}
+	next("192.0.2.1", true)
+	register(t, rows, 3, 1, "192.0.2.77")
+	next("192.0.2.77", true)
+	register(t, rows, 3, 2, "192.0.2.78")
+	next("192.0.2.78", true)
+	if err := rows.Forget(t.Context(), mac(3)); err != nil {
+		t.Fatal(err)
+	}
+	next("192.0.2.78", false)
+	close(s.ending)
+	if rest, err := io.ReadAll(resp.Body); err != nil || len(rest) > 0 {
+		t.Errorf("at the end: %q, %v", rest, err)
+	}
+}
+
+// The description is what the API does: the same routes, and requests and
+// answers that are as it says.
+func TestDescription(t *testing.T) {
+	doc, err := openapi3.NewLoader().LoadFromData(description)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := doc.Validate(t.Context()); err != nil || !strings.HasPrefix(doc.OpenAPI, "3.1") {
+		t.Fatalf("OpenAPI %s: %v", doc.OpenAPI, err)
+	}
+	var described, real []string
+	for path, item := range doc.Paths.Map() {
+		for method := range item.Operations() {
+			described = append(described, method+" "+path)
+		}
+	}
+	for _, r := range apiRoutes {
+		real = append(real, r.pattern)
+	}
+	slices.Sort(described)
+	slices.Sort(real)
+	if !slices.Equal(described, real) {
+		t.Errorf("described are %q;\nthere are %q", described, real)
+	}
+	paths, err := legacy.NewRouter(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _ := serve(t, 3)
+	token, _, err := s.access.NewToken("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	ask := func(method, path, body string, status int, texts ...string) string {
+		t.Helper()
+		r := httptest.NewRequest(method, path, strings.NewReader(body))
+		r.Header.Set("Authorization", "Bearer "+token)
+		if body != "" {
+			r.Header.Set("Content-Type", "application/json")
+		}
+		found, params, err := paths.FindRoute(r)
+		if err != nil {
+			t.Fatalf("%s %s: %v", method, path, err)
+		}
+		in := &openapi3filter.RequestValidationInput{
+			Request: r, PathParams: params, Route: found,
+			Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, IncludeResponseStatus: true},
+		}
+		// What is right is right by the description, and what is refused as
+		// malformed is wrong by it.
+		wrong := openapi3filter.ValidateRequest(t.Context(), in)
+		if (wrong == nil) != (status != http.StatusBadRequest) {
+			t.Errorf("%s %s %s: the description says %v, want %d", method, path, body, wrong, status)
+		}
+		r.Body = io.NopCloser(strings.NewReader(body))
+		w := httptest.NewRecorder()
+		s.handler.ServeHTTP(w, r)
+		if w.Code != status {
+			t.Errorf("%s %s %s: %d %s; want %d", method, path, body, w.Code, w.Body, status)
+		}
+		for _, text := range texts {
+			if !strings.Contains(w.Body.String(), text) {
+				t.Errorf("%s %s: no %q in %s", method, path, text, w.Body)
+			}
+		}
+		answer := (&openapi3filter.ResponseValidationInput{RequestValidationInput: in, Status: w.Code, Header: w.Header(), Options: in.Options}).SetBodyBytes(w.Body.Bytes())
+		if err := openapi3filter.ValidateResponse(t.Context(), answer); err != nil {
+			t.Errorf("%s %s: the answer is not as described: %v", method, path, err)
+		}
+		if status < 300 {
+			seen[routeOf(found)] = true
+		}
+		return w.Body.String()
+	}
+	register(t, s.o.Rows, 1, 2, "2001:db8::1")
+	ask("GET", "/api/v1/server", "", 200, `"rows":3`)
+	ask("GET", "/api/v1/phones?limit=2", "", 200, `"next":"02:00:5e:00:00:02"`)
+	ask("GET", "/api/v1/phones?after=02:00:5e:00:00:02&limit=2", "", 200, `02:00:5e:00:00:03`)
+	ask("GET", "/api/v1/phones?q=102", "", 200, `"number":"102"`)
+	ask("GET", "/api/v1/phones?q=999", "", 200, `"phones":[]`)
+	ask("GET", "/api/v1/phones?limit=1001", "", 400)
+	ask("GET", "/api/v1/phones?after=me", "", 400)
+	ask("GET", "/api/v1/phones/02-00-5e-00-00-01", "", 200, `"history":[{"addrs":["2001:db8::1"]`, `{"addrs":["192.0.2.1"]`, `"until"`)
+	ask("GET", "/api/v1/phones/02005e0000ff", "", 404)
+	ask("GET", "/api/v1/phones/me", "", 400)
+	ask("PUT", "/api/v1/phones/02005e000001/number", `{"number":"555"}`, 204)
+	ask("PUT", "/api/v1/phones/02005e000001/number", `{"number":"5"}`, 400)
+	ask("PUT", "/api/v1/phones/02005e000001/number", `{"number":"556","x":1}`, 400)
+	ask("PUT", "/api/v1/phones/02005e000002/number", `{"number":"555"}`, 409, "02:00:5e:00:00:01 has it")
+	ask("PUT", "/api/v1/phones/02005e000002/number", `{"number":"101"}`, 409, "rests")
+	ask("DELETE", "/api/v1/numbers/101/rest", "", 204)
+	ask("PUT", "/api/v1/phones/02005e000002/number", `{"number":"101"}`, 204)
+	ask("DELETE", "/api/v1/phones/02005e000002/key", "", 204)
+	ask("DELETE", "/api/v1/phones/02005e0000ff/key", "", 404)
+	ask("DELETE", "/api/v1/phones/02005e000003", "", 204)
+	ask("DELETE", "/api/v1/phones/02005e000003", "", 404)
+	made := ask("POST", "/api/v1/tokens", `{"mac":"02:00:5e:00:00:09","seconds":60}`, 201, `"token":"`)
+	ask("POST", "/api/v1/tokens", `{"seconds":0}`, 400)
+	id := regexp.MustCompile(`"id":"(\w+)"`).FindStringSubmatch(made)[1]
+	ask("GET", "/api/v1/tokens", "", 200, id)
+	ask("DELETE", "/api/v1/tokens/"+id, "", 204)
+	ask("DELETE", "/api/v1/tokens/"+id, "", 404)
+	ask("POST", "/api/v1/accounts", `{"user":"lobby"}`, 201, `"password":"`, `"number":"`)
+	ask("POST", "/api/v1/accounts", `{"user":"300","password":"given"}`, 201, `"number":"300"`)
+	ask("POST", "/api/v1/accounts", `{"user":""}`, 400)
+	ask("POST", "/api/v1/accounts", `{"user":"02:00:5e:00:00:01"}`, 409)
+	ask("GET", "/api/v1/accounts", "", 200, `"user":"lobby"`, `"user":"300"`)
+	ask("DELETE", "/api/v1/accounts/lobby", "", 204)
+	ask("DELETE", "/api/v1/accounts/lobby", "", 404)
+	token = "fp_wrong"
+	ask("GET", "/api/v1/server", "", 401)
+	for _, r := range real {
+		if !seen[r] {
+			t.Errorf("%s was not tried", r)
+		}
+	}
+}
+
+func routeOf(r *routers.Route) string { return r.Method + " " + r.Path }
+
+// FuzzHTTP: whatever a program or a browser sends, with or without a login, is
+// answered, by a page in which nothing that was sent is markup.
+func FuzzHTTP(f *testing.F) {
+	s, _ := serve(f, 2)
+	u := login(f, s)
+	token, _, err := s.access.NewToken("test")
+	if err != nil {
+		f.Fatal(err)
+	}
+	csrf := u.csrf("/phones/02005e000001")
+	for _, seed := range []struct {
+		method, target, body string
+		in                   byte
+	}{
+		{"GET", "/phones?q=101&after=02005e000001", "", 1}, {"GET", `/phones?q=<script>alert("1")</script>`, "", 1},
+		{"GET", "/phones/02-00-5e-00-00-01", "", 1}, {"POST", "/login", "password=x", 0},
+		{"POST", "/phones/02005e000001/number", "number=555", 1}, {"POST", "/phones/02005e000009/forget", "", 1},
+		{"POST", "/tokens", "mac=02:00:5e:00:00:09&hours=1", 1}, {"POST", "/tokens/x/revoke", "", 1}, {"POST", "/numbers/free", "number=101", 1},
+		{"POST", "/accounts", "user=<b>&password=%00&md5=1", 1}, {"POST", "/accounts/x%2fy/remove", "", 1}, {"POST", "/api-access", "name=<script>", 1},
+		{"GET", "/api/v1/phones?limit=2&q=02", "", 2}, {"PUT", "/api/v1/phones/02005e000001/number", `{"number":"555"}`, 2},
+		{"POST", "/api/v1/accounts", `{"user":"300","password":"p","md5":true}`, 2}, {"POST", "/api/v1/tokens", `{"mac":null,"seconds":1e3}`, 2},
+		{"DELETE", "/api/v1/numbers/101/rest", "", 2}, {"GET", "/metrics", "", 0}, {"GET", "//..//style.css", "", 0}, {"HEAD", "/healthz", "", 0},
+	} {
+		f.Add(seed.method, seed.target, seed.body, seed.in)
+	}
+	f.Fuzz(func(t *testing.T, method, target, body string, in byte) {
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(method + " " + target + " HTTP/1.1\r\nHost: operator\r\n\r\n")))
+		if err != nil || strings.HasSuffix(r.URL.Path, "/live") { // which lasts until its reader goes
+			return
+		}
+		switch in % 3 {
+		case 1:
+			r.AddCookie(u.cookie)
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			body += "&csrf=" + csrf
+		case 2:
+			r.Header.Set("Authorization", "Bearer "+token)
+		}
+		r.Body = io.NopCloser(strings.NewReader(body))
+		r.RemoteAddr = "198.51.100.7:1"
+		w := httptest.NewRecorder()
+		s.handler.ServeHTTP(w, r)
+		if w.Code < 200 || w.Code >= 500 && w.Code != http.StatusServiceUnavailable {
+			t.Errorf("%s %q %q: %d %s", method, target, body, w.Code, w.Body)
+		}
+		if w.Header().Get("Content-Security-Policy") != headers["Content-Security-Policy"] {
+			t.Errorf("%s %q: no policy", method, target)
+		}
+		page := w.Body.String()
+		if strings.HasPrefix(w.Header().Get("Content-Type"), "text/html") && w.Code != http.StatusSeeOther && w.Code != http.StatusTemporaryRedirect && w.Code != http.StatusMovedPermanently {
+			if strings.Count(page, "<script") != strings.Count(page, `<script src="/live.js" defer></script>`) || strings.Contains(page, "<b>") {
+				t.Errorf("%s %q %q: markup gets through: %s", method, target, body, page)
+			}
+		}
+		if to := w.Header().Get("Location"); to != "" && (!strings.HasPrefix(to, "/") || strings.HasPrefix(to, "//")) {
+			t.Errorf("%s %q leads to %q", method, target, to)
+		}
+		if in%3 == 1 && s.logins.all[u.cookie.Value] == nil { // logged out
+			u.cookie = &http.Cookie{Name: cookieName, Value: s.logins.begin(must(s.access.version()), time.Now())}
+			csrf = s.logins.all[u.cookie.Value].csrf
+		}
+	})
+}
+
+func must(v string, err error) string {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
