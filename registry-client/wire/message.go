@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/plgd-dev/go-coap/v3/message"
 	"github.com/plgd-dev/go-coap/v3/message/codes"
@@ -18,33 +19,45 @@ const (
 	CodeTooManyRequests codes.Code = 157 // 4.29, RFC 8516
 )
 
-// maxOptions bounds the options of one message.
-const maxOptions = 16
+// MaxOptions bounds the options of one message.
+const MaxOptions = 16
 
 // EncodeMessage returns m as one datagram. m's options must be in order.
-func EncodeMessage(m message.Message) ([]byte, error) {
-	buf := make([]byte, MaxMessage)
-	n, err := coder.DefaultCoder.Encode(m, buf)
+func EncodeMessage(m message.Message) ([]byte, error) { return AppendMessage(nil, m) }
+
+// AppendMessage is EncodeMessage that appends to b.
+func AppendMessage(b []byte, m message.Message) ([]byte, error) {
+	b = slices.Grow(b, MaxMessage)
+	n, err := coder.DefaultCoder.Encode(m, b[len(b):len(b)+MaxMessage])
 	if err != nil {
 		return nil, fmt.Errorf("wire: encode message: %w", err)
 	}
-	return buf[:n], nil
+	return b[:len(b)+n], nil
 }
 
 // DecodeMessage reads one datagram. The message refers to b's bytes.
 func DecodeMessage(b []byte) (message.Message, error) {
-	if len(b) > MaxMessage {
-		return message.Message{}, fmt.Errorf("wire: decode message: %d bytes, want at most %d: %w", len(b), MaxMessage, ErrInvalid)
+	m := message.Message{Options: make(message.Options, 0, MaxOptions)}
+	if err := DecodeInto(&m, b); err != nil {
+		return message.Message{}, err
 	}
-	m := message.Message{Options: make(message.Options, 0, maxOptions)}
-	if _, err := coder.DefaultCoder.Decode(b, &m); err != nil {
-		return message.Message{}, fmt.Errorf("wire: decode message: %w: %w", ErrInvalid, err)
+	return m, nil
+}
+
+// DecodeInto is DecodeMessage into m. The room of m's Options is used, and must
+// be for MaxOptions.
+func DecodeInto(m *message.Message, b []byte) error {
+	if len(b) > MaxMessage {
+		return fmt.Errorf("wire: decode message: %d bytes, want at most %d: %w", len(b), MaxMessage, ErrInvalid)
+	}
+	if _, err := coder.DefaultCoder.Decode(b, m); err != nil {
+		return fmt.Errorf("wire: decode message: %w: %w", ErrInvalid, err)
 	}
 	if m.Code == codes.Empty && (len(m.Token) != 0 || len(m.Options) != 0 || len(m.Payload) != 0) {
 		// RFC 7252 section 4.1: nothing follows the message ID.
-		return message.Message{}, fmt.Errorf("wire: decode message: empty message with content: %w", ErrInvalid)
+		return fmt.Errorf("wire: decode message: empty message with content: %w", ErrInvalid)
 	}
-	return m, nil
+	return nil
 }
 
 // PathOptions returns the segments of a path as options, ready for more.

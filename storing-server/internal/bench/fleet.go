@@ -20,6 +20,7 @@ import (
 	"github.com/pion/dtls/v3"
 
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/record"
 )
 
 const (
@@ -36,7 +37,7 @@ const (
 type phone struct {
 	index    int
 	mac      wire.MAC
-	secret   *secret
+	secret   *record.Session
 	line     *line
 	place    uint32 // connection ID in its line
 	id       uint16 // message ID of the newest request
@@ -220,7 +221,7 @@ func (f *fleet) handshake(ctx context.Context, i int, l *line) (*phone, error) {
 	}
 }
 
-func shake(ctx context.Context, server *net.UDPAddr, cert tls.Certificate, cid []byte) (*secret, error) {
+func shake(ctx context.Context, server *net.UDPAddr, cert tls.Certificate, cid []byte) (*record.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeMost)
 	defer cancel()
 	conn, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp", ":0")
@@ -241,7 +242,7 @@ func shake(ctx context.Context, server *net.UDPAddr, cert tls.Certificate, cid [
 	if err := session.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(err, session.Close())
 	}
-	s, err := export(session)
+	s, err := record.Take(session)
 	conn.Close()        // first, so that no close_notify is sent
 	_ = session.Close() // says that the socket is closed
 	return s, err

@@ -15,6 +15,7 @@ import (
 	"github.com/plgd-dev/go-coap/v3/message/codes"
 
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/record"
 )
 
 const (
@@ -216,7 +217,10 @@ func (f *fleet) end() {
 	for _, l := range f.lines {
 		for _, p := range l.phones {
 			if p != nil {
-				_, _ = l.conn.Write(p.secret.wrap(nil, typeAlert, []byte{1, 0})) // warning, close_notify
+				// A warning, close_notify.
+				if alert, err := p.secret.Seal(nil, record.TypeAlert, []byte{1, 0}); err == nil {
+					_, _ = l.conn.Write(alert)
+				}
 			}
 		}
 	}

@@ -6,9 +6,9 @@
 package directory
 
 import (
-	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/plgd-dev/go-coap/v3/message"
@@ -20,13 +20,12 @@ import (
 	"flexphone/storing-server/internal/trust"
 )
 
-// storeMost bounds the wait for the disk: a phone has asked again by then.
-const storeMost = 10 * time.Second
-
 // Rows is what the directory needs of a store.
 type Rows interface {
-	Announce(ctx context.Context, c store.Claim, r wire.Registration) (row wire.Row, created bool, err error)
-	Release(ctx context.Context, key wire.Fingerprint, w wire.Withdrawal) error
+	// BeginAnnounce and BeginRelease do not wait: then is called once, when the
+	// disk has the change, or with why it has not.
+	BeginAnnounce(c store.Claim, r wire.Registration, then func(row wire.Row, created bool, err error))
+	BeginRelease(key wire.Fingerprint, w wire.Withdrawal, then func(error))
 	Resolve(q wire.Query) (row wire.Row, ok bool)
 }
 
@@ -91,18 +90,29 @@ func critical(id message.OptionID) bool {
 	return false
 }
 
-// Serve implements exchange.Handler.
-func (d *Directory) Serve(ctx context.Context, r exchange.Request) exchange.Response {
-	name, resp := d.serve(ctx, r)
-	d.count(name, resp.Code)
-	return resp
+// Serve implements exchange.Handler: what changes rows has to wait for the disk.
+func (d *Directory) Serve(r exchange.Request) (exchange.Response, func(func(exchange.Response))) {
+	name, resp, wait := d.serve(r)
+	if wait == nil {
+		d.count(name, resp.Code)
+		return resp, nil
+	}
+	return exchange.Response{}, func(answer func(exchange.Response)) {
+		wait(func(resp exchange.Response) {
+			d.count(name, resp.Code)
+			answer(resp)
+		})
+	}
 }
 
-func (d *Directory) serve(ctx context.Context, r exchange.Request) (string, exchange.Response) {
+// A pending is a change that is ready to be made.
+type pending func(answer func(exchange.Response))
+
+func (d *Directory) serve(r exchange.Request) (name string, resp exchange.Response, wait pending) {
 	m := r.Message
 	for _, o := range m.Options {
 		if o.ID%2 == 1 && !critical(o.ID) {
-			return "other", problem(codes.BadOption, wire.Problem{Reason: wire.ReasonMalformed, Detail: "option " + o.ID.String() + " is not understood"})
+			return "other", problem(codes.BadOption, wire.Problem{Reason: wire.ReasonMalformed, Detail: "option " + o.ID.String() + " is not understood"}), nil
 		}
 	}
 	path := wire.Strings(m, message.URIPath)
@@ -110,43 +120,53 @@ func (d *Directory) serve(ctx context.Context, r exchange.Request) (string, exch
 	case len(path) == 1 && path[0] == wire.PathDirectory:
 		switch m.Code {
 		case codes.POST:
-			return "register", d.register(ctx, r)
+			resp, wait = d.register(r)
+			return "register", resp, wait
 		case codes.DELETE:
-			return "release", d.release(ctx, r)
+			resp, wait = d.release(r)
+			return "release", resp, wait
 		}
 	case len(path) > 0 && path[0] == wire.PathLookup:
 		if m.Code == codes.GET {
-			return "lookup", d.lookup(r, path)
+			return "lookup", d.lookup(r, path), nil
 		}
 	default:
-		return "other", problem(codes.NotFound, wire.Problem{Detail: "no such resource"})
+		return "other", problem(codes.NotFound, wire.Problem{Detail: "no such resource"}), nil
 	}
-	return "other", problem(codes.MethodNotAllowed, wire.Problem{Detail: "no such method here"})
+	return "other", problem(codes.MethodNotAllowed, wire.Problem{Detail: "no such method here"}), nil
 }
 
-func (d *Directory) register(ctx context.Context, r exchange.Request) exchange.Response {
+func (d *Directory) register(r exchange.Request) (exchange.Response, pending) {
 	if format, ok := wire.Uint(r.Message, message.ContentFormat); ok && format != wire.FormatCBOR {
-		return problem(codes.UnsupportedMediaType, wire.Problem{Reason: wire.ReasonMalformed, Detail: "want application/cbor"})
+		return problem(codes.UnsupportedMediaType, wire.Problem{Reason: wire.ReasonMalformed, Detail: "want application/cbor"}), nil
 	}
 	if len(r.Message.Payload) > wire.MaxBody {
-		return problem(codes.RequestEntityTooLarge, wire.Problem{Reason: wire.ReasonMalformed, Detail: "body too large"})
+		return problem(codes.RequestEntityTooLarge, wire.Problem{Reason: wire.ReasonMalformed, Detail: "body too large"}), nil
 	}
 	reg, err := wire.DecodeRegistration(r.Message.Payload)
 	if err != nil {
-		return malformed(err)
+		return malformed(err), nil
 	}
 	if reg.MAC != r.Peer.MAC {
-		return d.stranger(r, reg.MAC)
+		return d.stranger(r, reg.MAC), nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeMost)
-	defer cancel()
-	row, created, err := d.rows.Announce(ctx, d.claim(r.Peer, reg), reg)
-	if err != nil {
-		return d.refuse(r, err)
+	peer, from := r.Peer, r.From // the message is gone by then
+	return exchange.Response{}, func(answer func(exchange.Response)) {
+		d.rows.BeginAnnounce(d.claim(peer, reg), reg, func(row wire.Row, created bool, err error) {
+			if err != nil {
+				answer(d.refuse(peer, err))
+				return
+			}
+			answer(d.receipt(peer, from, row, created))
+		})
 	}
-	body, err := wire.EncodeReceipt(wire.Receipt{Reflexive: r.From(), Number: row.Number, Expiry: row.Expiry, Sequence: row.Sequence})
+}
+
+// receipt answers an announcement that is on the disk.
+func (d *Directory) receipt(peer exchange.Peer, from netip.AddrPort, row wire.Row, created bool) exchange.Response {
+	body, err := wire.EncodeReceipt(wire.Receipt{Reflexive: from, Number: row.Number, Expiry: row.Expiry, Sequence: row.Sequence})
 	if err != nil {
-		return d.refuse(r, err)
+		return d.refuse(peer, err)
 	}
 	code := codes.Changed
 	if created {
@@ -156,20 +176,24 @@ func (d *Directory) register(ctx context.Context, r exchange.Request) exchange.R
 	return exchange.Response{Code: code, Format: wire.FormatCBOR, Payload: body}
 }
 
-func (d *Directory) release(ctx context.Context, r exchange.Request) exchange.Response {
+func (d *Directory) release(r exchange.Request) (exchange.Response, pending) {
 	w, err := wire.ParseWithdrawal(wire.Strings(r.Message, message.URIQuery))
 	if err != nil {
-		return malformed(err)
+		return malformed(err), nil
 	}
 	if w.MAC != r.Peer.MAC {
-		return d.stranger(r, w.MAC)
+		return d.stranger(r, w.MAC), nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeMost)
-	defer cancel()
-	if err := d.rows.Release(ctx, r.Peer.Key, w); err != nil {
-		return d.refuse(r, err)
+	peer := r.Peer
+	return exchange.Response{}, func(answer func(exchange.Response)) {
+		d.rows.BeginRelease(peer.Key, w, func(err error) {
+			if err != nil {
+				answer(d.refuse(peer, err))
+				return
+			}
+			answer(exchange.Response{Code: codes.Deleted})
+		})
 	}
-	return exchange.Response{Code: codes.Deleted}
 }
 
 func (d *Directory) lookup(r exchange.Request, path []string) exchange.Response {
@@ -184,7 +208,7 @@ func (d *Directory) lookup(r exchange.Request, path []string) exchange.Response 
 	if no := d.may(r.Peer); no != nil {
 		return *no
 	}
-	if !d.policy.Lookups.Allow(r.Peer.Key, trust.NetworkOf(r.From().Addr()), time.Now()) {
+	if !d.policy.Lookups.Allow(r.Peer.Key, trust.NetworkOf(r.From.Addr()), time.Now()) {
 		return problem(wire.CodeTooManyRequests, wire.Problem{Reason: wire.ReasonBusy, Detail: "too many lookups: ask later"})
 	}
 	resp := d.Look(r.Peer, q)
@@ -217,7 +241,7 @@ func (d *Directory) stranger(r exchange.Request, mac wire.MAC) exchange.Response
 }
 
 // refuse says why a change was not made.
-func (d *Directory) refuse(r exchange.Request, err error) exchange.Response {
+func (d *Directory) refuse(peer exchange.Peer, err error) exchange.Response {
 	var e *store.Error
 	switch {
 	case errors.As(err, &e):
@@ -226,10 +250,10 @@ func (d *Directory) refuse(r exchange.Request, err error) exchange.Response {
 		case wire.ReasonStale:
 			return problem(wire.CodeConflict, p)
 		case wire.ReasonForeign:
-			d.log.Debug("foreign key refused", "mac", r.Peer.MAC.String(), "key", r.Peer.Key.String())
+			d.log.Debug("foreign key refused", "mac", peer.MAC.String(), "key", peer.Key.String())
 			return problem(codes.Forbidden, p)
 		case wire.ReasonPolicy:
-			d.log.Debug("enrolment refused", "mac", r.Peer.MAC.String(), "key", r.Peer.Key.String(), "why", e.Text)
+			d.log.Debug("enrolment refused", "mac", peer.MAC.String(), "key", peer.Key.String(), "why", e.Text)
 			return problem(codes.Forbidden, p)
 		case wire.ReasonUnknown:
 			return problem(codes.NotFound, p)

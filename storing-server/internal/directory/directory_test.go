@@ -1,7 +1,6 @@
 package directory
 
 import (
-	"context"
 	"log/slog"
 	"net/netip"
 	"testing"
@@ -29,10 +28,10 @@ func (o oneRow) row() wire.Row {
 		Sequence: 3, Since: time.UnixMilli(1), Expiry: time.UnixMilli(2)}
 }
 
-func (o oneRow) Announce(context.Context, store.Claim, wire.Registration) (wire.Row, bool, error) {
-	return o.row(), true, o.err
+func (o oneRow) BeginAnnounce(_ store.Claim, _ wire.Registration, then func(wire.Row, bool, error)) {
+	then(o.row(), true, o.err)
 }
-func (o oneRow) Release(context.Context, wire.Fingerprint, wire.Withdrawal) error { return o.err }
+func (o oneRow) BeginRelease(_ wire.Fingerprint, _ wire.Withdrawal, then func(error)) { then(o.err) }
 func (o oneRow) Resolve(q wire.Query) (wire.Row, bool) {
 	return o.row(), q == wire.Query{MAC: mac} || q == wire.Query{Number: "101"}
 }
@@ -42,10 +41,16 @@ func directory(err error) *Directory {
 }
 
 func ask(d *Directory, code codes.Code, payload []byte, opts ...message.Option) exchange.Response {
-	return d.Serve(context.Background(), exchange.Request{
-		Peer: peer, From: func() netip.AddrPort { return from },
+	resp, wait := d.Serve(exchange.Request{
+		Peer: peer, From: from,
 		Message: message.Message{Code: code, Options: opts, Payload: payload},
 	})
+	if wait == nil {
+		return resp
+	}
+	answer := make(chan exchange.Response, 1)
+	wait(func(r exchange.Response) { answer <- r })
+	return <-answer
 }
 
 func path(segments ...string) []message.Option { return wire.PathOptions(segments) }

@@ -3,6 +3,7 @@ package exchange
 import (
 	"context"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,17 +18,21 @@ import (
 // counting serves numbers, and counts what it serves.
 type counting struct {
 	served int
+	later  chan func() // not nil: answers wait until they are taken from it
 	state  atomic.Int32
 	gone   atomic.Bool
 }
 
 var key = wire.Query{Number: "101"}
 
-func (c *counting) Serve(context.Context, Request) Response {
+func (c *counting) Serve(Request) (Response, func(func(Response))) {
 	c.served++
 	r := c.Look(Peer{}, key)
 	r.Key = key
-	return r
+	if c.later == nil {
+		return r, nil
+	}
+	return Response{}, func(answer func(Response)) { c.later <- func() { answer(r) } }
 }
 
 func (c *counting) Look(Peer, wire.Query) Response {
@@ -46,23 +51,36 @@ func (noCount) Notified()      {}
 
 // A bench is a conversation whose datagrams are looked at.
 type bench struct {
-	*conversation
+	conversation
 	t    *testing.T
 	h    *counting
-	hub  *hub
 	sent chan message.Message
+	stop context.CancelFunc
+	done sync.WaitGroup
 }
 
 func newBench(t *testing.T, l Limits) *bench {
-	b := &bench{t: t, h: &counting{}, hub: newHub(), sent: make(chan message.Message, 1000)}
-	b.conversation = newConversation(b.h, b.hub, l, Peer{}, noCount{}, func(data []byte) {
-		m, err := wire.DecodeMessage(append([]byte(nil), data...))
-		if err != nil {
-			t.Errorf("sent what cannot be read: %v", err)
-		}
-		b.sent <- m
-	})
+	b := &bench{t: t, h: &counting{}, sent: make(chan message.Message, 1000)}
+	b.begin(&talk{handler: b.h, hub: newHub(), limits: l, count: noCount{}, crier: newCrier(discard(nil))}, Peer{}, b)
+	ctx, stop := context.WithCancel(context.Background())
+	b.stop = stop
+	b.done.Go(func() { b.hub.run(ctx) })
 	return b
+}
+
+func (b *bench) end() {
+	b.conversation.end()
+	b.stop()
+	b.done.Wait()
+}
+
+// send implements sender.
+func (b *bench) send(data []byte) {
+	m, err := wire.DecodeMessage(append([]byte(nil), data...))
+	if err != nil {
+		b.t.Errorf("sent what cannot be read: %v", err)
+	}
+	b.sent <- m
 }
 
 func (b *bench) give(m message.Message) {
@@ -71,7 +89,7 @@ func (b *bench) give(m message.Message) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.receive(context.Background(), data, func() netip.AddrPort { return netip.AddrPort{} })
+	b.receive(data, netip.AddrPort{})
 }
 
 func (b *bench) nothing() {
@@ -130,6 +148,66 @@ func TestRepeatedRequest(t *testing.T) {
 		b.give(message.Message{Type: message.Confirmable, MessageID: 9})
 		b.want(message.Reset, codes.Empty) // a ping
 	})
+}
+
+// A request that comes again while it waits for the disk is done once, and
+// answered once that is there; what comes meanwhile does not wait.
+func TestWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, DefaultLimits())
+		defer b.end()
+		b.h.later = make(chan func(), 2)
+		for range 3 {
+			b.give(get(7, "t", -1))
+			b.nothing()
+		}
+		b.give(message.Message{Type: message.Confirmable, MessageID: 9})
+		b.want(message.Reset, codes.Empty)
+		if b.h.served != 1 {
+			t.Errorf("served %d times; want once", b.h.served)
+		}
+		(<-b.h.later)()
+		if m := b.want(message.Acknowledgement, codes.Content); m.MessageID != 7 || string(m.Token) != "t" {
+			t.Errorf("answer %v", m)
+		}
+		b.give(get(7, "t", -1))
+		b.want(message.Acknowledgement, codes.Content)
+		// An answer may come when nobody waits for it any more.
+		b.give(get(8, "t", 0))
+		b.conversation.end()
+		(<-b.h.later)()
+		b.want(message.Acknowledgement, codes.Content)
+		if len(b.hub.byKey) != 0 {
+			t.Error("a conversation that has ended observes")
+		}
+	})
+}
+
+// What is kept of answers does not grow with the requests, and a session that
+// says little keeps little.
+func TestMemory(t *testing.T) {
+	var m memory
+	now := time.Unix(1e9, 0)
+	for id := range uint16(1000) {
+		m.begin(id, now)
+		m.end(id, now, []byte{byte(id)})
+	}
+	if len(m.ring) != remembered {
+		t.Errorf("%d answers are kept; want %d", len(m.ring), remembered)
+	}
+	for id := range uint16(1000) {
+		reply, known := m.recall(id, now)
+		if known != (id >= 1000-remembered) || known && (len(reply) != 1 || reply[0] != byte(id)) {
+			t.Errorf("recall(%d) = %x, %v", id, reply, known)
+		}
+	}
+	m = memory{}
+	for id := range uint16(1000) {
+		m.begin(id, now.Add(time.Duration(id)*exchangeLifetime))
+	}
+	if len(m.ring) != 1 {
+		t.Errorf("%d places for answers with an exchange's lifetime between them; want 1", len(m.ring))
+	}
 }
 
 func TestRate(t *testing.T) {
@@ -242,8 +320,8 @@ func TestObservationEnds(t *testing.T) {
 				b.nothing()
 				b.hub.mu.Lock()
 				defer b.hub.mu.Unlock()
-				if len(b.hub.byKey) != 0 {
-					t.Errorf("hub still holds %v", b.hub.byKey)
+				if len(b.hub.byKey) != 0 || len(b.hub.due) != 0 || len(b.observed) != 0 {
+					t.Errorf("hub still holds %v, and owes %v", b.hub.byKey, b.hub.due)
 				}
 			})
 		})
@@ -285,7 +363,7 @@ func FuzzReceive(f *testing.F) {
 		b := newBench(t, DefaultLimits())
 		defer b.end()
 		for _, data := range [][]byte{one, two, one} {
-			b.receive(context.Background(), data, func() netip.AddrPort { return netip.AddrPort{} })
+			b.receive(data, netip.AddrPort{})
 			b.hub.changed([]wire.Query{key})
 		}
 	})

@@ -14,10 +14,15 @@
 // observation: a lost one would leave a caller with an old address, and an
 // observer that is gone is found out. What changes meanwhile is told by the
 // next one, which carries the newest state alone.
+//
+// pion/dtls shakes hands, and has a session until the first record comes that
+// shows that the client has the server's last message: until then a lost one
+// must be sent again. From then on the session is one small struct, and one
+// loop takes the records of all sessions. Nothing in it waits: what must wait
+// for the disk is answered by another goroutine.
 package exchange
 
 import (
-	"context"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -48,10 +53,10 @@ type Voucher interface {
 // A Request is one CoAP request.
 type Request struct {
 	Peer Peer
-	// From returns whence the session's newest datagram seemed to come; it is
-	// told to the peer, and never believed. pion/dtls sets it just after it
-	// has handed out what was in the datagram, so it is asked for last.
-	From    func() netip.AddrPort
+	// From is whence its datagram seemed to come; it is told to the peer, and
+	// never believed.
+	From netip.AddrPort
+	// Message is the Handler's until Serve returns, and not after that.
 	Message message.Message
 }
 
@@ -65,10 +70,13 @@ type Response struct {
 	Key wire.Query
 }
 
-// A Handler answers requests. Serve is called from many goroutines, one
-// request of a session at a time.
+// A Handler answers requests. Its methods are called from many goroutines, and
+// none of them may wait: all sessions wait with it.
 type Handler interface {
-	Serve(ctx context.Context, r Request) Response
+	// Serve answers r. When that must wait for something, wait is not nil: it
+	// is called once, and begins what has to be waited for, after which answer
+	// is to be called once, from any goroutine.
+	Serve(r Request) (resp Response, wait func(answer func(Response)))
 	// Look returns the present answer to the query of an observation.
 	Look(peer Peer, key wire.Query) Response
 }
@@ -84,10 +92,11 @@ type Limits struct {
 	Rate, Burst  float64       // requests a second of one session
 }
 
-// DefaultLimits are for a machine with a gigabyte to spare.
+// DefaultLimits are for a machine with two gigabytes to spare: a session takes
+// some 4 KiB, an unfinished handshake some 100.
 func DefaultLimits() Limits {
 	return Limits{
-		Sessions: 20000, SessionsEach: 4, Handshakes: 256, Handshake: 10 * time.Second,
+		Sessions: 500_000, SessionsEach: 4, Handshakes: 256, Handshake: 10 * time.Second,
 		Idle: 10 * time.Minute, Observations: 32, Rate: 50, Burst: 200,
 	}
 }
@@ -122,33 +131,74 @@ const remembered = 16
 // RFC 7252 section 4.8.2.
 const exchangeLifetime = 247 * time.Second
 
-// A memory is the answers that a session gave last.
+// A memory is the answers that a session gave last. It grows when there are
+// more of one exchange's lifetime.
 type memory struct {
-	ring [remembered]remembrance
-	next int
+	ring []remembrance
+	next int // when all are used: which gives way
 }
 
 type remembrance struct {
-	id    uint16
-	at    time.Time
-	reply []byte // nil: it needs none
-	used  bool
+	id      uint16
+	waiting bool // it is not answered yet
+	used    bool
+	at      time.Time
+	reply   []byte
 }
 
-// recall returns the answer to id when it was given already.
+// recall returns the answer to id when it came already: none while it waits
+// for one.
 func (m *memory) recall(id uint16, now time.Time) (reply []byte, known bool) {
-	for i := range m.ring {
-		r := &m.ring[i]
-		if r.used && r.id == id && now.Sub(r.at) < exchangeLifetime {
-			return r.reply, true
-		}
+	if r := m.of(id, now); r != nil {
+		return r.reply, true
 	}
 	return nil, false
 }
 
-func (m *memory) remember(id uint16, now time.Time, reply []byte) {
-	m.ring[m.next] = remembrance{id, now, reply, true}
-	m.next = (m.next + 1) % len(m.ring)
+func (m *memory) of(id uint16, now time.Time) *remembrance {
+	for i := range m.ring {
+		if r := &m.ring[i]; r.used && r.id == id && now.Sub(r.at) < exchangeLifetime {
+			return r
+		}
+	}
+	return nil
+}
+
+// begin notes that id came at now, in the place of one that is as good as
+// forgotten, if there is one.
+func (m *memory) begin(id uint16, now time.Time) {
+	at := -1
+	for i, r := range m.ring {
+		if !r.used || now.Sub(r.at) >= exchangeLifetime {
+			at = i
+			break
+		}
+	}
+	switch {
+	case at >= 0:
+	case len(m.ring) < remembered:
+		at = len(m.ring)
+		m.ring = append(m.ring, remembrance{})
+	default:
+		at = m.next
+		m.next = (m.next + 1) % remembered
+	}
+	r := &m.ring[at]
+	*r = remembrance{id: id, waiting: true, used: true, at: now, reply: r.reply[:0]}
+}
+
+// end keeps a copy of the answer to id, unless that has given way.
+func (m *memory) end(id uint16, now time.Time, reply []byte) {
+	if r := m.of(id, now); r != nil && r.waiting {
+		r.waiting, r.reply = false, append(r.reply, reply...)
+	}
+}
+
+// drop forgets id: it was not answered for good, and may be another time.
+func (m *memory) drop(id uint16, now time.Time) {
+	if r := m.of(id, now); r != nil {
+		r.used = false
+	}
 }
 
 // A bucket lets rate a second pass, and burst at once.

@@ -44,18 +44,3 @@ func (c *crier) say(kind string, attrs ...any) {
 	c.mu.Unlock()
 	c.log.Warn("turned away", append([]any{"reason", kind, "times", times}, attrs...)...)
 }
-
-// loud counts what is dropped of one session, and logs it.
-type loud struct {
-	Counters
-	crier *crier
-	peer  Peer
-}
-
-// Dropped implements Counters. That a request came again is nobody's fault.
-func (l loud) Dropped(why string) {
-	l.Counters.Dropped(why)
-	if why != "repeated" {
-		l.crier.say(why, "mac", l.peer.MAC.String())
-	}
-}

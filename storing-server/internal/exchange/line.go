@@ -13,6 +13,7 @@ import (
 	"github.com/pion/transport/v5/deadline"
 
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/record"
 )
 
 // lineQueue is how many datagrams of a session wait for it; more are dropped.
@@ -25,8 +26,8 @@ type datagram struct {
 	from netip.AddrPort
 }
 
-// A line is one session's share of the port: a net.PacketConn for pion/dtls
-// that receives what the port routes to it.
+// A line is one handshake's share of the port: a net.PacketConn for pion/dtls
+// that receives what the port routes to it, until a session takes its place.
 //
 // pion chooses its cookies at random, and would keep a state for each hello to
 // remember them. The port has checked the client's cookie by then, so the line
@@ -46,6 +47,16 @@ type line struct {
 	read  *deadline.Deadline
 	done  chan struct{}
 	once  sync.Once
+
+	// proven is closed when the client has shown that it has the server's last
+	// message.
+	proven chan struct{}
+
+	mu     sync.Mutex
+	peek   *record.Session // nil: the server has not finished shaking hands
+	isDone bool            // proven is closed
+	heir   *session        // once there is one
+	kept   []datagram      // for it
 }
 
 func newLine(p *port, id connectionID, data []byte, h hello, from netip.AddrPort) *line {
@@ -56,6 +67,7 @@ func newLine(p *port, id connectionID, data []byte, h hello, from netip.AddrPort
 		// (RFC 6347, section 4.2.1); pion has spent 0 on its own request.
 		shift: h.sequence - 1,
 		queue: make(chan datagram, lineQueue), read: deadline.New(), done: make(chan struct{}),
+		proven: make(chan struct{}),
 	}
 	l.queue <- datagram{h.first(), from}
 	return l
@@ -68,6 +80,96 @@ func (l *line) give(d datagram) bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// sealed takes a datagram of encrypted records, and reports whether there was
+// room for it. The first that carries a request is the client's proof. Other
+// records are pion's business.
+func (l *line) sealed(d datagram) bool {
+	l.mu.Lock()
+	heir := l.heir
+	if heir != nil {
+		l.mu.Unlock()
+		heir.receive(d.data, d.from)
+		return true
+	}
+	defer l.mu.Unlock()
+	room := len(l.kept) < lineQueue
+	switch {
+	case l.isDone, l.peek != nil && l.judge(d):
+	case l.peek != nil:
+		return l.give(d)
+	default:
+		// It may be part of the handshake, and it may be a request that has
+		// overtaken the end of this side's.
+		room = l.give(datagram{append([]byte(nil), d.data...), d.from}) && room
+	}
+	if room {
+		l.kept = append(l.kept, d)
+	}
+	return room
+}
+
+// judge reports whether d is the proof; l.mu is held.
+func (l *line) judge(d datagram) bool {
+	for data := d.data; len(data) > 0; {
+		r, rest, ok := record.Split(data, len(l.id))
+		if !ok {
+			return false
+		}
+		if kind, err := l.peek.Peek(r); err == nil && kind == record.TypeApplication {
+			l.isDone = true
+			close(l.proven)
+			return true
+		}
+		data = rest
+	}
+	return false
+}
+
+// finished says that the server has finished shaking hands. peek is a copy of
+// the session.
+func (l *line) finished(peek *record.Session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.peek = peek
+	for i, d := range l.kept {
+		if l.judge(d) {
+			l.kept = l.kept[i:]
+			return
+		}
+	}
+	l.kept = nil // pion has had them
+}
+
+// hush ends pion's part: nothing that it says reaches the socket any more, and
+// what the client sends is kept for the heir.
+func (l *line) hush() {
+	l.mu.Lock()
+	if !l.isDone {
+		l.isDone = true // no proof came; it goes on as if
+		close(l.proven)
+	}
+	l.mu.Unlock()
+	l.once.Do(func() { close(l.done) })
+}
+
+// bequeath gives x what is kept, and whatever comes.
+func (l *line) bequeath(x *session) {
+	for {
+		l.mu.Lock()
+		kept := l.kept
+		l.kept = nil
+		if len(kept) == 0 {
+			l.heir = x
+			l.mu.Unlock()
+			return
+		}
+		l.mu.Unlock()
+		for _, d := range kept {
+			x.receive(d.data, d.from)
+		}
 	}
 }
 

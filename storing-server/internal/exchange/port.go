@@ -31,7 +31,8 @@ type port struct {
 	most    int // unfinished handshakes
 
 	mu     sync.Mutex
-	byID   map[connectionID]*line
+	heirs  map[connectionID]*session
+	byID   map[connectionID]*line // that shake hands
 	byAddr map[netip.AddrPort]*line
 	half   map[netip.Prefix]int // unfinished handshakes by source
 	halves int
@@ -44,7 +45,7 @@ func openPort(ctx context.Context, address string, most int, drop func(string, n
 	}
 	return &port{
 		conn: conn.(*net.UDPConn), cookies: newCookies(), drop: drop, most: most,
-		byID: map[connectionID]*line{}, byAddr: map[netip.AddrPort]*line{}, half: map[netip.Prefix]int{},
+		heirs: map[connectionID]*session{}, byID: map[connectionID]*line{}, byAddr: map[netip.AddrPort]*line{}, half: map[netip.Prefix]int{},
 	}, nil
 }
 
@@ -91,9 +92,23 @@ func (p *port) receive(data []byte, from netip.AddrPort, begin func(*line)) {
 			p.drop("malformed", from)
 			return
 		}
+		id := connectionID(data[11:])
 		p.mu.Lock()
-		l = p.byID[connectionID(data[11:])]
+		x := p.heirs[id]
+		if x == nil {
+			l = p.byID[id]
+		}
 		p.mu.Unlock()
+		switch {
+		case x != nil:
+			x.receive(data, from)
+			return
+		case l != nil:
+			if !l.sealed(datagram{append([]byte(nil), data...), from}) {
+				p.drop("overrun", from)
+			}
+			return
+		}
 	case typeHandshake:
 		if h, ok := parseHello(data); ok {
 			p.hello(data, h, from, begin)
@@ -147,7 +162,7 @@ func (p *port) hello(data []byte, h hello, from netip.AddrPort, begin func(*line
 	// 4.2.8) has shown that it is there; the old session lives on by its
 	// connection ID, until it has been silent for too long.
 	var id connectionID
-	for p.byID[id] != nil || id == (connectionID{}) {
+	for p.byID[id] != nil || p.heirs[id] != nil || id == (connectionID{}) {
 		rand.Read(id[:]) // never fails
 	}
 	l := newLine(p, id, data, h, from)
@@ -173,7 +188,23 @@ func source(from netip.AddrPort) netip.Prefix {
 	return prefix
 }
 
-// settled is called once for each line, when its handshake has ended.
+// inherit lets x have what is sent to l.
+func (p *port) inherit(l *line, x *session) {
+	p.mu.Lock()
+	p.heirs[l.id] = x
+	p.mu.Unlock()
+	p.remove(l)
+	l.bequeath(x)
+}
+
+// dismiss sends nothing to x any more.
+func (p *port) dismiss(x *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.heirs, x.id)
+}
+
+// settled is called once for each line, when it has an heir or has failed.
 func (p *port) settled(l *line) {
 	source := source(l.first)
 	p.mu.Lock()

@@ -73,6 +73,11 @@ func certificate(t testing.TB, mac wire.MAC) tls.Certificate {
 func serve(t testing.TB, l Limits, log *slog.Logger) (*Server, *tally) {
 	t.Helper()
 	count := &tally{}
+	return serveWith(t, l, count, log), count
+}
+
+func serveWith(t testing.TB, l Limits, count Counters, log *slog.Logger) *Server {
+	t.Helper()
 	s, err := Listen(t.Context(), "127.0.0.1:0", certificate(t, wire.MAC{}), &counting{}, l, count, log)
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +91,7 @@ func serve(t testing.TB, l Limits, log *slog.Logger) (*Server, *tally) {
 			t.Errorf("Serve() = %v", err)
 		}
 	})
-	return s, count
+	return s
 }
 
 // socket is a client's, at one of the loopback addresses.

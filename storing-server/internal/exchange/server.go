@@ -1,7 +1,6 @@
 package exchange
 
 import (
-	"container/list"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -13,45 +12,38 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/pion/dtls/v3"
 
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/record"
 )
 
 // A Server answers on one UDP port.
 type Server struct {
+	talk
 	port    *port
 	options []dtls.ServerOption
-	handler Handler
-	limits  Limits
-	count   Counters
 	log     *slog.Logger
-	crier   *crier
-	hub     *hub
 
 	running sync.WaitGroup
+	shaking sync.WaitGroup // handshakes; none begins once closed is set
 
 	mu     sync.Mutex
-	order  *list.List // of *session, the longest silent first
+	all    roll
 	byKey  map[wire.Fingerprint][]*session
 	closed bool
-}
-
-type session struct {
-	conn *dtls.Conn
-	peer Peer
-	at   *list.Element
 }
 
 // Listen opens address (host:port, UDP) and shows cert to who comes.
 func Listen(ctx context.Context, address string, cert tls.Certificate, h Handler, l Limits, count Counters, log *slog.Logger) (*Server, error) {
 	log = discard(log)
 	s := &Server{
-		handler: h, limits: l, count: count, log: log, crier: newCrier(log), hub: newHub(),
-		order: list.New(), byKey: map[wire.Fingerprint][]*session{},
+		talk: talk{handler: h, limits: l, count: count, crier: newCrier(log), hub: newHub()},
+		log:  log, byKey: map[wire.Fingerprint][]*session{},
 		options: []dtls.ServerOption{
 			dtls.WithCertificates(cert),
 			dtls.WithCipherSuites(dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
@@ -108,77 +100,99 @@ func (s *Server) Changed(keys []wire.Query) { s.hub.changed(keys) }
 // Serve answers until ctx is done; then it closes all sessions, tells the
 // peers so, and waits for its goroutines.
 func (s *Server) Serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, s.shut)
 	defer stop()
 	defer s.running.Wait()
 	defer s.shut()
-	return s.port.read(func(l *line) { s.running.Go(func() { s.serve(ctx, l) }) })
+	defer cancel() // also when the socket fails
+	s.running.Go(func() { s.hub.run(ctx) })
+	s.running.Go(func() { s.expire(ctx) })
+	return s.port.read(func(l *line) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.closed {
+			l.Close()
+			s.port.settled(l)
+			return
+		}
+		s.shaking.Go(func() { s.serve(ctx, l) })
+	})
 }
 
-// shut closes all sessions, and then the port: a closing session still says
-// so to its peer.
+// shut closes all sessions, and those that are about to be ones, and then the
+// port: a closing session still says so to its peer. ctx of Serve is done.
 func (s *Server) shut() {
 	s.mu.Lock()
 	s.closed = true
 	var all []*session
-	for e := s.order.Front(); e != nil; e = e.Next() {
-		all = append(all, e.Value.(*session))
+	for x := s.all.front; x != nil; x = x.next {
+		all = append(all, x)
 	}
 	s.mu.Unlock()
 	for _, x := range all {
-		x.conn.Close()
+		s.end(x)
 	}
+	s.shaking.Wait()
 	s.port.close()
 }
 
-// serve shakes hands and then reads one session to its end.
+// serve shakes hands, waits until the client has shown that it knows of the
+// end, and then makes it a session.
 func (s *Server) serve(ctx context.Context, l *line) {
+	ctx, cancel := context.WithTimeout(ctx, s.limits.Handshake)
+	defer cancel()
+	defer s.port.settled(l)
 	conn, peer, err := s.handshake(ctx, l)
-	s.port.settled(l)
-	if ctx.Err() == nil {
+	stopped := errors.Is(ctx.Err(), context.Canceled)
+	if !stopped {
 		s.count.Handshake(err == nil)
 	}
 	if err != nil {
 		l.Close()
-		if ctx.Err() == nil {
+		if !stopped {
 			s.crier.say("handshake", "from", l.first.String(), "err", err)
 		}
 		return
 	}
+	defer l.Close()
 	defer conn.Close()
-	me := &session{conn: conn, peer: peer}
-	if !s.admit(me) {
+	secret, err := record.Take(conn)
+	if err != nil {
+		s.crier.say("handshake", "from", l.first.String(), "err", err)
 		return
 	}
-	s.count.Session(1)
-	defer s.count.Session(-1)
-	defer s.dismiss(me)
-	talk := newConversation(s.handler, s.hub, s.limits, peer, loud{s.count, s.crier, peer}, func(b []byte) {
-		_, _ = conn.Write(b) // lost like any datagram may be
-	})
-	defer talk.end()
-	buf := make([]byte, 2048)
-	from := func() netip.AddrPort { return remote(conn) }
-	for {
-		if err := conn.SetReadDeadline(time.Now().Add(s.limits.Idle)); err != nil {
+	l.finished(secret)
+	select {
+	case <-l.proven:
+	case <-l.done: // the client has closed it
+		return
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.Canceled) {
 			return
 		}
-		n, err := conn.Read(buf)
-		if err != nil {
-			var temporary interface{ Temporary() bool }
-			if errors.As(err, &temporary) && temporary.Temporary() && !errors.Is(err, context.DeadlineExceeded) {
-				continue
-			}
-			return
+		// It is silent, and may have its reasons.
+	}
+	l.hush()
+	conn.Close()
+	if err := secret.Succeed(conn); err != nil {
+		s.crier.say("handshake", "from", l.first.String(), "err", err)
+		return
+	}
+	x := &session{server: s, id: l.id, secret: *secret, to: l.first}
+	x.begin(&s.talk, peer, x)
+	if s.admit(x) {
+		s.port.inherit(l, x)
+		s.mu.Lock()
+		listed := x.listed
+		s.mu.Unlock()
+		if !listed { // it had to give way before it could be found
+			s.port.dismiss(x)
 		}
-		s.heard(me)
-		talk.receive(ctx, buf[:n], from)
 	}
 }
 
 func (s *Server) handshake(ctx context.Context, l *line) (*dtls.Conn, Peer, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.limits.Handshake)
-	defer cancel()
 	options := append(s.options[:len(s.options):len(s.options)], dtls.WithConnectionIDGenerator(func() []byte { return l.id[:] }))
 	conn, err := dtls.ServerWithOptions(l, net.UDPAddrFromAddrPort(l.first), options...)
 	if err != nil {
@@ -204,14 +218,6 @@ func (s *Server) handshake(ctx context.Context, l *line) (*dtls.Conn, Peer, erro
 	return conn, peer, err
 }
 
-func remote(conn net.Conn) netip.AddrPort {
-	if a, ok := conn.RemoteAddr().(*net.UDPAddr); ok {
-		ap := a.AddrPort()
-		return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
-	}
-	return netip.AddrPort{}
-}
-
 // admit makes room for x, and reports whether the server still runs.
 func (s *Server) admit(x *session) bool {
 	var out []*session
@@ -220,43 +226,82 @@ func (s *Server) admit(x *session) bool {
 		s.mu.Unlock()
 		return false
 	}
-	x.at = s.order.PushBack(x)
+	x.heard = time.Now()
+	s.all.add(x)
 	own := append(s.byKey[x.peer.Key], x)
 	s.byKey[x.peer.Key] = own
 	if len(own) > s.limits.SessionsEach {
 		out = append(out, own[0]) // a phone that has started anew
 	}
-	if s.order.Len() > s.limits.Sessions {
-		out = append(out, s.order.Front().Value.(*session))
+	if s.all.n > s.limits.Sessions {
+		out = append(out, s.all.front)
 	}
 	s.mu.Unlock()
+	s.count.Session(1)
 	for _, old := range out {
 		s.count.Dropped("session")
-		old.conn.Close() // its own goroutine dismisses it
+		s.end(old)
 	}
 	return true
 }
 
-func (s *Server) heard(x *session) {
+// hear notes that x is alive.
+func (s *Server) hear(x *session) {
+	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.order.MoveToBack(x.at)
+	if x.listed {
+		x.heard = now
+		s.all.remove(x)
+		s.all.add(x)
+	}
 }
 
-func (s *Server) dismiss(x *session) {
+// end closes x, once.
+func (s *Server) end(x *session) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.order.Remove(x.at)
+	if !x.listed {
+		s.mu.Unlock()
+		return
+	}
+	s.all.remove(x)
 	own := s.byKey[x.peer.Key]
-	for i, y := range own {
-		if y == x {
-			own = append(own[:i:i], own[i+1:]...)
-			break
-		}
+	if i := slices.Index(own, x); i >= 0 {
+		own = slices.Delete(own, i, i+1)
 	}
 	if len(own) == 0 {
 		delete(s.byKey, x.peer.Key)
 	} else {
 		s.byKey[x.peer.Key] = own
+	}
+	s.mu.Unlock()
+	s.port.dismiss(x)
+	x.close()
+	s.count.Session(-1)
+}
+
+// expire ends sessions that have been silent for too long, until ctx is done.
+func (s *Server) expire(ctx context.Context) {
+	timer := time.NewTimer(s.limits.Idle)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		for {
+			s.mu.Lock()
+			x, left := s.all.front, s.limits.Idle
+			if x != nil {
+				left = time.Until(x.heard.Add(s.limits.Idle))
+			}
+			s.mu.Unlock()
+			if left > 0 {
+				timer.Reset(left)
+				break
+			}
+			s.end(x)
+		}
 	}
 }

@@ -67,7 +67,8 @@ var ErrUnavailable = errors.New("the rows cannot be written now")
 var ErrLocked = errors.New("the data folder is in use by another storing-server: stop that one, or give this one another folder")
 
 const (
-	queueLength = 4096
+	// queueLength is how many changes wait for the disk, some seconds' worth.
+	queueLength = 32768
 	// turnMost bounds the wait for a place in the queue: a phone that waits
 	// longer asks again, and asking again makes the queue no shorter.
 	turnMost = 2 * time.Second
@@ -89,6 +90,7 @@ type Store struct {
 	disk   *gauge
 	ledger *ledger // nil: the rows are in a cluster
 	queue  chan *operation
+	fates  chan []fate   // batches whose operations are to be answered
 	wake   chan struct{} // one slot: expiries have changed
 	stop   context.CancelFunc
 	done   sync.WaitGroup
@@ -97,9 +99,31 @@ type Store struct {
 // An operation is a change that waits for the next batch.
 type operation struct {
 	plan  func(*view) error
-	done  chan error // one slot
+	done  func(error) // called once, and must not wait
 	begun time.Time
 	parts []int // that its last plan depends on
+}
+
+// A fate is what became of an operation; without one, it is what has changed.
+type fate struct {
+	op      *operation
+	err     error
+	touched []wire.Query
+}
+
+// answer tells who waits for a batch what became of it, and then who observes,
+// while the next one is on its way to the disk.
+func (s *Store) answer() {
+	for batch := range s.fates {
+		for _, f := range batch {
+			if f.op != nil {
+				f.op.done(f.err)
+			}
+		}
+		for _, f := range batch {
+			s.tell(f.touched)
+		}
+	}
 }
 
 // Open reads the rows of dir and begins to serve them. ctx bounds the opening
@@ -145,7 +169,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Store{
 		opts: opts, table: newTable(), stream: st, lock: lock, disk: &gauge{dir: opts.Dir}, ledger: book,
-		queue: make(chan *operation, queueLength), wake: make(chan struct{}, 1), stop: stop,
+		queue: make(chan *operation, queueLength), fates: make(chan []fate, 1), wake: make(chan struct{}, 1), stop: stop,
 	}
 	err = s.load(ctx, running)
 	if err == nil {
@@ -155,7 +179,11 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		s.Close()
 		return nil, err
 	}
-	s.done.Go(func() { s.write(running) })
+	s.done.Go(func() {
+		defer close(s.fates)
+		s.write(running)
+	})
+	s.done.Go(s.answer)
 	s.done.Go(func() { s.expire(running) })
 	return s, nil
 }
@@ -220,22 +248,47 @@ func (s *Store) Announce(ctx context.Context, c Claim, r wire.Registration) (row
 	if err := r.Validate(); err != nil {
 		return wire.Row{}, false, err
 	}
-	// Their own variables: when ctx ends, the plan may still run.
-	var stored wire.Row
-	var made bool
-	err = s.do(ctx, func(v *view) error {
-		var err error
-		if made, err = v.register(c, r, s.opts.Numbers); err != nil {
-			return err
-		}
-		rec, _ := v.row(r.MAC)
-		stored = rec.row(v.now)
-		return nil
-	})
-	if err != nil {
+	// Its own variable: when ctx ends, the plan may still run.
+	a := &announcement{claim: c, r: r}
+	if err := s.do(ctx, func(v *view) error { return a.plan(s, v) }); err != nil {
 		return wire.Row{}, false, err
 	}
-	return stored, made, nil
+	return a.row, a.made, nil
+}
+
+// An announcement is one on its way to the disk, and what came of it.
+type announcement struct {
+	claim Claim
+	r     wire.Registration
+	row   wire.Row
+	made  bool
+}
+
+func (a *announcement) plan(s *Store, v *view) (err error) {
+	if a.made, err = v.register(a.claim, a.r, s.opts.Numbers); err != nil {
+		return err
+	}
+	rec, _ := v.row(a.r.MAC)
+	a.row = rec.row(v.now)
+	return nil
+}
+
+// BeginAnnounce is Announce that does not wait: then is called once, from
+// another goroutine or before it returns, and must not wait either. When too
+// many wait for the disk already, it is refused at once.
+func (s *Store) BeginAnnounce(c Claim, r wire.Registration, then func(row wire.Row, created bool, err error)) {
+	if err := r.Validate(); err != nil {
+		then(wire.Row{}, false, err)
+		return
+	}
+	a := &announcement{claim: c, r: r}
+	s.begin(func(v *view) error { return a.plan(s, v) }, func(err error) {
+		if err != nil {
+			then(wire.Row{}, false, err)
+			return
+		}
+		then(a.row, a.made, nil)
+	})
 }
 
 // Release takes a phone off the net, for the owner of its row.
@@ -244,6 +297,15 @@ func (s *Store) Release(ctx context.Context, key wire.Fingerprint, w wire.Withdr
 		return err
 	}
 	return s.do(ctx, func(v *view) error { return v.release(key, w) })
+}
+
+// BeginRelease is Release that does not wait, as BeginAnnounce.
+func (s *Store) BeginRelease(key wire.Fingerprint, w wire.Withdrawal, then func(error)) {
+	if err := w.Validate(); err != nil {
+		then(err)
+		return
+	}
+	s.begin(func(v *view) error { return v.release(key, w) }, then)
 }
 
 // SetNumber gives mac the short number digits, and frees the one it had.
@@ -288,18 +350,40 @@ func (s *Store) Size() int { return s.table.size() }
 
 // do makes one change.
 func (s *Store) do(ctx context.Context, plan func(*view) error) error {
-	if s.opts.NATS == "" {
-		if err := s.disk.room(); err != nil {
-			return fmt.Errorf("%w: %w", ErrUnavailable, err)
-		}
+	if err := s.room(); err != nil {
+		return err
 	}
 	return s.turn(ctx, plan)
+}
+
+func (s *Store) room() error {
+	if s.opts.NATS != "" {
+		return nil
+	}
+	if err := s.disk.room(); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+// begin is do that does not wait.
+func (s *Store) begin(plan func(*view) error, then func(error)) {
+	if err := s.room(); err != nil {
+		then(err)
+		return
+	}
+	select {
+	case s.queue <- &operation{plan: plan, done: then, begun: time.Now()}:
+	default:
+		then(fmt.Errorf("store: wait for a turn: %w: too many wait", ErrUnavailable))
+	}
 }
 
 // turn runs plan in the goroutine that changes rows, and waits until what it
 // changes is on the disk.
 func (s *Store) turn(ctx context.Context, plan func(*view) error) error {
-	op := &operation{plan: plan, done: make(chan error, 1), begun: time.Now()}
+	done := make(chan error, 1)
+	op := &operation{plan: plan, done: func(err error) { done <- err }, begun: time.Now()}
 	timer := time.NewTimer(turnMost)
 	defer timer.Stop()
 	select {
@@ -310,7 +394,7 @@ func (s *Store) turn(ctx context.Context, plan func(*view) error) error {
 		return fmt.Errorf("store: wait for a turn: %w: %w", ErrUnavailable, ctx.Err())
 	}
 	select {
-	case err := <-op.done:
+	case err := <-done:
 		return err
 	case <-ctx.Done():
 		// It may still be written; the caller asks again.
@@ -357,15 +441,14 @@ func (s *Store) write(ctx context.Context) {
 func (v *view) plan(waiting []*operation, op *operation) []*operation {
 	v.touched = nil
 	if err := op.plan(v); err != nil {
-		op.done <- err
+		op.done(err)
 		return waiting
 	}
 	op.parts = v.touched
 	return append(waiting, op)
 }
 
-// commit brings v to the disk, answers who waits, and then tells who observes.
-// It returns the operations that must be planned again, since another server
+// commit brings v to the disk, and passes on what became of it. It returns the operations that must be planned again, since another server
 // has changed what they were planned upon, or the cluster has lost them.
 func (s *Store) commit(ctx context.Context, v *view, waiting []*operation) (again []*operation) {
 	start := time.Now()
@@ -384,27 +467,27 @@ func (s *Store) commit(ctx context.Context, v *view, waiting []*operation) (agai
 	if err != nil && len(v.events) > 0 {
 		s.undone(v.events)
 	}
+	fates := make([]fate, 0, len(waiting)+1)
 	for _, op := range waiting {
-		fate := s.fate(op, failed, err)
-		if fate != nil && s.passes(fate) && time.Since(op.begun) < againMost {
+		what := s.fate(op, failed, err)
+		if what != nil && s.passes(what) && time.Since(op.begun) < againMost {
 			again = append(again, op)
 			continue
 		}
-		if fate != nil {
-			fate = fmt.Errorf("%w: %w", ErrUnavailable, fate)
+		if what != nil {
+			what = fmt.Errorf("%w: %w", ErrUnavailable, what)
 		}
-		op.done <- fate
+		fates = append(fates, fate{op: op, err: what})
 	}
+	s.fates <- append(fates, fate{touched: touched})
 	if err != nil {
 		if !s.passes(err) {
 			s.opts.Log.Error("rows not written", "rows", v.size(), "err", err)
 		}
-		touched = append(touched, s.reread(ctx, early)...)
-		touched = append(touched, s.reread(ctx, late)...)
+		s.tell(append(s.reread(ctx, early), s.reread(ctx, late)...))
 	} else if v.size() > 0 {
 		s.opts.Committed(v.size(), time.Since(start))
 	}
-	s.tell(touched)
 	return again
 }
 

@@ -1,0 +1,367 @@
+package exchange
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pion/dtls/v3"
+
+	"flexphone/registry-client/wire"
+)
+
+// A traveller is a phone's socket that can move, and whose datagrams can be
+// looked at, kept and lost.
+type traveller struct {
+	*net.UDPConn
+	mu   sync.Mutex
+	away *net.UDPConn // sends instead of it
+	sent [][]byte     // of encrypted records
+	keep bool         // what is sent goes to held instead
+	held [][]byte
+	lose func(p []byte) bool // of what comes in
+}
+
+func (c *traveller) WriteTo(p []byte, to net.Addr) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p[0] == typeConnectionID {
+		c.sent = append(c.sent, bytes.Clone(p))
+	}
+	switch {
+	case c.keep:
+		c.held = append(c.held, bytes.Clone(p))
+		return len(p), nil
+	case c.away != nil:
+		return c.away.WriteTo(p, to)
+	}
+	return c.UDPConn.WriteTo(p, to)
+}
+
+func (c *traveller) ReadFrom(p []byte) (int, net.Addr, error) {
+	for {
+		c.mu.Lock()
+		from := c.UDPConn
+		if c.away != nil {
+			from = c.away
+		}
+		lose := c.lose
+		c.mu.Unlock()
+		n, a, err := from.ReadFrom(p)
+		if errors.Is(err, os.ErrDeadlineExceeded) && c.moved(from) {
+			continue
+		}
+		if err == nil && lose != nil && lose(p[:n]) {
+			continue
+		}
+		return n, a, err
+	}
+}
+
+// moved reports whether c is not at from any more.
+func (c *traveller) moved(from *net.UDPConn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.away != nil && c.away != from
+}
+
+// move lets c send and receive elsewhere from now on.
+func (c *traveller) move(t *testing.T, host string) *net.UDPConn {
+	away := socket(t, host)
+	c.mu.Lock()
+	c.away = away
+	c.mu.Unlock()
+	if err := c.UDPConn.SetReadDeadline(time.Unix(1, 0)); err != nil { // wakes who reads there
+		t.Fatal(err)
+	}
+	return away
+}
+
+// hold keeps what is sent from now on.
+func (c *traveller) hold() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.keep = true
+}
+
+// SetReadDeadline leaves the socket that nobody reads from alone.
+func (c *traveller) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away != nil {
+		return c.away.SetReadDeadline(t)
+	}
+	return c.UDPConn.SetReadDeadline(t)
+}
+
+func (c *traveller) last() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sent[len(c.sent)-1]
+}
+
+// only returns the server's one session.
+func only(t *testing.T, s *Server) *session {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all.n != 1 {
+		t.Fatalf("%d sessions; want 1", s.all.n)
+	}
+	return s.all.front
+}
+
+func (x *session) where() string {
+	x.records.Lock()
+	defer x.records.Unlock()
+	return x.to.String()
+}
+
+// After its first request a phone is one small struct: nothing of pion's is
+// left, and no goroutine.
+func TestHandover(t *testing.T) {
+	s, count := serve(t, DefaultLimits(), nil)
+	c := shakeHands(t, socket(t, "127.0.0.1"), s)
+	defer c.Close()
+	for id := range int32(100) {
+		asks(t, c, id)
+	}
+	only(t, s)
+	s.port.mu.Lock()
+	if len(s.port.heirs) != 1 || len(s.port.byID) != 0 || len(s.port.byAddr) != 0 {
+		t.Errorf("%d sessions, %d lines by ID, %d by address; want 1, 0, 0", len(s.port.heirs), len(s.port.byID), len(s.port.byAddr))
+	}
+	s.port.mu.Unlock()
+	for _, why := range []string{"replayed", "forged", "malformed record", "overrun"} {
+		if n := count.of(why); n != 0 {
+			t.Errorf("%d dropped as %s of a phone that did nothing wrong", n, why)
+		}
+	}
+}
+
+// The server's last message of the handshake is lost, several times: it is sent
+// again until the client has it.
+func TestLastFlightLost(t *testing.T) {
+	s, _ := serve(t, DefaultLimits(), nil)
+	conn := &traveller{UDPConn: socket(t, "127.0.0.1")}
+	lost := 0
+	conn.lose = func(p []byte) bool { // called by one goroutine
+		if p[0] == typeChangeCipherSpec && lost < 2 {
+			lost++
+			return true
+		}
+		return false
+	}
+	c := shakeHands(t, conn, s)
+	defer c.Close()
+	asks(t, c, 1)
+	only(t, s)
+	if lost != 2 {
+		t.Errorf("%d flights were lost; want 2", lost)
+	}
+}
+
+// A phone that moves is answered where it is now. Records of before, records of
+// nobody's, and copies that somebody sends from elsewhere move nothing.
+func TestMoves(t *testing.T) {
+	s, count := serve(t, DefaultLimits(), nil)
+	conn := &traveller{UDPConn: socket(t, "127.0.0.1")}
+	c := shakeHands(t, conn, s)
+	defer c.Close()
+	asks(t, c, 1)
+	first := conn.last()
+	away := conn.move(t, "127.0.0.2")
+	asks(t, c, 2)
+	x := only(t, s)
+	if got := x.where(); got != away.LocalAddr().String() {
+		t.Errorf("the session is at %s; want %s", got, away.LocalAddr())
+	}
+	thief := socket(t, "127.0.0.3")
+	forged := bytes.Clone(conn.last())
+	forged[10] += 9 // a number that is to come
+	for _, bad := range [][]byte{first, conn.last(), forged, forged[:len(forged)-1]} {
+		if _, err := thief.WriteTo(bad, s.Addr()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cookieFor(t, thief, s, [32]byte{1}) // all before it are read
+	if count.of("replayed") != 2 || count.of("forged") != 1 || count.of("malformed record") != 1 {
+		t.Errorf("replayed %d, forged %d, malformed %d; want 2, 1, 1", count.of("replayed"), count.of("forged"), count.of("malformed record"))
+	}
+	if got := x.where(); got != away.LocalAddr().String() {
+		t.Errorf("the session went to %s", got)
+	}
+	asks(t, c, 3)
+}
+
+// Two requests that overtake one another are both answered, and the newer one
+// says where the phone is.
+func TestReordered(t *testing.T) {
+	s, count := serve(t, DefaultLimits(), nil)
+	conn := &traveller{UDPConn: socket(t, "127.0.0.1")}
+	c := shakeHands(t, conn, s)
+	asks(t, c, 1)
+	away := conn.move(t, "127.0.0.2")
+	conn.hold()
+	for id := range int32(2) {
+		data, err := wire.EncodeMessage(get(100+id, "t", -1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write(data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	late, early := conn.held[0], conn.held[1]
+	before := socket(t, "127.0.0.3") // where it was when it sent the first
+	for _, one := range []struct {
+		from *net.UDPConn
+		data []byte
+	}{{away, early}, {before, late}} {
+		if _, err := one.from.WriteTo(one.data, s.Addr()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buf := make([]byte, 2048)
+	ids := map[int32]bool{}
+	for range 2 {
+		if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := c.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := wire.DecodeMessage(buf[:n])
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[m.MessageID] = true
+	}
+	if !ids[100] || !ids[101] || count.of("replayed") != 0 {
+		t.Errorf("answers to %v, %d records taken for replays", ids, count.of("replayed"))
+	}
+	if got := only(t, s).where(); got != away.LocalAddr().String() {
+		t.Errorf("the session is at %s; want %s, whence its newest record came", got, away.LocalAddr())
+	}
+}
+
+// A phone that says that it goes is forgotten at once, and told so.
+func TestClientCloses(t *testing.T) {
+	count := &sessions{change: make(chan int, 10)}
+	s := serveWith(t, DefaultLimits(), count, nil)
+	conn := &traveller{UDPConn: socket(t, "127.0.0.1")}
+	c := shakeHands(t, conn, s)
+	asks(t, c, 1)
+	if n := <-count.change; n != 1 {
+		t.Errorf("sessions changed by %d; want 1", n)
+	}
+	c.Close()
+	if n := <-count.change; n != -1 {
+		t.Errorf("sessions changed by %d; want -1", n)
+	}
+	s.port.mu.Lock()
+	defer s.port.mu.Unlock()
+	if len(s.port.heirs) != 0 || len(s.byKey) != 0 {
+		t.Errorf("%d sessions are left, of %d keys", len(s.port.heirs), len(s.byKey))
+	}
+}
+
+// A phone that has been silent for too long, or has begun too many sessions, is
+// told that the session has ended.
+func TestServerCloses(t *testing.T) {
+	for name, limit := range map[string]func(*Limits){
+		"idle": func(l *Limits) { l.Idle = 50 * time.Millisecond },
+		"each": func(l *Limits) { l.SessionsEach = 0 },
+		"full": func(l *Limits) { l.Sessions = 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			count := &sessions{change: make(chan int, 10)}
+			l := DefaultLimits()
+			limit(&l)
+			s := serveWith(t, l, count, nil)
+			c := shakeHands(t, socket(t, "127.0.0.1"), s)
+			defer c.Close()
+			data, err := wire.EncodeMessage(get(1, "t", -1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Write(data); err != nil {
+				t.Fatal(err)
+			}
+			if n := <-count.change + <-count.change; n != 0 {
+				t.Errorf("sessions changed by %d; want one more and one less", n)
+			}
+			if err := ends(c); !errors.Is(err, io.EOF) {
+				t.Errorf("the session ended with %v; want EOF", err)
+			}
+		})
+	}
+}
+
+// ends reads until c has ended, and says why it has.
+func ends(c *dtls.Conn) error {
+	buf := make([]byte, 2048)
+	for {
+		if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			return err
+		}
+		if _, err := c.Read(buf); err != nil {
+			return err
+		}
+	}
+}
+
+// A server that stops says so to all, also to who has not asked anything yet.
+func TestServerStops(t *testing.T) {
+	count := &sessions{change: make(chan int, 10)}
+	s, err := Listen(t.Context(), "127.0.0.1:0", certificate(t, wire.MAC{}), &counting{}, DefaultLimits(), count, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	one, other := shakeHands(t, socket(t, "127.0.0.1"), s), shakeHands(t, socket(t, "127.0.0.1"), s)
+	defer one.Close()
+	defer other.Close()
+	asks(t, one, 1)
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Serve() = %v", err)
+	}
+	for _, c := range []*dtls.Conn{one, other} {
+		if err := ends(c); !errors.Is(err, io.EOF) {
+			t.Errorf("the session ended with %v; want EOF", err)
+		}
+	}
+}
+
+// A phone that says nothing after its handshake has its session all the same,
+// and is answered when it does.
+func TestSilentAfterHandshake(t *testing.T) {
+	count := &sessions{change: make(chan int, 10)}
+	l := DefaultLimits()
+	l.Handshake = time.Second
+	s := serveWith(t, l, count, nil)
+	c := shakeHands(t, socket(t, "127.0.0.1"), s)
+	defer c.Close()
+	if n := <-count.change; n != 1 {
+		t.Errorf("sessions changed by %d; want 1", n)
+	}
+	asks(t, c, 1)
+}
+
+// sessions tells of sessions that come and go.
+type sessions struct {
+	noCount
+	change chan int
+}
+
+func (c *sessions) Session(delta int) { c.change <- delta }

@@ -1,0 +1,266 @@
+package exchange
+
+import (
+	"container/heap"
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/plgd-dev/go-coap/v3/message"
+	"github.com/plgd-dev/go-coap/v3/message/codes"
+
+	"flexphone/registry-client/wire"
+)
+
+// firstObserved is the Observe option of the answer that begins an observation.
+const firstObserved = 2
+
+// A hub knows who observes what, and owes them notifications: one goroutine
+// sends those of all sessions.
+type hub struct {
+	wake chan struct{} // one slot
+
+	mu    sync.Mutex
+	byKey map[wire.Query]map[*observation]struct{}
+	due   agenda
+}
+
+// An observation is one observed query. Its fields belong to hub.mu.
+type observation struct {
+	owner  *conversation
+	token  message.Token
+	key    wire.Query
+	number uint32
+	dirty  bool
+	flying bool // a notification is not acknowledged yet
+	gone   bool
+	id     uint16
+	sent   int
+	// at is when it has to be seen to, while it is on the agenda: place is not
+	// negative.
+	at      time.Time
+	place   int
+	timeout time.Duration
+}
+
+func newHub() *hub {
+	return &hub{wake: make(chan struct{}, 1), byKey: map[wire.Query]map[*observation]struct{}{}}
+}
+
+// observe ends what c observes by token, and begins anew when that was asked
+// for and c may. It returns nil when nothing is observed now.
+func (h *hub) observe(c *conversation, token message.Token, key wire.Query, asked bool) *observation {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if old := c.observed[string(token)]; old != nil {
+		h.forget(old)
+	}
+	if !asked || c.ended || len(c.observed) >= c.limits.Observations {
+		return nil
+	}
+	o := &observation{owner: c, token: append(message.Token(nil), token...), key: key, number: firstObserved, place: -1}
+	if c.observed == nil {
+		c.observed = map[string]*observation{}
+	}
+	c.observed[string(token)] = o
+	set := h.byKey[key]
+	if set == nil {
+		set = map[*observation]struct{}{}
+		h.byKey[key] = set
+	}
+	set[o] = struct{}{}
+	return o
+}
+
+// end forgets all that c observes.
+func (h *hub) end(c *conversation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c.ended = true
+	for _, o := range c.observed {
+		h.forget(o)
+	}
+}
+
+// forget ends o; h.mu is held.
+func (h *hub) forget(o *observation) {
+	o.gone = true
+	delete(o.owner.observed, string(o.token))
+	if len(o.owner.observed) == 0 {
+		o.owner.observed = nil // most sessions observe nothing
+	}
+	set := h.byKey[o.key]
+	delete(set, o)
+	if len(set) == 0 {
+		delete(h.byKey, o.key)
+	}
+	if o.place >= 0 {
+		heap.Remove(&h.due, o.place)
+	}
+}
+
+// changed marks the observations of keys. It waits for nobody.
+func (h *hub) changed(keys []wire.Query) {
+	h.mu.Lock()
+	any := false
+	for _, k := range keys {
+		for o := range h.byKey[k] {
+			h.soil(o)
+			any = true
+		}
+	}
+	h.mu.Unlock()
+	if any {
+		h.rouse()
+	}
+}
+
+// mark is changed for one observation.
+func (h *hub) mark(o *observation) {
+	h.mu.Lock()
+	h.soil(o)
+	h.mu.Unlock()
+	h.rouse()
+}
+
+// soil notes that o's answer is another; h.mu is held.
+func (h *hub) soil(o *observation) {
+	o.dirty = true
+	if !o.flying && !o.gone && o.place < 0 {
+		o.at = time.Time{} // now
+		heap.Push(&h.due, o)
+	}
+}
+
+func (h *hub) rouse() {
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// settle takes an acknowledgement or a reset of a notification to c.
+func (h *hub) settle(c *conversation, id uint16, reset bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, o := range c.observed {
+		if o.id != id || o.sent == 0 {
+			continue
+		}
+		o.flying = false
+		if o.place >= 0 {
+			heap.Remove(&h.due, o.place)
+		}
+		if reset {
+			h.forget(o)
+		} else if o.dirty {
+			h.soil(o)
+			h.rouse()
+		}
+		return
+	}
+}
+
+// run sends notifications until ctx is done.
+func (h *hub) run(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		var alarm <-chan time.Time
+		o, next := h.take(time.Now())
+		switch {
+		case o != nil:
+			h.tell(o)
+			continue
+		case !next.IsZero():
+			timer.Reset(time.Until(next))
+			alarm = timer.C
+		}
+		select {
+		case <-h.wake:
+		case <-alarm:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// take returns an observation whose notification is to be sent now, or else
+// when there will be one.
+func (h *hub) take(now time.Time) (o *observation, next time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for len(h.due) > 0 {
+		o := h.due[0]
+		if o.at.After(now) {
+			return nil, o.at
+		}
+		if !o.flying {
+			o.sent, o.timeout = 0, time.Duration(float64(ackTimeout)*(1+rand.Float64()/2))
+		} else if o.sent > maxRetransmit {
+			o.owner.drop("observer")
+			h.forget(o) // nobody there (RFC 7641, section 4.5)
+			continue
+		}
+		// A retransmission carries the newest state too, as a new message
+		// (RFC 7641, section 4.5.2).
+		o.id, o.flying, o.dirty = o.owner.newID(), true, false
+		o.number = (o.number + 1) & (1<<24 - 1)
+		o.sent++
+		o.at = now.Add(o.timeout)
+		o.timeout *= 2
+		heap.Fix(&h.due, 0)
+		return o, time.Time{}
+	}
+	return nil, time.Time{}
+}
+
+// tell sends o's present state.
+func (h *hub) tell(o *observation) {
+	c := o.owner
+	r := c.handler.Look(c.peer, o.key)
+	h.mu.Lock()
+	if o.gone {
+		h.mu.Unlock()
+		return
+	}
+	m := message.Message{Type: message.Confirmable, MessageID: int32(o.id), Token: o.token, Code: r.Code, Payload: r.Payload}
+	if r.Code == codes.Content {
+		m.Options = append(m.Options, wire.UintOption(message.Observe, o.number))
+	} else {
+		h.forget(o) // RFC 7641, section 4.2: an error ends it
+	}
+	h.mu.Unlock()
+	if len(r.Payload) > 0 {
+		m.Options = append(m.Options, wire.UintOption(message.ContentFormat, r.Format))
+	}
+	c.count.Notified()
+	d := drafts.Get().(*draft)
+	defer drafts.Put(d)
+	c.write(d, m)
+}
+
+// An agenda is a heap of observations, the most urgent first.
+type agenda []*observation
+
+func (a agenda) Len() int           { return len(a) }
+func (a agenda) Less(i, j int) bool { return a[i].at.Before(a[j].at) }
+func (a agenda) Swap(i, j int) {
+	a[i], a[j] = a[j], a[i]
+	a[i].place, a[j].place = i, j
+}
+
+func (a *agenda) Push(x any) {
+	o := x.(*observation)
+	o.place = len(*a)
+	*a = append(*a, o)
+}
+
+func (a *agenda) Pop() any {
+	last := len(*a) - 1
+	o := (*a)[last]
+	(*a)[last], *a = nil, (*a)[:last]
+	o.place = -1
+	return o
+}
