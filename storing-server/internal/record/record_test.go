@@ -63,6 +63,7 @@ func ends(t *testing.T, clientCID int) (client, server *dtls.Conn) {
 	return client, server
 }
 
+// take takes conn over.
 func take(t *testing.T, conn *dtls.Conn) *Session {
 	t.Helper()
 	s, err := Take(conn)
@@ -105,42 +106,59 @@ func TestBothEnds(t *testing.T) {
 	}
 }
 
-// An end of pion's opens what a server seals that has taken over, without a
-// connection ID and with one, and knows it for the same session.
+// An end of pion's opens what the other seals that was taken over, with a
+// connection ID and without, wherever it comes from, and knows it for the same
+// session.
 func TestPionOpens(t *testing.T) {
-	for _, cid := range []int{0, 4} {
-		c, s := ends(t, cid)
-		if _, err := s.Write([]byte("by pion")); err != nil {
-			t.Fatal(err)
-		}
-		server := take(t, s)
-		if _, err := s.Write([]byte("and once more")); err != nil {
-			t.Fatal(err)
-		}
-		if err := server.Succeed(s); err != nil {
-			t.Fatal(err)
-		}
-		out := sealed(t, server, TypeApplication, "taken over")
-		if wantCID := cid > 0; (out[0] == TypeCID) != wantCID {
-			t.Errorf("a record of type %d for a connection ID of %d bytes", out[0], cid)
-		}
-		conn, err := net.Dial("udp", c.LocalAddr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := conn.Write(out); err != nil {
-			t.Fatal(err)
-		}
-		conn.Close()
-		buf := make([]byte, 100)
-		for _, want := range []string{"by pion", "and once more", "taken over"} {
-			if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	for name, choose := range map[string]func(t *testing.T) (pion, other *dtls.Conn){
+		"server without ID": func(t *testing.T) (pion, other *dtls.Conn) { return ends(t, 0) },
+		"server":            func(t *testing.T) (pion, other *dtls.Conn) { return ends(t, 4) },
+		"client": func(t *testing.T) (pion, other *dtls.Conn) {
+			c, s := ends(t, 4)
+			return s, c
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pion, other := choose(t)
+			if _, err := other.Write([]byte("by pion")); err != nil {
 				t.Fatal(err)
 			}
-			n, err := c.Read(buf)
-			if err != nil || string(buf[:n]) != want {
-				t.Fatalf("connection ID of %d bytes: Read() = %q, %v; want %q", cid, buf[:n], err, want)
+			taken := take(t, other)
+			if _, err := other.Write([]byte("and once more")); err != nil {
+				t.Fatal(err)
 			}
+			if err := taken.Succeed(other); err != nil {
+				t.Fatal(err)
+			}
+			wants(t, pion, "by pion", "and once more")
+			out := sealed(t, taken, TypeApplication, "taken over")
+			if (out[0] == TypeCID) != (len(taken.peer) > 0) {
+				t.Errorf("a record of type %d for a connection ID of %d bytes", out[0], len(taken.peer))
+			}
+			conn, err := net.Dial("udp", pion.LocalAddr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := conn.Write(out); err != nil {
+				t.Fatal(err)
+			}
+			wants(t, pion, "taken over")
+		})
+	}
+}
+
+// wants reads texts from conn.
+func wants(t *testing.T, conn *dtls.Conn, texts ...string) {
+	t.Helper()
+	buf := make([]byte, 100)
+	for _, want := range texts {
+		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := conn.Read(buf)
+		if err != nil || string(buf[:n]) != want {
+			t.Fatalf("Read() = %q, %v; want %q", buf[:n], err, want)
 		}
 	}
 }
