@@ -61,13 +61,30 @@ func (d directory) Follow(ctx context.Context, with sip.Peer, moved func(netip.A
 	})
 }
 
+// Vouches implements phone.Directory. Over plain SIP anybody can say anything.
+func (d directory) Vouches(ctx context.Context, caller sip.Peer) bool {
+	mac, err := wire.ParseMAC(caller.User)
+	if err != nil || !caller.Secure {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveWait)
+	defer cancel()
+	row, err := d.server.Resolve(ctx, wire.Query{MAC: mac})
+	return err == nil && row.Fingerprint == caller.Fingerprint && caller.DisplayName == nameOf(row)
+}
+
+// nameOf is what the display says of row's phone.
+func nameOf(row wire.Row) string {
+	if row.Number != "" {
+		return row.Number
+	}
+	return row.MAC.Digits()
+}
+
 // peerOf is whom to call for row: over TLS with the key that owns it, or as any
 // SIP phone where it does not offer that.
 func peerOf(ctx context.Context, row wire.Row) phone.Peer {
-	p := phone.Peer{Name: row.Number}
-	if p.Name == "" {
-		p.Name = row.MAC.Digits()
-	}
+	p := phone.Peer{Name: nameOf(row)}
 	port := row.Ports.SIP
 	if row.Ports.SIPS != 0 {
 		port, p.Target.Pin = row.Ports.SIPS, row.Fingerprint

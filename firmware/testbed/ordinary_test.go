@@ -49,6 +49,14 @@ func TestCallsThatCannotBe(t *testing.T) {
 		must(t, a.OffHook(ctx))
 		must(t, a.Press(ctx, "102#"))
 		await(ctx, t, b, "ringing")
+		s, err := b.Status(ctx)
+		for err == nil && s.Display[1] == "calls, not proved" { // the storing server is asked
+			s, err = b.Status(ctx)
+		}
+		must(t, err)
+		if want := []string{"101", "is calling"}; !slices.Equal(s.Display, want) {
+			t.Errorf("while it rings the display says %q; want %q", s.Display, want)
+		}
 		must(t, a.OnHook(ctx))
 		await(ctx, t, b, "ended")
 		await(ctx, t, b, "state", "state", "standby")
@@ -115,6 +123,9 @@ func TestBaresip(t *testing.T) {
 				p.Mark()
 				must(t, fixed.Dial("sip:"+p.MAC.Hex()+"@"+addressOf(ctx, t, p).String()))
 				await(ctx, t, p, "ringing")
+				if s, err := p.Status(ctx); err != nil || s.Display[1] != "calls, not proved" {
+					t.Errorf("while it rings the display says %q, %v; nobody vouches for the caller", s.Display, err)
+				}
 				must(t, p.OffHook(ctx))
 				await(ctx, t, p, "established")
 				hearSpeech(ctx, t, p, voice)

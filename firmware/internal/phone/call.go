@@ -98,8 +98,18 @@ func (c *callShell) connect(ctx context.Context, peer Peer, stream Stream) strin
 }
 
 // takeCall is a call that comes in: ring, answer, talk, release. It returns the
-// reason of the end.
+// reason of the end. It rings at once; whether the caller is who it says is
+// asked meanwhile.
 func (c *callShell) takeCall(ctx context.Context, call Call) string {
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	askCtx, stopAsking := context.WithCancel(ctx)
+	defer stopAsking()
+	asking.Go(func() {
+		if c.parts.Directory.Vouches(askCtx, call.Peer()) {
+			c.post(callerProved{c.generation})
+		}
+	})
 	if err := call.Ring(); err != nil {
 		c.parts.Log.Warn("ringing not sent", "err", err)
 	}

@@ -49,6 +49,9 @@ type Directory interface {
 	// Follow calls moved with each new address of a phone that we talk to,
 	// until ctx is done.
 	Follow(ctx context.Context, with sip.Peer, moved func(netip.AddrPort))
+	// Vouches reports whether a caller is who it says: whether it has the key of
+	// the row with the MAC and the number that it gives.
+	Vouches(ctx context.Context, caller sip.Peer) bool
 }
 
 // A Call is one call at the signalling level. sip.Call is one.

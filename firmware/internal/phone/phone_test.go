@@ -28,6 +28,7 @@ type world struct {
 	incoming  chan Call
 	received  atomic.Uint64 // what a stream says that came from the peer
 	peerMoves chan netip.AddrPort
+	vouched   bool
 	noUpdate  int // how many updates fail
 }
 
@@ -68,6 +69,8 @@ func (w *world) Follow(ctx context.Context, _ sip.Peer, moved func(netip.AddrPor
 		}
 	}
 }
+
+func (w *world) Vouches(context.Context, sip.Peer) bool { return w.vouched }
 
 func found(addr string) func() (Peer, error) {
 	return func() (Peer, error) {
@@ -341,6 +344,22 @@ func TestACallIsTakenAndASecondIsBusy(t *testing.T) {
 		d.hook.Lay()
 		d.expect(t, `tone ""`)
 	})
+}
+
+// The phone rings whoever calls, and says whether it is who it says.
+func TestACallerIsProvedOrNot(t *testing.T) {
+	for vouched, want := range map[bool]string{true: "is calling", false: "calls, not proved"} {
+		w := &world{vouched: vouched}
+		try(t, w, func(t *testing.T, d *desk) {
+			c := newFakeCall().open()
+			c.world = w
+			w.incoming <- c
+			d.expectBoth(t, "ring", `tone "alerting"`)
+			if s := d.Status(); s.Display != [2]string{"102", want} || *s.Call.Proved != vouched {
+				t.Errorf("display %q, proved %v; want %q", s.Display, *s.Call.Proved, want)
+			}
+		})
+	}
 }
 
 func TestACallThatNobodyTakes(t *testing.T) {

@@ -16,6 +16,11 @@ func (m model) progress(e event) (model, []action) {
 		m.state, m.peer = Calling, e.peer.Name
 		return m.wait(noAnswerWait), []action{tell("resolved", slog.String("number", m.digits),
 			slog.String("peer", e.peer.Target.User), slog.String("address", e.peer.Target.Addr.String()))}
+	case callerProved:
+		if e.call == m.call && m.active && m.incoming {
+			m.proved = true
+		}
+		return m, nil
 	case callProgress:
 		if e.call != m.call || m.state != Calling {
 			return m, nil

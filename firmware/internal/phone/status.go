@@ -15,6 +15,7 @@ type Status struct {
 // A CallStatus describes the present call.
 type CallStatus struct {
 	Peer       string `json:"peer"`
+	Proved     *bool  `json:"proved,omitempty"` // of a call that came in: the caller is who it says
 	Codec      string `json:"codec,omitempty"`
 	Security   string `json:"security"`
 	Statistics any    `json:"statistics,omitempty"`
@@ -28,6 +29,9 @@ func statusOf(m model) Status {
 	}
 	if m.active {
 		s.Call = &CallStatus{Peer: m.peer, Codec: m.codec, Security: security(m.private)}
+		if m.incoming {
+			s.Call.Proved = &m.proved
+		}
 	}
 	return s
 }

@@ -61,6 +61,7 @@ type model struct {
 	peerRings  bool
 	reached    bool // the peer's phone has answered in any way
 	incoming   bool // the present call came from the peer
+	proved     bool // who is who it says
 	answering  bool
 	talked     bool
 	local      bool // the present end was asked for here
@@ -102,6 +103,7 @@ type (
 		call int
 		peer Peer
 	}
+	callerProved    struct{ call int }
 	callProgress    struct{ call int }
 	callEstablished struct {
 		call    int
@@ -195,7 +197,7 @@ func (m model) wait(d time.Duration) model {
 func (m model) rest() model {
 	m = m.wait(0)
 	m.state, m.digits, m.peer, m.codec, m.reason = Standby, "", "", "", ""
-	m.peerRings, m.reached, m.incoming, m.answering, m.talked, m.local, m.private = false, false, false, false, false, false, false
+	m.peerRings, m.reached, m.incoming, m.proved, m.answering, m.talked, m.local, m.private = false, false, false, false, false, false, false, false
 	switch {
 	case !m.leased || !m.everOnline:
 		m.state = Initial
@@ -250,7 +252,7 @@ func (m model) dial() (model, []action) {
 	}
 	m = m.wait(0)
 	m.state, m.active, m.call = Resolving, true, m.call+1
-	m.reached, m.peerRings, m.incoming, m.talked, m.local, m.missed = false, false, false, false, false, 0
+	m.reached, m.peerRings, m.incoming, m.proved, m.talked, m.local, m.missed = false, false, false, false, false, false, 0
 	return m, []action{did, place{m.call, to}}
 }
 

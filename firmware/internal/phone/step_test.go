@@ -51,6 +51,8 @@ func eventsOf(m model, word string) []event {
 		return []event{callEstablished{m.call, "opus", false}}
 	case "offer":
 		return []event{offered{nil, "102"}}
+	case "proved":
+		return []event{callerProved{m.call}}
 	case "answer":
 		return []event{answered{}}
 	case "hangup":
@@ -153,7 +155,7 @@ func TestStep(t *testing.T) {
 func TestEventsOfAnOldCallAreIgnored(t *testing.T) {
 	m, _ := play(online(), "lift 102# resolved rings lay ended:hangup offer")
 	for _, stale := range []event{
-		callResolved{m.call - 1, Peer{Name: "102"}}, callProgress{m.call - 1},
+		callResolved{m.call - 1, Peer{Name: "102"}}, callProgress{m.call - 1}, callerProved{m.call - 1},
 		callEstablished{m.call - 1, "opus", true}, callChanged{m.call - 1, "peer"}, callEnded{m.call - 1, "busy"},
 	} {
 		if after, actions := step(m, stale); after != m || actions != nil {
@@ -183,8 +185,10 @@ func TestView(t *testing.T) {
 		{"lift 102# resolved", " | 102 | calling"},
 		{"lift 102# resolved rings", "ringing tone | 102 | ringing"},
 		{"lift 102# resolved established", " | 102 | not private"},
-		{"offer", "alerting | 102 | is calling"},
-		{"offer answer", " | 102 | is calling"},
+		{"offer", "alerting | 102 | calls, not proved"},
+		{"offer proved", "alerting | 102 | is calling"},
+		{"offer answer", " | 102 | calls, not proved"},
+		{"offer proved ended:cancelled offer", "alerting | 102 | calls, not proved"},
 		{"lift 102# resolved ended:busy", "busy | 102 | busy"},
 		{"lift 102# resolved established ended:hangup", "busy | 102 | call ended"},
 		{"lift 102# resolved rings wait ended:no_answer", "busy | 102 | no answer"},
@@ -211,9 +215,9 @@ func TestView(t *testing.T) {
 // Whatever happens in whatever order: a call that runs can be ended, a phone at
 // rest has no timer and no call, and the lines fit the display.
 func FuzzStep(f *testing.F) {
-	words := []string{"lift", "lay", "wait", "resolved", "rings", "established", "offer", "answer", "hangup", "down",
+	words := []string{"lift", "lay", "wait", "resolved", "rings", "established", "offer", "proved", "answer", "hangup", "down",
 		"up", "registered", "away", "ended:hangup", "ended:busy", "dial:102", "1", "2", "#", "*"}
-	f.Add([]byte{0, 16, 16, 16, 18, 3, 4, 5, 1, 13})
+	f.Add([]byte{0, 17, 17, 17, 19, 3, 4, 5, 1, 14})
 	f.Fuzz(func(t *testing.T, script []byte) {
 		m := model{state: Initial}
 		for _, b := range script {

@@ -66,7 +66,10 @@ func view(m model) View {
 			v.Line2, v.Tone = "ringing", ToneRing
 		}
 	case Ringing:
-		v.Line1, v.Line2, v.Lamp = m.peer, "is calling", hal.LampBlink
+		v.Line1, v.Line2, v.Lamp = m.peer, "calls, not proved", hal.LampBlink
+		if m.proved { // anybody can say that he is 102
+			v.Line2 = "is calling"
+		}
 		if !m.answering {
 			v.Tone = ToneAlert
 		}
