@@ -332,6 +332,9 @@ func runBench(ctx context.Context, o options, out io.Writer) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	if only.MatchString("registered") && lab.Providers()[0].Missing() == "" {
+		failed = errors.Join(failed, runJourneys(ctx, list, o.n, out))
+	}
 	for _, m := range missing {
 		fmt.Fprintln(out, "Not measured:", m)
 	}
