@@ -117,6 +117,7 @@ type runner struct {
 	clock   clock // the machine's
 	alarm   *alarm
 	names   nameServers
+	left    netip.Addr // held when the last event was told; zero: none
 	machine machine
 	link    link
 	dhcp    *tap // open while the machine is listening
@@ -327,6 +328,12 @@ func (r *runner) act(ctx context.Context, a any) any {
 func (r *runner) tell(e Event) {
 	e.Lease, e.At = r.clock.out(e.Lease), time.Now()
 	r.events.push(e)
+	if was := r.left; was.IsValid() && was != r.machine.held.Addr() {
+		if err := endConnections(was); err != nil {
+			r.cfg.Log.Debug("cannot end connections", "address", was, "error", err)
+		}
+	}
+	r.left = r.machine.held.Addr()
 	r.cfg.Log.Info(e.Kind.String(), "address", e.Lease.Prefix, "router", e.Lease.Router, "expiry", e.Lease.Expiry, "reason", e.Reason)
 	if e.Kind != Lost {
 		if err := r.names.write(e.Lease); err != nil {

@@ -1,11 +1,16 @@
 package netlink
 
 import (
+	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // firstPool and secondPool share a network with dnsmasq's own 10.77.0.1.
@@ -40,9 +45,10 @@ func TestClientLeasesFromDnsmasq(t *testing.T) {
 	if link := ip(t, "link", "show", "eth0"); !strings.Contains(link, "mtu 1400") {
 		t.Errorf("the MTU is not set: %s", link)
 	}
-	if b, _ := os.ReadFile(cfg.ResolvConf); !strings.Contains(string(b), "nameserver 10.77.0.1\n") {
-		t.Errorf("resolv.conf is %q", b)
-	}
+	eventually(t, "resolv.conf is written", func() bool { // after the event: the disk may be slow
+		b, _ := os.ReadFile(cfg.ResolvConf)
+		return strings.Contains(string(b), "nameserver 10.77.0.1\n")
+	})
 	c.stop()
 	if e := c.want(Lost); e.Reason != "released" || e.Lease.Prefix != l.Prefix {
 		t.Errorf("Lost %v because %q", e.Lease.Prefix, e.Reason)
@@ -97,6 +103,69 @@ func TestClientRenewsAndMovesToAnotherPool(t *testing.T) {
 	}
 	assertInstalled(t, moved)
 	i.waitLog("DHCPNAK", "10.77.0.50")
+}
+
+// TestConnectionsMoveWithTheAddress: what was connected from the old address is
+// over at once, and not when something times out; what connects then does so from
+// the new one.
+func TestConnectionsMoveWithTheAddress(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	i := newISP(t, ispAddr)
+	i.startDNS(firstPool, "--dhcp-option=option:T1,3", "--dhcp-option=option:T2,60")
+	var server net.Listener
+	i.do(func() (err error) {
+		server, err = net.Listen("tcp4", "10.77.0.1:5061")
+		return err
+	})
+	defer server.Close()
+	c := startClient(t, testConfig(t))
+	first := c.want(Bound).Lease
+	before, err := net.Dial("tcp4", server.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	i.stopDNS()
+	i.startDNS(secondPool)
+	second := c.want(Bound).Lease
+	if got := addrPort(before.LocalAddr()); got != first.Addr() {
+		t.Errorf("the first connection left from %v", got)
+	}
+	before.SetReadDeadline(time.Now().Add(patience))
+	switch _, err := before.Read(make([]byte, 1)); {
+	case errors.Is(err, os.ErrDeadlineExceeded) && !canEndConnections(t):
+		t.Skip("this kernel cannot end connections (CONFIG_INET_DIAG_DESTROY)")
+	case !errors.Is(err, unix.ECONNABORTED):
+		t.Errorf("the connection from the old address: %v; want %v", err, unix.ECONNABORTED)
+	}
+	after, err := net.Dial("tcp4", server.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer after.Close()
+	if got := addrPort(after.LocalAddr()); got != second.Addr() {
+		t.Errorf("the next connection left from %v; want %v", got, second.Addr())
+	}
+}
+
+func addrPort(a net.Addr) netip.Addr { return a.(*net.TCPAddr).AddrPort().Addr().Unmap() }
+
+// canEndConnections reports whether the kernel ends one that it is asked to end.
+func canEndConnections(t *testing.T) bool {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return endConnections(netip.MustParseAddr("127.0.0.1")) == nil
 }
 
 func TestClientFollowsTheCable(t *testing.T) {
