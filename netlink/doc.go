@@ -13,18 +13,19 @@
 // # Shape
 //
 //	machine.go   the DHCP client, without I/O and without a clock: (now, input) → actions
-//	loss.go      how it loses an address
+//	exchange.go  how it comes to a lease; holding.go: to hold its address; loss.go: to lose it
 //	timing.go    every interval, and every rule about time
 //	clock_linux.go  the time by which a lease runs out, sleep included
 //	packet.go    bytes from the network → reply, or an error; our validation over the codec
+//	options.go   and of each option; request.go what is sent
 //	lease.go     the types others see
 //	client_linux.go  runs the machine: sockets, timer, kernel
 //	watch.go     the watcher's core; watch_linux.go runs it
-//	six.go       what IPv6 adds to a lease; dhcp6.go the DHCPv6 client; six_linux.go runs both
+//	six.go       what IPv6 adds to a lease; dhcp6.go, message6.go the DHCPv6 client; six_linux.go runs both
 //	linklocal.go an address of our own, when nobody gives one
 //	prefer.go    the best of several interfaces
 //	lldp.go      what a switch says of telephones; voice_linux.go follows it
-//	kernel_linux.go  the only file that changes addresses and routes
+//	kernel_linux.go, kernel6_linux.go  the only files that change addresses and routes
 //
 // A Source is made of Sources: Prefer(…, OnVoiceVLAN(eth0, WithIPv6(NewClient)),
 // WithIPv6(NewClient of wlan0)) is an office phone with a Wi-Fi to fall back on.

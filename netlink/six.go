@@ -89,10 +89,7 @@ func (p *pair) sixSeen(now time.Time, s sight6) []Event {
 
 // deadline returns when due must be called; zero: never.
 func (p *pair) deadline() time.Time {
-	if p.lose.IsZero() || !p.patience.IsZero() && p.patience.Before(p.lose) {
-		return p.patience
-	}
-	return p.lose
+	return earliest(p.lose, p.patience)
 }
 
 // lease is the state as one lease.

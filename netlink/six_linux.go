@@ -2,7 +2,6 @@ package netlink
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -16,8 +15,6 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
-	rtnl "github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -291,39 +288,6 @@ func (s *six) step(in any) error {
 	return nil
 }
 
-func (s *six) install(a install6) error {
-	now := s.clock.now()
-	life := func(t time.Time) int {
-		if t.IsZero() {
-			var forever = lifeForever
-			return int(forever)
-		}
-		return int(max((t.Sub(now)+time.Second-1)/time.Second, 1))
-	}
-	addr := &rtnl.Addr{
-		IPNet:    ipNet(netip.PrefixFrom(a.lease.addr, 128)),
-		ValidLft: life(a.lease.valid), PreferedLft: life(a.lease.preferred),
-	}
-	if err := rtnl.AddrReplace(linkOf(s.link.index), addr); err != nil {
-		if isGone(err) {
-			return nil
-		}
-		return fmt.Errorf("netlink: install %v: add address: %w", a.lease.addr, err)
-	}
-	if a.old.addr.IsValid() && a.old.addr != a.lease.addr {
-		return removeAddr6(s.link.index, a.old.addr)
-	}
-	return nil
-}
-
-func removeAddr6(index int, a netip.Addr) error {
-	err := rtnl.AddrDel(linkOf(index), &rtnl.Addr{IPNet: ipNet(netip.PrefixFrom(a, 128))})
-	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !isGone(err) {
-		return fmt.Errorf("netlink: remove %v: %w", a, err)
-	}
-	return nil
-}
-
 // end gives everything back, IPv6 first: its RELEASE needs no IPv4. What IPv4
 // tells while it ends is not passed on; the end is told once.
 func (s *six) end(cancel func(), fourEnded <-chan error) error {
@@ -409,120 +373,4 @@ func (s *six) closeConn() {
 		s.conn.Close()
 		s.conn = nil
 	}
-}
-
-// Flags of IFLA_INET6_FLAGS (linux/if_link.h, net/if_inet6.h).
-const (
-	ifRAManaged = 0x40
-	ifRAOther   = 0x80
-)
-
-// routerFlags returns what the last router advertisement on the link asked for.
-func routerFlags(index int) (uint32, error) {
-	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, 0)
-	info := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	info.Index = int32(index)
-	req.AddData(info)
-	msgs, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	if isGone(err) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("netlink: read router flags: %w", err)
-	}
-	for _, b := range msgs {
-		if len(b) < unix.SizeofIfInfomsg {
-			continue
-		}
-		b = attribute(b[unix.SizeofIfInfomsg:], unix.IFLA_AF_SPEC)
-		b = attribute(attribute(b, unix.AF_INET6), unix.IFLA_INET6_FLAGS)
-		if len(b) >= 4 {
-			return binary.NativeEndian.Uint32(b), nil
-		}
-	}
-	return 0, nil
-}
-
-// attribute returns the value of a netlink attribute, nil when it is absent.
-func attribute(b []byte, kind uint16) []byte {
-	attrs, err := nl.ParseRouteAttr(b)
-	if err != nil {
-		return nil
-	}
-	for _, a := range attrs {
-		if a.Attr.Type&^unix.NLA_F_NESTED == kind {
-			return a.Value
-		}
-	}
-	return nil
-}
-
-// see6 reads what the interface holds; local is the link-local address once it
-// can be used, doubled a leased address that another host has.
-func see6(l link) (s sight6, local, doubled netip.Addr, err error) {
-	s = sight6{mac: l.mac, running: l.running}
-	list, err := again(func() ([]rtnl.Addr, error) { return rtnl.AddrList(linkOf(l.index), unix.AF_INET6) })
-	if err != nil {
-		return s, local, doubled, fmt.Errorf("netlink: list IPv6 addresses: %w", err)
-	}
-	const unusable = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_DEPRECATED | unix.IFA_F_TEMPORARY
-	for _, a := range list {
-		p := prefixOf(a.IPNet)
-		switch {
-		case a.Flags&unix.IFA_F_DADFAILED != 0:
-			doubled = p.Addr()
-		case a.Flags&unusable != 0:
-		case a.Scope == unix.RT_SCOPE_LINK:
-			local = p.Addr()
-		case a.Scope == unix.RT_SCOPE_UNIVERSE:
-			h := heldAddress{prefix: p}
-			if uint32(a.ValidLft) != lifeForever {
-				h.life = time.Duration(a.ValidLft) * time.Second
-			}
-			s.addrs = append(s.addrs, h)
-		}
-	}
-	routes, err := again(func() ([]rtnl.Route, error) {
-		return rtnl.RouteListFiltered(unix.AF_INET6, &rtnl.Route{LinkIndex: l.index}, rtnl.RT_FILTER_OIF)
-	})
-	if err != nil {
-		return s, local, doubled, fmt.Errorf("netlink: list IPv6 routes: %w", err)
-	}
-	for _, r := range routes {
-		if isDefault(r) && (!s.routed || len(r.Gw) > 0 && !s.router.IsValid()) {
-			s.routed, s.router = true, addrFrom(r.Gw)
-		}
-	}
-	return s, local, doubled, nil
-}
-
-func isDefault(r rtnl.Route) bool {
-	if r.Dst == nil {
-		return true
-	}
-	ones, _ := r.Dst.Mask.Size()
-	return ones == 0
-}
-
-// flushRouted removes what router advertisements made, and the address leased.
-func flushRouted(index int, leased netip.Addr) error {
-	addrs, err := again(func() ([]rtnl.Addr, error) { return rtnl.AddrList(linkOf(index), unix.AF_INET6) })
-	if err != nil {
-		return err
-	}
-	for _, a := range addrs {
-		if a.Scope == unix.RT_SCOPE_UNIVERSE && a.Flags&unix.IFA_F_PERMANENT == 0 && addrFrom(a.IP) != leased {
-			err = errors.Join(err, rtnl.AddrDel(linkOf(index), &a))
-		}
-	}
-	routes, listErr := again(func() ([]rtnl.Route, error) {
-		return rtnl.RouteListFiltered(unix.AF_INET6, &rtnl.Route{LinkIndex: index}, rtnl.RT_FILTER_OIF)
-	})
-	err = errors.Join(err, listErr)
-	for _, r := range routes {
-		if r.Protocol == unix.RTPROT_RA {
-			err = errors.Join(err, rtnl.RouteDel(&r))
-		}
-	}
-	return err
 }

@@ -74,6 +74,20 @@ const (
 	forever = time.Duration(0xffffffff) * time.Second
 )
 
+// earliest returns the first of these moments, the zero Time when none of them is
+// to come: a zero Time is never.
+func earliest(times ...time.Time) (first time.Time) {
+	for _, t := range times {
+		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
+			first = t
+		}
+	}
+	return first
+}
+
+// passed reports whether it is time for what was planned for t.
+func passed(now, t time.Time) bool { return !t.IsZero() && !now.Before(t) }
+
 // backoff returns the wait before transmission n+1: 1, 2, 4 … 64 s, each a
 // quarter more or less so that a street that lost its power does not speak in
 // chorus.

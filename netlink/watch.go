@@ -63,10 +63,7 @@ func (w *watcher) step(now time.Time, s sight) []Event {
 // deadline returns when step must be called again though nothing changed; zero:
 // never.
 func (w *watcher) deadline() time.Time {
-	if w.lose.IsZero() || !w.ready.IsZero() && w.ready.Before(w.lose) {
-		return w.ready
-	}
-	return w.lose
+	return earliest(w.lose, w.ready)
 }
 
 // choose picks the address that connections leave from: the default route's

@@ -198,10 +198,7 @@ func (w *watch) look() (time.Time, error) {
 			}
 		}
 	}
-	if d := w.core.deadline(); again.IsZero() || !d.IsZero() && d.Before(again) {
-		again = d
-	}
-	return again, nil
+	return earliest(again, w.core.deadline()), nil
 }
 
 // keep installs the fixed address when it is missing, at most once in

@@ -1,0 +1,206 @@
+package netlink
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+)
+
+// How the machine comes to a lease, and keeps it: what it asks, and what it makes
+// of answers and of silence.
+
+func (m *machine) link(now time.Time, in linkChanged) {
+	if in.up == m.up {
+		return
+	}
+	m.up = in.up
+	m.note(slog.LevelInfo, "carrier", "up", m.up)
+	if !m.up {
+		m.rest(time.Time{})
+		if end := now.Add(linkGrace); m.told.Prefix.IsValid() && (m.lose.IsZero() || m.lose.After(end)) {
+			m.lose, m.loseReason, m.loseHeld = end, "link down", m.refused
+		}
+		return
+	}
+	if !m.lose.IsZero() && m.loseReason == "link down" {
+		m.lose = time.Time{}
+		switch {
+		case m.refused:
+			m.giveUp(now, "nak", replaceGrace)
+		case !m.held.Prefix.IsValid():
+			m.lose, m.loseReason, m.loseHeld = now.Add(replaceGrace), "not installed", false
+		}
+	}
+	m.mac, m.naks, m.conflicts, m.avoid = in.mac, 0, 0, netip.Addr{}
+	m.attached = false
+	switch {
+	case m.held.Prefix.IsValid() && !m.refused:
+		if m.held.Router.IsValid() && m.routerAt != (MAC{}) {
+			m.do(sendAsk{from: m.held.Addr(), addr: m.held.Router, to: m.routerAt})
+		}
+		m.reboot(now, m.held.Addr())
+	case m.next.Prefix.IsValid():
+		m.reboot(now, m.next.Addr())
+	default:
+		m.discover(now)
+	}
+}
+
+// reboot asks for the address we had (RFC 2131 §3.2).
+func (m *machine) reboot(now time.Time, a netip.Addr) {
+	m.begin(now, stateRebooting)
+	m.offer = reply{yours: a}
+	m.sent, m.retry = now, now.Add(rebootWait)
+	m.do(sendMessage{msg: m.message(now, dhcpv4.MessageTypeRequest,
+		m.ask(optAddr(dhcpv4.OptionRequestedIPAddress, a))...)})
+}
+
+// discover asks for any address, best the last one.
+func (m *machine) discover(now time.Time) {
+	m.begin(now, stateSelecting)
+	m.sendDiscover(now)
+}
+
+func (m *machine) sendDiscover(now time.Time) {
+	opts := m.ask(dhcpv4.OptGeneric(dhcpv4.GenericOptionCode(optRapidCommit), nil))
+	if m.last.IsValid() {
+		opts = append(opts, optAddr(dhcpv4.OptionRequestedIPAddress, m.last))
+	}
+	m.sent, m.retry = now, now.Add(backoff(m.rand, m.attempt))
+	m.do(sendMessage{msg: m.message(now, dhcpv4.MessageTypeDiscover, opts...)})
+}
+
+// request takes the offer.
+func (m *machine) request(now time.Time) {
+	m.sent, m.retry = now, now.Add(backoff(m.rand, m.attempt))
+	m.do(sendMessage{msg: m.message(now, dhcpv4.MessageTypeRequest, m.ask(
+		optAddr(dhcpv4.OptionRequestedIPAddress, m.offer.yours),
+		optAddr(dhcpv4.OptionServerIdentifier, m.offer.server))...)})
+}
+
+// renew enters RENEWING at T1 and REBINDING at T2.
+func (m *machine) renew(now time.Time) {
+	s := stateRenewing
+	if m.state == stateRenewing || !m.held.Rebind.After(now) {
+		s = stateRebinding
+	}
+	m.begin(now, s)
+	m.extend(now)
+}
+
+// extend sends the REQUEST of a renewal: to the server until T2, then to all.
+func (m *machine) extend(now time.Time) {
+	start, end, to := m.held.Renew, m.held.Rebind, m.held.Server
+	if m.state == stateRebinding {
+		start, end, to = m.held.Rebind, m.held.Expiry, netip.Addr{}
+	}
+	d := m.message(now, dhcpv4.MessageTypeRequest, m.ask()...)
+	d.ClientIPAddr = m.held.Addr().AsSlice()
+	m.sent, m.retry = now, now.Add(fuzz(m.rand, renewRetry(end.Sub(now), end.Sub(start)), 10))
+	m.do(sendMessage{msg: d, from: m.held.Addr(), to: to})
+}
+
+// resend does what follows silence.
+func (m *machine) resend(now time.Time) {
+	m.attempt++
+	switch m.state {
+	case stateInit:
+		m.discover(now)
+	case stateRebooting:
+		if m.attached && m.keepOld(now) {
+			return
+		}
+		m.discover(now) // the old address stays until something better is known
+	case stateSelecting:
+		if m.attempt == discoversBeforeOld && m.keepOld(now) {
+			return
+		}
+		m.sendDiscover(now)
+	case stateRequesting:
+		if m.attempt >= requestTries {
+			m.avoid = m.offer.server
+			m.discover(now)
+			return
+		}
+		m.request(now)
+	case stateRenewing, stateRebinding:
+		m.extend(now)
+	default:
+		m.retry = time.Time{}
+	}
+}
+
+// keepOld uses a lease that nobody confirmed and nobody refused
+// (RFC 2131 §3.2), when it certainly has not expired.
+func (m *machine) keepOld(now time.Time) bool {
+	l := m.held
+	if !l.Prefix.IsValid() {
+		l = m.next
+	}
+	if !l.Prefix.IsValid() || m.refused || l.Start.After(now) ||
+		!l.Expiry.IsZero() && !l.Expiry.After(now) {
+		return false
+	}
+	m.note(slog.LevelWarn, "no server answers, keeping the lease", "address", l.Prefix, "expiry", l.Expiry)
+	if soon := now.Add(confirmWait); m.attached && l.Renew.After(soon) {
+		l.Renew = soon
+	}
+	m.take(l)
+	return true
+}
+
+func (m *machine) receive(now time.Time, r reply) {
+	if r.xid != m.xid || !m.listening() {
+		return
+	}
+	if r.kind == dhcpv4.MessageTypeNak {
+		m.nak(now, r)
+		return
+	}
+	if m.onlySix && r.onlySix > 0 && (m.state == stateSelecting || m.state == stateRebooting) {
+		// Before the address is judged: there may be none (RFC 8925 §3.3).
+		m.note(slog.LevelInfo, "the network is for IPv6 alone", "again", r.onlySix)
+		m.next = Lease{}
+		m.do(store{})
+		m.rest(now.Add(r.onlySix))
+		m.giveUp(now, "IPv6 only", 0)
+		return
+	}
+	l, err := r.lease(m.sent)
+	if err != nil {
+		m.note(slog.LevelDebug, "ignoring a reply", "server", r.server, "error", err)
+		return
+	}
+	l.MAC, l.Interface, l.Metric = m.mac, m.ifname, m.metric
+	if r.time != forever {
+		t1, t2 := leaseTimes(m.rand, r.time, r.t1, r.t2)
+		l.Renew, l.Rebind = m.sent.Add(t1), m.sent.Add(t2)
+	}
+	switch {
+	case m.state == stateSelecting && r.kind == dhcpv4.MessageTypeOffer:
+		if r.server == m.avoid && m.attempt == 0 {
+			return // others first
+		}
+		m.state, m.offer, m.attempt = stateRequesting, r, 0
+		m.request(now)
+		m.firstProbe(now, r.yours)
+	case m.state == stateSelecting && r.kind == dhcpv4.MessageTypeAck && r.rapid:
+		m.firstProbe(now, r.yours)
+		m.acknowledged(now, l)
+	case m.state == stateRequesting && r.kind == dhcpv4.MessageTypeAck:
+		if r.server == m.offer.server && r.yours == m.offer.yours {
+			m.acknowledged(now, l)
+		}
+	case m.state == stateRebooting && r.kind == dhcpv4.MessageTypeAck:
+		if r.yours == m.offer.yours {
+			m.firstProbe(now, r.yours)
+			m.acknowledged(now, l)
+		}
+	case (m.state == stateRenewing || m.state == stateRebinding) && r.kind == dhcpv4.MessageTypeAck:
+		if r.yours == m.held.Addr() && (m.state == stateRebinding || r.server == m.held.Server) {
+			m.acknowledged(now, l)
+		}
+	}
+}
