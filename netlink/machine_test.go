@@ -2,6 +2,7 @@ package netlink
 
 import (
 	"errors"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -588,5 +589,85 @@ func TestLeaseTimes(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestFlappingLink: a cable with a loose contact, out for a fifth of a second and
+// in for as long, two minutes on end. Nobody is told of a loss or of another
+// address, and the server hears from the phone once each time and no more.
+func TestFlappingLink(t *testing.T) {
+	s := newSimulation(t)
+	s.bind()
+	flaps := 0
+	for end := s.now.Add(2 * time.Minute); s.now.Before(end); flaps++ {
+		s.unplug()
+		s.run(200 * time.Millisecond)
+		s.plug()
+		s.run(200 * time.Millisecond)
+	}
+	for _, e := range s.events {
+		if e.Kind != Renewed {
+			t.Fatalf("told of %v (%s)", e.Kind, e.Reason)
+		}
+	}
+	s.events = nil
+	if n := len(s.kinds()); n != flaps {
+		t.Errorf("%d messages for %d flaps", n, flaps)
+	}
+}
+
+// TestStreetAfterAPowerCut: a thousand phones get their power back at one moment,
+// and no server answers yet. What each repeats is spread, more with each time.
+func TestStreetAfterAPowerCut(t *testing.T) {
+	const phones, slot = 1000, 100 * time.Millisecond
+	begin := newSimulation(t).now
+	var repeated [5]map[int64]int // by how often, by slot
+	for i := range repeated {
+		repeated[i] = map[int64]int{}
+	}
+	for n := range phones {
+		s := newSimulation(t)
+		s.m.rand = rand.New(rand.NewPCG(uint64(n), 7))
+		s.plug()
+		for i := range repeated {
+			s.now = s.m.deadline()
+			s.give(tick{})
+			repeated[i][int64(s.now.Sub(begin)/slot)]++
+		}
+		if len(s.sent) != 1+len(repeated) {
+			t.Fatalf("sent %v", s.kinds())
+		}
+	}
+	// A second more or less a quarter is five slots; the next wait ten more, and so
+	// on. Twice the mean is chance.
+	spread := 5
+	for i, slots := range repeated {
+		most := 0
+		for _, n := range slots {
+			most = max(most, n)
+		}
+		if most > 2*phones/spread {
+			t.Errorf("repetition %d: %d of %d in one slot of %v", i+1, most, phones, slot)
+		}
+		if i < 2 {
+			spread *= 2
+		}
+	}
+}
+
+// TestUserClass: option 77 of DISCOVER and REQUEST (RFC 3004), each class with
+// its length before it.
+func TestUserClass(t *testing.T) {
+	s := newSimulation(t)
+	s.m.userClass = "desk"
+	s.server = pool(simAddr)
+	s.plug()
+	for _, d := range s.sent {
+		if got := string(d.Options[77]); got != "\x04desk" {
+			t.Errorf("%v says %q", d.MessageType(), got)
+		}
+	}
+	if len(s.sent) != 2 {
+		t.Errorf("sent %v", s.kinds())
 	}
 }

@@ -1,7 +1,6 @@
 package netlink_test
 
 import (
-	"context"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -12,6 +11,7 @@ import (
 
 	"flexphone/netlink"
 	"flexphone/netlink/internal/lab"
+	"flexphone/netlink/internal/labtest"
 )
 
 // ownerPatience is how long a client of another make may take; it is no measure.
@@ -21,15 +21,7 @@ const ownerPatience = 30 * time.Second
 // udhcpc, which lease it from dnsmasq as they come; Watch tells what becomes of
 // it, by what the kernel says alone.
 func TestWatchBesideOwners(t *testing.T) {
-	if !lab.Inside() {
-		t.Parallel()
-		out, err := lab.Command(t.Context(), "-test.run=^TestWatchBesideOwners$", "-test.v", "-test.parallel=8").CombinedOutput()
-		if lab.IsForbidden(err) {
-			t.Skip("this kernel forbids user namespaces")
-		}
-		if t.Logf("%s", out); err != nil {
-			t.Fatal(err)
-		}
+	if !labtest.Inside(t, 8) {
 		return
 	}
 	provider := lab.Providers()[0]
@@ -139,13 +131,8 @@ func watchOwner(t *testing.T, p lab.Peer, provider lab.Provider, renewals bool) 
 	}
 }
 
-// A watching is a Watch of the near end of a cable.
-type watching struct {
-	netlink.Source
-	t *testing.T
-}
-
-func watchNear(t *testing.T, c *lab.Cable) watching {
+// watchNear watches the near end of a cable.
+func watchNear(t *testing.T, c *lab.Cable) follower {
 	t.Helper()
 	s, err := netlink.Watch(netlink.Config{
 		Interface: lab.NearName, Log: slog.New(slog.NewTextHandler(logWriter{t}, nil)),
@@ -153,16 +140,7 @@ func watchNear(t *testing.T, c *lab.Cable) watching {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- c.Near.Do(func() error { return s.Run(ctx) }) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
-	return watching{s, t}
+	return follow(t, c, s)
 }
 
 type logWriter struct{ t *testing.T }
@@ -170,24 +148,4 @@ type logWriter struct{ t *testing.T }
 func (w logWriter) Write(b []byte) (int, error) {
 	w.t.Log(strings.TrimSpace(string(b)))
 	return len(b), nil
-}
-
-func (w watching) next() netlink.Event {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), ownerPatience)
-	defer cancel()
-	e, err := w.Next(ctx)
-	if err != nil {
-		w.t.Fatalf("no event: %v", err)
-	}
-	return e
-}
-
-func (w watching) want(kind netlink.EventKind) netlink.Event {
-	w.t.Helper()
-	e := w.next()
-	if e.Kind != kind {
-		w.t.Fatalf("event %v of %v (%s); want %v", e.Kind, e.Lease.Prefix, e.Reason, kind)
-	}
-	return e
 }

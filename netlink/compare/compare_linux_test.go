@@ -5,28 +5,8 @@ import (
 	"testing"
 
 	"flexphone/netlink/internal/lab"
+	"flexphone/netlink/internal/labtest"
 )
-
-// inside runs the calling test again in namespaces, and reports whether the
-// caller is the copy in there.
-func inside(t *testing.T) bool {
-	t.Helper()
-	if lab.Inside() {
-		return true
-	}
-	t.Parallel()
-	out, err := lab.Command(t.Context(), "-test.run=^"+t.Name()+"$", "-test.v", "-test.parallel=8").CombinedOutput()
-	if lab.IsForbidden(err) {
-		t.Skip("this kernel forbids user namespaces")
-	}
-	if err != nil || testing.Verbose() {
-		t.Logf("%s", out)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return false
-}
 
 // TestLife: ordinary life with every provider that is installed.
 func TestLife(t *testing.T) {
@@ -35,7 +15,7 @@ func TestLife(t *testing.T) {
 			t.Run(p.Name, func(t *testing.T) { t.Skip(why) })
 		}
 	}
-	if !inside(t) {
+	if !labtest.Inside(t, 8) {
 		return
 	}
 	for _, p := range lab.Providers() {
@@ -55,7 +35,7 @@ func TestLife(t *testing.T) {
 
 // TestSoak is the quick form of `compare soak`.
 func TestSoak(t *testing.T) {
-	if !inside(t) {
+	if !labtest.Inside(t, 8) {
 		return
 	}
 	first, last, wait, err := soak(t.Context(), 300)

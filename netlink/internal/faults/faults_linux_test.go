@@ -11,28 +11,8 @@ import (
 	"flexphone/netlink"
 	"flexphone/netlink/internal/faults"
 	"flexphone/netlink/internal/lab"
+	"flexphone/netlink/internal/labtest"
 )
-
-// inside runs the calling test again in namespaces, and reports whether the
-// caller is the copy in there.
-func inside(t *testing.T) bool {
-	t.Helper()
-	if lab.Inside() {
-		return true
-	}
-	t.Parallel()
-	out, err := lab.Command(t.Context(), "-test.run=^"+t.Name()+"$", "-test.v", "-test.parallel=24").CombinedOutput()
-	if lab.IsForbidden(err) {
-		t.Skip("this kernel forbids user namespaces")
-	}
-	if err != nil || testing.Verbose() {
-		t.Logf("%s", out)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return false
-}
 
 // testWriter puts a client's log beside the test's own.
 type testWriter struct{ t *testing.T }
@@ -64,19 +44,13 @@ func startOurs(t *testing.T) func(*lab.Cable) (func() error, error) {
 
 // TestTable runs every case against our client.
 func TestTable(t *testing.T) {
-	if !inside(t) {
+	if !labtest.Inside(t, 24) {
 		return
 	}
 	for _, c := range faults.Table() {
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
-			err := c.Try(10*time.Second, startOurs(t))
-			if err != nil {
-				// A lease of seconds can be over before a busy machine lets the
-				// client run. What is wrong with the client is so twice.
-				t.Logf("tried again: %v", err)
-				err = c.Try(20*time.Second, startOurs(t))
-			}
+			err := c.Try(20*time.Second, startOurs(t))
 			if broken := (faults.Broken{}); errors.As(err, &broken) {
 				t.Fatalf("cannot try: %v", err)
 			}

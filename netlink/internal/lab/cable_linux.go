@@ -367,11 +367,13 @@ func (c *Cable) Router() (via netip.Addr, err error) {
 }
 
 // HasCarrier reports whether the near end is up and has a carrier.
-func (c *Cable) HasCarrier() (has bool, err error) {
-	err = c.Near.Do(func() error {
-		l, err := rtnl.LinkByName(NearName)
+func (c *Cable) HasCarrier() (has bool, err error) { return hasCarrier(c.Near, NearName) }
+
+func hasCarrier(n *Namespace, name string) (has bool, err error) {
+	err = n.Do(func() error {
+		l, err := rtnl.LinkByName(name)
 		if err != nil {
-			return fmt.Errorf("lab: find %s: %w", NearName, err)
+			return fmt.Errorf("lab: find %s: %w", name, err)
 		}
 		has = l.Attrs().RawFlags&unix.IFF_RUNNING != 0
 		return nil
@@ -379,9 +381,10 @@ func (c *Cable) HasCarrier() (has bool, err error) {
 	return has, err
 }
 
-// Bare takes all addresses from the near end, and sets it up.
+// Bare takes all addresses from the near end, sets it up, and waits until both
+// ends know that they are joined: the kernel tells them in its own time.
 func (c *Cable) Bare() error {
-	return c.Near.Do(func() error {
+	err := c.Near.Do(func() error {
 		l, err := rtnl.LinkByName(NearName)
 		if err != nil {
 			return fmt.Errorf("lab: find %s: %w", NearName, err)
@@ -397,6 +400,18 @@ func (c *Cable) Bare() error {
 		}
 		return setUp(NearName)
 	})
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for ; err == nil; <-again.C {
+		var near, far bool
+		if near, err = c.HasCarrier(); err == nil {
+			far, err = hasCarrier(c.Far, FarName)
+		}
+		if near && far {
+			break
+		}
+	}
+	return err
 }
 
 // MTU returns the near end's.
