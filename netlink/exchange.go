@@ -37,22 +37,25 @@ func (m *machine) link(now time.Time, in linkChanged) {
 	m.attached = false
 	switch {
 	case m.held.Prefix.IsValid() && !m.refused:
+		wait := rebootWait
 		if m.held.Router.IsValid() && m.routerAt != (MAC{}) {
 			m.do(sendAsk{from: m.held.Addr(), addr: m.held.Router, to: m.routerAt})
+			wait = strangerWait
 		}
-		m.reboot(now, m.held.Addr())
+		m.reboot(now, m.held.Addr(), wait)
 	case m.next.Prefix.IsValid():
-		m.reboot(now, m.next.Addr())
+		m.reboot(now, m.next.Addr(), rebootWait)
 	default:
 		m.discover(now)
 	}
 }
 
-// reboot asks for the address we had (RFC 2131 §3.2).
-func (m *machine) reboot(now time.Time, a netip.Addr) {
+// reboot asks for the address we had (RFC 2131 §3.2), and waits so long for an
+// answer.
+func (m *machine) reboot(now time.Time, a netip.Addr, wait time.Duration) {
 	m.begin(now, stateRebooting)
 	m.offer = reply{yours: a}
-	m.sent, m.retry = now, now.Add(rebootWait)
+	m.sent, m.retry = now, now.Add(wait)
 	m.do(sendMessage{msg: m.message(now, dhcpv4.MessageTypeRequest,
 		m.ask(optAddr(dhcpv4.OptionRequestedIPAddress, a))...)})
 }

@@ -282,6 +282,21 @@ func TestNetworkAttachment(t *testing.T) {
 			t.Errorf("sent %v", got)
 		}
 	})
+	t.Run("the router is gone, the server silent about others", func(t *testing.T) {
+		s, _ := away(t)
+		s.router = MAC{}
+		s.server = func(d *dhcpv4.DHCPv4) []reply {
+			if addrFrom(d.RequestedIPAddress()) == simAddr && d.MessageType() == requestType {
+				return nil
+			}
+			return pool(simNext)(d)
+		}
+		s.plug()
+		s.run(strangerWait + holdForProbe)
+		if b := s.want(Bound)[0].Lease; b.Addr() != simNext {
+			t.Errorf("bound to %v", b.Prefix)
+		}
+	})
 	t.Run("the router is another one", func(t *testing.T) {
 		s, _ := away(t)
 		s.router = MAC{2, 0, 0x5e, 0, 0x53, 9}

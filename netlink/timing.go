@@ -17,6 +17,10 @@ const (
 	// before we ask for any. A server that is not authoritative stays silent
 	// about another network's address (RFC 2131 §4.3.2).
 	rebootWait = time.Second
+	// strangerWait is how long it may be silent when the router that we knew is asked
+	// at the same time and is silent as well: likely this is another network, and
+	// nothing is lost by asking for any address when it is not.
+	strangerWait = 250 * time.Millisecond
 	// attachWait is how long a server may be silent once the router has shown
 	// that this is the network we knew (RFC 4436 §4.1).
 	attachWait = 100 * time.Millisecond
