@@ -212,6 +212,9 @@ func (f *fleet) handshake(ctx context.Context, i int, l *line) (*phone, error) {
 	for try := 1; ; try++ {
 		p.secret, err = shake(ctx, f.server, cert, cid)
 		if err == nil {
+			err = p.hello()
+		}
+		if err == nil {
 			l.put(p)
 			return p, nil
 		}
@@ -219,6 +222,17 @@ func (f *fleet) handshake(ctx context.Context, i int, l *line) (*phone, error) {
 			return nil, fmt.Errorf("bench: shake hands as %v: %w", p.mac, err)
 		}
 	}
+}
+
+// hello is the first that the phone sends in its session: a ping, by which the
+// server knows that both have finished shaking hands. Nobody waits for the
+// answer.
+func (p *phone) hello() error {
+	ping, err := p.secret.Seal(nil, record.TypeApplication, []byte{0x40, 0, 0, 0}) // RFC 7252, section 4.3
+	if err == nil {
+		_, err = p.line.conn.Write(ping)
+	}
+	return err
 }
 
 func shake(ctx context.Context, server *net.UDPAddr, cert tls.Certificate, cid []byte) (*record.Session, error) {

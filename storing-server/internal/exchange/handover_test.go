@@ -358,6 +358,22 @@ func TestSilentAfterHandshake(t *testing.T) {
 	asks(t, c, 1)
 }
 
+// Phones that say nothing after their handshakes take no places from others.
+func TestManySilent(t *testing.T) {
+	l := DefaultLimits()
+	l.Handshakes = 4 // of which one source may have half
+	s, _ := serve(t, l, nil)
+	for range 4 {
+		c := shakeHands(t, socket(t, "127.0.0.1"), s)
+		defer c.Close()
+	}
+	s.port.mu.Lock()
+	defer s.port.mu.Unlock()
+	if s.port.halves > l.Handshakes/2 || len(s.port.heirs)+s.port.halves != 4 {
+		t.Errorf("%d sessions, and %d that are none yet; want at most %d of 4", len(s.port.heirs), s.port.halves, l.Handshakes/2)
+	}
+}
+
 // sessions tells of sessions that come and go.
 type sessions struct {
 	noCount

@@ -29,6 +29,9 @@ type port struct {
 	cookies *cookies
 	drop    func(why string, from netip.AddrPort)
 	most    int // unfinished handshakes
+	// hurry is sent to when one must wait for a place among those: who only
+	// waits for the client's proof takes it as given.
+	hurry chan struct{}
 
 	mu     sync.Mutex
 	heirs  map[connectionID]*session
@@ -44,7 +47,7 @@ func openPort(ctx context.Context, address string, most int, drop func(string, n
 		return nil, err
 	}
 	return &port{
-		conn: conn.(*net.UDPConn), cookies: newCookies(), drop: drop, most: most,
+		conn: conn.(*net.UDPConn), cookies: newCookies(), drop: drop, most: most, hurry: make(chan struct{}),
 		heirs: map[connectionID]*session{}, byID: map[connectionID]*line{}, byAddr: map[netip.AddrPort]*line{}, half: map[netip.Prefix]int{},
 	}, nil
 }
@@ -155,6 +158,10 @@ func (p *port) hello(data []byte, h hello, from netip.AddrPort, begin func(*line
 	// No one source may take all there are.
 	if p.halves >= p.most || p.half[source] >= (p.most+1)/2 {
 		p.mu.Unlock()
+		select {
+		case p.hurry <- struct{}{}: // there is a place for it when it comes again
+		default:
+		}
 		p.drop("hello", from)
 		return
 	}

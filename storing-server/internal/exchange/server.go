@@ -165,6 +165,7 @@ func (s *Server) serve(ctx context.Context, l *line) {
 	l.finished(secret)
 	select {
 	case <-l.proven:
+	case <-s.port.hurry:
 	case <-l.done: // the client has closed it
 		return
 	case <-ctx.Done():
