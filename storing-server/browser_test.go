@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 
 	registry "flexphone/registry-client"
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/web"
 )
 
 const testPassword = "a password of the tests"
@@ -266,8 +268,11 @@ func TestOperatorTLS(t *testing.T) {
 	if status := askAPI(t, p.http, "fp_guess"); status != http.StatusUnauthorized {
 		t.Errorf("a guessed token: %d", status)
 	}
-	id, _, _ := strings.Cut(strings.Split(command(t, "api-token", "list", "--data", dir), "\n")[1], " ")
-	command(t, "api-token", "revoke", "--data", dir, id)
+	var made web.APIToken
+	if err := json.Unmarshal([]byte(command(t, "api-token", "list", "--data", dir)), &made); err != nil || made.Name != "monitor" || made.Hash != "" {
+		t.Errorf("api-token list = %+v, %v", made, err)
+	}
+	command(t, "api-token", "revoke", "--data", dir, made.ID)
 	if out := command(t, "api-token", "list", "--data", dir, "--json"); out != "" {
 		t.Errorf("after its revocation: %q", out)
 	}

@@ -28,7 +28,7 @@ type Data struct {
 // RowsCmd is `rows`.
 type RowsCmd struct {
 	Data
-	JSON bool `name:"json" help:"One JSON object a line."`
+	JSON bool `name:"json" help:"One JSON object a line, also on a terminal."`
 }
 
 // NumberCmd is `number`.
@@ -58,7 +58,7 @@ func (c *RowsCmd) Run(e *edges) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
+	if forPrograms(c.JSON, e.stdout) {
 		enc := json.NewEncoder(e.stdout)
 		for _, r := range rows {
 			if err := enc.Encode(r); err != nil {

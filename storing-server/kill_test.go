@@ -189,14 +189,14 @@ func TestCommands(t *testing.T) {
 				stdout string
 				stderr string
 			}{
-				{"rows", 0, "02:00:5e:00:53:01  101 ", ""},
+				{"rows", 0, `{"mac":"02:00:5e:00:53:01","digits":"002200600335105","number":"101"`, ""},
 				{"rows --json", 0, `{"mac":"02:00:5e:00:53:01","digits":"002200600335105","number":"101","state":"online"`, ""},
 				{"number set 02:00:5e:00:53:02 101", 1, "", "02:00:5e:00:53:01 has it"},
 				{"number set 02:00:5e:00:53:09 555", 1, "", "was never registered"},
 				{"number set 02:00:5e:00:53:02 5", 2, "", "want 3 to 8 digits"},
 				{"number set 02:00:5e:00:53 555", 2, "", "such as 02:00:5e:00:53:01"},
 				{"number set 02:00:5e:00:53:02 555", 0, "", ""},
-				{"rows", 0, " 555 ", ""},
+				{"rows", 0, `"number":"555"`, ""},
 				{"number set 02:00:5e:00:53:02 102", 1, "", "the number rests"},
 				{"number free 102", 0, "", ""},
 				{"number set 02:00:5e:00:53:02 102", 0, "", ""},

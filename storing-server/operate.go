@@ -52,7 +52,7 @@ type TokenNewCmd struct {
 // TokenListCmd is `token list`.
 type TokenListCmd struct {
 	Data
-	JSON bool `name:"json" help:"One JSON object a line."`
+	JSON bool `name:"json" help:"One JSON object a line, also on a terminal."`
 }
 
 // TokenRevokeCmd is `token revoke`.
@@ -86,7 +86,7 @@ type PhoneRemoveCmd struct {
 // PhoneListCmd is `phone list`.
 type PhoneListCmd struct {
 	Data
-	JSON bool `name:"json" help:"One JSON object a line."`
+	JSON bool `name:"json" help:"One JSON object a line, also on a terminal."`
 }
 
 // Run ends a number's rest.
@@ -260,12 +260,14 @@ func ask[T any](ctx context.Context, dir string, running func(*admin.Client, con
 	return out, err
 }
 
-// list prints what ask returns: a table, or one JSON object a line.
+// list prints what ask returns: a table to people, and one JSON object a line
+// to programs.
 func list[T any](e *edges, dir string, asJSON bool, head string, running func(*admin.Client, context.Context) ([]T, error), stopped func(*store.Store) []T, line func(T) string) error {
 	all, err := ask(e.ctx, dir, running, stopped)
 	if err != nil {
 		return err
 	}
+	asJSON = forPrograms(asJSON, e.stdout)
 	enc := json.NewEncoder(e.stdout)
 	w := tabwriter.NewWriter(e.stdout, 0, 8, 2, ' ', 0)
 	if !asJSON {

@@ -70,7 +70,7 @@ type APITokenNewCmd struct {
 // APITokenListCmd is `api-token list`.
 type APITokenListCmd struct {
 	Data
-	JSON bool `name:"json" help:"One JSON object a line."`
+	JSON bool `name:"json" help:"One JSON object a line, also on a terminal."`
 }
 
 // APITokenRevokeCmd is `api-token revoke`.
@@ -141,12 +141,13 @@ func (c *APITokenListCmd) Run(e *edges) error {
 	if err != nil {
 		return err
 	}
+	asJSON := forPrograms(c.JSON, e.stdout)
 	w := tabwriter.NewWriter(e.stdout, 0, 8, 2, ' ', 0)
-	if !c.JSON {
+	if !asJSON {
 		fmt.Fprintln(w, "ID\tFOR\tMADE")
 	}
 	for _, t := range tokens {
-		if !c.JSON {
+		if !asJSON {
 			fmt.Fprintf(w, "%s\t%q\t%s\n", t.ID, t.Name, t.Made.Local().Format(time.DateTime))
 		} else if err := json.NewEncoder(w).Encode(t); err != nil {
 			return fmt.Errorf("print: %w", err)

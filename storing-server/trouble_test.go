@@ -170,7 +170,7 @@ func TestBadStarts(t *testing.T) {
 		try(exitFailed, "restore a backup", "rows", "--data", dir)
 	}
 	try(0, "restored to", "restore", file, "--data", dir)
-	try(0, "02:00:5e:00:53:01  101 ", "rows", "--data", dir)
+	try(0, `{"mac":"02:00:5e:00:53:01","digits":"002200600335105","number":"101"`, "rows", "--data", dir)
 
 	text, err := os.ReadFile(file)
 	if err != nil {

@@ -145,7 +145,7 @@ func TestSIPp(t *testing.T) {
 	// SIPp puts no fields into what it expects: whose place it is, the rows say below.
 	const place = `sip:phone[0-9]+@192.0.2.[0-9]+:50[0-9]+`
 	register := p.scenario(proved("REGISTER", uri, 1, wait(200, "Contact", place), "Contact: <sip:[field0]@[field2]>", "Expires: 300"))
-	invite := p.scenario(proved("INVITE", "sip:[field0]@example.net", 1, wait(302, "Contact", place), "Contact: <sip:x@192.0.2.1>")+send("ACK", "sip:[field0]@example.net", 2))
+	invite := p.scenario(proved("INVITE", "sip:[field0]@example.net", 1, wait(302, "Contact", place), "Contact: <sip:x@192.0.2.1>") + send("ACK", "sip:[field0]@example.net", 2))
 	ask := p.scenario(send("OPTIONS", uri, 1) + wait(200, "Allow", "INVITE"))
 	for _, transport := range []string{"u1", "t1"} {
 		for i, scenario := range []string{register, invite, ask} {
