@@ -200,7 +200,7 @@ func (r *run) ask(p *phone) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if p.request, err = wire.EncodeMessage(m); err != nil {
+	if p.request, err = wire.AppendMessage(p.request[:0], m); err != nil {
 		return false, err
 	}
 	p.waiting = true

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/net/ipv6"
 )
 
 const (
@@ -26,6 +28,7 @@ const (
 // nothing is kept about him.
 type port struct {
 	conn    *net.UDPConn
+	out     *outbox
 	cookies *cookies
 	drop    func(why string, from netip.AddrPort)
 	most    int // unfinished handshakes
@@ -46,8 +49,9 @@ func openPort(ctx context.Context, address string, most int, drop func(string, n
 	if err != nil {
 		return nil, err
 	}
+	udp := conn.(*net.UDPConn)
 	return &port{
-		conn: conn.(*net.UDPConn), cookies: newCookies(), drop: drop, most: most, hurry: make(chan struct{}),
+		conn: udp, out: newOutbox(udp), cookies: newCookies(), drop: drop, most: most, hurry: make(chan struct{}),
 		heirs: map[connectionID]*session{}, byID: map[connectionID]*line{}, byAddr: map[netip.AddrPort]*line{}, half: map[netip.Prefix]int{},
 	}, nil
 }
@@ -65,16 +69,24 @@ func enlarge(_, _ string, c syscall.RawConn) error {
 // read routes what comes until the socket is closed. begin takes a line whose
 // hello was verified.
 func (p *port) read(begin func(*line)) error {
-	buf := make([]byte, maxDatagram+1)
+	batch := ipv6.NewPacketConn(p.conn) // the calls are the same for IPv4
+	var in [atOnce]ipv6.Message
+	for i := range in {
+		in[i].Buffers = [][]byte{make([]byte, maxDatagram+1)}
+	}
 	for {
-		n, from, err := p.conn.ReadFromUDPAddrPort(buf)
+		n, err := batch.ReadBatch(in[:], 0)
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("exchange: read socket: %w", err)
 		}
-		p.receive(buf[:n], from, begin)
+		for _, m := range in[:n] {
+			if from, ok := m.Addr.(*net.UDPAddr); ok {
+				p.receive(m.Buffers[0][:m.N], from.AddrPort(), begin)
+			}
+		}
 	}
 }
 
@@ -231,4 +243,8 @@ func (p *port) remove(l *line) {
 	delete(p.byID, l.id)
 }
 
-func (p *port) close() { p.conn.Close() }
+// close sends what waits to be sent, and then closes the socket.
+func (p *port) close() {
+	p.out.close()
+	p.conn.Close()
+}

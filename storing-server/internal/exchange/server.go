@@ -106,6 +106,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer s.running.Wait()
 	defer s.shut()
 	defer cancel() // also when the socket fails
+	s.running.Go(s.port.out.run)
 	s.running.Go(func() { s.hub.run(ctx) })
 	s.running.Go(func() { s.expire(ctx) })
 	return s.port.read(func(l *line) {

@@ -35,12 +35,6 @@ const (
 	alertCloseNotify = 0
 )
 
-// sealRoom is for records in front of the socket.
-var sealRoom = sync.Pool{New: func() any {
-	b := make([]byte, 0, maxDatagram)
-	return &b
-}}
-
 // receive takes one datagram with the session's connection ID.
 func (x *session) receive(data []byte, from netip.AddrPort) {
 	for len(data) > 0 {
@@ -91,18 +85,18 @@ func refusal(err error) string {
 func (x *session) send(message []byte) { x.seal(record.TypeApplication, message) }
 
 func (x *session) seal(kind byte, content []byte) {
-	b := sealRoom.Get().(*[]byte)
-	defer sealRoom.Put(b)
+	b := parcels.Get().(*[]byte)
 	x.records.Lock()
 	defer x.records.Unlock()
-	if x.closed {
+	out, err := x.secret.Seal((*b)[:0], kind, content)
+	if x.closed || err != nil { // after 2^48 records
+		parcels.Put(b)
 		return
 	}
-	out, err := x.secret.Seal((*b)[:0], kind, content)
-	if err != nil {
-		return // after 2^48 records
+	*b = out
+	if !x.server.port.out.post(b, x.to) {
+		x.count.Dropped("overrun")
 	}
-	_, _ = x.server.port.conn.WriteToUDPAddrPort(out, x.to) // lost like any datagram may be
 }
 
 // close tells the peer that there is nobody any more (RFC 5246, section 7.2.1),

@@ -157,5 +157,16 @@ func FuzzTrail(f *testing.F) {
 		}) {
 			t.Errorf("%x: %v %v, and then %v %v, %v", b, here, before, again, stays, err)
 		}
+		// The address changes: what was the present joins the earlier ones.
+		old := record{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}, Expiry: now.Add(time.Hour), Trail: trail(b)}
+		moved, stays, err := old.trailTo([]netip.Addr{netip.MustParseAddr("192.0.2.8")}, now).stays()
+		want := append([]Stay{{Addrs: old.Addrs, From: here, Until: now}}, before...)
+		want = want[:min(len(want), historyMost)]
+		if err != nil || !moved.Equal(now) || len(stays) != len(want) || !slices.Equal(stays[0].Addrs, old.Addrs) ||
+			!slices.EqualFunc(stays[1:], want[1:], func(a, b Stay) bool {
+				return slices.Equal(a.Addrs, b.Addrs) && a.From.Equal(b.From) && a.Until.Equal(b.Until)
+			}) {
+			t.Errorf("%x after a change: %v %v, %v; want %v", b, moved, stays, err, want)
+		}
 	})
 }

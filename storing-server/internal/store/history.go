@@ -137,6 +137,48 @@ func (r record) trailTo(addrs []netip.Addr, now time.Time) trail {
 	case slices.Equal(r.Addrs, addrs):
 		return r.Trail
 	}
-	here, before := r.here()
-	return trailOf(now, append([]Stay{{Addrs: r.Addrs, From: here, Until: r.ended(now)}}, before...))
+	here, before, ok := r.Trail.split(historyMost - 1)
+	if !ok {
+		here, before = r.Since, "" // as in here
+	}
+	return trailOf(now, []Stay{{Addrs: r.Addrs, From: here, Until: r.ended(now)}}) + before
+}
+
+// split returns when the present stay began, and the newest most of the earlier
+// ones as they are kept. It is done at each change of address, and so reads no
+// more than it has to; ok is false when that could not be read.
+func (t trail) split(most int) (here time.Time, before trail, ok bool) {
+	var at int
+	number := func() uint64 {
+		n, size := uint64(0), 0
+		for ; at+size < len(t) && size < binary.MaxVarintLen64; size++ {
+			n |= uint64(t[at+size]&0x7f) << (7 * size)
+			if t[at+size] < 0x80 {
+				at += size + 1
+				return n
+			}
+		}
+		at = len(t) + 1 // cut off
+		return 0
+	}
+	here = time.Unix(int64(number()), 0)
+	begin := at
+	for n := 0; n < most && at < len(t); n++ {
+		number()
+		number()
+		if at >= len(t) {
+			return here, "", false
+		}
+		addrs := int(t[at])
+		for at++; addrs > 0 && at < len(t); addrs-- {
+			at += 1 + int(t[at])
+		}
+		if addrs > 0 {
+			return here, "", false
+		}
+	}
+	if at > len(t) {
+		return here, "", false
+	}
+	return here, t[begin:at], true
 }
