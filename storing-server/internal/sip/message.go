@@ -103,8 +103,13 @@ func check(req *gosip.Request) (refused *reply, ok bool) {
 		return nil, false
 	}
 	vias := req.GetHeaders("Via")
-	if via.Host == "" || via.ProtocolName != "SIP" || via.ProtocolVersion != "2.0" {
+	if via.ProtocolName != "SIP" || via.ProtocolVersion != "2.0" {
 		return nil, false
+	}
+	for _, h := range vias { // all of them stand in the answer
+		if v, ok := h.(*gosip.ViaHeader); !ok || v.Host == "" || v.Transport == "" {
+			return nil, false
+		}
 	}
 	if req.SipVersion != "SIP/2.0" {
 		return no(505)
