@@ -249,7 +249,13 @@ func (s *Server) respond(ctx context.Context, m gosip.Message, from netip.AddrPo
 	}
 	branch, _ := req.Via().Params.Get("branch")
 	tag := s.sign.sum("tag", branch, req.CallID().Value(), req.From().Value(), req.CSeq().Value())
-	return compose(req, from, r, tag)
+	out, to := compose(req, from, r, tag)
+	// What a request is answered with repeats much of it, and the parser takes
+	// more than it would itself write.
+	if _, err := s.parser.ParseSIP(out); err != nil {
+		return nil, netip.AddrPort{}
+	}
+	return out, to
 }
 
 // accept takes connections of one listener.
