@@ -14,6 +14,7 @@ package boards
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // A Board names the parts of one phone. What a phone lacks is a zero value.
@@ -115,6 +116,9 @@ type Matrix struct {
 	Rows, Cols []Line
 	Keys       []string // one string a row, one character a column
 	PushPull   bool     // each key has a diode: rows may be driven high, too
+	// Settle is how long the columns take to follow a row; 0: what membrane and
+	// cable need.
+	Settle time.Duration
 }
 
 // A Direct is a keypad with one line a key, all on one chip.
@@ -157,6 +161,9 @@ type Sound struct {
 	// Capture and Playback are the device names as PortAudio lists them, or
 	// any part of them that no other device has. Empty: its default.
 	Capture, Playback string
+	// Buffer is how much sound waits for the card, in whole hundredths of a
+	// second; 0: as little as can be. What the processor may stand still.
+	Buffer time.Duration
 }
 
 // All returns every board.

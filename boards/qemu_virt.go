@@ -1,5 +1,11 @@
 package boards
 
+import "time"
+
+// emulated is how long the processor of a machine that QEMU plays may stand still:
+// whatever else runs on the real one takes turns with it.
+const emulated = 60 * time.Millisecond
+
 // qemuVirt is QEMU's arm64 virt machine with our own kernel, whose gpio-sim has
 // two banks of lines: "phone-evdev" belongs to the kernel's gpio-keys, which
 // makes the input device phone-keys of it, "phone-gpio" to our own drivers.
@@ -26,13 +32,14 @@ func qemuVirt() Board {
 				// Whoever plays the copper sees what gpio-sim's rows are
 				// driven to, but not which of them let go.
 				PushPull: true,
+				Settle:   10 * time.Millisecond, // and it is a program
 			}, Hook: &hook},
 			{Name: "simulated", Simulated: true, Hook: &Hook{Simulated: true}},
 		},
 		Hook:     Hook{Device: "phone-keys"},
 		Lamp:     Lamp{Output: &Output{Line: Line{Chip: chip, Name: "LAMP"}}},
 		Display:  Display{TTY: "/dev/ttyAMA0"},
-		Sound:    Sound{Card: "Loopback", Capture: "hw:0,0", Playback: "hw:0,0"},
+		Sound:    Sound{Card: "Loopback", Capture: "hw:0,0", Playback: "hw:0,0", Buffer: emulated},
 		Port:     "eth0",
 		Watchdog: "/dev/watchdog0",
 		// The loader is QEMU itself.

@@ -131,7 +131,7 @@ func (h *hardware) openKeypad(ctx context.Context, k boards.Keypad) error {
 		h.keep(d)
 	case k.Matrix != nil:
 		d, err := gpio.OpenMatrix(ctx, gpio.MatrixConfig{
-			Rows: gpioLines(k.Matrix.Rows), Cols: gpioLines(k.Matrix.Cols), Keys: k.Matrix.Keys, PushPull: k.Matrix.PushPull,
+			Rows: gpioLines(k.Matrix.Rows), Cols: gpioLines(k.Matrix.Cols), Keys: k.Matrix.Keys, PushPull: k.Matrix.PushPull, Settle: k.Matrix.Settle,
 		})
 		if err != nil {
 			return err
@@ -219,6 +219,7 @@ func (h *hardware) openSound(k boards.Sound, settings config.Audio, log *slog.Lo
 	}
 	d, err := portaudio.Open(portaudio.Config{
 		Capture: cmp.Or(settings.Capture, k.Capture), Playback: cmp.Or(settings.Playback, k.Playback),
+		Buffer: k.Buffer,
 	}, log)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -45,6 +46,10 @@ type runCommand struct {
 
 // Run works as a phone until ctx is done.
 func (r *runCommand) Run(ctx context.Context, errs errsWriter) error {
+	// The sound card's callback waits for Go's scheduler while all of its
+	// processors collect garbage: with three for each real one it was late by
+	// 2 ms at most, where it had been by 43.
+	runtime.GOMAXPROCS(3 * runtime.NumCPU())
 	settings, wrong := r.load()
 	if wrong != nil && r.Fallback == "" {
 		return fmt.Errorf("%w: %w", errUsage, wrong)

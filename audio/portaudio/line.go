@@ -8,32 +8,32 @@ import (
 
 const (
 	ticksPerSecond = int(1e9 / audio.TickDuration)
-	// bufferParts of a tick are a buffer of the card: 5 ms.
-	bufferParts = 2
-	// ahead is how much sound waits for the card before the engine's first
+	// usualAhead is how much sound waits for the card before the engine's first
 	// tick, in ticks: one is being played while the next is made.
-	ahead = 1
-	// mostAhead is how much may ever wait. After the engine was late the card
+	usualAhead = 1
+	// onTop is how much more may ever wait. After the engine was late the card
 	// has played silence in its place, and what was late comes on top.
-	mostAhead = 3
+	onTop = 2
 )
 
 // A line is one opening of a card: the two rings between the card's thread and
 // the engine. A card that was reopened is another line.
 type line struct {
 	tick           int // samples
+	most           int // that may wait for the card, in samples
 	play, captured *ring
 	wake           chan struct{} // the callback was here
 	underruns      atomic.Uint64 // of playback
 	overruns       atomic.Uint64 // of capture
 }
 
-func newLine(rate int) *line {
+func newLine(rate, ahead int) *line {
 	tick := rate / ticksPerSecond
 	l := &line{
 		tick:     tick,
-		play:     newRing(tick * 16),
-		captured: newRing(tick * 16),
+		most:     (ahead + onTop) * tick,
+		play:     newRing((ahead + 15) * tick),
+		captured: newRing((ahead + 15) * tick),
 		wake:     make(chan struct{}, 1),
 	}
 	l.play.write(make([]int16, ahead*tick))
@@ -58,7 +58,7 @@ func (l *line) callback(in, out []int16) {
 
 // put hands a tick to the card, unless too much is waiting already.
 func (l *line) put(play []int16) {
-	if l.play.len()+len(play) <= mostAhead*l.tick {
+	if l.play.len()+len(play) <= l.most {
 		l.play.write(play)
 	}
 }

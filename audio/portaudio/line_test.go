@@ -51,12 +51,12 @@ func TestRingPassesAllSamplesInOrderBetweenTwoGoroutines(t *testing.T) {
 }
 
 func TestLineKeepsTheDelayBounded(t *testing.T) {
-	l := newLine(16000)
-	half := make([]int16, l.tick/bufferParts)
+	l := newLine(16000, usualAhead)
+	half := make([]int16, l.tick/2)
 	tick := make([]int16, l.tick)
 	// The engine is late by five ticks: the card plays silence, and what was
 	// captured waits.
-	for range 5 * bufferParts {
+	for range 5 * 2 {
 		l.callback(half, half)
 	}
 	if l.underruns.Load() == 0 {
@@ -71,7 +71,7 @@ func TestLineKeepsTheDelayBounded(t *testing.T) {
 	if ticks != 5 {
 		t.Errorf("%d ticks were captured", ticks)
 	}
-	if w := l.play.len(); w > mostAhead*l.tick {
+	if w := l.play.len(); w > l.most {
 		t.Errorf("%d samples wait for the card", w)
 	}
 	// An engine that has stopped does not stop the card.
@@ -87,7 +87,7 @@ func TestLineKeepsTheDelayBounded(t *testing.T) {
 }
 
 func TestCallbackDoesNotAllocate(t *testing.T) {
-	l := newLine(48000)
+	l := newLine(48000, usualAhead)
 	in, out, tick := make([]int16, 240), make([]int16, 240), make([]int16, 480)
 	if a := testing.AllocsPerRun(100, func() {
 		l.callback(in, out)

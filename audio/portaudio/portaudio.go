@@ -1,7 +1,7 @@
 // Package portaudio is a sound card as an audio.Device, by PortAudio: ALSA, JACK
 // and whatever else it was built for.
 //
-// It knows one full-duplex stream of 16-bit mono in buffers of 5 ms, whose
+// It knows one full-duplex stream of 16-bit mono in periods of 5 ms, whose
 // callback passes sound to and from the engine through two lock-free rings; the
 // card's clock is the engine's. It knows nothing of what the sound is.
 //
@@ -11,7 +11,9 @@
 // second without one, twenty periods, is taken for its death: under load a
 // callback into Go was seen 43 ms late, so that three periods would be too few.
 // From then on the device ticks by the system's clock, silently, so that calls
-// go on, and looks for the card once in two seconds until it is back.
+// go on, and looks for the card once in two seconds until it is back. A machine
+// that may stand still for longer, as an emulated one does, has a longer buffer,
+// and so much more patience.
 //
 // PortAudio's state is the process's: open one Device at a time.
 package portaudio
@@ -45,7 +47,27 @@ type Config struct {
 	// Rate is 8000, 16000 or 48000; 0: the first of 16000, 48000 and 8000 that
 	// the card takes.
 	Rate int
+	// Buffer is how much sound waits for the card, in whole ticks: what the
+	// machine may stand still without a gap in what is heard, and what everything
+	// is heard later. 0: one tick.
+	Buffer time.Duration
 }
+
+// ahead returns Buffer in ticks.
+func (c Config) ahead() int { return max(usualAhead, int(c.Buffer/audio.TickDuration)) }
+
+// period returns how many frames the card takes at a time: half a tick, or a
+// third of a longer buffer, since whoever needs that is slow, too, and each
+// period costs it a dozen switches between threads.
+func (c Config) period(rate int) int {
+	if c.Buffer <= 3*audio.TickDuration {
+		return rate / ticksPerSecond / 2
+	}
+	return rate * int(c.Buffer/audio.TickDuration) / 3 / ticksPerSecond
+}
+
+// deadAfter is how long a card that lives may keep silent.
+func (c Config) deadAfter() time.Duration { return deadAfter + 4*c.Buffer }
 
 // ErrNoDevice is the error of a name that no device has.
 var ErrNoDevice = errors.New("no such device")
@@ -94,7 +116,7 @@ func Open(cfg Config, log *slog.Logger) (*Device, error) {
 		log:    log,
 		line:   o.line,
 		stream: o.stream,
-		timer:  time.NewTimer(deadAfter),
+		timer:  time.NewTimer(cfg.deadAfter()),
 		back:   make(chan opened, 1),
 		stop:   make(chan struct{}),
 	}
@@ -137,7 +159,7 @@ func open(cfg Config) (o opened, rate int, err error) {
 		rates = []int{cfg.Rate}
 	}
 	for _, rate := range rates {
-		if o, err = openAt(in, out, rate); err == nil {
+		if o, err = openAt(in, out, rate, cfg); err == nil {
 			return o, rate, nil
 		}
 	}
@@ -171,13 +193,13 @@ func find(name string, standard func() (*pa.DeviceInfo, error), can func(*pa.Dev
 	return part, nil
 }
 
-func openAt(in, out *pa.DeviceInfo, rate int) (opened, error) {
-	l := newLine(rate)
+func openAt(in, out *pa.DeviceInfo, rate int, cfg Config) (opened, error) {
+	l := newLine(rate, cfg.ahead())
 	s, err := pa.OpenStream(pa.StreamParameters{
-		Input:           pa.StreamDeviceParameters{Device: in, Channels: 1, Latency: in.DefaultLowInputLatency},
-		Output:          pa.StreamDeviceParameters{Device: out, Channels: 1, Latency: out.DefaultLowOutputLatency},
+		Input:           pa.StreamDeviceParameters{Device: in, Channels: 1, Latency: max(in.DefaultLowInputLatency, cfg.Buffer)},
+		Output:          pa.StreamDeviceParameters{Device: out, Channels: 1, Latency: max(out.DefaultLowOutputLatency, cfg.Buffer)},
 		SampleRate:      float64(rate),
-		FramesPerBuffer: l.tick / bufferParts,
+		FramesPerBuffer: cfg.period(rate),
 	}, l.callback)
 	if err != nil {
 		return opened{}, err
@@ -210,11 +232,12 @@ func (d *Device) Exchange(ctx context.Context, play, captured []int16) error {
 		return d.exchangeAlone(ctx, captured)
 	}
 	d.line.put(play)
-	d.timer.Reset(deadAfter)
+	patience := d.cfg.deadAfter()
+	d.timer.Reset(patience)
 	for !d.line.take(captured) {
 		select {
 		case <-d.line.wake:
-			d.timer.Reset(deadAfter)
+			d.timer.Reset(patience)
 		case <-d.timer.C:
 			d.lose()
 			clear(captured)
@@ -248,7 +271,7 @@ func (d *Device) exchangeAlone(ctx context.Context, captured []int16) error {
 
 // lose gives the card up and begins to look for it.
 func (d *Device) lose() {
-	d.log.Warn("sound card is gone", "silent for", deadAfter)
+	d.log.Warn("sound card is gone", "silent for", d.cfg.deadAfter())
 	old := d.stream
 	d.line, d.stream, d.due, d.lost = nil, nil, time.Now(), time.Now()
 	d.freed.Store(false)

@@ -67,7 +67,26 @@ func newGuest(p *Phone, name string) (*guest, error) {
 	if err := p.host.tap(); err != nil {
 		return nil, err
 	}
+	if g.board.tape != nil {
+		if err := g.newTapeDisk(); err != nil {
+			return nil, err
+		}
+	}
 	return g, g.writeInitrd(p.spoken)
+}
+
+// tapeSize is the size of the disk that sound goes by: a quarter of an hour.
+const tapeSize = 32 << 20
+
+func (g *guest) newTapeDisk() error {
+	f, err := os.Create(g.file("tape.img"))
+	if err != nil {
+		return fmt.Errorf("testbed: make the tape of %s: %w", g.p.Name, err)
+	}
+	if err := errors.Join(f.Truncate(tapeSize), f.Close()); err != nil {
+		return fmt.Errorf("testbed: make the tape of %s: %w", g.p.Name, err)
+	}
+	return nil
 }
 
 func (g *guest) file(name string) string { return filepath.Join(g.p.dir, name) }
@@ -295,9 +314,21 @@ func (g *guest) record(life *life, proc *process) error {
 	if err := serial.Send(t, serial.Request{Do: serial.Sound}); err != nil {
 		return err
 	}
+	var heard io.Reader = t
+	if g.board.tape != nil {
+		disk, err := os.Open(g.file("tape.img"))
+		if err != nil {
+			return fmt.Errorf("testbed: record: %w", err)
+		}
+		life.ended.Go(func() {
+			<-proc.done
+			disk.Close()
+		})
+		heard = serial.NewTapeReader(t, disk, tapeSize)
+	}
 	life.ended.Go(func() {
 		defer t.Close()
-		if err := continueTape(g.p.Heard, t); err != nil && !errors.Is(err, io.EOF) {
+		if err := continueTape(g.p.Heard, heard); err != nil && !errors.Is(err, io.EOF) {
 			proc.log.add("testbed: record: " + err.Error())
 		}
 	})

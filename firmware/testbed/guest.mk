@@ -2,7 +2,7 @@
 
 GUEST_BOARDS := qemu-virt imx6ul-evk
 
-.PHONY: $(GUEST_BOARDS:%=guest-%) $(GUEST_BOARDS:%=run-%) test-guest test-guest-kernel test-guest-e2e
+.PHONY: $(GUEST_BOARDS:%=guest-%) $(GUEST_BOARDS:%=run-%) test-guest test-guest-kernel test-guest-e2e test-virtual
 
 # The image, and the testbed's agent beside it.
 $(GUEST_BOARDS:%=guest-%): guest-%: build-host
@@ -14,6 +14,10 @@ $(GUEST_BOARDS:%=run-%): run-%: packages-run guest-%
 	@build/host/story $*
 
 test-guest: test-guest-kernel test-guest-e2e ## Tests in virtual machines: the kernel's parts, and calls between images
+
+# What `make test` runs of images and guests.
+test-virtual: image-test test-guest-kernel test-guest-e2e
+	@$(MAKE) --no-print-directory hardship-test BOARD=qemu-virt FLEXPHONE_CUTS=1
 
 # Unit tests that need a kernel of their own.
 test-guest-kernel: guest-qemu-virt

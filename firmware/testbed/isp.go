@@ -209,6 +209,17 @@ func (isp *ISP) Forget(ctx context.Context, mac MAC) error {
 	return isp.start(ctx)
 }
 
+// AwaitRelease waits until the phone has given its address back.
+func (isp *ISP) AwaitRelease(ctx context.Context, mac MAC) error {
+	_, _, err := isp.proc.await(ctx, 0, func(line string) bool {
+		return strings.Contains(line, "DHCPRELEASE") && strings.Contains(line, mac.String())
+	})
+	if err != nil {
+		return fmt.Errorf("testbed: wait for the release of %s: %w", mac, err)
+	}
+	return nil
+}
+
 // Stop ends dnsmasq: the provider's DHCP server sleeps. Start wakes it.
 func (isp *ISP) Stop() error {
 	isp.mu.Lock()

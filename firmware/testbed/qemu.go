@@ -30,6 +30,7 @@ type guestBoard struct {
 	beside    []string
 	serial    []string // that carry the chardev "agent"
 	agent     []string // the agent's flags
+	tape      []string // QEMU's option for the disk that what is heard goes by; none: the line is fast enough
 	pins      *pinout  // nil: the agent moves keys and hook switch
 }
 
@@ -59,7 +60,8 @@ func guestBoards() []guestBoard {
 			// eth0 of the device tree is the second of QEMU's.
 			link:   "-nic hubport,hubid=9,model=imx.enet -nic tap,id=cable,ifname=tap0,script=no,downscript=no,mac=%s,model=imx.enet",
 			serial: []string{"-serial", "chardev:agent"},
-			agent:  []string{"-line", "/root/dev/ttymxc1"},
+			agent:  []string{"-line", "/root/dev/ttymxc1", "-tape", "/root/dev/mmcblk1"},
+			tape:   []string{"-drive", "if=sd,index=1,format=raw,file=tape.img"},
 			// GPIO4, as boards/imx6ul_evk.go has it.
 			pins: &pinout{chip: "/machine/soc/gpio3", keys: 17, hook: 16},
 		},
@@ -100,7 +102,7 @@ func (g *guest) arguments() ([]string, error) {
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-chardev", "socket,id=agent,path=agent,server=on,wait=off",
 		"-qmp", "unix:qmp,server=on,wait=off")
-	for _, more := range [][]string{b.disk, strings.Fields(fmt.Sprintf(b.link, g.p.MAC)), b.beside, b.serial} {
+	for _, more := range [][]string{b.disk, strings.Fields(fmt.Sprintf(b.link, g.p.MAC)), b.beside, b.serial, b.tape} {
 		args = append(args, more...)
 	}
 	if !g.p.special.Resets {

@@ -30,11 +30,12 @@ func main() {
 	root := flag.String("root", "/", "the image's root file system")
 	control := flag.String("control", "/run/flexphone/control.sock", "the phone's control socket")
 	bank := flag.String("bank", "", "label of the gpio-sim bank of keys and hook switch")
+	tape := flag.String("tape", "", "disk that what is heard goes by, where the line is too slow")
 	second := flag.Bool("again", false, "this is the one in the background")
 	flag.Parse()
 	serve := again
 	if *second {
-		serve = func() error { return run(*wires, *root, *control, *bank) }
+		serve = func() error { return run(*wires, *root, *tape, *control, *bank) }
 	}
 	if err := serve(); err != nil {
 		fmt.Fprintln(os.Stderr, "<3>agent:", err) // as serious as the console shows
@@ -64,12 +65,16 @@ func again() error {
 const settledFile = 3
 
 // run reads what is spoken from its standard input: samples of 16 bits.
-func run(wires, root, control, bank string) error {
+func run(wires, root, tape, control, bank string) error {
 	samples, err := readSamples(os.Stdin)
 	if err != nil {
 		return err
 	}
 	line, err := openSerial(wires)
+	if err != nil {
+		return err
+	}
+	disk, err := openTape(tape)
 	if err != nil {
 		return err
 	}
@@ -86,7 +91,7 @@ func run(wires, root, control, bank string) error {
 	if _, err := io.WriteString(line, serial.Hello); err != nil {
 		return err
 	}
-	a := &agent{control: control, bank: bank, loop: newLoop(samples)}
+	a := &agent{control: control, bank: bank, tape: disk, loop: newLoop(samples)}
 	for l := serial.NewLine(line, bufio.NewReader(line)); ; {
 		t, err := l.Accept()
 		if err != nil {
@@ -99,11 +104,7 @@ func run(wires, root, control, bank string) error {
 // openSerial opens the line to the testbed, as soon as the kernel has it, and
 // lets all bytes pass as they are.
 func openSerial(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0)
-	for wait := time.NewTicker(10 * time.Millisecond); errors.Is(err, os.ErrNotExist); {
-		<-wait.C
-		f, err = os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0)
-	}
+	f, err := await(path, unix.O_NOCTTY)
 	if err != nil {
 		return nil, err
 	}
@@ -120,9 +121,20 @@ func openSerial(path string) (*os.File, error) {
 	return f, nil
 }
 
+// await opens a device, as soon as the kernel has it.
+func await(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|flags, 0)
+	for wait := time.NewTicker(10 * time.Millisecond); errors.Is(err, os.ErrNotExist); {
+		<-wait.C
+		f, err = os.OpenFile(path, os.O_RDWR|flags, 0)
+	}
+	return f, err
+}
+
 type agent struct {
 	control string
 	bank    string
+	tape    *os.File // nil: none
 	loop    *loop
 }
 
@@ -141,7 +153,7 @@ func (a *agent) serve(t *serial.Talk) {
 		}
 		return
 	case serial.Sound:
-		if err := a.loop.run(t); err != nil {
+		if err := a.sound(t); err != nil {
 			fmt.Fprintln(os.Stderr, "<3>agent: sound:", err)
 		}
 		return

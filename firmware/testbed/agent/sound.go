@@ -65,6 +65,32 @@ func (l *loop) run(to io.Writer) error {
 	return errors.Join(err, failed)
 }
 
+// openTape opens the disk of that path, past the kernel's memory of it; none if
+// the path is empty.
+func openTape(path string) (*os.File, error) {
+	if path == "" {
+		return nil, nil
+	}
+	return await(path, unix.O_DIRECT)
+}
+
+// sound speaks and hears, by way of the tape if there is one.
+func (a *agent) sound(t *serial.Talk) error {
+	if a.tape == nil {
+		return a.loop.run(t)
+	}
+	size, err := a.tape.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	page, err := unix.Mmap(-1, 0, serial.MaxTaped, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		return err
+	}
+	defer unix.Munmap(page)
+	return a.loop.run(serial.NewTapeWriter(t, a.tape, size, page))
+}
+
 // awaitCard waits until the kernel has the card.
 func awaitCard() error {
 	for look := time.NewTicker(20 * time.Millisecond); ; <-look.C {

@@ -51,6 +51,7 @@ type street struct {
 // move makes a street whose phone is switched off.
 func move(t *testing.T, g testbed.GuestConfig) (context.Context, street) {
 	t.Helper()
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	bed, err := testbed.New(ctx, testbed.Config{Board: board()})
@@ -122,6 +123,26 @@ func (s street) enrol(ctx context.Context, t *testing.T) testbed.Row {
 	return row
 }
 
+// copyData copies the data partition of a phone that is off into a file, and
+// returns where it is on the disk.
+func copyData(t *testing.T, disk *os.File) (path string, place int64) {
+	t.Helper()
+	var entry [16]byte // the third of the table
+	if _, err := disk.ReadAt(entry[:], 446+2*16); err != nil {
+		t.Fatal(err)
+	}
+	const sector = 512
+	place = int64(binary.LittleEndian.Uint32(entry[8:])) * sector
+	size := int64(binary.LittleEndian.Uint32(entry[12:])) * sector
+	content := make([]byte, size)
+	if _, err := disk.ReadAt(content, place); err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(t.TempDir(), "data.ext4")
+	must(t, os.WriteFile(path, content, 0o600))
+	return path, place
+}
+
 // partition has f work on the data partition of a phone that is off, in a file of
 // its own, after it was mended as the next start would: tools that write to a
 // file system look at no journal.
@@ -130,19 +151,7 @@ func (s street) partition(t *testing.T, f func(path string)) {
 	disk, err := os.OpenFile(s.Disk(), os.O_RDWR, 0)
 	must(t, err)
 	defer disk.Close()
-	var entry [16]byte // the third of the table
-	if _, err := disk.ReadAt(entry[:], 446+2*16); err != nil {
-		t.Fatal(err)
-	}
-	const sector = 512
-	place := int64(binary.LittleEndian.Uint32(entry[8:])) * sector
-	size := int64(binary.LittleEndian.Uint32(entry[12:])) * sector
-	content := make([]byte, size)
-	if _, err := disk.ReadAt(content, place); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "data.ext4")
-	must(t, os.WriteFile(path, content, 0o600))
+	path, place := copyData(t, disk)
 	const mended = 1 // exit code
 	var exit *exec.ExitError
 	out, err := exec.CommandContext(t.Context(), "e2fsck", "-fy", path).CombinedOutput()
@@ -150,7 +159,7 @@ func (s street) partition(t *testing.T, f func(path string)) {
 		t.Fatalf("e2fsck: %v: %s", err, out)
 	}
 	f(path)
-	content, err = os.ReadFile(path)
+	content, err := os.ReadFile(path)
 	must(t, err)
 	if _, err := disk.WriteAt(content, place); err != nil {
 		t.Fatal(err)
@@ -238,6 +247,55 @@ func TestPowerCutsOfSettings(t *testing.T) {
 			}
 		}
 		t.Logf("cut %d: in standby again as %s, sequence %d", n+1, row.Number, row.Sequence)
+	}
+}
+
+// TestPowerCutsInACall takes it away while somebody talks.
+func TestPowerCutsInACall(t *testing.T) {
+	ctx, s := move(t, testbed.GuestConfig{})
+	s.enrol(ctx, t)
+	voice, err := testbed.Speech("cards/005")
+	must(t, err)
+	other, err := s.bed.AddBaresip(ctx, "pcmu", voice)
+	must(t, err)
+	for n := range cuts() {
+		must(t, s.OffHook(ctx))
+		must(t, s.Press(ctx, testbed.DialledAddr(other.Addr)+"#"))
+		_, err := s.Await(ctx, "established")
+		must(t, err)
+		after := time.NewTimer(rand.N(time.Second))
+		<-after.C
+		s.PowerCut()
+		s.Mark()
+		must(t, s.PowerOn(ctx))
+		row := s.standby(ctx, t, "101")
+		t.Logf("cut %d: in standby again as %s, sequence %d", n+1, row.Number, row.Sequence)
+		must(t, other.Hangup()) // the phone has its address again, and knows of no call
+		_, err = other.Await(ctx, "CALL_CLOSED")
+		must(t, err)
+	}
+}
+
+// TestPowerOff: a phone that is switched off in order gives its row and its address
+// back, and leaves a file system that needs no recovery.
+func TestPowerOff(t *testing.T) {
+	ctx, s := move(t, testbed.GuestConfig{})
+	s.enrol(ctx, t)
+	must(t, s.PowerOff())
+	row, err := s.bed.Server.Row(ctx, s.MAC)
+	must(t, err)
+	if row.State != "offline" {
+		t.Errorf("after it was switched off the row says %q; want offline", row.State)
+	}
+	must(t, s.bed.ISP.AwaitRelease(ctx, s.MAC))
+	disk, err := os.Open(s.Disk())
+	must(t, err)
+	defer disk.Close()
+	path, _ := copyData(t, disk)
+	out, err := exec.CommandContext(ctx, "dumpe2fs", "-h", path).CombinedOutput()
+	must(t, err)
+	if text := string(out); strings.Contains(text, "needs_recovery") || !strings.Contains(text, "Filesystem state:         clean") {
+		t.Errorf("the data partition was not unmounted:\n%s", text)
 	}
 }
 

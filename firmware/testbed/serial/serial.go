@@ -26,7 +26,8 @@ const (
 	// Hook lifts the handset if Lifted, else puts it back, by a GPIO line.
 	Hook = "hook"
 	// Sound begins to speak into the phone's microphone, and sends what the
-	// phone plays: samples of 16 bits at Rate, as long as the conversation lasts.
+	// phone plays: samples of 16 bits at Rate, as long as the conversation lasts,
+	// by way of a tape (TapeWriter) if the machine has a disk for one.
 	Sound = "sound"
 	// Clock asks for the times in Reply.
 	Clock = "clock"
