@@ -258,11 +258,14 @@ func TestPowerCutsInACall(t *testing.T) {
 	must(t, err)
 	other, err := s.bed.AddBaresip(ctx, "pcmu", voice)
 	must(t, err)
-	for n := range cuts() {
+	call := func() {
 		must(t, s.OffHook(ctx))
 		must(t, s.Press(ctx, testbed.DialledAddr(other.Addr)+"#"))
 		_, err := s.Await(ctx, "established")
 		must(t, err)
+	}
+	for n := range cuts() {
+		call()
 		after := time.NewTimer(rand.N(time.Second))
 		<-after.C
 		s.PowerCut()
@@ -274,6 +277,10 @@ func TestPowerCutsInACall(t *testing.T) {
 		_, err = other.Await(ctx, "CALL_CLOSED")
 		must(t, err)
 	}
+	call()
+	must(t, s.OnHook(ctx))
+	_, err = other.Await(ctx, "CALL_CLOSED")
+	must(t, err)
 }
 
 // TestPowerOff: a phone that is switched off in order gives its row and its address
