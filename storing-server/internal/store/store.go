@@ -26,6 +26,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -204,9 +205,20 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// loadGarbage is the GOGC of loading: a third of the work until a million rows
+// are there was the collector's, which marked again and again what stays.
+const loadGarbage = 200
+
 // load fills the table. Against a cluster it goes on to follow what other
 // servers write, until running is done.
 func (s *Store) load(ctx, running context.Context) error {
+	s.table.load(true)
+	defer s.table.load(false)
+	usual := debug.SetGCPercent(loadGarbage)
+	defer func() {
+		debug.SetGCPercent(usual)
+		debug.FreeOSMemory() // what was read is twice there
+	}()
 	ended := make(chan error, len(s.stream.parts))
 	for part := range s.stream.parts {
 		s.done.Go(func() { s.follow(running, part, func(err error) { ended <- err }) })

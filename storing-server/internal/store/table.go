@@ -43,6 +43,8 @@ type table struct {
 	live    int                       // rows that are not gone
 	order   *btree.BTreeG[wire.MAC]   // of these
 	due     dueHeap
+	// loading: nobody asks yet, so what a change touches is not worked out.
+	loading bool
 }
 
 func newTable() *table {
@@ -65,10 +67,8 @@ func (t *table) putRow(mac wire.MAC, r *record, seq uint64) []wire.Query {
 	if old != nil && old.seq >= seq {
 		return nil
 	}
-	touched := []wire.Query{{MAC: mac}}
 	if old != nil && !old.gone {
 		t.live--
-		touched = append(touched, keys(old.record)...)
 		for _, a := range old.Addrs {
 			t.dropAddr(a, mac)
 		}
@@ -76,7 +76,7 @@ func (t *table) putRow(mac wire.MAC, r *record, seq uint64) []wire.Query {
 	if r == nil {
 		t.order.Delete(mac)
 		t.rows[mac] = &entry{seq: seq, gone: true}
-		return touched
+		return t.touched(mac, old, r)
 	}
 	t.live++
 	t.order.Set(mac)
@@ -84,18 +84,40 @@ func (t *table) putRow(mac wire.MAC, r *record, seq uint64) []wire.Query {
 	for _, a := range r.Addrs {
 		t.addrs[a] = append(t.addrs[a], mac)
 	}
-	for _, q := range keys(*r) {
-		if !slices.Contains(touched, q) {
-			touched = append(touched, q)
-		}
-	}
 	if r.Released.IsZero() {
 		heap.Push(&t.due, due{r.Expiry, mac})
 		if len(t.due) > 64 && len(t.due) > 3*t.live {
 			t.sweep()
 		}
 	}
+	return t.touched(mac, old, r)
+}
+
+// touched returns the queries that lead to mac's row before a change or after
+// it; old and r may be nil.
+func (t *table) touched(mac wire.MAC, old *entry, r *record) []wire.Query {
+	if t.loading {
+		return nil
+	}
+	touched := append(make([]wire.Query, 0, 8), wire.Query{MAC: mac})
+	if old != nil && !old.gone {
+		touched = append(touched, keys(old.record)...)
+	}
+	if r != nil {
+		for _, q := range keys(*r) {
+			if !slices.Contains(touched, q) {
+				touched = append(touched, q)
+			}
+		}
+	}
 	return touched
+}
+
+// load is true while the rows are read for the first time.
+func (t *table) load(loading bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.loading = loading
 }
 
 // keys returns the queries other than by MAC that lead to r.
