@@ -1,0 +1,79 @@
+package testbed
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The provider's IPv6 network (RFC 3849), and the address that the kernel makes of
+// a phone's MAC in it.
+var east6 = netip.MustParsePrefix("2001:db8:77::1/64")
+
+func address6(p *Phone) netip.Addr {
+	b := east6.Masked().Addr().As16()
+	copy(b[8:], []byte{p.MAC[0] ^ 2, p.MAC[1], p.MAC[2], 0xff, 0xfe, p.MAC[3], p.MAC[4], p.MAC[5]})
+	return netip.AddrFrom16(b)
+}
+
+// advertise has the provider's router advertise IPv6 beside its IPv4, from now on.
+func advertise(ctx context.Context, t *testing.T, isp *ISP) {
+	t.Helper()
+	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
+		t.Skip("this kernel has no IPv6")
+	}
+	must(t, isp.host.sysctl("net/ipv6/conf/"+street+"/accept_dad", "0")) // nobody doubts it
+	must(t, isp.host.sysctl("net/ipv6/conf/all/forwarding", "1"))
+	must(t, isp.host.address(street, east6, netip.Addr{}))
+	p, err := isp.host.run(isp.dir, command{name: "advertiser", path: isp.dnsmasq, args: []string{
+		"--no-daemon", "--conf-file=/dev/null", "--user=root", "--group=root", "--pid-file=", "--port=0", "--log-facility=-",
+		"--interface=" + street, "--bind-interfaces", "--dhcp-leasefile=" + isp.dir + "/leases6",
+		"--enable-ra", "--ra-param=" + street + ",4", "--dhcp-range=2001:db8:77::,ra-only,5m",
+	}})
+	must(t, err)
+	t.Cleanup(func() { p.kill() })
+	_, _, err = p.await(ctx, 0, func(line string) bool { return strings.Contains(line, "router advertisement") })
+	must(t, err)
+}
+
+// TestCallOverIPv6: the street has both kinds of addresses. A phone registers all
+// that it has, and whoever calls it tries them in the order of RFC 6724. When IPv6
+// is gone, it is called at its IPv4 address as before.
+func TestCallOverIPv6(t *testing.T) {
+	ctx, bed, phones := town(t, Config{}, 2)
+	a, b := phones[0], phones[1]
+	four := addressOf(ctx, t, b)
+	advertise(ctx, t, bed.ISP)
+	for _, p := range phones {
+		awaitRow(ctx, t, bed, p, func(addrs []string) bool {
+			return len(addrs) == 2 && slices.Contains(addrs, address6(p).String())
+		})
+	}
+	callWithSound(ctx, t, a, b, "102", address6(b))
+
+	must(t, b.host.sysctl("net/ipv6/conf/eth0/disable_ipv6", "1"))
+	awaitRow(ctx, t, bed, b, func(addrs []string) bool { return slices.Equal(addrs, []string{four.String()}) })
+	callWithSound(ctx, t, a, b, "102", four)
+}
+
+// awaitRow waits until the storing server holds addresses of p that ok accepts.
+func awaitRow(ctx context.Context, t *testing.T, bed *Bed, p *Phone, ok func(addrs []string) bool) {
+	t.Helper()
+	look := time.NewTicker(100 * time.Millisecond) // the server tells operators nothing unasked
+	defer look.Stop()
+	for {
+		row, err := bed.Server.Row(ctx, p.MAC)
+		if err == nil && ok(row.Addrs) {
+			return
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			t.Fatalf("the row of %s is %+v, %v", p.Name, row, err)
+		}
+	}
+}
