@@ -122,7 +122,11 @@ func (m *machine) resend(now time.Time) {
 		}
 		m.sendDiscover(now)
 	case stateRequesting:
-		if m.attempt >= requestTries {
+		tries := firstTries
+		if m.offer.server == m.avoid { // and there is no other
+			tries = requestTries
+		}
+		if m.attempt >= tries {
 			m.avoid = m.offer.server
 			m.discover(now)
 			return

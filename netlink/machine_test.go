@@ -549,6 +549,31 @@ func TestOfferThatLeadsToNothing(t *testing.T) {
 	}
 }
 
+// TestSlowServer: the only server takes seven seconds to acknowledge. It gets the
+// time once it is clear that there is no other.
+func TestSlowServer(t *testing.T) {
+	s := newSimulation(t)
+	var asked []*dhcpv4.DHCPv4
+	s.server = func(d *dhcpv4.DHCPv4) []reply {
+		if d.MessageType() == discoverType {
+			return pool(simAddr)(d)
+		}
+		asked = append(asked, d)
+		return nil
+	}
+	s.plug()
+	for range 60 {
+		s.run(time.Second)
+		for _, d := range asked {
+			r := pool(simAddr)(d)[0]
+			if r.xid = d.TransactionID; s.m.state == stateRequesting && s.m.xid == r.xid && s.now.Sub(s.m.begun) > 7*time.Second {
+				s.give(received{r})
+			}
+		}
+	}
+	s.want(Bound)
+}
+
 func TestKernelThatRefuses(t *testing.T) {
 	s := newSimulation(t)
 	s.failing = errors.New("no memory")

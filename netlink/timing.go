@@ -35,10 +35,12 @@ const (
 	// long as that for one lost packet is a dead phone.
 	firstRetry = time.Second
 	maxRetry   = 64 * time.Second
-	// requestTries is how many REQUESTs an offer is worth, three seconds of them.
-	// RFC 2131 §3.1.5 has four as its example; a phone that waits a quarter of a
-	// minute for a rogue that offered first is one that cannot be called.
-	requestTries = 2
+	// requestTries is how many REQUESTs an offer is worth (RFC 2131 §3.1.5), a
+	// quarter of a minute of them. The first time it is worth firstTries, three
+	// seconds: a phone that waits longer for a rogue that offered first is one that
+	// cannot be called, and when nobody else offers, the server was only slow.
+	requestTries = 4
+	firstTries   = 2
 	// declineWait follows a second address in conflict (RFC 2131 §3.1.5 asks
 	// for ten seconds after any; the first time another address is asked for
 	// at once).

@@ -14,9 +14,9 @@ import (
 
 func lifeCases() []Case {
 	return []Case{
-		{"asleep past T1", "does not hear renewals for two seconds", "keep the address, and ask again or rebind (RFC 2131 §4.4.5)", asleep(1, 4, 8, 2*time.Second)},
-		{"asleep past T2", "hears no unicast; another server hears broadcasts", "rebind with any server (RFC 2131 §4.4.5)", rebound},
-		{"asleep past expiry", "is silent until the lease is over", "take the address away at once, and begin again (RFC 2131 §4.4.5)", expired},
+		{"asleep past T1", "does not hear renewals for two seconds", "keep the address, and ask again or rebind (RFC 2131 §4.4.5)", hasty(asleep(1, 4, 8, 2*time.Second))},
+		{"asleep past T2", "hears no unicast; another server hears broadcasts", "rebind with any server (RFC 2131 §4.4.5)", hasty(rebound)},
+		{"asleep past expiry", "is silent until the lease is over", "take the address away at once, and begin again (RFC 2131 §4.4.5)", hasty(expired)},
 		{"renewal refused", "refuses the renewal, and offers another address", "leave the address, take the other (RFC 2131 §4.4.5)", renewalRefused},
 		{"flap before the offer", "the cable is replugged after DISCOVER", "begin again", flap(discover)},
 		{"flap between OFFER and ACK", "the cable is replugged after REQUEST", "begin again", flap(request)},

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/sys/unix"
 )
 
@@ -49,11 +50,19 @@ func fragmented(p *play) error {
 	return p.boundOnly(prefix(good, 24))
 }
 
-// junk: a quarter is for our client and our exchange, and malformed.
+// junk: a quarter is for our client and our exchange, and malformed. What the
+// client repeats while the noise lasts is answered without more of it, else a busy
+// machine would never come to an end.
 func junk(p *play) error {
-	const each = 10000 // before the offer and before the ACK
+	const each = 10000 // before the first offer and before the first ACK
 	noise := rand.New(rand.NewPCG(1, 2))
+	flooded := map[dhcpv4.MessageType]bool{}
 	p.server.serve(func(m message) {
+		if flooded[m.MessageType()] {
+			p.decent(m)
+			return
+		}
+		flooded[m.MessageType()] = true
 		for i := range each {
 			var b []byte
 			switch i % 4 {
