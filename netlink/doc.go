@@ -6,9 +6,9 @@
 // rapid commit (RFC 4039), IPv6-only networks (RFC 8925), address conflict
 // detection (RFC 5227), network attachment (RFC 4436), IPv4 link-local addresses
 // (RFC 3927), DHCPv6 (RFC 8415), name servers in router advertisements (RFC
-// 8106), LLDP-MED (ANSI/TIA-1057), rtnetlink(7) and packet(7). It refuses to know what an address is good for: it registers
-// nothing, resolves nothing, and never looks at a storing server beyond handing
-// on the name that the network gave.
+// 8106), LLDP-MED (ANSI/TIA-1057), rtnetlink(7) and packet(7). It refuses to know
+// what an address is good for: it registers nothing, resolves nothing, and never
+// looks at a storing server beyond handing on the name that the network gave.
 //
 // # Shape
 //
@@ -25,6 +25,7 @@
 //	linklocal.go an address of our own, when nobody gives one
 //	prefer.go    the best of several interfaces
 //	lldp.go      what a switch says of telephones; voice_linux.go follows it
+//	connections_linux.go  ends what is connected from an address that is gone
 //	kernel_linux.go, kernel6_linux.go  the only files that change addresses and routes
 //
 // A Source is made of Sources: Prefer(…, OnVoiceVLAN(eth0, WithIPv6(NewClient)),
@@ -81,6 +82,12 @@
 // its addresses are watched. It believes a router for hours after the cable
 // went to another network, so what routers gave is removed when the carrier was
 // away for linkGrace.
+//
+// # Why a clock of our own
+//
+// A server's lease runs out while a machine sleeps, and Go's clock and timers
+// stand still then. So the machine runs by CLOCK_BOOTTIME, and what others see is
+// translated.
 //
 // # Why hints
 //
