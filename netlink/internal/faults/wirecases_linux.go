@@ -84,6 +84,12 @@ func junk(p *play) error {
 				b = b[:optsAt+noise.IntN(2)] // no message type
 			}
 			p.server.send(router, everyone, b, 1500)
+			if i%100 == 99 {
+				// The kernel holds a thousand packets for all cables of the machine
+				// (netdev_max_backlog): more at once would be lost on the way, and the
+				// packets of every other case with them.
+				p.pause(time.Millisecond)
+			}
 		}
 		p.decent(m)
 	})
