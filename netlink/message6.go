@@ -68,7 +68,7 @@ func (m *machine6) learn(d *dhcpv6.Message) {
 	}
 	if l := d.Options.DomainSearchList(); l != nil {
 		for _, s := range l.Labels {
-			if s != "" && len(s) < 256 && isName(s) && len(m.search) < 6 {
+			if isDomain(s) && len(m.search) < 6 {
 				m.search = append(m.search, s)
 			}
 		}

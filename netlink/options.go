@@ -71,7 +71,7 @@ func (r *reply) readSearch(v []byte) {
 		return
 	}
 	for _, s := range labels.Labels {
-		if s = strings.TrimSuffix(s, "."); s == "" || len(s) > 255 || !isName(s) {
+		if s = strings.TrimSuffix(s, "."); !isDomain(s) {
 			r.search = nil
 			return
 		}
@@ -254,6 +254,12 @@ func path(s string) string {
 		}
 	}
 	return s
+}
+
+// isDomain reports whether s can stand in a list of domains: labels with a dot
+// between them, each of which has at least a byte.
+func isDomain(s string) bool {
+	return s != "" && len(s) < 256 && isName(s) && !strings.HasPrefix(s, ".") && !strings.HasSuffix(s, ".") && !strings.Contains(s, "..")
 }
 
 func isName(s string) bool {

@@ -124,6 +124,7 @@ func TestParseReplyForgives(t *testing.T) {
 		{"a boot file, not the options in its field", overloaded(1, fileAt, []byte{67, 1, 'x', 255}), func(r reply) bool { return r.file == "x" }},
 		{"domains to search", testPacket(func(o dhcpv4.Options) { o[119] = []byte("\x03eng\x03isp\x07example\x00\x05sales\xc0\x04") }),
 			func(r reply) bool { return slices.Equal(r.search, []string{"eng.isp.example", "sales.isp.example"}) }},
+		{"a domain with a label of dots", testPacket(func(o dhcpv4.Options) { o[119] = []byte("\x05a..bc\x07example\x00") }), func(r reply) bool { return r.search == nil }},
 		{"domains that point at themselves", testPacket(func(o dhcpv4.Options) { o[119] = []byte{0xc0, 0} }), func(r reply) bool { return r.search == nil }},
 		{"time servers", testPacket(func(o dhcpv4.Options) { o[42] = []byte{192, 0, 2, 7} }), func(r reply) bool { return slices.Equal(r.ntp, []netip.Addr{router}) }},
 		{"a time zone by name and by rule", testPacket(func(o dhcpv4.Options) {
