@@ -219,6 +219,47 @@ func TestBackOff(t *testing.T) {
 	})
 }
 
+// A street gets its power back, and with it the storing server, which answers
+// nobody at first. What the phones repeat does not come in chorus: no tenth of a
+// second has more than twice its share of the half second that they spread over.
+func TestStreetAfterAPowerCut(t *testing.T) {
+	const phones, slot = 300, 100 * time.Millisecond
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeServer()
+		f.refuse = fmt.Errorf("test: %w", ErrUnreachable)
+		ctx, cancel := context.WithCancel(t.Context())
+		var street sync.WaitGroup
+		for n := range phones {
+			seq, err := OpenSequence(filepath.Join(dir, fmt.Sprint(n)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := NewAnnouncer(AnnouncerConfig{MAC: testMAC, Registrar: f, Link: f, Sequence: seq, Log: slog.New(slog.DiscardHandler)})
+			street.Go(func() { _ = a.Run(ctx) }) // until it is cancelled
+			a.Update(bound("192.0.2.1", time.Hour))
+		}
+		time.Sleep(20 * time.Second)
+		cancel()
+		street.Wait()
+		slots := map[time.Duration]int{}
+		for _, at := range f.attempts {
+			slots[at/slot]++
+		}
+		if slots[0] != phones {
+			t.Errorf("%d of %d tried at once", slots[0], phones)
+		}
+		for n, tries := range slots {
+			if n > 0 && tries > 2*phones/5 {
+				t.Errorf("%d of %d try again within %v of %v", tries, phones, slot, n*slot)
+			}
+		}
+		if len(f.attempts) < 4*phones {
+			t.Errorf("%d tries in all", len(f.attempts))
+		}
+	})
+}
+
 // A server that can do no more is asked again when it said, not before.
 func TestBusyServer(t *testing.T) {
 	announcing(t, func(a *Announcer, f *fakeServer, outcomes func() []Outcome) {
