@@ -2,12 +2,12 @@ package netlink
 
 import (
 	"bytes"
+	"embed"
 	"encoding/binary"
 	"flag"
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -16,6 +16,11 @@ import (
 )
 
 var update = flag.Bool("update", false, "record the exchanges in testdata again")
+
+// Inside of the program, since the tests also run where the source is not.
+//
+//go:embed testdata/*.pcap
+var recorded embed.FS
 
 // A pcap is what was on the wire, as tcpdump and Wireshark read it. A nil one
 // records nothing.
@@ -282,16 +287,14 @@ func TestExchanges6(t *testing.T) {
 // compare compares with the file of this name in testdata, byte for byte.
 func (p *pcap) compare(t *testing.T, name string) {
 	t.Helper()
-	path := filepath.Join("testdata", name+".pcap")
+	path := "testdata/" + name + ".pcap"
 	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
 		if err := os.WriteFile(path, p.file.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}
+		return
 	}
-	want, err := os.ReadFile(path)
+	want, err := recorded.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
