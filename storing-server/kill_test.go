@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	if args := os.Getenv(asServer); args != "" {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
-		os.Exit(run(ctx, strings.Split(args, "\n"), os.Stdout, os.Stderr))
+		os.Exit(runIn(&edges{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: settable()}, strings.Split(args, "\n")))
 	}
 	os.Exit(m.Run())
 }
@@ -44,6 +44,7 @@ type process struct {
 	cmd    *exec.Cmd
 	listen string
 	http   string // URL
+	dns    string
 	log    sync.WaitGroup
 }
 
@@ -63,9 +64,9 @@ func startProcess(t *testing.T, dir, listen string, more ...string) *process {
 	var said strings.Builder
 	for lines.Scan() {
 		said.WriteString(lines.Text() + "\n")
-		var line struct{ Msg, Listen, HTTP string }
+		var line struct{ Msg, Listen, HTTP, DNS string }
 		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "ready" {
-			p.listen, p.http = line.Listen, line.HTTP
+			p.listen, p.http, p.dns = line.Listen, line.HTTP, line.DNS
 			break
 		}
 	}

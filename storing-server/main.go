@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -48,8 +49,13 @@ func main() {
 	os.Exit(code)
 }
 
-// run is main with its edges passed in.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	return runIn(&edges{ctx: ctx, stdin: os.Stdin, stdout: stdout, stderr: stderr}, args)
+}
+
+// runIn is main with its edges passed in.
+func runIn(e *edges, args []string) int {
+	stdout, stderr := e.stdout, e.stderr
 	var cli CLI
 	exited := -1
 	parser, err := kong.New(&cli,
@@ -70,7 +76,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "storing-server: %v\nTry: storing-server --help\n", err)
 		return exitUsage
 	}
-	err = command.Run(&edges{ctx: ctx, stdin: os.Stdin, stdout: stdout, stderr: stderr})
+	err = command.Run(e)
 	var usage *usageError
 	switch {
 	case errors.As(err, &usage):
@@ -91,6 +97,8 @@ type edges struct {
 	stdout, stderr io.Writer
 	// command returns this program with other arguments; nil: by its own path.
 	command func(args ...string) *exec.Cmd
+	// now is the clock that rows expire by; nil: the system's.
+	now func() time.Time
 }
 
 // A usageError is the user's mistake, found after parsing.

@@ -70,7 +70,7 @@ func (c *RunCmd) Run(e *edges) error {
 	if c.Log == "json" {
 		h = slog.NewJSONHandler(e.stderr, opts)
 	}
-	return c.serve(e.ctx, numbers, policy, slog.New(h))
+	return c.serve(e, numbers, policy, slog.New(h))
 }
 
 func parseNumbers(s string) (store.Numbers, error) {
@@ -85,14 +85,14 @@ func parseNumbers(s string) (store.Numbers, error) {
 
 // serve puts the parts together: rows, their directory, its port, and the
 // operator's socket. It returns when all of them have ended.
-func (c *RunCmd) serve(ctx context.Context, numbers store.Numbers, policy trust.Policy, log *slog.Logger) error {
-	ctx, stop := context.WithCancel(ctx)
+func (c *RunCmd) serve(e *edges, numbers store.Numbers, policy trust.Policy, log *slog.Logger) error {
+	ctx, stop := context.WithCancel(e.ctx)
 	defer stop()
 	m := newMetrics()
 	changed := &relay{}
 	rows, err := openRows(ctx, store.Options{
 		Dir: c.Data.Data, NATS: c.NATS, Replicas: c.Replicas, Partitions: c.Partitions, Numbers: numbers, Log: log,
-		Changed: changed.tell, Committed: m.committed, AcceptLoss: c.AcceptLoss,
+		Changed: changed.tell, Committed: m.committed, AcceptLoss: c.AcceptLoss, Now: e.now,
 	})
 	if err != nil {
 		return err

@@ -198,14 +198,15 @@ func (b *browser) complaints() (out []string) {
 	var entries []struct{ Level, Message string }
 	b.call("POST", "/se/log", map[string]string{"type": "browser"}, &entries)
 	for _, e := range entries {
-		if e.Level == "SEVERE" && !strings.Contains(e.Message, "favicon") {
+		if e.Level == "SEVERE" {
 			out = append(out, e.Message)
 		}
 	}
 	return out
 }
 
-// picture writes what is seen to a file, if the environment asks for it.
+// picture writes what is seen to files, light and dark, if the environment
+// asks for it.
 func (b *browser) picture(name string, width, height int) {
 	b.t.Helper()
 	dir := os.Getenv("STORING_SERVER_PICTURES")
@@ -213,13 +214,18 @@ func (b *browser) picture(name string, width, height int) {
 		return
 	}
 	b.call("POST", "/window/rect", map[string]int{"width": width, "height": height}, nil)
-	var text string
-	b.call("GET", "/screenshot", nil, &text)
-	png, err := base64.StdEncoding.DecodeString(text)
-	if err == nil {
-		err = os.WriteFile(dir+"/"+name+".png", png, 0o600)
-	}
-	if err != nil {
-		b.t.Fatal(err)
+	for _, scheme := range []string{"dark", "light"} {
+		b.call("POST", "/goog/cdp/execute", map[string]any{"cmd": "Emulation.setEmulatedMedia", "params": map[string]any{
+			"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}},
+		}}, nil)
+		var text string
+		b.call("GET", "/screenshot", nil, &text)
+		png, err := base64.StdEncoding.DecodeString(text)
+		if err == nil {
+			err = os.WriteFile(dir+"/"+name+"-"+scheme+".png", png, 0o600)
+		}
+		if err != nil {
+			b.t.Fatal(err)
+		}
 	}
 }

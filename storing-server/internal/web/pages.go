@@ -42,7 +42,7 @@ type view struct {
 
 // pages adds the routes of the pages.
 func (s *Server) pages(mux *http.ServeMux) {
-	for _, name := range []string{"style.css", "live.js"} {
+	for _, name := range []string{"style.css", "live.js", "icon.svg"} {
 		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, assets, "assets/"+name) })
 	}
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/phones", http.StatusSeeOther) })
