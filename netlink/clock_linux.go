@@ -67,10 +67,8 @@ func newAlarm() (*alarm, error) {
 func (a *alarm) run() {
 	var times [8]byte
 	for {
-		if _, err := a.file.Read(times[:]); errors.Is(err, os.ErrClosed) {
-			return
-		} else if err != nil {
-			continue // set again between waking and reading
+		if _, err := a.file.Read(times[:]); err != nil {
+			return // closed: a timer has no other error
 		}
 		select {
 		case a.c <- struct{}{}:
