@@ -2,6 +2,7 @@ package testbed
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -38,6 +39,35 @@ func advertise(ctx context.Context, t *testing.T, isp *ISP) {
 	t.Cleanup(func() { p.kill() })
 	_, _, err = p.await(ctx, 0, func(line string) bool { return strings.Contains(line, "router advertisement") })
 	must(t, err)
+}
+
+// TestPhonesWithoutIPv4: the provider gives IPv6 alone. The phones register what
+// they have, with a storing server that their settings name, and call each other.
+func TestPhonesWithoutIPv4(t *testing.T) {
+	if board := os.Getenv("FLEXPHONE_BOARD"); board != "" && board != hostBoard {
+		t.Skip("the settings of an image name no storing server")
+	}
+	ctx, bed, _ := town(t, Config{}, 0)
+	server := netip.MustParsePrefix("2001:db8:77::10/64")
+	must(t, bed.ISP.Stop())
+	advertise(ctx, t, bed.ISP)
+	must(t, bed.Server.host.sysctl("net/ipv6/conf/eth0/accept_dad", "0"))
+	must(t, bed.Server.host.address("eth0", server, netip.Addr{}))
+	var phones []*Phone
+	for number := 101; number <= 102; number++ {
+		p, err := bed.AddPhone(ctx, PhoneConfig{
+			Name: fmt.Sprintf("phone-%d", number), MAC: MAC{0x02, 0x00, 0x5e, 0x00, 0x53, byte(number - 100)},
+			Speech: speak(t, words[number-101]), StoringServer: "[" + server.Addr().String() + "]:5684",
+		})
+		must(t, err)
+		must(t, p.PowerOn(ctx))
+		must(t, p.Plug())
+		await(ctx, t, p, "registered")
+		must(t, bed.Server.SetNumber(ctx, p.MAC, fmt.Sprint(number)))
+		awaitRow(ctx, t, bed, p, func(addrs []string) bool { return slices.Equal(addrs, []string{address6(p).String()}) })
+		phones = append(phones, p)
+	}
+	callWithSound(ctx, t, phones[0], phones[1], "102", address6(phones[1]))
 }
 
 // TestCallOverIPv6: the street has both kinds of addresses. A phone registers all

@@ -48,6 +48,7 @@ func (m program) config() string { return filepath.Join(m.p.dir, "flexphone.toml
 func (m program) settings() string {
 	return fmt.Sprintf(`board = "host"
 interface = "eth0"
+storing_server = %q
 data = %q
 control = %q
 
@@ -55,7 +56,7 @@ control = %q
 backend = "wav"
 capture = %q
 playback = %q
-`, filepath.Join(m.p.dir, "data"), m.p.Control(), m.p.Speech, m.p.Heard)
+`, m.p.server, filepath.Join(m.p.dir, "data"), m.p.Control(), m.p.Speech, m.p.Heard)
 }
 
 func (m program) start(context.Context) (*process, error) {

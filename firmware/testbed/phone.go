@@ -37,6 +37,7 @@ type Phone struct {
 	binary   string
 	machine  machine
 	special  GuestConfig
+	server   string // in its settings
 	proc     *process
 	clock    time.Duration // how far its clock is behind ours
 	followed chan struct{} // closed when it has told its last event
@@ -108,7 +109,10 @@ type PhoneConfig struct {
 	Name   string
 	MAC    MAC
 	Speech []int16 // what is spoken into it, over and over; 16 kHz
-	Guest  GuestConfig
+	// StoringServer is what the settings of a program say; empty: nothing, so that
+	// the lease does.
+	StoringServer string
+	Guest         GuestConfig
 }
 
 // AddPhone builds a phone and its cable, which is not plugged in yet: PowerOn
@@ -119,7 +123,7 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 		return nil, err
 	}
 	p := &Phone{
-		Name: c.Name, MAC: c.MAC, bed: b, binary: binary, spoken: c.Speech, special: c.Guest,
+		Name: c.Name, MAC: c.MAC, bed: b, binary: binary, spoken: c.Speech, special: c.Guest, server: c.StoringServer,
 		dir:    filepath.Join(b.Dir, c.Name),
 		events: newJournal[Event](),
 	}

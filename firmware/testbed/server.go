@@ -60,7 +60,7 @@ func (s *Server) data() string { return filepath.Join(s.dir, "server-data") }
 func (s *Server) Start(ctx context.Context) error {
 	p, err := s.host.run(s.dir, command{
 		name: "storing-server", path: s.binary,
-		args: []string{"run", "--data", s.data(), "--listen", serverAddress.Addr().String() + ":5684"},
+		args: []string{"run", "--data", s.data(), "--listen", ":5684"},
 	})
 	if err != nil {
 		return err
