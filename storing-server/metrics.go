@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/plgd-dev/go-coap/v3/message/codes"
@@ -16,6 +17,7 @@ import (
 type metrics struct {
 	registry   *prometheus.Registry
 	requests   *prometheus.CounterVec
+	answers    sync.Map // the counters of requests, by answered
 	dropped    *prometheus.CounterVec
 	handshakes *prometheus.CounterVec
 	sessions   prometheus.Gauge
@@ -85,7 +87,18 @@ func (m *metrics) committed(n int, took time.Duration) {
 }
 
 func (m *metrics) request(kind string, code codes.Code) {
-	m.requests.WithLabelValues(kind, fmt.Sprintf("%d.%02d", code>>5, code&31)).Inc()
+	key := answered{kind, code}
+	c, ok := m.answers.Load(key)
+	if !ok {
+		c, _ = m.answers.LoadOrStore(key, m.requests.WithLabelValues(kind, fmt.Sprintf("%d.%02d", code>>5, code&31)))
+	}
+	c.(prometheus.Counter).Inc()
+}
+
+// answered is a kind of request and the code of its answer.
+type answered struct {
+	kind string
+	code codes.Code
 }
 
 // sipRequest counts a request; methods that nobody knows count as one.

@@ -71,7 +71,16 @@ func PathOptions(segments []string) message.Options {
 
 // Strings returns the values of all options id of m.
 func Strings(m message.Message, id message.OptionID) []string {
-	var out []string
+	n := 0
+	for _, o := range m.Options {
+		if o.ID == id {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	out := make([]string, 0, n)
 	for _, o := range m.Options {
 		if o.ID == id {
 			out = append(out, string(o.Value))

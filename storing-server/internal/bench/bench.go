@@ -175,7 +175,7 @@ func ours(ctx context.Context, o Options, r *Report) error {
 	o.Say("%d sessions", max(o.Idle, o.Phones))
 	before := p.usage()
 	start := time.Now()
-	if err := f.enrol(ctx, 0, max(o.Idle, o.Phones)); err != nil {
+	if err := f.handshakes(ctx, 0, max(o.Idle, o.Phones)); err != nil {
 		return err
 	}
 	took := time.Since(start)
@@ -188,6 +188,10 @@ func ours(ctx context.Context, o Options, r *Report) error {
 			ServerEach: micros(after.cpu-before.cpu) / n,
 		}
 	}
+	if err := f.announceAll(ctx, f.phones); err != nil {
+		return err
+	}
+	f.targets = len(f.phones)
 	phones := f.phones[:o.Phones]
 	for _, kind := range []string{register, lookup, notice} {
 		o.Say("%s: %d phones, %d at once, %v", kind, len(phones), o.Window, o.Time)

@@ -132,7 +132,7 @@ func (v *view) touch(part int) {
 func (v *view) messages() (early, late [][]message, err error) {
 	early, late = make([][]message, v.parts), make([][]message, v.parts)
 	for mac, c := range v.rows {
-		m := message{subject: rowSubject(mac), base: c.base}
+		m := message{subject: rowSubject(mac), base: c.base, row: c.to}
 		if c.to != nil {
 			if m.data, err = c.to.encode(); err != nil {
 				return nil, nil, err
@@ -170,8 +170,13 @@ func (s *Store) commitRound(ctx context.Context, round [][]message, failed []err
 			return
 		}
 		for i, m := range ms {
-			// Our own messages are well-formed.
-			qs, _ := s.table.apply(m.subject, m.data, first+uint64(i))
+			var qs []wire.Query
+			if m.row != nil {
+				qs = s.table.putRow(m.row.MAC, m.row, first+uint64(i))
+			} else {
+				// Our own messages are well-formed.
+				qs, _ = s.table.apply(m.subject, m.data, first+uint64(i))
+			}
 			mu.Lock()
 			touched = append(touched, qs...)
 			mu.Unlock()

@@ -414,13 +414,16 @@ func (s *Store) turn(ctx context.Context, plan func(*view) error) error {
 	}
 }
 
+// now is the moment of a change, to the millisecond, as the disk keeps it.
+func (s *Store) now() time.Time { return s.opts.Now().Truncate(time.Millisecond) }
+
 // write is the one goroutine that changes rows. What comes while a batch is
 // on its way to the disk makes the next one.
 func (s *Store) write(ctx context.Context) {
 	lowest := s.opts.Numbers.First
 	var again []*operation
 	for {
-		v := newView(s.table, s.opts.Now(), &lowest)
+		v := newView(s.table, s.now(), &lowest)
 		v.parts, v.spread = len(s.stream.parts), s.opts.NATS != ""
 		var planned []*operation
 		for _, op := range again {
@@ -429,7 +432,7 @@ func (s *Store) write(ctx context.Context) {
 		if len(planned) == 0 {
 			select {
 			case op := <-s.queue:
-				v.now = s.opts.Now()
+				v.now = s.now()
 				planned = v.plan(planned, op)
 			case <-ctx.Done():
 				return
@@ -438,7 +441,7 @@ func (s *Store) write(ctx context.Context) {
 		for more := true; more && v.size()+operationMost <= batchMost; {
 			select {
 			case op := <-s.queue:
-				v.now = s.opts.Now()
+				v.now = s.now()
 				planned = v.plan(planned, op)
 			default:
 				more = false

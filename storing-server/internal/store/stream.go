@@ -120,8 +120,9 @@ func (s *stream) close() {
 // A message is one change, as the stream takes it.
 type message struct {
 	subject string
-	data    []byte // empty: forgotten or freed
-	base    uint64 // must be the subject's newest place
+	data    []byte  // empty: forgotten or freed
+	base    uint64  // must be the subject's newest place
+	row     *record // what data says, when that is a row
 }
 
 // commit writes all of ms or none to partition part, as one atomic batch, and

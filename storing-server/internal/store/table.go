@@ -99,18 +99,15 @@ func (t *table) touched(mac wire.MAC, old *entry, r *record) []wire.Query {
 	if t.loading {
 		return nil
 	}
-	touched := append(make([]wire.Query, 0, 8), wire.Query{MAC: mac})
+	var few [8]wire.Query
+	touched := append(few[:0], wire.Query{MAC: mac})
 	if old != nil && !old.gone {
-		touched = append(touched, keys(old.record)...)
+		touched = appendKeys(touched, &old.record)
 	}
 	if r != nil {
-		for _, q := range keys(*r) {
-			if !slices.Contains(touched, q) {
-				touched = append(touched, q)
-			}
-		}
+		touched = appendKeys(touched, r)
 	}
-	return touched
+	return slices.Clone(touched)
 }
 
 // load is true while the rows are read for the first time.
@@ -120,16 +117,21 @@ func (t *table) load(loading bool) {
 	t.loading = loading
 }
 
-// keys returns the queries other than by MAC that lead to r.
-func keys(r record) []wire.Query {
-	var out []wire.Query
+// appendKeys appends the queries other than by MAC that lead to r, unless they
+// are there.
+func appendKeys(qs []wire.Query, r *record) []wire.Query {
+	add := func(q wire.Query) {
+		if !slices.Contains(qs, q) {
+			qs = append(qs, q)
+		}
+	}
 	if r.Number != "" {
-		out = append(out, wire.Query{Number: r.Number})
+		add(wire.Query{Number: r.Number})
 	}
 	for _, a := range r.Addrs {
-		out = append(out, wire.Query{Addr: a})
+		add(wire.Query{Addr: a})
 	}
-	return out
+	return qs
 }
 
 func (t *table) dropAddr(a netip.Addr, mac wire.MAC) {
@@ -244,7 +246,7 @@ func (t *table) expired(now time.Time) (touched []wire.Query, next time.Time) {
 		heap.Pop(&t.due)
 		if current {
 			touched = append(touched, wire.Query{MAC: d.mac})
-			touched = append(touched, keys(e.record)...)
+			touched = append(touched, appendKeys(nil, &e.record)...)
 		}
 	}
 	return touched, time.Time{}
