@@ -42,7 +42,7 @@ func TestBench(t *testing.T) {
 			t.Errorf("load %+v; want answers, no refusals, and figures that agree", l)
 		}
 	}
-	if want := []string{"register", "lookup", "change notice"}; !slices.Equal(kinds, want) {
+	if want := []string{"register", "lookup", "keep-alive", "change notice"}; !slices.Equal(kinds, want) {
 		t.Errorf("loads %q; want %q", kinds, want)
 	}
 	if len(r.Rows) != 1 || r.Rows[0].Rows != 2000 || r.Rows[0].DiskEach <= 50 || r.Rows[0].Memory <= 0 || r.Rows[0].LookupsPerSec <= 0 {

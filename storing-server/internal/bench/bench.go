@@ -117,6 +117,7 @@ const (
 	register  = "register"
 	lookup    = "lookup"
 	notice    = "change notice"
+	keepAlive = "keep-alive"
 	sharedKib = 1 << 10
 )
 
@@ -193,7 +194,7 @@ func ours(ctx context.Context, o Options, r *Report) error {
 	}
 	f.targets = len(f.phones)
 	phones := f.phones[:o.Phones]
-	for _, kind := range []string{register, lookup, notice} {
+	for _, kind := range []string{register, lookup, keepAlive, notice} {
 		o.Say("%s: %d phones, %d at once, %v", kind, len(phones), o.Window, o.Time)
 		l, err := f.load(ctx, kind, phones, o.Window, o.Time, p)
 		if err != nil {

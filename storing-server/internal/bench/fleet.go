@@ -311,7 +311,7 @@ func (f *fleet) load(ctx context.Context, kind string, phones []*phone, window i
 		return Load{}, err
 	}
 	l := t.load()
-	l.Server, l.Request, l.Durable = self, kind, kind != lookup
+	l.Server, l.Request, l.Durable = self, kind, kind == register || kind == notice
 	if l.Answers > 0 {
 		l.ServerMicros = micros(p.usage().cpu-server) / float64(l.Answers)
 		l.ClientMicros = micros(ownCPU()-client) / float64(l.Answers)

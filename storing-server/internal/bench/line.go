@@ -193,6 +193,8 @@ func (r *run) ask(p *phone) (ok bool, err error) {
 		}
 		m.Code = codes.GET
 		m.Options = wire.PathOptions(wire.Query{MAC: macOf(i)}.Path())
+	case keepAlive:
+		m.Token = nil // an empty message: RFC 7252, section 4.3
 	case observe:
 		m.Code = codes.GET
 		m.Options = append(message.Options{wire.UintOption(message.Observe, 0)}, wire.PathOptions(wire.Query{MAC: p.mover.mac}.Path())...)
@@ -313,6 +315,10 @@ func (r *run) take(p *phone, b []byte) error {
 	switch message.Type(b[0] >> 4 & 3) {
 	case message.Acknowledgement:
 		if p.waiting && id == p.id && code != codes.Empty {
+			return r.answer(p, code, b)
+		}
+	case message.Reset:
+		if r.kind == keepAlive && p.waiting && id == p.id {
 			return r.answer(p, code, b)
 		}
 	case message.Confirmable:
