@@ -17,7 +17,7 @@ import (
 
 // counting serves numbers, and counts what it serves.
 type counting struct {
-	served int
+	served atomic.Int32
 	later  chan func() // not nil: answers wait until they are taken from it
 	state  atomic.Int32
 	gone   atomic.Bool
@@ -26,7 +26,7 @@ type counting struct {
 var key = wire.Query{Number: "101"}
 
 func (c *counting) Serve(Request) (Response, func(func(Response))) {
-	c.served++
+	c.served.Add(1)
 	r := c.Look(Peer{}, key)
 	r.Key = key
 	if c.later == nil {
@@ -136,14 +136,14 @@ func TestRepeatedRequest(t *testing.T) {
 				t.Errorf("answer %v", m)
 			}
 		}
-		if b.h.served != 1 {
-			t.Errorf("served %d times; want once", b.h.served)
+		if b.h.served.Load() != 1 {
+			t.Errorf("served %d times; want once", b.h.served.Load())
 		}
 		time.Sleep(exchangeLifetime)
 		b.give(get(7, "t", -1)) // now it is another one
 		b.want(message.Acknowledgement, codes.Content)
-		if b.h.served != 2 {
-			t.Errorf("served %d times; want 2", b.h.served)
+		if b.h.served.Load() != 2 {
+			t.Errorf("served %d times; want 2", b.h.served.Load())
 		}
 		b.give(message.Message{Type: message.Confirmable, MessageID: 9})
 		b.want(message.Reset, codes.Empty) // a ping
@@ -163,8 +163,8 @@ func TestWaiting(t *testing.T) {
 		}
 		b.give(message.Message{Type: message.Confirmable, MessageID: 9})
 		b.want(message.Reset, codes.Empty)
-		if b.h.served != 1 {
-			t.Errorf("served %d times; want once", b.h.served)
+		if b.h.served.Load() != 1 {
+			t.Errorf("served %d times; want once", b.h.served.Load())
 		}
 		(<-b.h.later)()
 		if m := b.want(message.Acknowledgement, codes.Content); m.MessageID != 7 || string(m.Token) != "t" {

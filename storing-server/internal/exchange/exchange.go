@@ -18,13 +18,15 @@
 // pion/dtls shakes hands, and has a session until the first record comes that
 // shows that the client has the server's last message: until then a lost one
 // must be sent again. From then on the session is one small struct, and one
-// loop takes the records of all sessions. Nothing in it waits: what must wait
-// for the disk is answered by another goroutine.
+// loop takes the records of all sessions; a larger machine has several, any of
+// which takes any session's. Nothing in a loop waits: what must wait for the
+// disk is answered by another goroutine.
 package exchange
 
 import (
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"time"
 
 	"github.com/plgd-dev/go-coap/v3/message"
@@ -90,6 +92,7 @@ type Limits struct {
 	Idle         time.Duration // a session that says nothing for so long ends
 	Observations int           // of one session
 	Rate, Burst  float64       // requests a second of one session
+	Loops        int           // goroutines that take datagrams, one at the least
 }
 
 // DefaultLimits are for a machine with two gigabytes to spare: a session takes
@@ -98,6 +101,7 @@ func DefaultLimits() Limits {
 	return Limits{
 		Sessions: 500_000, SessionsEach: 4, Handshakes: 256, Handshake: 10 * time.Second,
 		Idle: 10 * time.Minute, Observations: 32, Rate: 50, Burst: 200,
+		Loops: runtime.GOMAXPROCS(0) / 2, // the rows and the socket want the rest
 	}
 }
 

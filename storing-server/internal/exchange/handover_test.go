@@ -374,6 +374,31 @@ func TestManySilent(t *testing.T) {
 	}
 }
 
+// Several loops take the records of the same sessions.
+func TestLoops(t *testing.T) {
+	count := &tally{}
+	l := DefaultLimits()
+	l.Loops = 4
+	s := serveWith(t, l, count, nil)
+	t.Run("phones", func(t *testing.T) {
+		for range 4 {
+			t.Run("phone", func(t *testing.T) {
+				t.Parallel()
+				c := shakeHands(t, socket(t, "127.0.0.1"), s)
+				defer c.Close()
+				for id := range int32(100) {
+					asks(t, c, id)
+				}
+			})
+		}
+	})
+	for _, why := range []string{"replayed", "forged", "malformed record", "overrun"} {
+		if n := count.of(why); n != 0 {
+			t.Errorf("%d dropped as %s", n, why)
+		}
+	}
+}
+
 // sessions tells of sessions that come and go.
 type sessions struct {
 	noCount

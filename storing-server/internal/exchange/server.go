@@ -109,7 +109,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.running.Go(s.port.out.run)
 	s.running.Go(func() { s.hub.run(ctx) })
 	s.running.Go(func() { s.expire(ctx) })
-	return s.port.read(func(l *line) {
+	begin := func(l *line) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.closed {
@@ -118,7 +118,13 @@ func (s *Server) Serve(ctx context.Context) error {
 			return
 		}
 		s.shaking.Go(func() { s.serve(ctx, l) })
-	})
+	}
+	loops := max(1, s.limits.Loops)
+	failed := make(chan error, loops)
+	for range loops {
+		s.running.Go(func() { failed <- s.port.read(begin) })
+	}
+	return <-failed // the others end with the socket
 }
 
 // shut closes all sessions, and those that are about to be ones, and then the
