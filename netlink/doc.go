@@ -19,7 +19,7 @@
 //	packet.go    bytes from the network → reply, or an error; our validation over the codec
 //	options.go   and of each option; request.go what is sent
 //	lease.go     the types others see
-//	client_linux.go  runs the machine: sockets, timer, kernel
+//	client_linux.go  runs the machine; client_sockets_linux.go sends for it
 //	watch.go     the watcher's core; watch_linux.go runs it
 //	six.go       what IPv6 adds to a lease; dhcp6.go, message6.go the DHCPv6 client; six_linux.go runs both
 //	linklocal.go an address of our own, when nobody gives one

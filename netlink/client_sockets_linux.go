@@ -1,0 +1,125 @@
+package netlink
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// What the client's machine sends, and which sockets its state needs.
+
+// send sends a message to all or, from a leased address, to the server.
+func (r *runner) send(ctx context.Context, a sendMessage) error {
+	b := a.msg.ToBytes()
+	if a.to.IsValid() {
+		if r.server == nil {
+			conn, err := dialServer(ctx, r.cfg.Interface, a.from, a.to)
+			if err != nil {
+				return err
+			}
+			r.server = conn
+		}
+		if _, err := r.server.Write(b); err != nil {
+			return err
+		}
+		if !r.machine.listening() { // a RELEASE: the address goes next
+			flush(r.server, 200*time.Millisecond)
+		}
+		return nil
+	}
+	t := r.dhcp
+	if t == nil { // a DECLINE: nothing answers it
+		var err error
+		if t, err = openTap(r.link.index, unix.ETH_P_IP, replyFilter(r.machine.mac, r.machine.xid), nil); err != nil {
+			return err
+		}
+		defer t.file.Close()
+	}
+	return t.broadcast(wrap(b, a.from))
+}
+
+func (r *runner) sendARP(addr netip.Addr, announce bool) {
+	if r.arp == nil {
+		return
+	}
+	if err := r.arp.broadcast(arpPacket(r.machine.mac, addr, announce)); err != nil {
+		r.cfg.Log.Debug("cannot send ARP", "error", err)
+	}
+}
+
+// isGone reports whether err says that the interface went away between two
+// looks at it.
+func isGone(err error) bool {
+	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO)
+}
+
+// openSockets opens what the machine's state needs.
+func (r *runner) openSockets() (err error) {
+	m := &r.machine
+	if r.link.index == 0 {
+		return nil
+	}
+	if m.listening() && (r.dhcp == nil || r.xid != m.xid) {
+		r.xid = m.xid
+		if r.dhcp, err = r.openTap(r.dhcp, unix.ETH_P_IP, replyFilter(m.mac, m.xid), r.packets); err != nil {
+			return err
+		}
+	}
+	if a, n := m.watched(), m.neighbour(); a.IsValid() && (r.arp == nil || r.watched != a || r.router != n) {
+		r.watched, r.router = a, n
+		r.arp, err = r.openTap(r.arp, unix.ETH_P_ARP, arpFilter(m.mac, a, n), r.arps)
+	}
+	return err
+}
+
+// openTap changes the filter of t, or opens it when it is nil.
+func (r *runner) openTap(t *tap, proto uint16, filter []bpf.Instruction, out chan<- []byte) (*tap, error) {
+	if t != nil {
+		return t, t.filter(filter)
+	}
+	t, err := openTap(r.link.index, proto, filter, out)
+	if err == nil {
+		r.readers.Go(t.read)
+	}
+	return t, err
+}
+
+// closeSockets closes what the machine's state does not need.
+func (r *runner) closeSockets() {
+	if r.dhcp != nil && !r.machine.listening() {
+		r.dhcp.close()
+		r.dhcp = nil
+	}
+	if r.arp != nil && !r.machine.watched().IsValid() {
+		r.arp.close()
+		r.arp = nil
+	}
+	if r.server != nil && r.machine.state != stateRenewing {
+		r.server.Close()
+		r.server = nil
+	}
+}
+
+func (r *runner) closeTaps() {
+	for _, t := range []**tap{&r.dhcp, &r.arp} {
+		if *t != nil {
+			(*t).close()
+			*t = nil
+		}
+	}
+}
+
+func (r *runner) close() {
+	if err := r.names.restore(); err != nil {
+		r.cfg.Log.Error("cannot leave the name servers as they were", "error", err)
+	}
+	r.alarm.close()
+	r.closeTaps()
+	if r.server != nil {
+		r.server.Close()
+	}
+}
