@@ -31,6 +31,8 @@ const (
 type commandLine struct {
 	Run runCommand `cmd:"" help:"Work as a phone until it is stopped."`
 	Ctl ctlCommand `cmd:"" help:"Drive a running phone, or watch it."`
+	// RotateKey is for phones that do not run.
+	RotateKey rotateCommand `cmd:"" help:"Make another key for a phone that is stopped, have the storing server take it, and print its fingerprint."`
 }
 
 func main() {

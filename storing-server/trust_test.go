@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net/url"
 	"os"
@@ -113,6 +114,64 @@ func TestTokensEndToEnd(t *testing.T) {
 	want := []string{"token-made", "enrolled", "rotated", "key-forgotten", "forgotten", "number-freed"}
 	if got := audited(t, dir); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("audit log = %v; want %v", got, want)
+	}
+}
+
+// A phone takes another key by itself, also when it was cut short once the
+// server had taken it.
+func TestRotate(t *testing.T) {
+	p := serveFor(t, t.TempDir())
+	dir := t.TempDir()
+	sequence, err := registry.OpenSequence(filepath.Join(dir, "sequence"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _ := newPhone(t, dir, p.listen, phoneMAC(1))
+	if _, err := c.Register(t.Context(), announcement(phoneMAC(1), 5000, "192.0.2.1")); err != nil {
+		t.Fatal(err)
+	}
+	first, err := os.ReadFile(filepath.Join(dir, "device.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := registry.Config{Server: p.listen, Pins: registry.NewFilePins(filepath.Join(dir, "servers.json")), Log: slog.New(slog.DiscardHandler), Listen: (&wiretap{}).listen}
+	rotate := func() wire.Fingerprint {
+		t.Helper()
+		key, err := registry.Rotate(t.Context(), cfg, dir, phoneMAC(1), sequence, announcement(phoneMAC(1), 1, "192.0.2.1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	owned := func(by wire.Fingerprint) {
+		t.Helper()
+		if id, err := registry.LoadIdentity(dir, phoneMAC(1)); err != nil || id.Fingerprint != by {
+			t.Errorf("the phone's key is %v, %v; want %v", id.Fingerprint, err, by)
+		}
+		now, _ := newPhone(t, dir, p.listen, phoneMAC(1))
+		row, err := now.Resolve(t.Context(), wire.Query{MAC: wire.MAC(phoneMAC(1))})
+		if err != nil || row.Fingerprint != by {
+			t.Errorf("the row's key is %v, %v; want %v", row.Fingerprint, err, by)
+		}
+	}
+	second := rotate()
+	owned(second)
+	if _, err := c.Register(t.Context(), announcement(phoneMAC(1), 9000, "192.0.2.2")); !errors.Is(err, registry.ErrForeign) {
+		t.Errorf("the old key = %v; want ErrForeign", err)
+	}
+	// As if the power had gone before the new key replaced the old one.
+	if err := os.Rename(filepath.Join(dir, "device.key"), filepath.Join(dir, "device.next.key")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "device.key"), first, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if again := rotate(); again != second {
+		t.Errorf("after the cut the key is %v; want %v", again, second)
+	}
+	owned(second)
+	if third := rotate(); third == second {
+		t.Error("the key stays as it was")
 	}
 }
 

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"flexphone/firmware/internal/config"
+	registry "flexphone/registry-client"
+	"flexphone/registry-client/wire"
+)
+
+// rotateMost bounds the talk with the storing server.
+const rotateMost = time.Minute
+
+type rotateCommand struct {
+	Config string `help:"Settings of the phone, in TOML." type:"path" placeholder:"FILE"`
+	Server string `help:"Storing server, where the settings leave it to the network." placeholder:"HOST[:PORT]"`
+}
+
+// Run gives a phone that does not run another key.
+func (r *rotateCommand) Run(ctx context.Context, out io.Writer, errs errsWriter) error {
+	settings := config.Default()
+	if r.Config != "" {
+		var err error
+		if settings, err = config.Load(r.Config); err != nil {
+			return fmt.Errorf("%w: %w", errUsage, err)
+		}
+	}
+	if r.Server != "" {
+		settings.StoringServer = r.Server
+	}
+	if settings.StoringServer == "" {
+		return fmt.Errorf("%w: name the storing server with --server", errUsage)
+	}
+	if c, err := net.Dial("unix", settings.Control); err == nil {
+		c.Close()
+		return fmt.Errorf("rotate key: a phone runs at %s: stop it first", settings.Control)
+	}
+	if settings.Interface == "" {
+		board, err := findBoard(settings.Board)
+		if err != nil {
+			return err
+		}
+		settings.Interface = board.Port
+	}
+	mac, err := macOf(settings.Interface)
+	if err != nil {
+		return err
+	}
+	addrs, err := addrsAt(settings.Interface)
+	if err != nil {
+		return err
+	}
+	sequence, err := registry.OpenSequence(filepath.Join(settings.Data, "sequence"))
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, rotateMost)
+	defer cancel()
+	cfg := registry.Config{
+		Server: settings.StoringServer, Pins: registry.NewFilePins(filepath.Join(settings.Data, "servers.json")), Log: newLog(errs, "text", false),
+	}
+	// The row ends at once: the phone announces itself when it is started.
+	key, err := registry.Rotate(ctx, cfg, settings.Data, mac, sequence, wire.Registration{
+		MAC: wire.MAC(mac), Addrs: addrs, Ports: wire.Ports{SIP: sipPort, SIPS: sipsPort}, Lifetime: wire.MinLifetime,
+	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(out, key)
+	return err
+}
+
+// addrsAt returns the addresses of an interface that others can call.
+func addrsAt(ifname string) (out []netip.Addr, err error) {
+	ifi, err := net.InterfaceByName(ifname)
+	if err != nil {
+		return nil, fmt.Errorf("rotate key: find network interface: %w", err)
+	}
+	all, err := ifi.Addrs()
+	if err != nil {
+		return nil, fmt.Errorf("rotate key: addresses of %s: %w", ifname, err)
+	}
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && wire.Callable(p.Addr()) && len(out) < wire.MaxAddrs {
+			out = append(out, p.Addr())
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("rotate key: %s has no address to reach the storing server from", ifname)
+	}
+	return out, nil
+}
