@@ -64,7 +64,7 @@ check: packages-build ## Format, vet, staticcheck, and the floor plan
 
 test: packages-test check ## Every test that can run here; names what cannot
 	@rm -rf build/test && mkdir -p build/test
-	@$(MAKE) --no-print-directory test-unit test-e2e fuzz FUZZTIME=3s
+	@$(MAKE) --no-print-directory test-unit test-e2e fuzz test-virtual FUZZTIME=3s
 	@echo; if [ -s build/test/skipped ]; then echo 'Not run, and why:'; cat build/test/skipped; else echo 'Every test was run.'; fi
 
 # All packages but the testbed, whose tests are the end-to-end tests.

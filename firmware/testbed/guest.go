@@ -222,16 +222,12 @@ func (g *guest) spoke() (time.Time, error) {
 
 // ask has the agent do something, and returns what it says to it.
 func (g *guest) ask(r serial.Request) (serial.Reply, error) {
-	return g.askWithin(monitorPatience, r)
-}
-
-func (g *guest) askWithin(patience time.Duration, r serial.Request) (serial.Reply, error) {
 	var reply serial.Reply
 	t, err := g.life.line.Open()
 	if err != nil {
 		return reply, fmt.Errorf("testbed: %s of %s: %w", r.Do, g.p.Name, err)
 	}
-	late := time.AfterFunc(patience, func() { t.Close() })
+	late := time.AfterFunc(monitorPatience, func() { t.Close() })
 	defer func() {
 		late.Stop()
 		t.Close()
@@ -246,27 +242,20 @@ func (g *guest) askWithin(patience time.Duration, r serial.Request) (serial.Repl
 }
 
 // setClock finds how far the guest's clock is behind ours: the quickest answer
-// tells best. A fresh guest has been seen not to answer its first request, for a
-// reason that is not known, so that it is asked again.
+// tells best.
 func (g *guest) setClock() error {
-	const answers, questions, patience = 5, 12, 5 * time.Second
-	best, answered := time.Hour, 0
-	var last error
-	for n := 0; n < questions && answered < answers; n++ {
+	const answers = 5
+	best := time.Hour
+	for range answers {
 		asked := time.Now()
-		r, err := g.askWithin(patience, serial.Request{Do: serial.Clock})
+		r, err := g.ask(serial.Request{Do: serial.Clock})
 		if err != nil {
-			last = err
-			continue
+			return err
 		}
-		answered++
 		if took := time.Since(asked); took < best {
 			best = took
 			g.p.clock = asked.Add(took / 2).Sub(time.Unix(0, r.Now))
 		}
-	}
-	if answered == 0 {
-		return last
 	}
 	return nil
 }

@@ -15,9 +15,9 @@ $(GUEST_BOARDS:%=run-%): run-%: packages-run guest-%
 
 test-guest: test-guest-kernel test-guest-e2e ## Tests in virtual machines: the kernel's parts, and calls between images
 
-# What `make test` runs of images and guests.
-test-virtual: image-test test-guest-kernel test-guest-e2e
-	@$(MAKE) --no-print-directory hardship-test BOARD=qemu-virt FLEXPHONE_CUTS=1
+# What `make test` runs of images and guests, from one build of each image.
+test-virtual: export FLEXPHONE_CUTS := 1
+test-virtual: image-test test-guest-kernel test-guest-e2e hardship-test
 
 # Unit tests that need a kernel of their own.
 test-guest-kernel: guest-qemu-virt

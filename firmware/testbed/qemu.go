@@ -28,10 +28,11 @@ type guestBoard struct {
 	disk      []string
 	link      string // -nic or -device of the tap device "tap0", with %s for the MAC
 	beside    []string
-	serial    []string // that carry the chardev "agent"
-	agent     []string // the agent's flags
-	tape      []string // QEMU's option for the disk that what is heard goes by; none: the line is fast enough
-	pins      *pinout  // nil: the agent moves keys and hook switch
+	serial    []string          // that carry the chardev "agent"
+	agent     []string          // the agent's flags
+	banks     map[string]string // gpio-sim bank that the agent moves, by keypad
+	tape      []string          // QEMU's option for the disk that what is heard goes by; none: the line is fast enough
+	pins      *pinout           // nil: the agent moves keys and hook switch
 }
 
 // guestBoards are the boards that QEMU plays.
@@ -47,7 +48,8 @@ func guestBoards() []guestBoard {
 			link:    "-netdev tap,id=cable,ifname=tap0,script=no,downscript=no -device virtio-net-device,netdev=cable,mac=%s",
 			beside:  []string{"-device", "virtio-rng-device", "-device", "i6300esb"},
 			serial:  []string{"-device", "virtio-serial-device", "-device", "virtserialport,chardev=agent,name=agent"},
-			agent:   []string{"-line", "/root/dev/vport0p1", "-bank", "phone-evdev"},
+			agent:   []string{"-line", "/root/dev/vport0p1"},
+			banks:   map[string]string{"": "phone-evdev", "lines": "phone-gpio"},
 		},
 		{
 			name:      "imx6ul-evk",

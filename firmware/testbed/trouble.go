@@ -16,6 +16,9 @@ import (
 // machine.
 type GuestConfig struct {
 	Append string // more of the kernel's command line
+	// Keypad is which of the board's keypads is pressed, beside its hook switch;
+	// empty: the first.
+	Keypad string
 	// Resets lets the machine go on when it is reset, as a real one does. Else
 	// a reset ends it, which is what a test of anything else should see. After
 	// a reset only the phone's log is followed.

@@ -92,7 +92,7 @@ func run(wires, root, tape, control, bank string) error {
 		return err
 	}
 	a := &agent{control: control, bank: bank, tape: disk, loop: newLoop(samples)}
-	for l := serial.NewLine(line, bufio.NewReader(line)); ; {
+	for l := serial.NewLine(line, bufio.NewReader(wakeful{line})); ; {
 		t, err := l.Accept()
 		if err != nil {
 			return err
@@ -119,6 +119,28 @@ func openSerial(path string) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("set %s: %w", path, err), f.Close())
 	}
 	return f, nil
+}
+
+// wakeful reads a line whose wake-ups get lost: what the testbed had sent was seen
+// to lie in the virtio port until it sent more (QEMU 7.2, Linux 6.1). Whoever
+// looks again finds it.
+type wakeful struct{ *os.File }
+
+// lookAgain is how long a lost wake-up may delay what was sent.
+const lookAgain = 100 * time.Millisecond
+
+func (w wakeful) Read(b []byte) (int, error) {
+	for {
+		there := []unix.PollFd{{Fd: int32(w.Fd()), Events: unix.POLLIN}}
+		_, err := unix.Poll(there, int(lookAgain.Milliseconds()))
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return 0, fmt.Errorf("wait for the testbed: %w", err)
+		case there[0].Revents != 0:
+			return w.File.Read(b)
+		}
+	}
 }
 
 // await opens a device, as soon as the kernel has it.
