@@ -95,8 +95,9 @@ type Limits struct {
 	Loops        int           // goroutines that take datagrams, one at the least
 }
 
-// DefaultLimits are for a machine with two gigabytes to spare: a session takes
-// some 4 KiB, an unfinished handshake some 100.
+// DefaultLimits are for a machine with three gigabytes to spare: a session
+// takes some 6 KiB, with what the collector has not freed, and an unfinished
+// handshake some 100.
 func DefaultLimits() Limits {
 	return Limits{
 		Sessions: 500_000, SessionsEach: 4, Handshakes: 256, Handshake: 10 * time.Second,

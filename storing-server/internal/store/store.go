@@ -217,7 +217,7 @@ func (s *Store) load(ctx, running context.Context) error {
 	usual := debug.SetGCPercent(loadGarbage)
 	defer func() {
 		debug.SetGCPercent(usual)
-		debug.FreeOSMemory() // what was read is twice there
+		s.done.Go(debug.FreeOSMemory) // what was read is twice there; nobody waits for it
 	}()
 	ended := make(chan error, len(s.stream.parts))
 	for part := range s.stream.parts {
