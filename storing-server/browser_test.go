@@ -258,6 +258,18 @@ func TestOperatorTLS(t *testing.T) {
 		t.Error("after a restart there is another certificate")
 	}
 	p.kill()
+	p = startProcess(t, dir, "127.0.0.1:0", "--http", "127.0.0.1:0")
+	for path, want := range map[string]string{"/metrics": "\nstoring_server_rows 0\n", "/healthz": "ok\n", "/readyz": "ok\n"} {
+		resp, err := http.Get(p.http + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(text), want) {
+			t.Errorf("%s: %d, %v, without %q", path, resp.StatusCode, err, want)
+		}
+	}
+	p.kill()
 	p = startProcess(t, dir, "127.0.0.1:0", "--http", "127.0.0.1:0", "--http-cert", dir+"/http.pem", "--http-key", dir+"/http.pem")
 	if own, _ := ask(p); own != first {
 		t.Error("the certificate that was asked for is not used")
