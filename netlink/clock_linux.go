@@ -34,9 +34,17 @@ func bootTime() time.Duration {
 func (c clock) now() time.Time { return c.wall.Add(c.since() - c.began) }
 
 // in translates the times of a lease from others' to this clock's, and out back.
-func (c clock) in(l Lease) Lease { return retime(l, time.Now(), c.now()) }
+// The clock that is translated from is read last: what passes between two readings
+// makes a lease shorter, not longer.
+func (c clock) in(l Lease) Lease {
+	now := c.now()
+	return retime(l, time.Now(), now)
+}
 
-func (c clock) out(l Lease) Lease { return retime(l, c.now(), time.Now()) }
+func (c clock) out(l Lease) Lease {
+	now := time.Now()
+	return retime(l, c.now(), now)
+}
 
 // retime returns l with its times as far from to as they are from from.
 func retime(l Lease, from, to time.Time) Lease {
