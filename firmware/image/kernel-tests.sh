@@ -58,7 +58,7 @@ tests=$(sed -n 's/.*tests=\([^ ]*\).*/\1/p' /proc/cmdline)
 cd /tmp
 for file in tests/*; do
 	name=${file##*/}
-	if "./$file" -test.v -test.short -test.timeout=4m -test.run="$tests" -test.skip=Fuzz; then
+	if "./$file" -test.v -test.short -test.timeout=4m -test.run="$tests" -test.skip='^(Fuzz.*|TestSoundThroughJack|TestCardThatDiesAndComesBack)$'; then # whose JACK is the host's
 		echo "ok  	$name in the guest"
 	else
 		echo "FAIL	$name in the guest"
