@@ -20,6 +20,8 @@ GO := $(or $(shell for go in $(OWN_GO) "$$(command -v go)" /usr/local/go/bin/go;
     ('' | *go1.[0-9].* | *go1.1[0-9]* | *go1.20*) ;; \
     (*) echo "$$go"; break ;; \
   esac; done),$(OWN_GO))
+# For scripts, and for gofmt.
+export PATH := $(dir $(GO)):$(PATH)
 # libopus is wanted, libopusfile is not.
 TAGS := nolibopusfile
 export GOFLAGS := $(strip $(GOFLAGS) -tags=$(TAGS))
@@ -62,9 +64,14 @@ check: packages-build ## Format, vet, staticcheck, and the floor plan
 	$(GO) tool staticcheck ./...
 	$(GO) test -count=1 .
 
-test: packages-test check ## Every test that can run here; names what cannot
+test: packages-test image-packages check ## Every test that can run here; names what cannot
 	@rm -rf build/test && mkdir -p build/test
-	@$(MAKE) --no-print-directory test-unit test-e2e fuzz test-virtual FUZZTIME=3s
+	@# Tests wait much: meanwhile images are built, by processors that are idle.
+	@chrt --idle 0 $(MAKE) --no-print-directory image-of-qemu-virt image-of-imx6ul-evk >build/test/images 2>&1 & images=$$!; \
+	  trap "kill $$images 2>/dev/null || true" EXIT; \
+	  $(MAKE) --no-print-directory test-unit test-e2e fuzz FUZZTIME=3s; \
+	  wait $$images || { cat build/test/images; exit 1; }
+	@$(MAKE) --no-print-directory test-virtual
 	@echo; if [ -s build/test/skipped ]; then echo 'Not run, and why:'; cat build/test/skipped; else echo 'Every test was run.'; fi
 
 # All packages but the testbed, whose tests are the end-to-end tests.

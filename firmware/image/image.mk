@@ -13,13 +13,12 @@ IMAGE_PACKAGES := device-tree-compiler dosfstools e2fsprogs fdisk mtools pkgconf
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross \
 	bc bison cpio flex kmod libelf-dev libssl-dev make qemu-system-arm
 
-# A machine's own Go may be one that the Makefile fetched.
-image image-test boot-times power-cuts hardship-test hardship-ready: export PATH := $(dir $(GO)):$(PATH)
-
 .PHONY: image flash image-packages image-test boot-times power-cuts hardship-test hardship-ready
 
 image: image-packages ## Kernel, root file system and disk image of BOARD, in build/BOARD
 	@nice firmware/image/build.sh $(IMAGE_BOARD) build/$(IMAGE_BOARD)
+
+image-of-%: ; @$(MAKE) --no-print-directory image BOARD=$*
 
 flash: ## Write the image of BOARD to DEVICE, such as /dev/sdb (FORCE=1: also to a fixed disk)
 	@firmware/image/flash.sh "build/$(IMAGE_BOARD)/disk.img" "$(DEVICE)" "$(FORCE)"

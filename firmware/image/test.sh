@@ -88,7 +88,7 @@ refuses() {
 	elif [ "$before" != "$([ -z "$loop" ] || sha256sum <"$tmp/card")" ]; then
 		fail "flash.sh refused, and wrote all the same: $why"
 	else
-		pass "flash.sh refuses: $(sed -n '1s/^image: //p' "$tmp/out" | sed "s|$tmp|…|g")"
+		pass "flash.sh refuses: $(sed -n 's/^image: //p' "$tmp/out" | sed "s|$tmp|…|g")"
 	fi
 }
 disk 1 256
