@@ -39,7 +39,7 @@ func imx6ulEVK() Board {
 		Image: Image{
 			Arch: "armhf", Kernel: "linux-image-armmp", Trees: []string{"imx6ul-14x14-evk.dtb"}, Console: "ttymxc0,115200",
 			InitrdModules: []string{"gpio-mxc", "sdhci-esdhc-imx", "squashfs", "crc32c_generic", "ext4"},
-			Modules:       []string{"evdev", "micrel", "fec", "imx2_wdt", "imx-rngc", "snd-aloop"},
+			Modules:       []string{"evdev", "micrel", "fec", "imx2_wdt", "imx-rngc", "snd-aloop", "tcp_diag"},
 			Boot:          Extlinux, BootMiB: 32,
 		},
 	}

@@ -56,7 +56,7 @@ func rpi() Board {
 			Modules: []string{
 				"evdev", "bcm2835_wdt", "bcm2835-rng", "iproc-rng200",
 				"broadcom", "genet", "mdio-bcm-unimac", "reset-raspberrypi", "xhci-pci", "dwc2", "smsc95xx", "lan78xx",
-				"snd-usb-audio",
+				"snd-usb-audio", "tcp_diag",
 			},
 			Boot: Raspberry, BootMiB: 96,
 		},
