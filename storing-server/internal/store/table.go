@@ -43,7 +43,8 @@ type table struct {
 	live    int                       // rows that are not gone
 	order   *btree.BTreeG[wire.MAC]   // of these
 	due     dueHeap
-	// loading: nobody asks yet, so what a change touches is not worked out.
+	// loading: nobody asks yet, so what a change touches is not worked out, and
+	// order and due are made at the end.
 	loading bool
 }
 
@@ -79,11 +80,14 @@ func (t *table) putRow(mac wire.MAC, r *record, seq uint64) []wire.Query {
 		return t.touched(mac, old, r)
 	}
 	t.live++
-	t.order.Set(mac)
 	t.rows[mac] = &entry{record: *r, seq: seq}
 	for _, a := range r.Addrs {
 		t.addrs[a] = append(t.addrs[a], mac)
 	}
+	if t.loading {
+		return nil
+	}
+	t.order.Set(mac)
 	if r.Released.IsZero() {
 		heap.Push(&t.due, due{r.Expiry, mac})
 		if len(t.due) > 64 && len(t.due) > 3*t.live {
@@ -114,7 +118,31 @@ func (t *table) touched(mac wire.MAC, old *entry, r *record) []wire.Query {
 func (t *table) load(loading bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.loading && !loading {
+		t.arrange()
+	}
 	t.loading = loading
+}
+
+// arrange makes order and due of the rows, which for many at once takes a
+// fraction of what one row after the other does.
+func (t *table) arrange() {
+	macs := make([]wire.MAC, 0, t.live)
+	t.due = make(dueHeap, 0, t.live)
+	for mac, e := range t.rows {
+		if e.gone {
+			continue
+		}
+		macs = append(macs, mac)
+		if e.Released.IsZero() {
+			t.due = append(t.due, due{e.Expiry, mac})
+		}
+	}
+	heap.Init(&t.due)
+	slices.SortFunc(macs, func(a, b wire.MAC) int { return slices.Compare(a[:], b[:]) })
+	for _, mac := range macs {
+		t.order.Load(mac)
+	}
 }
 
 // appendKeys appends the queries other than by MAC that lead to r, unless they
