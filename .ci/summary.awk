@@ -17,12 +17,14 @@ function forget() { held = "" }
 /^ *--- SKIP: / {
 	sub(/^ *--- SKIP: /, "")
 	sub(/ \([0-9.]+s\)$/, "")
-	sub(/^ +/, "", last)
-	sub(/^[a-zA-Z0-9_]+\.go:[0-9]+: /, "", last)
-	print "  " $0 ": " last >> skipped
+	print "  " $0 ": " why >> skipped
+}
+# What a test says, but for what the code that it tests logs.
+/^ *[a-zA-Z0-9_]+\.go:[0-9]+: / && !/: === RUN/ && !/ level=/ {
+	why = $0
+	sub(/^ *[a-zA-Z0-9_]+\.go:[0-9]+: /, "", why)
 }
 {
-	last = $0
 	held = held $0 "\n"
 }
 END {
