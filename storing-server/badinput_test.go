@@ -55,7 +55,7 @@ func TestClockJump(t *testing.T) {
 	set(0)
 	t.Setenv(asClock, clock)
 	dir := t.TempDir()
-	p := startProcess(t, dir, "127.0.0.1:0")
+	p := startProcess(t, dir, ownAddress())
 	defer func() { p.kill() }()
 	c, _ := newPhone(t, t.TempDir(), p.listen, phoneMAC(1))
 	sequence := uint64(0)

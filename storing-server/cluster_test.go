@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -54,7 +53,7 @@ func startCluster(t *testing.T) *natsCluster {
 	const n = 3
 	var clients, routes [n]string
 	for i := range n {
-		clients[i], routes[i] = freeTCP(t), freeTCP(t)
+		clients[i], routes[i] = ownAddress(), ownAddress()
 	}
 	c := &natsCluster{url: "nats://" + strings.Join(clients[:], ",nats://")}
 	for i := range n {
@@ -89,17 +88,6 @@ log_file: %q
 	}
 	c.await(t)
 	return c
-}
-
-// freeTCP returns a loopback address that was free just now.
-func freeTCP(t *testing.T) string {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // await waits until the cluster has a leader that answers.

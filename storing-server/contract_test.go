@@ -285,7 +285,7 @@ func TestPinnedServer(t *testing.T) {
 // keeps quiet at one that was not.
 func TestAnnounceAgainAfterRestart(t *testing.T) {
 	dir := t.TempDir()
-	s := startServer(t, dir, "127.0.0.1:0")
+	s := startServer(t, dir, ownAddress())
 	phone := t.TempDir()
 	c, _ := newPhone(t, phone, s.addr, phoneMAC(1))
 	seq, err := registry.OpenSequence(filepath.Join(phone, "sequence"))

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/netip"
@@ -46,6 +47,17 @@ type process struct {
 	http   string // URL
 	dns    string
 	log    sync.WaitGroup
+}
+
+// ports are those that ownAddress gave out.
+var ports atomic.Uint32
+
+// ownAddress returns an address that nobody else takes between two uses of it:
+// its host is this process's own in the loopback network, its port is none that
+// the kernel gives to whoever asks for any.
+func ownAddress() string {
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d:%d", 64|pid>>16&63, pid>>8&255, pid&255, 20000+ports.Add(1))
 }
 
 func startProcess(t *testing.T, dir, listen string, more ...string) *process {
@@ -92,7 +104,7 @@ var rounds = flag.Int("rounds", 10, "how often TestKill kills the server")
 func TestKill(t *testing.T) {
 	const phones = 8
 	dir := t.TempDir()
-	p := startProcess(t, dir, "127.0.0.1:0")
+	p := startProcess(t, dir, ownAddress())
 	defer func() { p.kill() }()
 	listen := p.listen
 

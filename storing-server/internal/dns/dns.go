@@ -28,6 +28,7 @@ import (
 	"github.com/miekg/dns"
 
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/sockets"
 	"flexphone/storing-server/internal/trust"
 )
 
@@ -65,7 +66,7 @@ type Server struct {
 	log    *slog.Logger
 	count  func(kind, rcode string)
 	serial uint32
-	udp    net.PacketConn
+	udp    *net.UDPConn
 	tcp    net.Listener
 }
 
@@ -75,13 +76,8 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	var lc net.ListenConfig
-	if s.tcp, err = lc.Listen(ctx, "tcp", o.Listen); err != nil {
-		return nil, fmt.Errorf("dns: listen on TCP %s: %w", o.Listen, err)
-	}
-	if s.udp, err = lc.ListenPacket(ctx, "udp", s.tcp.Addr().String()); err != nil {
-		s.tcp.Close()
-		return nil, fmt.Errorf("dns: listen on UDP %s: %w", o.Listen, err)
+	if s.tcp, s.udp, err = sockets.Both(ctx, o.Listen); err != nil {
+		return nil, fmt.Errorf("dns: %w", err)
 	}
 	return s, nil
 }

@@ -15,6 +15,7 @@ import (
 	gosip "github.com/emiago/sipgo/sip"
 
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/sockets"
 	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/trust"
 )
@@ -97,21 +98,15 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 }
 
 func (s *Server) listen(ctx context.Context, o Options) error {
-	var lc net.ListenConfig
 	if o.Listen != "" {
-		tcp, err := lc.Listen(ctx, "tcp", o.Listen)
+		tcp, udp, err := sockets.Both(ctx, o.Listen)
 		if err != nil {
-			return fmt.Errorf("listen on TCP %s: %w", o.Listen, err)
+			return err
 		}
-		s.streams = append(s.streams, tcp)
-		udp, err := lc.ListenPacket(ctx, "udp", tcp.Addr().String())
-		if err != nil {
-			return fmt.Errorf("listen on UDP %s: %w", o.Listen, err)
-		}
-		s.udp = udp.(*net.UDPConn)
+		s.streams, s.udp = append(s.streams, tcp), udp
 	}
 	if o.TLS != "" {
-		l, err := lc.Listen(ctx, "tcp", o.TLS)
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.TLS)
 		if err != nil {
 			return fmt.Errorf("listen on TLS %s: %w", o.TLS, err)
 		}
