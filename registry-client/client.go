@@ -2,21 +2,16 @@ package registry
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/pion/dtls/v3"
 	"github.com/plgd-dev/go-coap/v3/message"
 	"github.com/plgd-dev/go-coap/v3/message/codes"
 
@@ -27,11 +22,6 @@ const (
 	// requestMost bounds a request whose context has no deadline: about what
 	// RFC 7252 calls MAX_TRANSMIT_SPAN at our ACK_TIMEOUT.
 	requestMost = 30 * time.Second
-	// handshakeMost bounds one handshake: four flights of a second each, with
-	// room for two losses. Where there is another server to try, it gets
-	// handshakeEach.
-	handshakeMost = 10 * time.Second
-	handshakeEach = 3 * time.Second
 	// aliveFor is how long a message of the server proves that it is there.
 	aliveFor = 1 * time.Second
 )
@@ -130,40 +120,6 @@ func (c *Client) SetServer(server string) error {
 		old.close()
 	}
 	return nil
-}
-
-// pass gives the turn to the server after tried, which did not answer. It
-// reports whether there is another, or may be another address of the same.
-func (c *Client) pass(tried string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.server == tried {
-		c.turn++
-		at := slices.Index(c.servers, tried)
-		c.server = c.servers[(at+1)%len(c.servers)]
-	}
-	return len(c.servers) > 1
-}
-
-// withPort adds the port to a host, a bare IPv6 address too.
-func withPort(server string) (string, error) {
-	if a, err := netip.ParseAddr(server); err == nil {
-		return net.JoinHostPort(a.String(), strconv.Itoa(wire.DefaultPort)), nil
-	}
-	host, port, err := net.SplitHostPort(server)
-	if err != nil {
-		host, port = server, strconv.Itoa(wire.DefaultPort)
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 || host == "" || len(host) > 253 {
-		return "", fmt.Errorf("%q is not a host or host:port", server)
-	}
-	for _, r := range host {
-		if r <= ' ' || r == '/' || r == 0x7f {
-			return "", fmt.Errorf("%q is not a host or host:port", server)
-		}
-	}
-	return net.JoinHostPort(host, port), nil
 }
 
 // Server returns the server whose turn it is as host:port, empty when none is
@@ -382,118 +338,6 @@ func (c *Client) acquire(ctx context.Context) (*session, bool, error) {
 	return s, true, nil
 }
 
-// dialAny shakes hands with the server whose turn it is, or else with the next
-// that answers, and returns which that is.
-func (c *Client) dialAny(ctx context.Context, local netip.Addr) (s *session, server string, err error) {
-	c.mu.Lock()
-	n := len(c.servers)
-	c.mu.Unlock()
-	most := handshakeMost
-	if n > 1 {
-		most = handshakeEach
-	}
-	for range n {
-		server = c.Server()
-		if s, err = c.dial(ctx, server, local, most); err == nil || ctx.Err() != nil || !c.pass(server) {
-			break
-		}
-		c.log.Debug("server does not answer", "server", server, "err", err)
-	}
-	return s, server, err
-}
-
-// dial shakes hands with server, for no longer than most.
-func (c *Client) dial(ctx context.Context, server string, local netip.Addr, most time.Duration) (*session, error) {
-	ctx, cancel := context.WithTimeout(ctx, most)
-	defer cancel()
-	remote, err := c.lookup(ctx, server, local)
-	if err != nil {
-		return nil, unreachable(err)
-	}
-	conn, err := c.cfg.Listen(ctx, local)
-	if err != nil && local.IsValid() {
-		// The address is gone already: let the kernel choose another.
-		conn, err = c.cfg.Listen(ctx, netip.Addr{})
-	}
-	if err != nil {
-		return nil, unreachable(err)
-	}
-	sock := newSocket(conn)
-	var pinErr error
-	association, err := dtls.ClientWithOptions(sock, net.UDPAddrFromAddrPort(remote),
-		dtls.WithCertificates(c.cfg.Identity.Certificate),
-		dtls.WithCipherSuites(dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
-		dtls.WithExtendedMasterSecret(dtls.RequireExtendedMasterSecret),
-		dtls.WithConnectionIDGenerator(dtls.OnlySendCIDGenerator()),
-		dtls.WithFlightInterval(c.cfg.AckTimeout),
-		dtls.WithInsecureSkipVerify(true), // pinned below, no authority is trusted
-		dtls.WithVerifyPeerCertificate(func(raw [][]byte, _ [][]*x509.Certificate) error {
-			if len(raw) == 0 {
-				pinErr = fmt.Errorf("server shows no certificate: %w", ErrServerKey)
-				return pinErr
-			}
-			cert, err := x509.ParseCertificate(raw[0])
-			if err != nil {
-				return err
-			}
-			pinErr = c.cfg.Pins.Check(server, FingerprintOf(cert))
-			return pinErr
-		}),
-	)
-	if err != nil {
-		sock.Close()
-		return nil, fmt.Errorf("set up DTLS: %w", err)
-	}
-	if err := association.HandshakeContext(ctx); err != nil {
-		association.Close()
-		sock.Close()
-		if pinErr != nil {
-			return nil, pinErr
-		}
-		return nil, unreachable(err)
-	}
-	c.mu.Lock()
-	c.sessions++
-	id := c.sessions
-	c.mu.Unlock()
-	c.log.Debug("session made", "server", server, "session", id)
-	return newSession(id, server, sock, association, c.cfg.AckTimeout), nil
-}
-
-// lookup returns an address of the server's of local's family: the first, and
-// after each failure the next.
-func (c *Client) lookup(ctx context.Context, server string, local netip.Addr) (netip.AddrPort, error) {
-	host, portText, err := net.SplitHostPort(server)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	port, err := strconv.ParseUint(portText, 10, 16)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	if a, err := netip.ParseAddr(host); err == nil {
-		return netip.AddrPortFrom(a.Unmap(), uint16(port)), nil
-	}
-	network := "ip"
-	switch {
-	case local.Is4():
-		network = "ip4"
-	case local.Is6():
-		network = "ip6"
-	}
-	addrs, err := c.cfg.Resolver.LookupNetIP(ctx, network, host)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	if len(addrs) == 0 {
-		return netip.AddrPort{}, fmt.Errorf("%s has no address", host)
-	}
-	c.mu.Lock()
-	turn := c.turn
-	c.mu.Unlock()
-	return netip.AddrPortFrom(addrs[turn%len(addrs)].Unmap(), uint16(port)), nil
-}
-
 // drop ends s and forgets it; the next session is with the next server.
 func (c *Client) drop(s *session) {
 	c.mu.Lock()
@@ -516,100 +360,10 @@ func (c *Client) tellLost() {
 	}
 }
 
-// withdraw sends one non-confirmable GET with an observation's token.
-func (s *session) withdraw(token uint64, opts message.Options) {
-	s.mu.Lock()
-	s.nextID++
-	id := s.nextID
-	s.mu.Unlock()
-	out, err := wire.EncodeMessage(message.Message{
-		Type: message.NonConfirmable, MessageID: int32(id), Code: codes.GET,
-		Token: binary.BigEndian.AppendUint64(nil, token), Options: opts,
-	})
-	if err == nil {
-		_, _ = s.conn.Write(out) // lost like any datagram may be
-	}
-}
-
 func lookupOptions(q wire.Query, observe bool) message.Options {
 	opts := wire.PathOptions(q.Path())
 	if observe { // number 6 stands before Uri-Path, 11
 		opts = append(message.Options{wire.UintOption(message.Observe, 0)}, opts...)
 	}
 	return append(opts, wire.UintOption(message.Accept, wire.FormatCBOR))
-}
-
-// A StaleError is ErrStale with the number that the row holds.
-type StaleError struct{ Sequence uint64 }
-
-// Error implements error.
-func (e *StaleError) Error() string { return fmt.Sprintf("%v: the row has %d", ErrStale, e.Sequence) }
-
-// Is makes a StaleError an ErrStale.
-func (e *StaleError) Is(target error) bool { return target == ErrStale }
-
-// busyMost bounds what a server may ask a phone to wait.
-const busyMost = 5 * time.Minute
-
-// A BusyError is ErrUnreachable with how long the server asks to wait: it
-// answers, and can do no more now.
-type BusyError struct{ After time.Duration }
-
-// Error implements error.
-func (e *BusyError) Error() string {
-	return fmt.Sprintf("storing server is busy: it asks to wait for %v", e.After)
-}
-
-// Is makes a BusyError an ErrUnreachable.
-func (e *BusyError) Is(target error) bool { return target == ErrUnreachable }
-
-// refusal turns an answer of class 4 or 5 into an error that callers know.
-func refusal(m message.Message) error {
-	p, err := wire.DecodeProblem(m.Payload)
-	if err != nil {
-		p = wire.Problem{}
-	}
-	code := fmt.Sprintf("server says %d.%02d", m.Code>>5, m.Code&31)
-	if p.Detail != "" {
-		code += " " + strconv.Quote(p.Detail)
-	}
-	switch {
-	case p.Reason == wire.ReasonStale:
-		return fmt.Errorf("%s: %w", code, &StaleError{p.Sequence})
-	case p.Reason == wire.ReasonForeign, p.Reason == wire.ReasonIdentity:
-		return fmt.Errorf("%s: %w", code, ErrForeign)
-	case m.Code == codes.NotFound:
-		return fmt.Errorf("%s: %w", code, ErrUnknown)
-	case m.Code == codes.Forbidden, m.Code == codes.Unauthorized:
-		return fmt.Errorf("%s: %w", code, ErrRefused)
-	case m.Code>>5 == 5, m.Code == wire.CodeTooManyRequests:
-		seconds, _ := wire.Uint(m, message.MaxAge)
-		// It may pass.
-		return fmt.Errorf("%s: %w", code, &BusyError{After: min(time.Duration(seconds)*time.Second, busyMost)})
-	}
-	return errors.New(code)
-}
-
-// unreachable marks an error as one that may pass.
-func unreachable(err error) error {
-	if errors.Is(err, ErrUnreachable) || errors.Is(err, context.Canceled) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", ErrUnreachable, err)
-}
-
-// jitter returns between half of d and d, so that phones do not retry in step.
-func jitter(d time.Duration) time.Duration {
-	return d/2 + rand.N(d/2+1)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -2,8 +2,11 @@ package registry
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -126,10 +129,20 @@ func (c *Client) observeOnce(ctx context.Context, q wire.Query, tell func(messag
 		return err
 	}
 	defer s.forget(sub)
-	if err := tell(m); err != nil {
+	if err := s.follow(ctx, sub, m, tell); ctx.Err() == nil {
 		return err
 	}
-	sub.take() // the response was delivered here too
+	s.cancelObserve(sub, q)
+	return ctx.Err()
+}
+
+// follow tells the response and then what is notified, as long as the session
+// lasts. The response was delivered to sub as well, and perhaps something newer
+// over it already: what sub holds is told too.
+func (s *session) follow(ctx context.Context, sub *subscription, response message.Message, tell func(message.Message) error) error {
+	if err := tell(response); err != nil {
+		return err
+	}
 	for {
 		select {
 		case <-sub.news:
@@ -143,7 +156,6 @@ func (c *Client) observeOnce(ctx context.Context, q wire.Query, tell func(messag
 		case <-s.done:
 			return fmt.Errorf("%w: %w", ErrUnreachable, errSessionLost)
 		case <-ctx.Done():
-			c.cancelObserve(s, sub, q)
 			return ctx.Err()
 		}
 	}
@@ -151,21 +163,39 @@ func (c *Client) observeOnce(ctx context.Context, q wire.Query, tell func(messag
 
 // cancelObserve tells the server, in one datagram that nobody waits for; if it
 // is lost, the next notification is reset (RFC 7641, section 3.6).
-func (c *Client) cancelObserve(s *session, sub *subscription, q wire.Query) {
-	opts := lookupOptions(q, false)
-	opts = append(message.Options{wire.UintOption(message.Observe, 1)}, opts...)
-	s.withdraw(sub.token, opts)
+func (s *session) cancelObserve(sub *subscription, q wire.Query) {
+	s.mu.Lock()
+	s.nextID++
+	id := s.nextID
+	s.mu.Unlock()
+	out, err := wire.EncodeMessage(message.Message{
+		Type: message.NonConfirmable, MessageID: int32(id), Code: codes.GET,
+		Token:   binary.BigEndian.AppendUint64(nil, sub.token),
+		Options: append(message.Options{wire.UintOption(message.Observe, 1)}, lookupOptions(q, false)...),
+	})
+	if err == nil {
+		_, _ = s.conn.Write(out) // lost like any datagram may be
+	}
 }
 
 func sameRow(a, b wire.Row) bool {
-	if len(a.Addrs) != len(b.Addrs) {
-		return false
-	}
-	for i := range a.Addrs {
-		if a.Addrs[i] != b.Addrs[i] {
-			return false
-		}
-	}
-	return a.MAC == b.MAC && a.Number == b.Number && a.Ports == b.Ports && a.Fingerprint == b.Fingerprint &&
+	return slices.Equal(a.Addrs, b.Addrs) &&
+		a.MAC == b.MAC && a.Number == b.Number && a.Ports == b.Ports && a.Fingerprint == b.Fingerprint &&
 		a.Sequence == b.Sequence && a.Expiry.Equal(b.Expiry) && a.State == b.State && a.Since.Equal(b.Since)
+}
+
+// jitter returns between half of d and d, so that phones do not retry in step.
+func jitter(d time.Duration) time.Duration {
+	return d/2 + rand.N(d/2+1)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
