@@ -56,7 +56,7 @@ func (m *local) step(now time.Time, in any) []any {
 		if in.err != nil {
 			m.note(slog.LevelError, "cannot install the address", "address", m.addr, "error", in.err)
 			m.held, m.next = false, now.Add(localRate)
-			m.probes = probes
+			m.probes, m.announces = probes, announcements
 		} else if m.held {
 			m.do(tell{Event{Kind: Bound, Lease: m.lease(now), At: now}})
 		}

@@ -1,6 +1,7 @@
 package netlink
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
 	"time"
@@ -16,7 +17,8 @@ type localSim struct {
 	kernel map[netip.Prefix]bool
 	events []Event
 	probes int
-	said   int // announcements
+	said   int   // announcements
+	broken error // what the kernel says to an address
 }
 
 func newLocalSim(t tester) *localSim {
@@ -32,8 +34,10 @@ func (s *localSim) give(in any) {
 			case sendAnnounce:
 				s.said++
 			case install:
-				s.kernel[a.lease.Prefix] = true
-				inputs = append(inputs, installed{})
+				if s.broken == nil {
+					s.kernel[a.lease.Prefix] = true
+				}
+				inputs = append(inputs, installed{s.broken})
 			case remove:
 				delete(s.kernel, a.lease.Prefix)
 			case tell:
@@ -90,6 +94,22 @@ func TestLinkLocal(t *testing.T) {
 	s.give(alone{}) // a server came
 	if e := s.events[len(s.events)-1]; e.Kind != Lost || len(s.kernel) > 0 || !s.m.deadline().IsZero() {
 		t.Errorf("the last event is %v, kernel has %v", e, s.kernel)
+	}
+}
+
+// TestLinkLocalKernelThatRefuses: it is asked once a minute, and for ever.
+func TestLinkLocalKernelThatRefuses(t *testing.T) {
+	s := newLocalSim(t)
+	s.broken = errors.New("no memory")
+	s.give(alone{yes: true, mac: simMAC})
+	s.run(time.Hour)
+	if len(s.events) > 0 || s.probes > 60*probes {
+		t.Errorf("%d probes, events are %v", s.probes, s.events)
+	}
+	s.broken = nil
+	s.run(2 * localRate)
+	if len(s.events) != 1 || s.events[0].Kind != Bound {
+		t.Errorf("events are %v once the kernel takes addresses", s.events)
 	}
 }
 
