@@ -153,10 +153,16 @@ func (m *machine6) due(now time.Time) {
 
 // begin starts an exchange.
 func (m *machine6) begin(now time.Time, s state6, wait time.Duration) {
-	m.state, m.begun, m.wait, m.tries = s, now, wait, 0
+	m.state, m.wait, m.tries = s, wait, 0
+	m.renumber(now)
+	m.send(now)
+}
+
+// renumber takes another transaction identifier (RFC 8415 §16.1).
+func (m *machine6) renumber(now time.Time) {
+	m.begun = now
 	u := m.rand.Uint32()
 	m.xid = dhcpv6.TransactionID{byte(u >> 16), byte(u >> 8), byte(u)}
-	m.send(now)
 }
 
 // rest ends all exchanges.
@@ -306,6 +312,7 @@ func (m *machine6) decline(now time.Time, a netip.Addr) {
 	if a != m.held.addr || !a.IsValid() {
 		return
 	}
+	m.renumber(now)
 	d := m.message(now, dhcpv6.MessageTypeDecline)
 	d.AddOption(dhcpv6.OptServerID(m.held.server))
 	d.AddOption(m.identity(a))
@@ -319,7 +326,7 @@ func (m *machine6) decline(now time.Time, a netip.Addr) {
 func (m *machine6) stop(now time.Time) {
 	if m.held.addr.IsValid() {
 		if m.link.ready {
-			m.begun = now
+			m.renumber(now)
 			d := m.message(now, dhcpv6.MessageTypeRelease)
 			d.AddOption(dhcpv6.OptServerID(m.held.server))
 			d.AddOption(m.identity(m.held.addr))

@@ -27,6 +27,7 @@ type simulation6 struct {
 	now    time.Time
 	server func(*dhcpv6.Message) []*dhcpv6.Message
 	sent   []dhcpv6.MessageType
+	last   *dhcpv6.Message // sent
 	kernel map[netip.Addr]bool
 	wire   *pcap // nil: nothing is recorded
 }
@@ -52,7 +53,10 @@ func (s *simulation6) give(in any) {
 				if err != nil {
 					s.t.Fatalf("sent what the codec cannot read: %v", err)
 				}
-				s.sent = append(s.sent, d.MessageType)
+				if l := s.last; l != nil && l.TransactionID == d.TransactionID && l.MessageType != d.MessageType {
+					s.t.Fatalf("%v in the transaction of the %v before it", d.MessageType, l.MessageType)
+				}
+				s.sent, s.last = append(s.sent, d.MessageType), d
 				if s.server != nil && s.m.link.ready {
 					for _, r := range s.server(d) {
 						r.TransactionID = d.TransactionID
