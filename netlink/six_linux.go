@@ -71,10 +71,13 @@ func (s *six) Run(ctx context.Context) error {
 	}
 	a, err := openAdvisor()
 	if err != nil {
+		h.socket.Close()
 		return err
 	}
 	s.clock = newClock(bootTime)
 	if s.alarm, err = newAlarm(); err != nil {
+		h.socket.Close()
+		a.socket.Close()
 		return err
 	}
 	defer s.readers.Wait()
