@@ -61,8 +61,9 @@ func openTap(index int, proto uint16, filter []bpf.Instruction, out chan<- []byt
 	return t, nil
 }
 
-// read ends, and closes the socket, when the tap is closed. A link that goes down gives one error and
-// then goes on; a link that keeps failing is given up, since it is gone.
+// read ends, and closes the socket, when the tap is closed. A link that goes down
+// gives one error and then goes on; a link that keeps failing is given up, since
+// it is gone.
 func (t *tap) read() {
 	defer t.file.Close()
 	b := make([]byte, 1<<16)

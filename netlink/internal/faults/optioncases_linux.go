@@ -2,7 +2,6 @@ package faults
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"net/netip"
 
@@ -175,6 +174,6 @@ func either(f change) func(*play) error {
 		if p.bound(prefix(marked, 24)) == nil {
 			return nil
 		}
-		return errors.Join(errGood)
+		return errGood
 	}
 }
