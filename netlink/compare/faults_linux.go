@@ -71,7 +71,11 @@ func try(ctx context.Context, c faults.Case, cl client) error {
 		patience = oursPatience
 	}
 	return c.Try(patience, func(cable *lab.Cable) (func() error, error) {
-		r, err := cl.start(ctx, cable, dir)
+		state, err := os.MkdirTemp(dir, "") // another attempt knows nothing of this one
+		if err != nil {
+			return nil, err
+		}
+		r, err := cl.start(ctx, cable, state)
 		return r.stop, err
 	})
 }

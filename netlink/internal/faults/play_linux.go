@@ -2,6 +2,7 @@ package faults
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -33,11 +34,24 @@ type Case struct {
 	play  func(*play) error
 }
 
+// attempts is how often a case is tried on a machine that stands still meanwhile.
+const attempts = 5
+
 // Try runs the case against a client that start starts on the near end of a
 // fresh cable and that the returned function ends. Patience is how long the
 // client may take for what it should do at once. The error says how the client
-// fails; it is a Broken when the attempt itself failed.
+// fails; it is a Broken when the attempt itself failed, of which an ErrStarved
+// has been tried again.
 func (c Case) Try(patience time.Duration, start func(*lab.Cable) (stop func() error, err error)) error {
+	for n := 1; ; n++ {
+		err := c.try(patience, start)
+		if n == attempts || !errors.Is(err, ErrStarved) {
+			return err
+		}
+	}
+}
+
+func (c Case) try(patience time.Duration, start func(*lab.Cable) (stop func() error, err error)) error {
 	cable, err := lab.NewCable(farNet)
 	if err != nil {
 		return Broken{err}
