@@ -1,11 +1,7 @@
 package netlink_test
 
 import (
-	"context"
-	"log/slog"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"flexphone/netlink"
@@ -19,13 +15,13 @@ func TestMakeBeforeBreak(t *testing.T) {
 	if !labtest.Inside(t, 8) {
 		return
 	}
-	home, away := netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("198.51.100.1/24")
+	here, away := netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("198.51.100.1/24")
 	for _, tt := range []struct {
 		name string
 		next lab.Offer
 		move func(*lab.Cable) error
 	}{
-		{"refused at the renewal", lab.Offer{Server: home, Addr: netip.MustParseAddr("192.0.2.80")},
+		{"refused at the renewal", lab.Offer{Server: here, Addr: netip.MustParseAddr("192.0.2.80")},
 			func(*lab.Cable) error { return nil }},
 		{"the cable in another network", lab.Offer{Server: away, Addr: netip.MustParseAddr("198.51.100.80")},
 			func(c *lab.Cable) error { return c.Blink() }},
@@ -36,57 +32,32 @@ func TestMakeBeforeBreak(t *testing.T) {
 			if why := provider.Missing(); why != "" {
 				t.Skip(why)
 			}
-			cable, err := lab.NewCable(home)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer cable.Close()
-			if err := cable.Bare(); err != nil {
-				t.Fatal(err)
-			}
-			state := t.TempDir()
-			first := lab.Offer{Server: home, Addr: netip.MustParseAddr("192.0.2.50"), Lease: 120, T1: 3, T2: 60}
-			service, err := provider.Start(cable, state, first)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { service.Stop() }()
-			c := clientNear(t, cable)
+			first := lab.Offer{Server: here, Addr: netip.MustParseAddr("192.0.2.50"), Lease: 120, T1: 3, T2: 60}
+			h := newHome(t, provider, first)
+			c := h.run(func(cfg netlink.Config) (netlink.Source, error) { return netlink.NewClient(cfg) })
 			if e := c.want(netlink.Bound); e.Lease.Addr() != first.Addr {
 				t.Errorf("bound to %v", e.Lease.Prefix)
 			}
 			settled := func(h lab.Holding) bool { return len(h.Addrs) == 1 && !h.Routed.IsZero() }
-			if _, ok := cable.Watch.Until(ownerPatience, settled); !ok {
+			if _, ok := h.Watch.Until(ownerPatience, settled); !ok {
 				t.Fatal("the kernel says nothing of the first address")
 			}
-			cable.Watch.Forget()
+			h.Watch.Forget()
 
-			service.Stop()
-			if err := os.Remove(filepath.Join(state, "leases")); err != nil {
-				t.Fatal(err)
-			}
-			if err := cable.SetFar(tt.next.Server); err != nil {
-				t.Fatal(err)
-			}
 			tt.next.Lease, tt.next.T1, tt.next.T2 = 3600, 1800, 3150
-			if service, err = provider.Start(cable, state, tt.next); err != nil {
+			h.replace(tt.next)
+			if err := tt.move(h.Cable); err != nil {
 				t.Fatal(err)
 			}
-			if err := tt.move(cable); err != nil {
-				t.Fatal(err)
-			}
-			e := c.next()
-			for e.Kind == netlink.Renewed { // before the server was gone
-				e = c.next()
-			}
+			e := c.afterRenewals() // before the server was gone
 			if e.Kind != netlink.Bound || e.Lease.Addr() != tt.next.Addr {
 				t.Fatalf("%v of %v (%s)", e.Kind, e.Lease.Prefix, e.Reason)
 			}
 			only := func(h lab.Holding) bool { return settled(h) && !h.Addrs[e.Lease.Prefix].IsZero() }
-			if _, ok := cable.Watch.Until(ownerPatience, only); !ok {
+			if _, ok := h.Watch.Until(ownerPatience, only); !ok {
 				t.Fatal("the kernel holds more than the new address, or less")
 			}
-			neverBare(t, netip.PrefixFrom(first.Addr, 24), cable.Watch.Changes())
+			neverBare(t, netip.PrefixFrom(first.Addr, 24), h.Watch.Changes())
 		})
 	}
 }
@@ -109,56 +80,4 @@ func neverBare(t *testing.T, held netip.Prefix, changes []lab.Change) {
 			return
 		}
 	}
-}
-
-// clientNear runs our client at the near end of a cable.
-func clientNear(t *testing.T, c *lab.Cable) follower {
-	t.Helper()
-	s, err := netlink.NewClient(netlink.Config{
-		Interface: lab.NearName, Log: slog.New(slog.NewTextHandler(logWriter{t}, nil)),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return follow(t, c, s)
-}
-
-// A follower is a Source at the near end of a cable, with who waits for its events.
-type follower struct {
-	netlink.Source
-	t *testing.T
-}
-
-func follow(t *testing.T, c *lab.Cable, s netlink.Source) follower {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- c.Near.Do(func() error { return s.Run(ctx) }) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
-	return follower{s, t}
-}
-
-func (f follower) next() netlink.Event {
-	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), ownerPatience)
-	defer cancel()
-	e, err := f.Next(ctx)
-	if err != nil {
-		f.t.Fatalf("no event: %v", err)
-	}
-	return e
-}
-
-func (f follower) want(kind netlink.EventKind) netlink.Event {
-	f.t.Helper()
-	e := f.next()
-	if e.Kind != kind {
-		f.t.Fatalf("event %v of %v (%s); want %v", e.Kind, e.Lease.Prefix, e.Reason, kind)
-	}
-	return e
 }

@@ -1,21 +1,15 @@
 package netlink_test
 
 import (
-	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
-	"time"
 
 	"flexphone/netlink"
 	"flexphone/netlink/internal/lab"
 	"flexphone/netlink/internal/labtest"
 )
-
-// ownerPatience is how long a client of another make may take; it is no measure.
-const ownerPatience = 30 * time.Second
 
 // TestWatchBesideOwners: the address is that of systemd-networkd, dhclient or
 // udhcpc, which lease it from dnsmasq as they come; Watch tells what becomes of
@@ -44,27 +38,13 @@ func TestWatchBesideOwners(t *testing.T) {
 }
 
 func watchOwner(t *testing.T, p lab.Peer, provider lab.Provider, renewals bool) {
-	home := netip.MustParsePrefix("192.0.2.1/24")
+	server := netip.MustParsePrefix("192.0.2.1/24")
 	first, second := netip.MustParseAddr("192.0.2.50"), netip.MustParseAddr("192.0.2.80")
-	offer := lab.Offer{Server: home, Addr: first, Lease: 120, T1: 3, T2: 9}
-	cable, err := lab.NewCable(home)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cable.Close()
-	if err := cable.Bare(); err != nil {
-		t.Fatal(err)
-	}
-	state := t.TempDir()
-	service, err := provider.Start(cable, state, offer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { service.Stop() }()
-	w := watchNear(t, cable)
+	h := newHome(t, provider, lab.Offer{Server: server, Addr: first, Lease: 120, T1: 3, T2: 9})
+	w := h.run(netlink.Watch)
 
 	dir := t.TempDir()
-	owner, err := p.Start(cable.Near, dir)
+	owner, err := p.Start(h.Near, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,77 +55,45 @@ func watchOwner(t *testing.T, p lab.Peer, provider lab.Provider, renewals bool) 
 		}
 	}()
 	e := w.want(netlink.Bound)
-	if e.Lease.Addr() != first || e.Lease.Router != home.Addr() || e.Lease.Expiry.IsZero() == renewals {
+	if e.Lease.Addr() != first || e.Lease.Router != server.Addr() || e.Lease.Expiry.IsZero() == renewals {
 		t.Errorf("bound to %+v", e.Lease)
 	}
+	next := w.next
 	if renewals {
 		if r := w.want(netlink.Renewed); r.Lease.Prefix != e.Lease.Prefix || !r.Lease.Expiry.After(e.Lease.Expiry) {
 			t.Errorf("renewed %v until %v; had it until %v", r.Lease.Prefix, r.Lease.Expiry, e.Lease.Expiry)
 		}
+		next = w.afterRenewals
 	}
 
 	// The server refuses the next renewal, and gives another address.
-	service.Stop()
-	if err := os.Remove(filepath.Join(state, "leases")); err != nil {
-		t.Fatal(err)
-	}
-	offer.Addr, offer.T1, offer.T2, offer.Lease = second, 1800, 3150, 3600
-	if service, err = provider.Start(cable, state, offer); err != nil {
-		t.Fatal(err)
-	}
+	h.replace(lab.Offer{Server: server, Addr: second, Lease: 3600, T1: 1800, T2: 3150})
 	if p.Renew != nil {
 		if err := p.Renew(owner); err != nil {
 			t.Fatal(err)
 		}
 	}
-	e = w.next()
-	for e.Kind == netlink.Renewed && renewals { // before the server was gone
-		e = w.next()
-	}
-	if e.Kind != netlink.Bound || e.Lease.Addr() != second {
+	if e := next(); e.Kind != netlink.Bound || e.Lease.Addr() != second {
 		t.Errorf("%v of %v; want that of %v, and no gap told", e.Kind, e.Lease.Prefix, second)
 	}
 
-	if err := cable.Unplug(); err != nil {
+	if err := h.Unplug(); err != nil {
 		t.Fatal(err)
 	}
 	if e := w.want(netlink.Lost); e.Reason != "link down" || e.Lease.Addr() != second {
 		t.Errorf("lost %v because %q", e.Lease.Prefix, e.Reason)
 	}
-	if err := cable.Plug(); err != nil {
+	if err := h.Plug(); err != nil {
 		t.Fatal(err)
 	}
 	if e := w.want(netlink.Bound); e.Lease.Addr() != second {
 		t.Errorf("came back as %v", e.Lease.Prefix)
 	}
 
-	if err := p.Release(cable.Near, owner, dir); err != nil {
+	if err := p.Release(h.Near, owner, dir); err != nil {
 		t.Fatal(err)
 	}
-	e = w.next()
-	for e.Kind == netlink.Renewed && renewals { // when the cable was back
-		e = w.next()
-	}
-	if e.Kind != netlink.Lost || e.Lease.Addr() != second {
+	if e := next(); e.Kind != netlink.Lost || e.Lease.Addr() != second {
 		t.Errorf("%v of %v (%s)", e.Kind, e.Lease.Prefix, e.Reason)
 	}
-}
-
-// watchNear watches the near end of a cable.
-func watchNear(t *testing.T, c *lab.Cable) follower {
-	t.Helper()
-	s, err := netlink.Watch(netlink.Config{
-		Interface: lab.NearName, Log: slog.New(slog.NewTextHandler(logWriter{t}, nil)),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return follow(t, c, s)
-}
-
-type logWriter struct{ t *testing.T }
-
-func (w logWriter) Write(b []byte) (int, error) {
-	w.t.Log(strings.TrimSpace(string(b)))
-	return len(b), nil
 }
