@@ -48,20 +48,7 @@ func (s *localSim) give(in any) {
 }
 
 func (s *localSim) run(d time.Duration) {
-	end := s.now.Add(d)
-	for spins := 0; ; spins++ {
-		next := s.m.deadline()
-		if next.IsZero() || next.After(end) {
-			break
-		}
-		if next.After(s.now) {
-			s.now, spins = next, 0
-		} else if spins > 20 {
-			s.t.Fatalf("the machine spins")
-		}
-		s.give(tick{})
-	}
-	s.now = end
+	elapse(s.t, &s.now, d, s.m.deadline, func() { s.give(tick{}) })
 }
 
 func TestLinkLocal(t *testing.T) {

@@ -80,21 +80,10 @@ func (w *whatever) carrier(t *rapid.T) {
 }
 
 func (w *whatever) pass(d time.Duration) {
-	end := w.now.Add(d)
-	for spins := 0; ; {
-		next := w.m.deadline()
-		if next.IsZero() || next.After(end) {
-			break
-		}
-		if next.After(w.now) {
-			w.now, spins = next, 0
-		} else if spins++; spins > 20 {
-			w.t.Fatalf("the machine spins in %v", w.m.state)
-		}
+	elapse(w.t, &w.now, d, w.m.deadline, func() {
 		w.give(tick{})
 		w.check(w.t)
-	}
-	w.now = end
+	})
 }
 
 // suspend lets time pass that nobody notices until it is over.

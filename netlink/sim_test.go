@@ -101,20 +101,27 @@ func (s *simulation) give(in any) {
 // run lets time pass.
 func (s *simulation) run(d time.Duration) {
 	s.t.Helper()
-	end := s.now.Add(d)
-	for steps := 0; ; steps++ {
-		next := s.m.deadline()
+	elapse(s.t, &s.now, d, s.m.deadline, func() { s.give(tick{}) })
+}
+
+// elapse lets d pass on the clock of a simulation. At each deadline there is a
+// tick, which must move it on.
+func elapse(t tester, now *time.Time, d time.Duration, deadline func() time.Time, tick func()) {
+	t.Helper()
+	end := now.Add(d)
+	for spins := 0; ; spins++ {
+		next := deadline()
 		if next.IsZero() || next.After(end) {
 			break
 		}
-		if next.After(s.now) {
-			s.now, steps = next, 0
-		} else if steps > 100 {
-			s.t.Fatalf("the machine spins in %v at %v", s.m.state, s.now)
+		if next.After(*now) {
+			*now, spins = next, 0
+		} else if spins > 20 {
+			t.Fatalf("the machine spins at %v", now)
 		}
-		s.give(tick{})
+		tick()
 	}
-	s.now = end
+	*now = end
 }
 
 func (s *simulation) plug()   { s.t.Helper(); s.give(linkChanged{up: true, mac: simMAC}) }

@@ -75,20 +75,7 @@ func (s *simulation6) give(in any) {
 
 func (s *simulation6) run(d time.Duration) {
 	s.t.Helper()
-	end := s.now.Add(d)
-	for spins := 0; ; spins++ {
-		next := s.m.deadline()
-		if next.IsZero() || next.After(end) {
-			break
-		}
-		if next.After(s.now) {
-			s.now, spins = next, 0
-		} else if spins > 20 {
-			s.t.Fatalf("the machine spins in %v", s.m.state)
-		}
-		s.give(tick{})
-	}
-	s.now = end
+	elapse(s.t, &s.now, d, s.m.deadline, func() { s.give(tick{}) })
 }
 
 func (s *simulation6) took() []dhcpv6.MessageType {
