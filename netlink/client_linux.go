@@ -332,7 +332,7 @@ func (r *runner) tell(e Event) {
 		}
 	}
 	r.left = r.machine.held.Addr()
-	r.cfg.Log.Info(e.Kind.String(), "address", e.Lease.Prefix, "router", e.Lease.Router, "expiry", e.Lease.Expiry, "reason", e.Reason)
+	r.cfg.Log.Debug(e.Kind.String(), "address", e.Lease.Prefix, "router", e.Lease.Router, "expiry", e.Lease.Expiry, "reason", e.Reason)
 	if e.Kind != Lost {
 		if err := r.names.write(e.Lease); err != nil {
 			r.cfg.Log.Error("cannot use the name servers", "error", err)

@@ -172,7 +172,7 @@ func (p *prefer) Run(ctx context.Context) error {
 		}
 		for _, e := range events {
 			p.events.push(e)
-			p.log.Info(e.Kind.String(), "interface", e.Lease.Interface, "address", e.Lease.Prefix, "reason", e.Reason)
+			p.log.Debug(e.Kind.String(), "interface", e.Lease.Interface, "address", e.Lease.Prefix, "reason", e.Reason)
 			if e.Kind != Lost {
 				if err := p.names.write(e.Lease); err != nil {
 					p.log.Error("cannot use the name servers", "error", err)

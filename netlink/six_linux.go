@@ -257,7 +257,7 @@ func (s *six) look(ctx context.Context) error {
 func (s *six) tell(events []Event) {
 	for _, e := range events {
 		s.events.push(e)
-		s.cfg.Log.Info(e.Kind.String(), "address", e.Lease.Prefix, "ipv6", e.Lease.IPv6, "router", e.Lease.Router, "reason", e.Reason)
+		s.cfg.Log.Debug(e.Kind.String(), "address", e.Lease.Prefix, "ipv6", e.Lease.IPv6, "router", e.Lease.Router, "reason", e.Reason)
 		if s.manage && e.Kind != Lost {
 			if err := s.names.write(e.Lease); err != nil {
 				s.cfg.Log.Error("cannot use the name servers", "error", err)

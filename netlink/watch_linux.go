@@ -191,7 +191,7 @@ func (w *watch) look() (time.Time, error) {
 	}
 	for _, e := range w.core.step(time.Now(), s) {
 		w.events.push(e)
-		w.cfg.Log.Info(e.Kind.String(), "address", e.Lease.Prefix, "router", e.Lease.Router, "reason", e.Reason)
+		w.cfg.Log.Debug(e.Kind.String(), "address", e.Lease.Prefix, "router", e.Lease.Router, "reason", e.Reason)
 		if w.fixed.Prefix.IsValid() && e.Kind == Bound {
 			if err := w.names.write(e.Lease); err != nil {
 				w.cfg.Log.Error("cannot use the name servers", "error", err)
