@@ -93,7 +93,7 @@ func Parse(text string) (Config, error) {
 	return c, c.check()
 }
 
-const known = "board, keypad, interface, storing_server, enrolment_token, data, control, [audio] backend, capture, playback, fallback_interface, [address] source, link, prefix, router, dns, conflict, link_local, only_ipv6, vlan"
+const known = "board, keypad, interface, fallback_interface, storing_server, enrolment_token, data, control, [audio] backend, capture, playback, [address] source, link, prefix, router, dns, conflict, link_local, only_ipv6, vlan"
 
 func (c Config) check() error {
 	switch {

@@ -59,6 +59,25 @@ func TestMistakesNameTheirPlace(t *testing.T) {
 	}
 }
 
+// What is said to be known is what there is, table by table.
+func TestKnownSettings(t *testing.T) {
+	var names []string
+	add := func(table reflect.Type, prefix string) {
+		for f := range table.Fields() {
+			if f.Type != reflect.TypeFor[Audio]() && f.Type != reflect.TypeFor[Address]() {
+				names = append(names, prefix+f.Tag.Get("toml"))
+				prefix = ""
+			}
+		}
+	}
+	add(reflect.TypeFor[Config](), "")
+	add(reflect.TypeFor[Audio](), "[audio] ")
+	add(reflect.TypeFor[Address](), "[address] ")
+	if got := strings.Join(names, ", "); got != known {
+		t.Errorf("there are %s\nknown are %s", got, known)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add("board = \"host\"\n[address]\nsource = \"static\"\nprefix = \"192.0.2.9/24\"\n")
 	f.Add("[[audio]]\na.b = 1")
