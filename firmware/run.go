@@ -32,6 +32,12 @@ const (
 	sipsPort = 5061
 )
 
+// streetSpread is over how long phones that are switched on together announce
+// themselves for the first time. Each takes the storing server half a millisecond
+// of a processor for its handshake (docs/scale.md): a street of a thousand has come
+// by then, and nobody waits longer than for a dial tone.
+const streetSpread = 500 * time.Millisecond
+
 // releaseWait bounds how long a phone that is switched off tries to tell the
 // storing server. Two of CoAP's first retransmissions fit in (RFC 7252 4.8).
 const releaseWait = 4 * time.Second
@@ -143,9 +149,13 @@ func runPhone(ctx context.Context, settings config.Config, broken map[string]err
 		Report: events.Publish, Log: log,
 	})
 	boot := bootOf(board, log)
+	spread := time.Duration(0)
+	if boot != nil { // power came back, to others as well
+		spread = streetSpread
+	}
 	announcer := registry.NewAnnouncer(registry.AnnouncerConfig{
 		MAC: wire.MAC(mac), Ports: wire.Ports{SIP: sipPort, SIPS: sipsPort},
-		Registrar: server, Link: server, Sequence: sequence, Token: settings.Token, Log: log,
+		Registrar: server, Link: server, Sequence: sequence, Token: settings.Token, Log: log, Spread: spread,
 		Report: func(o registry.Outcome) {
 			self.announced(ctx, o, ph, events)
 			if boot != nil && o.Kind == registry.Registered && boot.Reached("registered") {

@@ -74,7 +74,9 @@
 // §18.2.1 the first Solicit by one, lest a street that gets its power back
 // speaks in chorus. Phones do not start as one: their boots, switches and links
 // differ by more than a server needs for all of them, and a phone that waits
-// cannot be called. What is repeated is spread: every back-off by a quarter.
+// cannot be called. What is repeated is spread: every back-off by a quarter. What
+// costs a server more than two packets, the first announcement of a phone that was
+// switched on, is spread by registry-client.
 //
 // # Why the kernel's IPv6
 //

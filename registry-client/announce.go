@@ -87,6 +87,10 @@ type AnnouncerConfig struct {
 	Report func(Outcome)
 	Log    *slog.Logger
 	Probe  time.Duration // 20 s when zero
+	// Spread is over how long after it has an address a phone of a whole street,
+	// which has its power back, announces itself for the first time. Later ones
+	// are announced at once, as all are when it is zero.
+	Spread time.Duration
 }
 
 // An Announcer keeps the phone's row at the storing server right: it pushes
@@ -203,6 +207,7 @@ type plan struct {
 // Run announces until ctx is done, and returns its error. It does not release.
 func (a *Announcer) Run(ctx context.Context) error {
 	p := plan{wait: retryFirst}
+	var first time.Time // nothing is sent before that
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for ctx.Err() == nil {
@@ -211,9 +216,14 @@ func (a *Announcer) Run(ctx context.Context) error {
 			p = plan{version: version, session: p.session, wait: retryFirst}
 		}
 		now := time.Now()
+		if active && first.IsZero() {
+			first = now.Add(rand.N(a.cfg.Spread + 1))
+		}
 		sleep := time.Duration(-1)
 		switch {
 		case !active:
+		case now.Before(first):
+			sleep = first.Sub(now)
 		case now.Before(p.retry):
 			sleep = p.retry.Sub(now)
 		case !p.announced, a.stale(p, lease, now):

@@ -219,33 +219,51 @@ func TestBackOff(t *testing.T) {
 	})
 }
 
+// street runs a phone for each of rows, as when power is back: all have an address
+// at once.
+func street(t *testing.T, dir string, rows []*fakeServer, spread time.Duration) (phones []*Announcer, stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	for n, row := range rows {
+		seq, err := OpenSequence(filepath.Join(dir, fmt.Sprint(n)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := NewAnnouncer(AnnouncerConfig{MAC: testMAC, Registrar: row, Link: row, Sequence: seq, Log: slog.New(slog.DiscardHandler), Spread: spread})
+		running.Go(func() { _ = a.Run(ctx) }) // until it is cancelled
+		a.Update(bound("192.0.2.1", time.Hour))
+		phones = append(phones, a)
+	}
+	return phones, func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+const slot = 100 * time.Millisecond
+
+// inSlots counts attempts by the tenth of a second in which they are made.
+func inSlots(attempts []time.Duration) map[time.Duration]int {
+	slots := map[time.Duration]int{}
+	for _, at := range attempts {
+		slots[at/slot]++
+	}
+	return slots
+}
+
 // A street gets its power back, and with it the storing server, which answers
 // nobody at first. What the phones repeat does not come in chorus: no tenth of a
 // second has more than twice its share of the half second that they spread over.
 func TestStreetAfterAPowerCut(t *testing.T) {
-	const phones, slot = 300, 100 * time.Millisecond
+	const phones = 300
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeServer()
 		f.refuse = fmt.Errorf("test: %w", ErrUnreachable)
-		ctx, cancel := context.WithCancel(t.Context())
-		var street sync.WaitGroup
-		for n := range phones {
-			seq, err := OpenSequence(filepath.Join(dir, fmt.Sprint(n)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			a := NewAnnouncer(AnnouncerConfig{MAC: testMAC, Registrar: f, Link: f, Sequence: seq, Log: slog.New(slog.DiscardHandler)})
-			street.Go(func() { _ = a.Run(ctx) }) // until it is cancelled
-			a.Update(bound("192.0.2.1", time.Hour))
-		}
+		_, stop := street(t, dir, slices.Repeat([]*fakeServer{f}, phones), 0)
 		time.Sleep(20 * time.Second)
-		cancel()
-		street.Wait()
-		slots := map[time.Duration]int{}
-		for _, at := range f.attempts {
-			slots[at/slot]++
-		}
+		stop()
+		slots := inSlots(f.attempts)
 		if slots[0] != phones {
 			t.Errorf("%d of %d tried at once", slots[0], phones)
 		}
@@ -256,6 +274,43 @@ func TestStreetAfterAPowerCut(t *testing.T) {
 		}
 		if len(f.attempts) < 4*phones {
 			t.Errorf("%d tries in all", len(f.attempts))
+		}
+	})
+}
+
+// Phones that were switched on together announce themselves over their Spread,
+// and each later address at once.
+func TestStreetThatIsSpread(t *testing.T) {
+	const phones, spread = 300, 500 * time.Millisecond
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var rows []*fakeServer
+		for range phones {
+			rows = append(rows, newFakeServer())
+		}
+		attempts := func() (all []time.Duration) {
+			synctest.Wait()
+			for _, r := range rows {
+				all = append(all, r.attempts...)
+			}
+			return all
+		}
+		all, stop := street(t, dir, rows, spread)
+		defer stop()
+		time.Sleep(spread)
+		for n, tries := range inSlots(attempts()) {
+			if tries > 2*phones/5 {
+				t.Errorf("%d of %d announce themselves within %v of %v", tries, phones, slot, n*slot)
+			}
+		}
+		if n := len(attempts()); n != phones {
+			t.Errorf("%d announcements of %d phones in %v", n, phones, spread)
+		}
+		for _, a := range all {
+			a.Update(bound("192.0.2.2", time.Hour))
+		}
+		if n := len(attempts()); n != 2*phones {
+			t.Errorf("%d announcements after each of %d phones has another address", n, phones)
 		}
 	})
 }
