@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 
 // limit is how long a test may take before it is given up. Nothing here is
 // timed against it; it only keeps a broken phone from being waited for for ever.
-const limit = 4 * time.Minute
+const limit = 15 * time.Minute
 
 // town builds a provider, a storing server and n phones with the numbers 101,
 // 102, …, all plugged in and in standby. Each speaks its own words. A town is
