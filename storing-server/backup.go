@@ -36,7 +36,7 @@ func (c *BackupCmd) Run(e *edges) error {
 	defer f.Close()
 	err = admin.NewClient(c.Data.Data).Backup(e.ctx, f)
 	if errors.Is(err, admin.ErrNotRunning) {
-		err = withStore(e.ctx, c.Data.Data, func(s *store.Store) error { return s.Backup(e.ctx, f) })
+		err = withStore(e.ctx, c.Data, func(s *store.Store) error { return s.Backup(e.ctx, f) })
 	}
 	if err != nil {
 		return fmt.Errorf("back up: %w", err)

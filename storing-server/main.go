@@ -28,7 +28,7 @@ const (
 
 // A CLI is the command line.
 type CLI struct {
-	Run      RunCmd      `cmd:"" help:"Serve phones until interrupted."`
+	Run      RunCmd      `cmd:"" help:"Serve phones until interrupted. SIGHUP has certificates and --ca read again."`
 	Rows     RowsCmd     `cmd:"" help:"Print all rows: a table to people, JSON to programs."`
 	Number   NumberCmd   `cmd:"" help:"Short numbers."`
 	Bench    BenchCmd    `cmd:"" help:"Measure a storing server under load, and others beside it; or soak it."`

@@ -78,7 +78,7 @@ func isolated(t *testing.T) bool {
 
 // ordinary makes a certificate as web servers have them: what baresip's TLS
 // knows best.
-func ordinary(t *testing.T) tls.Certificate {
+func ordinary(t *testing.T) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -89,7 +89,8 @@ func ordinary(t *testing.T) tls.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	cert := &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }
 }
 
 // A telephone is a running baresip.

@@ -45,7 +45,8 @@ type Rows interface {
 type Options struct {
 	Listen string // host:port, UDP and TCP; empty: neither
 	TLS    string // host:port; empty: no TLS
-	Cert   tls.Certificate
+	// Cert says which certificate a connection is shown, for TLS.
+	Cert   func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	Policy trust.Policy
 	Rows   Rows
 	Log    *slog.Logger
@@ -111,7 +112,7 @@ func (s *Server) listen(ctx context.Context, o Options) error {
 			return fmt.Errorf("listen on TLS %s: %w", o.TLS, err)
 		}
 		s.streams = append(s.streams, tls.NewListener(l, &tls.Config{
-			Certificates: []tls.Certificate{o.Cert}, MinVersion: tls.VersionTLS12,
+			GetCertificate: o.Cert, MinVersion: tls.VersionTLS12,
 		}))
 	}
 	for _, l := range s.streams {

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"flexphone/registry-client/wire"
@@ -39,22 +40,36 @@ type Policy struct {
 	Enrol   Enrolment
 	Resolve Resolution
 	// Authorities issue certificates to phones, for EnrolCA.
-	Authorities *x509.CertPool
+	Authorities *Authorities
 	// Lookups limits what each client asks; nil: as often as it likes.
 	Lookups *Lookups
 }
 
+// Authorities are the certificates of who may issue certificates to phones, in
+// a file of the operator's.
+type Authorities struct {
+	path string
+	pool atomic.Pointer[x509.CertPool]
+}
+
 // LoadAuthorities reads the certificates of a PEM file.
-func LoadAuthorities(path string) (*x509.CertPool, error) {
-	text, err := os.ReadFile(path)
+func LoadAuthorities(path string) (*Authorities, error) {
+	a := &Authorities{path: path}
+	return a, a.Reload()
+}
+
+// Reload reads the file again. When it fails the authorities stay as they were.
+func (a *Authorities) Reload() error {
+	text, err := os.ReadFile(a.path)
 	if err != nil {
-		return nil, fmt.Errorf("trust: read authorities: %w", err)
+		return fmt.Errorf("trust: read authorities: %w", err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("trust: read authorities: %s has no PEM block CERTIFICATE", path)
+		return fmt.Errorf("trust: read authorities: %s has no PEM block CERTIFICATE", a.path)
 	}
-	return pool, nil
+	a.pool.Store(pool)
+	return nil
 }
 
 // Issuer returns the name of the authority that issued the first of the
@@ -74,7 +89,7 @@ func (p Policy) Issuer(raw [][]byte, now time.Time) (string, bool) {
 		}
 	}
 	chains, err := leaf.Verify(x509.VerifyOptions{
-		Roots: p.Authorities, Intermediates: others, CurrentTime: now,
+		Roots: p.Authorities.pool.Load(), Intermediates: others, CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil || len(chains[0]) < 2 {

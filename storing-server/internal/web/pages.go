@@ -143,10 +143,10 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		s.askPassword(w, http.StatusBadRequest, "The form did not come whole.")
 		return
 	}
-	from := networkOf(r)
-	if !s.guesses.Allow(from, time.Now()) {
+	from := s.sourceOf(r)
+	if !s.guesses.Allow(trust.NetworkOf(from), time.Now()) {
 		w.Header().Set("Retry-After", "60")
-		s.o.Log.Warn("login refused: too many tries", "from", r.RemoteAddr)
+		s.o.Log.Warn("login refused: too many tries", "from", from)
 		s.askPassword(w, http.StatusTooManyRequests, "Too many tries. Wait a minute.")
 		return
 	}
@@ -154,11 +154,11 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	version, ok, err := s.access.check(r.PostForm.Get("password"))
 	s.guessing.Unlock()
 	if err != nil || !ok {
-		s.o.Log.Warn("login refused", "from", r.RemoteAddr, "err", err)
+		s.o.Log.Warn("login refused", "from", from, "err", err)
 		s.askPassword(w, http.StatusForbidden, "That is not the password.")
 		return
 	}
-	s.o.Log.Info("login", "from", r.RemoteAddr)
+	s.o.Log.Info("login", "from", from)
 	http.SetCookie(w, &http.Cookie{
 		Name: cookieName, Value: s.logins.begin(version, time.Now()), Path: "/",
 		HttpOnly: true, Secure: true, SameSite: http.SameSiteStrictMode,
@@ -166,12 +166,21 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/phones", http.StatusSeeOther)
 }
 
-func networkOf(r *http.Request) trust.Network {
+// sourceOf is whom a request is of, as far as the proxy or else the connection
+// says. The last address is the proxy's word; what stands before it, anybody's.
+func (s *Server) sourceOf(r *http.Request) netip.Addr {
+	if all := r.Header.Values("X-Forwarded-For"); s.o.Proxied && len(all) > 0 {
+		last := all[len(all)-1]
+		at, err := netip.ParseAddr(strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:]))
+		if err == nil {
+			return at.Unmap().WithZone("")
+		}
+	}
 	at, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return trust.Network{}
+		return netip.Addr{} // of a test, or a socket of another kind
 	}
-	return trust.NetworkOf(at.Addr())
+	return at.Addr().Unmap()
 }
 
 // A phonesBody is a page of rows.

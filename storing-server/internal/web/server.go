@@ -2,7 +2,9 @@ package web
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,11 +23,14 @@ import (
 // Options say how a Server works.
 type Options struct {
 	Listen string // TCP address
-	// Cert is the operator's certificate; nil: by TLS with one that the server
-	// signs itself, and on a loopback address without TLS.
-	Cert *tls.Certificate
+	// Cert says which certificate of the operator's a connection is shown; nil:
+	// one that the server signs itself, and on a loopback address no TLS.
+	Cert func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	Dir  string // the data folder
-	Rows *store.Store
+	// Proxied says that all requests come by a proxy, which names whom each is
+	// of in X-Forwarded-For.
+	Proxied bool
+	Rows    *store.Store
 	// Metrics answers GET /metrics.
 	Metrics http.Handler
 	// Count is told of each request: which route it took, and its status.
@@ -51,7 +56,7 @@ type Server struct {
 	o        Options
 	access   Access
 	listener net.Listener
-	cert     *tls.Certificate // nil: no TLS
+	own      *tls.Certificate // that the server has signed itself; nil: none
 	logins   sessions
 	guesses  *trust.Limiter[trust.Network]
 	// guessing is held by who has a password checked, since that costs memory.
@@ -69,9 +74,8 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	}
 	s := newServer(o)
 	s.listener = netutil.LimitListener(l, connectionsMost)
-	s.cert = o.Cert
-	if at, ok := l.Addr().(*net.TCPAddr); s.cert == nil && !(ok && at.IP.IsLoopback()) {
-		if s.cert, err = ownCertificate(o.Dir, time.Now()); err != nil {
+	if at, ok := l.Addr().(*net.TCPAddr); o.Cert == nil && !(ok && at.IP.IsLoopback()) {
+		if s.own, err = ownCertificate(o.Dir, time.Now()); err != nil {
 			l.Close()
 			return nil, err
 		}
@@ -92,15 +96,24 @@ func newServer(o Options) *Server {
 // URL is where a browser on this machine finds the server.
 func (s *Server) URL() string {
 	scheme := "http"
-	if s.cert != nil {
+	if s.encrypted() {
 		scheme = "https"
 	}
 	return scheme + "://" + s.listener.Addr().String()
 }
 
-// Fingerprint is the SHA-256 hash of the certificate, as browsers show it;
-// empty without TLS.
-func (s *Server) Fingerprint() string { return certificateHash(s.cert) }
+// encrypted reports whether it is spoken to by TLS.
+func (s *Server) encrypted() bool { return s.o.Cert != nil || s.own != nil }
+
+// Fingerprint is the SHA-256 hash of the certificate that the server has signed
+// itself, as browsers show it; empty: there is none.
+func (s *Server) Fingerprint() string {
+	if s.own == nil {
+		return ""
+	}
+	sum := sha256.Sum256(s.own.Certificate[0])
+	return hex.EncodeToString(sum[:])
+}
 
 // Changed tells open pages that these queries have other answers now. It does
 // not block.
@@ -122,8 +135,11 @@ func (s *Server) Serve(ctx context.Context) error {
 	})
 	defer stop()
 	var err error
-	if s.cert != nil {
-		srv.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*s.cert}, MinVersion: tls.VersionTLS12}
+	if s.encrypted() {
+		srv.TLSConfig = &tls.Config{GetCertificate: s.o.Cert, MinVersion: tls.VersionTLS12}
+		if s.own != nil {
+			srv.TLSConfig.Certificates = []tls.Certificate{*s.own}
+		}
 		err = srv.ServeTLS(s.listener, "", "")
 	} else {
 		err = srv.Serve(s.listener)

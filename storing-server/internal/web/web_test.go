@@ -199,6 +199,35 @@ func TestLogin(t *testing.T) {
 	}
 }
 
+// Behind a proxy whoever guesses shuts out nobody else; without one the
+// header, which anybody can write, gets nobody more guesses.
+func TestLoginByProxy(t *testing.T) {
+	for _, proxied := range []bool{true, false} {
+		s, _ := serve(t, 0)
+		s.o.Proxied = proxied
+		login(t, s)
+		proxy := &user{t: t, s: s, from: "127.0.0.1:1"}
+		try := func(forwarded, text string) int {
+			return proxy.do("POST", "/login", url.Values{"password": {text}}, "X-Forwarded-For", forwarded).Code
+		}
+		for i := range guessBurst {
+			if got := try(fmt.Sprintf("203.0.113.%d, 198.51.100.9", i), "guess"); got != http.StatusForbidden {
+				t.Errorf("guess %d: %d", i, got)
+			}
+		}
+		if got := try("203.0.113.99, 198.51.100.9", "guess"); got != http.StatusTooManyRequests {
+			t.Errorf("proxied %t: a guess too many: %d", proxied, got)
+		}
+		want := http.StatusTooManyRequests
+		if proxied {
+			want = http.StatusSeeOther
+		}
+		if got := try("198.51.100.9, 192.0.2.7", password); got != want {
+			t.Errorf("proxied %t: the operator, from elsewhere: %d; want %d", proxied, got, want)
+		}
+	}
+}
+
 // A login ends by itself, and there are not too many.
 func TestSessions(t *testing.T) {
 	s := sessions{all: map[string]*session{}}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"os"
+	"path/filepath"
+	"time"
+
+	"flexphone/registry-client/wire"
+)
+
+// keyName is the server's key in the data folder. Phones pin it: if it is
+// lost, every phone must be told.
+const keyName = "server.key"
+
+// serverCertificate returns the server's certificate, with the key kept in
+// dir, made there when there is none.
+func serverCertificate(dir string) (tls.Certificate, error) {
+	path := filepath.Join(dir, keyName)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		text, err = makeServerKey(path)
+	}
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("read server key: %w", err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return tls.Certificate{}, fmt.Errorf("read server key %s: no PEM block; restore it from a copy", path)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("read server key %s: %w", path, err)
+	}
+	key, ok := parsed.(ed25519.PrivateKey)
+	if !ok {
+		return tls.Certificate{}, fmt.Errorf("read server key %s: a %T, want Ed25519", path, parsed)
+	}
+	digest := sha256.Sum256(key.Public().(ed25519.PublicKey))
+	template := &x509.Certificate{
+		SerialNumber: new(big.Int).SetBytes(digest[:16]),
+		Subject:      pkix.Name{CommonName: "storing-server"},
+		NotBefore:    time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC),
+		NotAfter:     time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), // RFC 5280, section 4.1.2.5
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("make server certificate: %w", err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("make server certificate: %w", err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
+}
+
+func fingerprint(cert tls.Certificate) wire.Fingerprint {
+	return sha256.Sum256(cert.Leaf.RawSubjectPublicKeyInfo)
+}
+
+// makeServerKey writes a new key: whole or not at all, also through a power
+// cut.
+func makeServerKey(path string) ([]byte, error) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	f, err := os.CreateTemp(filepath.Dir(path), "."+keyName+"-*") // mode 0600
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name()) // fails once it is renamed
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return nil, err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return text, dir.Sync()
+}

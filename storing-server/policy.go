@@ -1,0 +1,38 @@
+package main
+
+import (
+	"fmt"
+
+	"flexphone/storing-server/internal/trust"
+)
+
+// TrustFlags say who may own a row, and who may ask for one.
+type TrustFlags struct {
+	Enrol   string  `help:"What a phone that nobody owns yet must bring: nothing (its first key owns it), a one-time token ('token new'), or a certificate issued by --ca." enum:"open,token,ca" default:"open"`
+	CA      string  `name:"ca" help:"PEM file of the authorities that issue phones' certificates, for --enrol ca." placeholder:"FILE"`
+	Resolve string  `help:"Who may ask where a phone is: enrolled phones, anyone, or nobody. DNS is anyone." enum:"enrolled,anyone,nobody" default:"enrolled"`
+	Lookups float64 `help:"How many of them a client may ask for each second in the long run, a minute's worth at once; 0: as many as it likes." default:"2" placeholder:"N"`
+}
+
+// policy returns what the flags say.
+func (f TrustFlags) policy() (trust.Policy, error) {
+	p := trust.Policy{Enrol: trust.Enrolment(f.Enrol), Resolve: trust.Resolution(f.Resolve)}
+	switch {
+	case f.Lookups < 0 || f.Lookups > 1e6:
+		return p, &usageError{fmt.Sprintf("--lookups=%v: want 0 to 1000000", f.Lookups)}
+	case f.Lookups > 0:
+		p.Lookups = trust.NewLookups(f.Lookups)
+	}
+	switch {
+	case p.Enrol == trust.EnrolCA && f.CA == "":
+		return p, &usageError{"--enrol=ca: name the authorities' certificates with --ca=FILE"}
+	case p.Enrol != trust.EnrolCA && f.CA != "":
+		return p, &usageError{"--ca: of use only with --enrol=ca"}
+	case f.CA != "":
+		var err error
+		if p.Authorities, err = trust.LoadAuthorities(f.CA); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
