@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -85,6 +86,9 @@ func openRows(ctx context.Context, opts store.Options) (*store.Store, error) {
 	rows, err := store.Open(ctx, opts)
 	if errors.Is(err, store.ErrDamaged) {
 		return nil, fmt.Errorf("%w; nothing was changed: move %s away and restore a backup there (storing-server restore FILE), or go on with what is left (storing-server run --accept-loss, once)", err, opts.Dir)
+	}
+	if path := new(fs.PathError); errors.As(err, &path) && path.Op == "mkdir" {
+		return nil, fmt.Errorf("%w: name a folder with --data that this user may make", err)
 	}
 	return rows, err
 }

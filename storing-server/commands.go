@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -47,6 +48,9 @@ type List struct {
 // data folder of a mistyped name.
 func (d Data) exists() error {
 	if _, err := os.Stat(filepath.Join(d.Data, "lock")); err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			return barred(fmt.Errorf("open data folder: %w", err))
+		}
 		return fmt.Errorf("open data folder %s: no storing-server has run there; name the right one with --data: %w", d.Data, err)
 	}
 	return nil
@@ -58,7 +62,7 @@ func change(e *edges, d Data, act func(context.Context, admin.Rows) error) error
 	defer cancel()
 	err := act(ctx, admin.NewClient(d.Data))
 	if !errors.Is(err, admin.ErrNotRunning) {
-		return err
+		return barred(err)
 	}
 	return withStore(ctx, d, func(s *store.Store) error { return act(ctx, s) })
 }
@@ -69,13 +73,21 @@ func ask[T any](e *edges, d Data, running func(*admin.Client, context.Context) (
 	defer cancel()
 	out, err = running(admin.NewClient(d.Data), ctx)
 	if !errors.Is(err, admin.ErrNotRunning) {
-		return out, err
+		return out, barred(err)
 	}
 	err = withStore(ctx, d, func(s *store.Store) error {
 		out = stopped(s)
 		return nil
 	})
 	return out, err
+}
+
+// barred says who may give commands to a server that is not this user's.
+func barred(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w (be root, or the user that the server runs as)", err)
+	}
+	return err
 }
 
 // withStore opens the rows of a server that does not run.

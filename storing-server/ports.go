@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
+	"syscall"
 
+	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/dns"
 	"flexphone/storing-server/internal/sip"
 	"flexphone/storing-server/internal/store"
@@ -74,20 +77,28 @@ func (f SIPFlags) open(ctx context.Context, own tls.Certificate, rows *store.Sto
 type DNSFlags struct {
 	DNS  string `name:"dns" help:"UDP and TCP address for DNS; none by default." placeholder:"[HOST]:PORT"`
 	Zone string `help:"Domain that --dns answers for: A, AAAA, SRV and NAPTR of <MAC or number>.ZONE." placeholder:"ZONE"`
+	// NameServer are names whose addresses are to be found elsewhere.
+	NameServer []string `help:"Names of the zone's DNS servers, with commas between, as the parent zone has them; by default ns.ZONE, whose address the parent zone has to give." placeholder:"NAME"`
 }
 
 // open listens; nil when nothing was asked for.
 func (f DNSFlags) open(ctx context.Context, rows *store.Store, p trust.Policy, m *metrics, log *slog.Logger) (*dns.Server, error) {
-	if (f.DNS == "") != (f.Zone == "") {
+	switch {
+	case (f.DNS == "") != (f.Zone == ""):
 		return nil, &usageError{"--dns and --zone: want both or neither"}
-	}
-	if f.DNS == "" {
+	case f.DNS == "" && len(f.NameServer) > 0:
+		return nil, &usageError{"--name-server: of use only with --dns"}
+	case f.DNS == "":
 		return nil, nil
 	}
 	if !p.May(false) {
 		log.Warn("DNS answers no lookups: who asks is not enrolled", "resolve", string(p.Resolve), "hint", "--resolve anyone")
 	}
-	return dns.Listen(ctx, dns.Options{Listen: f.DNS, Zone: f.Zone, Rows: rows, Policy: p, Log: log, Count: m.dnsQuery})
+	s, err := dns.Listen(ctx, dns.Options{Listen: f.DNS, Zone: f.Zone, NameServers: f.NameServer, Rows: rows, Policy: p, Log: log, Count: m.dnsQuery})
+	if errors.Is(err, wire.ErrInvalid) {
+		return nil, &usageError{err.Error()}
+	}
+	return s, err
 }
 
 // A service is a part that was asked for, and listens already.
@@ -154,10 +165,30 @@ func (c *RunCmd) services(ctx context.Context, own tls.Certificate, rows *store.
 	return out, files, nil
 }
 
+// checkAddress wants a flag to say where to listen, or nothing.
+func checkAddress(flag, at string) error {
+	if at == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(at)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return &usageError{fmt.Sprintf("%s=%s: want [HOST]:PORT, such as :5060 or 192.0.2.1:5060", flag, at)}
+	}
+	return nil
+}
+
 // hint says what to do about a port that cannot be had.
 func hint(err error) error {
-	if port := new(net.OpError); !errors.As(err, &port) {
-		return err
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w (is something else there? stop it, or choose another port)", err)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%w (a port below 1024 needs CAP_NET_BIND_SERVICE)", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w (no interface has this address; without one it listens at all of them)", err)
 	}
-	return fmt.Errorf("%w (is something else there? a port below 1024 needs CAP_NET_BIND_SERVICE)", err)
+	return err
 }

@@ -42,6 +42,9 @@ type RunCmd struct {
 	Verbose    bool   `short:"v" help:"Log details too."`
 }
 
+// maxReplicas is how many NATS keeps of a stream at the most.
+const maxReplicas = 5
+
 // Run serves until the edges' context ends.
 func (c *RunCmd) Run(e *edges) error {
 	numbers, err := parseNumbers(c.Numbers)
@@ -49,6 +52,19 @@ func (c *RunCmd) Run(e *edges) error {
 		return err
 	}
 	numbers.Rest = c.NumberRest
+	switch {
+	case c.NumberRest < 0:
+		return &usageError{fmt.Sprintf("--number-rest=%v: want 0s or more", c.NumberRest)}
+	case c.Replicas < 1 || c.Replicas > maxReplicas:
+		return &usageError{fmt.Sprintf("--replicas=%d: want 1 to %d", c.Replicas, maxReplicas)}
+	}
+	for _, f := range []struct{ flag, at string }{
+		{"--listen", c.Listen}, {"--http", c.HTTP}, {"--sip", c.SIP}, {"--sip-tls", c.SIPTLS}, {"--dns", c.DNS},
+	} {
+		if err := checkAddress(f.flag, f.at); err != nil {
+			return err
+		}
+	}
 	policy, err := c.TrustFlags.policy()
 	if err != nil {
 		return err
@@ -100,7 +116,7 @@ func (c *RunCmd) serve(e *edges, numbers store.Numbers, policy trust.Policy, log
 	}
 	phones, err := exchange.Listen(ctx, c.Listen, cert, directory.New(rows, log, m.request).Under(policy), exchange.DefaultLimits(), m, log)
 	if err != nil {
-		return fmt.Errorf("%w (is another server there? choose another --listen)", err)
+		return hint(err)
 	}
 	changed.to(phones.Changed)
 	others, files, err := c.services(ctx, cert, rows, policy, m, changed, log)

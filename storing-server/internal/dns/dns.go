@@ -50,9 +50,11 @@ type Rows interface {
 type Options struct {
 	Listen string // host:port, UDP and TCP
 	Zone   string // such as phones.example.net
-	Rows   Rows
-	Policy trust.Policy
-	Log    *slog.Logger
+	// NameServers are the names of the zone's servers; none: ns.ZONE.
+	NameServers []string
+	Rows        Rows
+	Policy      trust.Policy
+	Log         *slog.Logger
 	// Count is called with each query's type and answer, for metrics. It may be
 	// nil.
 	Count func(kind, rcode string)
@@ -60,7 +62,8 @@ type Options struct {
 
 // A Server answers on one port.
 type Server struct {
-	zone   string // in lower case, with a dot at its end
+	zone   string   // in lower case, with a dot at its end
+	names  []string // of the zone's servers
 	rows   Rows
 	policy trust.Policy
 	log    *slog.Logger
@@ -89,6 +92,15 @@ func newServer(o Options) (*Server, error) {
 	s := &Server{
 		zone: dns.CanonicalName(o.Zone), rows: o.Rows, policy: o.Policy, log: o.Log, count: o.Count,
 		serial: uint32(time.Now().Unix()),
+	}
+	for _, name := range o.NameServers {
+		if _, ok := dns.IsDomainName(name); !ok || dns.IsSubDomain(s.zone, dns.CanonicalName(name)) {
+			return nil, fmt.Errorf("dns: name server %q: want a name outside of %s, which has an address there: %w", name, o.Zone, wire.ErrInvalid)
+		}
+		s.names = append(s.names, dns.CanonicalName(name))
+	}
+	if len(s.names) == 0 {
+		s.names = []string{"ns." + s.zone}
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -264,20 +276,19 @@ func (s *Server) apex(reply *dns.Msg, q dns.Question) {
 	case dns.TypeSOA:
 		reply.Answer = []dns.RR{s.soa(q.Name)}
 	case dns.TypeNS:
-		reply.Answer = []dns.RR{&dns.NS{Hdr: header(q.Name, dns.TypeNS, zoneTTL), Ns: s.nameServer()}}
+		for _, name := range s.names {
+			reply.Answer = append(reply.Answer, &dns.NS{Hdr: header(q.Name, dns.TypeNS, zoneTTL), Ns: name})
+		}
 	default:
 		reply.Ns = []dns.RR{s.soa(s.zone)}
 	}
 }
 
-// nameServer is the name that the parent zone has to give this server.
-func (s *Server) nameServer() string { return "ns." + s.zone }
-
 // soa describes the zone; its last number is for how long a refusal holds
 // (RFC 2308).
 func (s *Server) soa(name string) dns.RR {
 	return &dns.SOA{
-		Hdr: header(name, dns.TypeSOA, negativeTTL), Ns: s.nameServer(), Mbox: "hostmaster." + s.zone,
+		Hdr: header(name, dns.TypeSOA, negativeTTL), Ns: s.names[0], Mbox: "hostmaster." + s.zone,
 		Serial: s.serial, Refresh: zoneTTL, Retry: zoneTTL, Expire: 24 * zoneTTL, Minttl: negativeTTL,
 	}
 }

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -187,6 +188,26 @@ func TestZone(t *testing.T) {
 	for _, z := range []string{"", ".", "a..b", strings.Repeat("a", 64) + ".net"} {
 		if _, err := newServer(Options{Zone: z}); err == nil {
 			t.Errorf("zone %q is taken", z)
+		}
+	}
+}
+
+// The zone's servers have the names that the parent zone knows them by.
+func TestNameServers(t *testing.T) {
+	s, err := newServer(Options{Zone: "phones.example.net", NameServers: []string{"NS1.example.net", "ns2.example.net."}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "phones.example.net. NS ns1.example.net.\nphones.example.net. NS ns2.example.net."
+	if got := text(s.test("phones.example.net", dns.TypeNS, true).Answer); got != want {
+		t.Errorf("NS: %q; want %q", got, want)
+	}
+	if got := text(s.test("phones.example.net", dns.TypeSOA, true).Answer); !strings.HasPrefix(got, "phones.example.net. SOA ns1.example.net.") {
+		t.Errorf("SOA: %q", got)
+	}
+	for _, name := range []string{"ns.phones.example.net", "a..b", ""} {
+		if _, err := newServer(Options{Zone: "phones.example.net", NameServers: []string{name}}); !errors.Is(err, wire.ErrInvalid) {
+			t.Errorf("name server %q: %v; want ErrInvalid", name, err)
 		}
 	}
 }

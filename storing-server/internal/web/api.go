@@ -7,14 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
 	"flexphone/registry-client/wire"
-	"flexphone/storing-server/internal/admin"
-	"flexphone/storing-server/internal/sip"
 	"flexphone/storing-server/internal/store"
 )
 
@@ -26,36 +22,33 @@ var description []byte
 // changeMost bounds the wait for the disk.
 const changeMost = 15 * time.Second
 
-const (
-	pageRows = 50 // of a page for people
-	apiRows  = 100
-	apiMost  = 1000
-)
-
-// validMost bounds how long a token can be used.
-const validMost = 366 * 24 * time.Hour
+// eventStream is the type of server-sent events.
+const eventStream = "text/event-stream"
 
 // A route of the API. What it returns is sent as JSON; nil: there is nothing to
 // say.
 type route struct {
 	pattern string
 	answer  func(*Server, context.Context, *http.Request) (any, error)
+	// live says which rows an answer may come to change with; nil: it is not
+	// followed.
+	live func(r *http.Request, answer any) (first, last wire.MAC)
 }
 
 var apiRoutes = []route{
-	{"GET /api/v1/server", (*Server).apiServer},
-	{"GET /api/v1/phones", (*Server).apiPhones},
-	{"GET /api/v1/phones/{mac}", (*Server).apiPhone},
-	{"DELETE /api/v1/phones/{mac}", (*Server).apiForget},
-	{"DELETE /api/v1/phones/{mac}/key", (*Server).apiForgetKey},
-	{"PUT /api/v1/phones/{mac}/number", (*Server).apiSetNumber},
-	{"DELETE /api/v1/numbers/{number}/rest", (*Server).apiFreeNumber},
-	{"GET /api/v1/tokens", (*Server).apiTokens},
-	{"POST /api/v1/tokens", (*Server).apiMakeToken},
-	{"DELETE /api/v1/tokens/{id}", (*Server).apiRevokeToken},
-	{"GET /api/v1/accounts", (*Server).apiAccounts},
-	{"POST /api/v1/accounts", (*Server).apiAddAccount},
-	{"DELETE /api/v1/accounts/{user}", (*Server).apiRemoveAccount},
+	{pattern: "GET /api/v1/server", answer: (*Server).apiServer},
+	{pattern: "GET /api/v1/phones", answer: (*Server).apiPhones, live: rowsShown},
+	{pattern: "GET /api/v1/phones/{mac}", answer: (*Server).apiPhone, live: rowAsked},
+	{pattern: "DELETE /api/v1/phones/{mac}", answer: (*Server).apiForget},
+	{pattern: "DELETE /api/v1/phones/{mac}/key", answer: (*Server).apiForgetKey},
+	{pattern: "PUT /api/v1/phones/{mac}/number", answer: (*Server).apiSetNumber},
+	{pattern: "DELETE /api/v1/numbers/{number}/rest", answer: (*Server).apiFreeNumber},
+	{pattern: "GET /api/v1/tokens", answer: (*Server).apiTokens},
+	{pattern: "POST /api/v1/tokens", answer: (*Server).apiMakeToken},
+	{pattern: "DELETE /api/v1/tokens/{id}", answer: (*Server).apiRevokeToken},
+	{pattern: "GET /api/v1/accounts", answer: (*Server).apiAccounts},
+	{pattern: "POST /api/v1/accounts", answer: (*Server).apiAddAccount},
+	{pattern: "DELETE /api/v1/accounts/{user}", answer: (*Server).apiRemoveAccount},
 }
 
 // An apiError is a refusal with its status.
@@ -81,17 +74,13 @@ func (s *Server) api(mux *http.ServeMux) {
 }
 
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, to route) {
-	kind, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	ok, err := false, error(nil)
-	if strings.EqualFold(kind, "Bearer") {
-		ok, err = s.access.bearer(strings.TrimSpace(text))
-	}
-	if err != nil {
-		s.o.Log.Error("API tokens not read", "err", err)
-	}
-	if !ok {
+	if !s.authorized(r) {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		sendProblem(w, &apiError{http.StatusUnauthorized, "want an API token: 'storing-server api-token new NAME' makes one"})
+		return
+	}
+	if to.live != nil && strings.Contains(r.Header.Get("Accept"), eventStream) {
+		s.follow(w, r, to)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), changeMost)
@@ -109,6 +98,46 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, to route) {
 		}
 		send(w, status, "application/json", out)
 	}
+}
+
+// authorized reports whether a request carries a token of the API.
+func (s *Server) authorized(r *http.Request) bool {
+	kind, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(kind, "Bearer") {
+		return false
+	}
+	ok, err := s.access.bearer(strings.TrimSpace(text))
+	if err != nil {
+		s.o.Log.Error("API tokens not read", "err", err)
+	}
+	return ok
+}
+
+// follow sends the answer of a route again whenever it has changed, to a
+// program that accepts events.
+func (s *Server) follow(w http.ResponseWriter, r *http.Request, to route) {
+	if sel, err := selectionOf(r.URL.Query().Get("q")); err == nil && sel.Key != "" {
+		sendProblem(w, bad("q: a search for a key looks at all rows, and is not repeated"))
+		return
+	}
+	answer := func() (any, error) {
+		ctx, cancel := context.WithTimeout(r.Context(), changeMost)
+		defer cancel()
+		return to.answer(s, ctx, r)
+	}
+	out, err := answer()
+	if err != nil {
+		sendProblem(w, err)
+		return
+	}
+	first, last := to.live(r, out)
+	s.stream(w, r, first, last, func() bool { return s.authorized(r) }, func() ([]byte, error) {
+		out, err := answer()
+		if err != nil {
+			out = problemOf(err) // a phone that was forgotten
+		}
+		return json.Marshal(out)
+	})
 }
 
 func send(w http.ResponseWriter, status int, kind string, v any) {
@@ -146,9 +175,14 @@ type problem struct {
 	Detail string `json:"detail"`
 }
 
-func sendProblem(w http.ResponseWriter, err error) {
+func problemOf(err error) problem {
 	status := statusOf(err)
-	send(w, status, "application/problem+json", problem{http.StatusText(status), status, err.Error()})
+	return problem{http.StatusText(status), status, err.Error()}
+}
+
+func sendProblem(w http.ResponseWriter, err error) {
+	p := problemOf(err)
+	send(w, p.Status, "application/problem+json", p)
 }
 
 func bad(format string, v ...any) error {
@@ -175,233 +209,4 @@ func pathMAC(r *http.Request) (wire.MAC, error) {
 		return m, bad("%v", err)
 	}
 	return m, nil
-}
-
-// serverInfo is what there is to say of the server.
-type serverInfo struct {
-	Rows int `json:"rows"`
-}
-
-func (s *Server) apiServer(context.Context, *http.Request) (any, error) {
-	return serverInfo{Rows: s.o.Rows.Size()}, nil
-}
-
-type phonesPage struct {
-	Phones []admin.Row `json:"phones"`
-	Next   *wire.MAC   `json:"next,omitempty"` // to be asked for as after
-}
-
-func (s *Server) apiPhones(ctx context.Context, r *http.Request) (any, error) {
-	q := r.URL.Query()
-	n := apiRows
-	if text := q.Get("limit"); text != "" {
-		var err error
-		if n, err = strconv.Atoi(text); err != nil || n < 1 || n > apiMost {
-			return nil, bad("limit %q: want 1 to %d", text, apiMost)
-		}
-	}
-	sel, err := selectionOf(q.Get("q"))
-	if err != nil {
-		return nil, err
-	}
-	after := wire.MAC{}
-	if text := q.Get("after"); text != "" {
-		if after, err = wire.ParseMAC(text); err != nil {
-			return nil, bad("after: %v", err)
-		}
-	}
-	rows, more, err := s.o.Rows.Page(ctx, sel, after, false, n)
-	if err != nil {
-		return nil, err
-	}
-	out := phonesPage{Phones: []admin.Row{}}
-	for _, row := range rows {
-		out.Phones = append(out.Phones, admin.RowOf(row))
-	}
-	if more {
-		out.Next = &rows[len(rows)-1].MAC
-	}
-	return out, nil
-}
-
-// A stay is a time for which a phone had the same addresses.
-type stay struct {
-	Addrs []netip.Addr `json:"addrs"`
-	From  time.Time    `json:"from"`
-	Until *time.Time   `json:"until,omitempty"` // not yet, if it is missing
-}
-
-type phoneDetails struct {
-	admin.Row
-	User    string `json:"user,omitempty"` // of a standard SIP phone
-	History []stay `json:"history"`
-}
-
-// details returns what is known of a phone.
-func (s *Server) details(mac wire.MAC) (out phoneDetails, err error) {
-	row, ok := s.o.Rows.Resolve(wire.Query{MAC: mac})
-	if !ok {
-		return out, &apiError{http.StatusNotFound, mac.String() + " was never registered"}
-	}
-	out.Row = admin.RowOf(row)
-	if p, ok := s.o.Rows.Phone(mac); ok {
-		out.User = p.User
-	}
-	stays, _ := s.o.Rows.History(mac)
-	out.History = []stay{}
-	for _, st := range stays {
-		one := stay{Addrs: st.Addrs, From: st.From.UTC()}
-		if !st.Until.IsZero() {
-			until := st.Until.UTC().Truncate(time.Second)
-			one.Until = &until
-		}
-		out.History = append(out.History, one)
-	}
-	return out, nil
-}
-
-func (s *Server) apiPhone(_ context.Context, r *http.Request) (any, error) {
-	mac, err := pathMAC(r)
-	if err != nil {
-		return nil, err
-	}
-	return s.details(mac)
-}
-
-func (s *Server) apiForget(ctx context.Context, r *http.Request) (any, error) {
-	mac, err := pathMAC(r)
-	if err != nil {
-		return nil, err
-	}
-	return nil, s.o.Rows.Forget(ctx, mac)
-}
-
-func (s *Server) apiForgetKey(ctx context.Context, r *http.Request) (any, error) {
-	mac, err := pathMAC(r)
-	if err != nil {
-		return nil, err
-	}
-	return nil, s.o.Rows.ForgetKey(ctx, mac)
-}
-
-func (s *Server) apiSetNumber(ctx context.Context, r *http.Request) (any, error) {
-	mac, err := pathMAC(r)
-	if err != nil {
-		return nil, err
-	}
-	var body struct {
-		Number string `json:"number"`
-	}
-	if err := readBody(r, &body); err != nil {
-		return nil, err
-	}
-	return nil, s.o.Rows.SetNumber(ctx, mac, body.Number)
-}
-
-func (s *Server) apiFreeNumber(ctx context.Context, r *http.Request) (any, error) {
-	return nil, s.o.Rows.FreeNumber(ctx, r.PathValue("number"))
-}
-
-type tokensList struct {
-	Tokens []admin.Token `json:"tokens"`
-}
-
-func (s *Server) apiTokens(context.Context, *http.Request) (any, error) {
-	out := tokensList{[]admin.Token{}}
-	for _, t := range s.o.Rows.Tokens() {
-		out.Tokens = append(out.Tokens, admin.TokenOf(t, ""))
-	}
-	return out, nil
-}
-
-func (s *Server) apiMakeToken(ctx context.Context, r *http.Request) (any, error) {
-	var body struct {
-		MAC     *wire.MAC `json:"mac"`
-		Seconds int64     `json:"seconds"`
-	}
-	if err := readBody(r, &body); err != nil {
-		return nil, err
-	}
-	if body.Seconds < 1 || body.Seconds > int64(validMost/time.Second) {
-		return nil, bad("seconds: want 1 to %d", int64(validMost/time.Second))
-	}
-	var mac wire.MAC
-	if body.MAC != nil {
-		mac = *body.MAC
-	}
-	text, t, err := s.o.Rows.MakeToken(ctx, mac, time.Duration(body.Seconds)*time.Second)
-	if err != nil {
-		return nil, err
-	}
-	return admin.TokenOf(t, text), nil
-}
-
-func (s *Server) apiRevokeToken(ctx context.Context, r *http.Request) (any, error) {
-	return nil, s.o.Rows.RevokeToken(ctx, r.PathValue("id"))
-}
-
-type accountsList struct {
-	Accounts []admin.Phone `json:"accounts"`
-}
-
-func (s *Server) apiAccounts(context.Context, *http.Request) (any, error) {
-	out := accountsList{[]admin.Phone{}}
-	for _, p := range s.o.Rows.Phones() {
-		out.Accounts = append(out.Accounts, admin.PhoneOf(p))
-	}
-	return out, nil
-}
-
-type newAccount struct {
-	admin.Phone
-	Password string `json:"password,omitempty"` // only if it was made here
-}
-
-func (s *Server) apiAddAccount(ctx context.Context, r *http.Request) (any, error) {
-	var body struct {
-		User     string `json:"user"`
-		Password string `json:"password"`
-		MD5      bool   `json:"md5"`
-	}
-	if err := readBody(r, &body); err != nil {
-		return nil, err
-	}
-	return s.addAccount(ctx, body.User, body.Password, body.MD5)
-}
-
-// addAccount lets a standard SIP phone register. An empty password has one
-// made.
-func (s *Server) addAccount(ctx context.Context, user, password string, md5Only bool) (out newAccount, err error) {
-	user = sip.UserName(strings.TrimSpace(user))
-	if len(password) > MaxPassword || strings.ContainsFunc(password, func(r rune) bool { return r < ' ' }) {
-		return out, bad("password: want at most %d characters, of one line", MaxPassword)
-	}
-	p := store.Phone{User: user, MAC: store.UserMAC(user)}
-	if password == "" {
-		password = sip.NewPassword()
-		out.Password = password
-	}
-	p.MD5, p.SHA256 = sip.Secrets(user, password)
-	if md5Only {
-		p.SHA256 = nil
-	}
-	if p.Number, err = s.o.Rows.AddPhone(ctx, p); err != nil {
-		return newAccount{}, err
-	}
-	out.Phone = admin.PhoneOf(p)
-	return out, nil
-}
-
-func (s *Server) apiRemoveAccount(ctx context.Context, r *http.Request) (any, error) {
-	return nil, s.removeAccount(ctx, r.PathValue("user"))
-}
-
-// removeAccount takes a standard SIP phone away, with its row and number.
-func (s *Server) removeAccount(ctx context.Context, user string) error {
-	user = sip.UserName(user)
-	mac := store.UserMAC(user)
-	if p, ok := s.o.Rows.Phone(mac); !ok || p.User != user {
-		return &apiError{http.StatusNotFound, "no SIP phone is called so"}
-	}
-	return s.o.Rows.Forget(ctx, mac)
 }

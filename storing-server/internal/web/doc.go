@@ -10,7 +10,8 @@
 // Pages are rendered here, from templates, and every one of them works without
 // JavaScript: what is clicked is a link or a form. The few lines of script in
 // assets/live.js put newer rows in place of those that are shown. They are told
-// by server-sent events, and are sent the same HTML that the page was made of.
+// by server-sent events, and are sent the same HTML that the page was made of;
+// programs that accept events are sent the JSON that they would get by asking.
 //
 // A login lasts in a cookie that no script can read and that no other site can
 // make a browser send (SameSite=Strict). Each form carries a token of its

@@ -78,8 +78,9 @@ func (h *hub) leave(w *watcher) {
 }
 
 // stream sends what render makes, again whenever one of the rows from first to
-// last has changed, as server-sent events.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, first, last wire.MAC, render func() ([]byte, error)) {
+// last has changed, as server-sent events, for as long as still says that they
+// may be seen.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, first, last wire.MAC, still func() bool, render func() ([]byte, error)) {
 	page := s.hub.watch(first, last)
 	if page == nil {
 		http.Error(w, "too many pages are open", http.StatusServiceUnavailable)
@@ -87,7 +88,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, first, last wire
 	}
 	defer s.hub.leave(page)
 	out := http.NewResponseController(w)
-	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Content-Type", eventStream)
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for {
@@ -112,7 +113,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, first, last wire
 				break wait
 			case <-beat.C:
 				_ = out.SetWriteDeadline(time.Now().Add(2 * heartbeat))
-				if _, ok := s.session(r, false); !ok {
+				if !still() {
 					return
 				}
 				if _, err := w.Write([]byte(": still here\n\n")); err != nil || out.Flush() != nil {

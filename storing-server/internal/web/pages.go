@@ -86,6 +86,11 @@ func (s *Server) session(r *http.Request, used bool) (*session, bool) {
 	return x, x != nil && err == nil
 }
 
+// stillIn reports whether the login of a request lasts, while a page is open.
+func (s *Server) stillIn(r *http.Request) func() bool {
+	return func() bool { _, ok := s.session(r, false); return ok }
+}
+
 // render sends a page.
 func (s *Server) render(w http.ResponseWriter, status int, name string, v view) {
 	text, err := fragment(name, v)
@@ -269,7 +274,7 @@ func (s *Server) phonesLive(w http.ResponseWriter, r *http.Request, _ *session) 
 		http.Error(w, "this page has no changes", http.StatusNotFound)
 		return
 	}
-	s.stream(w, r, first, last, func() ([]byte, error) {
+	s.stream(w, r, first, last, s.stillIn(r), func() ([]byte, error) {
 		b, _, _ := s.rowsOf(r)
 		return fragment("rows", b)
 	})
@@ -303,7 +308,7 @@ func (s *Server) phoneLive(w http.ResponseWriter, r *http.Request, _ *session) {
 		http.Error(w, err.Error(), http.StatusNotFound)
 		return
 	}
-	s.stream(w, r, mac, mac, func() ([]byte, error) {
+	s.stream(w, r, mac, mac, s.stillIn(r), func() ([]byte, error) {
 		d, err := s.details(mac)
 		if err != nil {
 			return fragment("gone", mac)

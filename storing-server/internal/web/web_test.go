@@ -299,57 +299,6 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// A page that is open is told of changes: what is new, moved and forgotten.
-func TestLive(t *testing.T) {
-	s, rows := serve(t, 2)
-	u := login(t, s)
-	site := httptest.NewServer(s.handler)
-	defer site.Close()
-	req, err := http.NewRequestWithContext(t.Context(), "GET", site.URL+"/phones/live", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.AddCookie(u.cookie)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if kind := resp.Header.Get("Content-Type"); kind != "text/event-stream" {
-		t.Errorf("Content-Type %s", kind)
-	}
-	lines := bufio.NewScanner(resp.Body)
-	next := func(want string, there bool) {
-		t.Helper()
-		for {
-			var event strings.Builder
-			for lines.Scan() && lines.Text() != "" {
-				event.WriteString(lines.Text())
-			}
-			if event.Len() == 0 {
-				t.Fatalf("the stream has ended: %v", lines.Err())
-			}
-			if strings.Contains(event.String(), want) == there {
-				return
-			}
-		}
-	}
-	next("192.0.2.1", true)
-	register(t, rows, 3, 1, "192.0.2.77")
-	next("192.0.2.77", true)
-	register(t, rows, 3, 2, "192.0.2.78")
-	next("192.0.2.78", true)
-	if err := rows.Forget(t.Context(), mac(3)); err != nil {
-		t.Fatal(err)
-	}
-	next("192.0.2.78", false)
-	close(s.ending)
-	if rest, err := io.ReadAll(resp.Body); err != nil || len(rest) > 0 {
-		t.Errorf("at the end: %q, %v", rest, err)
-	}
-}
-
-// The description is what the API does: the same routes, and requests and
 // answers that are as it says.
 func TestDescription(t *testing.T) {
 	doc, err := openapi3.NewLoader().LoadFromData(description)
