@@ -428,6 +428,7 @@ func FuzzHTTP(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	s.o.Proxied = true
 	csrf := u.csrf("/phones/02005e000001")
 	for _, seed := range []struct {
 		method, target, body string
@@ -438,6 +439,8 @@ func FuzzHTTP(f *testing.F) {
 		{"POST", "/phones/02005e000001/number", "number=555", 1}, {"POST", "/phones/02005e000009/forget", "", 1},
 		{"POST", "/tokens", "mac=02:00:5e:00:00:09&hours=1", 1}, {"POST", "/tokens/x/revoke", "", 1}, {"POST", "/numbers/free", "number=101", 1},
 		{"POST", "/accounts", "user=<b>&password=%00&md5=1", 1}, {"POST", "/accounts/x%2fy/remove", "", 1}, {"POST", "/api-access", "name=<script>", 1},
+		{"GET", "/phones/live?q=101", "", 1}, {"GET", "/phones/02005e000001/live", "", 1}, {"POST", "/login", "password=x,2001:db8::1%a", 3},
+		{"GET", "/api/v1/phones?after=02005e000001", "", 5}, {"GET", "/api/v1/phones/02005e000001", "", 5},
 		{"GET", "/api/v1/phones?limit=2&q=02", "", 2}, {"PUT", "/api/v1/phones/02005e000001/number", `{"number":"555"}`, 2},
 		{"POST", "/api/v1/accounts", `{"user":"300","password":"p","md5":true}`, 2}, {"POST", "/api/v1/tokens", `{"mac":null,"seconds":1e3}`, 2},
 		{"DELETE", "/api/v1/numbers/101/rest", "", 2}, {"GET", "/metrics", "", 0}, {"GET", "//..//style.css", "", 0}, {"HEAD", "/healthz", "", 0},
@@ -446,8 +449,15 @@ func FuzzHTTP(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, method, target, body string, in byte) {
 		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(method + " " + target + " HTTP/1.1\r\nHost: operator\r\n\r\n")))
-		if err != nil || strings.HasSuffix(r.URL.Path, "/live") { // which lasts until its reader goes
+		if err != nil {
 			return
+		}
+		ctx, gone := context.WithCancel(r.Context())
+		defer gone()
+		r = r.WithContext(ctx)
+		if in/3%2 == 1 {
+			r.Header.Set("Accept", eventStream)
+			r.Header.Set("X-Forwarded-For", body)
 		}
 		switch in % 3 {
 		case 1:
@@ -459,7 +469,7 @@ func FuzzHTTP(f *testing.F) {
 		}
 		r.Body = io.NopCloser(strings.NewReader(body))
 		r.RemoteAddr = "198.51.100.7:1"
-		w := httptest.NewRecorder()
+		w := leaver{httptest.NewRecorder(), gone}
 		s.handler.ServeHTTP(w, r)
 		if w.Code < 200 || w.Code >= 500 && w.Code != http.StatusServiceUnavailable {
 			t.Errorf("%s %q %q: %d %s", method, target, body, w.Code, w.Body)
@@ -481,6 +491,17 @@ func FuzzHTTP(f *testing.F) {
 			csrf = s.logins.all[u.cookie.Value].csrf
 		}
 	})
+}
+
+// A leaver goes once something has come, as the reader of a stream.
+type leaver struct {
+	*httptest.ResponseRecorder
+	gone func()
+}
+
+func (l leaver) Write(b []byte) (int, error) {
+	l.gone()
+	return l.ResponseRecorder.Write(b)
 }
 
 func must(v string, err error) string {
