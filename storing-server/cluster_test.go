@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -267,7 +268,7 @@ func TestCluster(t *testing.T) {
 		total.Load(), node.Round(time.Millisecond), nodeGap.Round(time.Millisecond), serverBack.Round(time.Millisecond), serverGap.Round(time.Millisecond))
 
 	// A new server, on the two nodes that are left, has every row.
-	fresh := nodes.startMember(t, key)
+	fresh := nodes.startMember(t, key, "--http", "127.0.0.1:0")
 	reader, _ := newHastyPhone(t, t.TempDir(), fresh.listen, phoneMAC(102), time.Second)
 	if _, err := reader.Register(t.Context(), announcement(phoneMAC(102), 1, "192.0.2.4")); err != nil {
 		t.Fatal(err)
@@ -286,6 +287,35 @@ func TestCluster(t *testing.T) {
 	if code := run(t.Context(), []string{"run", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--nats", nodes.url, "--partitions", "3"}, &out, &errs); code != 1 || !strings.Contains(errs.String(), "made with --partitions 2") {
 		t.Errorf("another number of partitions: exit %d, %s", code, errs.String())
 	}
+
+	// Without a cluster a server lives, and says that it is of no use.
+	if got := statusOf(t, fresh.http+"/readyz"); got != http.StatusOK {
+		t.Errorf("/readyz is %d; want 200", got)
+	}
+	for _, n := range nodes.nodes {
+		_ = n.Process.Kill() // one is dead already
+	}
+	awaitRow(t, "the server to know that it has no cluster", func() bool {
+		return statusOf(t, fresh.http+"/readyz") == http.StatusServiceUnavailable
+	})
+	if got := statusOf(t, fresh.http+"/healthz"); got != http.StatusOK {
+		t.Errorf("/healthz without a cluster is %d; want 200", got)
+	}
+}
+
+// statusOf asks a server of this machine, by HTTP.
+func statusOf(t *testing.T, url string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
 }
 
 // awaitRow asks until ok, for a minute at the most.

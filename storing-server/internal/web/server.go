@@ -156,12 +156,22 @@ func (s *Server) routes() http.Handler {
 	if s.o.Metrics != nil {
 		mux.Handle("GET /metrics", s.o.Metrics)
 	}
-	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
-	mux.HandleFunc("GET /healthz", ok)
-	mux.HandleFunc("GET /readyz", ok) // it listens once the rows are read
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", s.ready)
 	s.pages(mux)
 	s.api(mux)
 	return s.guard(mux)
+}
+
+// ready tells whoever sends phones to one of several servers whether this one
+// is of use: it listens once the rows are read, but they may be kept by a
+// cluster that it has lost sight of.
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	if !s.o.Rows.Reachable() {
+		http.Error(w, "no connection to the cluster that keeps the rows", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
 }
 
 // The headers of every answer: nothing is loaded from elsewhere, nothing
