@@ -149,13 +149,18 @@ func (c *natsCluster) leader(t *testing.T, stream string) int {
 // same key.
 func (c *natsCluster) startMember(t *testing.T, key []byte, args ...string) *process {
 	t.Helper()
+	return c.startMemberTelling(t, func(string) {}, key, args...)
+}
+
+func (c *natsCluster) startMemberTelling(t *testing.T, tell func(string), key []byte, args ...string) *process {
+	t.Helper()
 	dir := t.TempDir()
 	if key != nil {
 		if err := os.WriteFile(filepath.Join(dir, keyName), key, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p := startProcess(t, dir, "127.0.0.1:0", append([]string{"--nats", c.url, "--partitions", "2"}, args...)...)
+	p := startTelling(t, tell, dir, "127.0.0.1:0", append([]string{"--nats", c.url, "--partitions", "2"}, args...)...)
 	t.Cleanup(p.kill)
 	return p
 }
@@ -267,8 +272,22 @@ func TestCluster(t *testing.T) {
 	t.Logf("%d registrations acknowledged; killed NATS node (leader): every phone served again after %v, longest wait %v; killed storing server: %v, %v",
 		total.Load(), node.Round(time.Millisecond), nodeGap.Round(time.Millisecond), serverBack.Round(time.Millisecond), serverGap.Round(time.Millisecond))
 
-	// A new server, on the two nodes that are left, has every row.
-	fresh := nodes.startMember(t, key, "--http", "127.0.0.1:0")
+	// A new server, which has to wait until one of the two nodes that are left
+	// answers again, has every row.
+	pausing := nodes.nodes[(lead+1)%len(nodes.nodes)].Process
+	if err := pausing.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	waited := false
+	fresh := nodes.startMemberTelling(t, func(message string) {
+		if message == "waiting for the NATS cluster to choose a leader" {
+			waited = true
+			_ = pausing.Signal(syscall.SIGCONT)
+		}
+	}, key, "--http", "127.0.0.1:0")
+	if !waited {
+		t.Error("a server started on one node of three")
+	}
 	reader, _ := newHastyPhone(t, t.TempDir(), fresh.listen, phoneMAC(102), time.Second)
 	if _, err := reader.Register(t.Context(), announcement(phoneMAC(102), 1, "192.0.2.4")); err != nil {
 		t.Fatal(err)

@@ -62,6 +62,13 @@ func ownAddress() string {
 
 func startProcess(t *testing.T, dir, listen string, more ...string) *process {
 	t.Helper()
+	return startTelling(t, func(string) {}, dir, listen, more...)
+}
+
+// startTelling is startProcess that tells each message that is logged until the
+// server is ready.
+func startTelling(t *testing.T, tell func(message string), dir, listen string, more ...string) *process {
+	t.Helper()
 	p := &process{cmd: exec.Command(os.Args[0])}
 	p.cmd.Env = append(os.Environ(), asServer+"="+strings.Join(append([]string{"run", "--data", dir, "--listen", listen, "--log", "json"}, more...), "\n"))
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -77,7 +84,9 @@ func startProcess(t *testing.T, dir, listen string, more ...string) *process {
 	for lines.Scan() {
 		said.WriteString(lines.Text() + "\n")
 		var line struct{ Msg, Listen, HTTP, DNS string }
-		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "ready" {
+		_ = json.Unmarshal(lines.Bytes(), &line) // an error of the start is plain text
+		tell(line.Msg)
+		if line.Msg == "ready" {
 			p.listen, p.http, p.dns = line.Listen, line.HTTP, line.DNS
 			break
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +31,9 @@ const (
 	// again.
 	commitTimeout  = 10 * time.Second
 	clusterTimeout = 1500 * time.Millisecond
+	// electionMost is for how long a start waits for a cluster that has lost its
+	// leader, and chooses another within some ten seconds.
+	electionMost = 1 * time.Minute
 )
 
 // codeWrongLast is JetStream's error for a row that somebody else has changed.
@@ -100,7 +104,7 @@ func openStream(ctx context.Context, p place, log *slog.Logger) (*stream, error)
 		s.close()
 		return nil, fmt.Errorf("store: use JetStream: %w", err)
 	}
-	if err := s.openParts(ctx, p); err != nil {
+	if err := s.awaitParts(ctx, p, log); err != nil {
 		s.close()
 		return nil, fmt.Errorf("store: open stream: %w", err)
 	}
@@ -115,6 +119,31 @@ func (s *stream) close() {
 		s.embedded.Shutdown()
 		s.embedded.WaitForShutdown()
 	}
+}
+
+// awaitParts opens the streams, of a cluster once that has a leader.
+func (s *stream) awaitParts(ctx context.Context, p place, log *slog.Logger) error {
+	again := time.NewTicker(time.Second)
+	defer again.Stop()
+	for start := time.Now(); ; {
+		err := s.openParts(ctx, p)
+		if s.embedded != nil || !leaderless(err) || ctx.Err() != nil || time.Since(start) > electionMost {
+			return err
+		}
+		log.Warn("waiting for the NATS cluster to choose a leader", "err", err)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// leaderless reports whether err is what a request gets from a cluster that has
+// no leader at the moment: no answer, or 503.
+func leaderless(err error) bool {
+	var refused *jetstream.APIError
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) ||
+		errors.As(err, &refused) && refused.Code == http.StatusServiceUnavailable
 }
 
 // A message is one change, as the stream takes it.
