@@ -175,6 +175,34 @@ func TestRotate(t *testing.T) {
 	}
 }
 
+// Tokens are listed and revoked, while a server runs and when none does.
+func TestTokenCommands(t *testing.T) {
+	dir := t.TempDir()
+	p := startProcess(t, dir, "127.0.0.1:0", "--enrol", "token")
+	defer func() { p.kill() }()
+	for _, running := range []bool{true, false} {
+		var made struct{ ID, Token string }
+		if err := json.Unmarshal([]byte(command(t, "token", "new", "--json", "--data", dir)), &made); err != nil || made.Token == "" {
+			t.Fatalf("running %t: token new: %+v, %v", running, made, err)
+		}
+		if list := command(t, "token", "list", "--data", dir); !strings.Contains(list, made.ID) || strings.Contains(list, made.Token) {
+			t.Errorf("running %t: token list: %s; want the ID alone", running, list)
+		}
+		command(t, "token", "revoke", made.ID, "--data", dir)
+		if list := command(t, "token", "list", "--data", dir); list != "" {
+			t.Errorf("running %t: after the last was revoked: %s", running, list)
+		}
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), []string{"token", "revoke", made.ID, "--data", dir}, &out, &errs); code != exitFailed || !strings.Contains(errs.String(), "no such token") {
+			t.Errorf("running %t: revoked again: exit %d: %s", running, code, errs.String())
+		}
+		if code := run(t.Context(), []string{"token", "new", "--valid", "0s", "--data", dir}, &out, &errs); code != exitUsage {
+			t.Errorf("a token for no time: exit %d; want %d", code, exitUsage)
+		}
+		p.kill()
+	}
+}
+
 // Standard phones are added, listed and removed by commands.
 func TestPhoneCommands(t *testing.T) {
 	dir := t.TempDir()

@@ -226,7 +226,7 @@ func TestBaresip(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer rows.Close()
+			t.Cleanup(rows.Close)
 			port := 6000 + 10*i
 			s, err := Listen(ctx, Options{
 				Listen: fmt.Sprintf("192.0.2.1:%d", port), TLS: fmt.Sprintf("192.0.2.1:%d", port+1), Cert: ordinary(t), Rows: rows,
@@ -243,15 +243,7 @@ func TestBaresip(t *testing.T) {
 			if !s.ours(netip.MustParseAddrPort(fmt.Sprintf("192.0.2.1:%d", port))) {
 				t.Error("the server does not know its own address")
 			}
-			serving, stop := context.WithCancel(ctx)
-			done := make(chan error, 1)
-			go func() { done <- s.Serve(serving) }()
-			defer func() {
-				stop()
-				if err := <-done; err != nil {
-					t.Errorf("Serve() = %v", err)
-				}
-			}()
+			run(t, s)
 			if transport == "tls" {
 				port++
 			}

@@ -38,6 +38,20 @@ func serve(t testing.TB, o Options) (*Server, *store.Store) {
 	return s, rows
 }
 
+// run has a server that listens serve until the test ends.
+func run(t *testing.T, s *Server) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Serve() = %v", err)
+		}
+	})
+}
+
 func add(t testing.TB, rows *store.Store, user, password string) string {
 	t.Helper()
 	m, s := Secrets(user, password)

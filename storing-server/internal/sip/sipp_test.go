@@ -1,7 +1,6 @@
 package sip
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
@@ -38,15 +37,7 @@ func newSIPp(t *testing.T, o Options, unlimited bool) (*sipp, *store.Store) {
 	if unlimited { // all of its phones come from one address
 		s.sources = trust.NewLimiter[trust.Network](1e6, 1e6)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Serve() = %v", err)
-		}
-	})
+	run(t, s)
 	return &sipp{t, path, t.TempDir(), s.Addrs()[0].String()}, rows
 }
 

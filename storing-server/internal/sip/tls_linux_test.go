@@ -2,7 +2,6 @@ package sip
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -27,15 +26,7 @@ func serveTLS(t *testing.T, o Options) (at string, rows *store.Store) {
 	t.Helper()
 	o.TLS, o.Cert = "127.0.0.1:0", ordinary(t)
 	s, rows := serve(t, o)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Serve() = %v", err)
-		}
-	})
+	run(t, s)
 	return s.Addrs()[0].String(), rows
 }
 
