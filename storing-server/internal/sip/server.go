@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	gosip "github.com/emiago/sipgo/sip"
@@ -24,9 +25,9 @@ import (
 const (
 	perSource      = 50 // datagrams and messages a second of one network
 	perSourceBurst = 200
-	atOnce         = 512  // requests being answered; more are dropped
-	maxStreams     = 2048 // TCP and TLS connections
-	maxStreamsEach = 16   // of them from one network
+	atOnce         = 512   // requests being answered; more are dropped
+	maxStreams     = 16384 // TCP and TLS connections; one of TLS takes 24 KiB
+	maxStreamsEach = 128   // of them from one network, such as an office behind one address
 	streamIdle     = 10 * time.Minute
 	streamPause    = 10 * time.Second // within a message, a handshake or a write
 	guessRate      = 0.1              // wrong passwords a second of one network
@@ -70,6 +71,7 @@ type Server struct {
 	streams []net.Listener // TCP, TLS
 	ports   []uint16       // of all of them
 
+	most int // connections
 	mu   sync.Mutex
 	open map[trust.Network]int // connections
 	all  map[net.Conn]struct{}
@@ -83,7 +85,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 		sources: trust.NewLimiter[trust.Network](perSource, perSourceBurst),
 		guesses: trust.NewLimiter[trust.Network](guessRate, guessBurst),
 		busy:    make(chan struct{}, atOnce),
-		open:    map[trust.Network]int{}, all: map[net.Conn]struct{}{},
+		most:    mostStreams(), open: map[trust.Network]int{}, all: map[net.Conn]struct{}{},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -286,10 +288,20 @@ func (s *Server) accept(ctx context.Context, l net.Listener, running *sync.WaitG
 	}
 }
 
+// mostStreams is how many connections there may be: maxStreams, but at most one
+// for every other descriptor of this process, since the rows want some as well.
+func mostStreams() int {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || files.Cur/2 > maxStreams {
+		return maxStreams
+	}
+	return int(files.Cur / 2)
+}
+
 func (s *Server) admit(c net.Conn, at trust.Network) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.all) >= maxStreams || s.open[at] >= maxStreamsEach {
+	if len(s.all) >= s.most || s.open[at] >= maxStreamsEach {
 		return false
 	}
 	s.open[at]++

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -131,6 +132,25 @@ func TestOpenSSL(t *testing.T) {
 		in.Close()
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // says that it was killed
+	}
+}
+
+// Connections leave descriptors for the rows.
+func TestMostStreams(t *testing.T) {
+	var usual syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &usual); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &usual); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: min(1000, usual.Cur), Max: usual.Max}); err != nil {
+		t.Fatal(err)
+	}
+	if got := mostStreams(); got > 500 {
+		t.Errorf("%d connections with 1000 descriptors; want half of them at the most", got)
 	}
 }
 
