@@ -1,18 +1,14 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
 	"flexphone/storing-server/internal/admin"
 	"flexphone/storing-server/internal/store"
-	"flexphone/storing-server/internal/trust"
-	"flexphone/storing-server/internal/web"
 )
 
 // BackupCmd is `backup`.
@@ -77,18 +73,4 @@ func (c *RestoreCmd) Run(e *edges) error {
 	}
 	fmt.Fprintf(e.stdout, "%d entries restored to %s; start the server with: storing-server run --data %s\n", n, c.Data.Data, c.Data.Data)
 	return nil
-}
-
-// openRows opens the rows, and says what to do when that fails.
-func openRows(ctx context.Context, opts store.Options) (*store.Store, error) {
-	opts.Keep = []string{keyName, web.AccessName, web.CertificateName}
-	opts.Audit = trust.NewAudit(opts.Dir).Append
-	rows, err := store.Open(ctx, opts)
-	if errors.Is(err, store.ErrDamaged) {
-		return nil, fmt.Errorf("%w; nothing was changed: move %s away and restore a backup there (storing-server restore FILE), or go on with what is left (storing-server run --accept-loss, once)", err, opts.Dir)
-	}
-	if path := new(fs.PathError); errors.As(err, &path) && path.Op == "mkdir" {
-		return nil, fmt.Errorf("%w: name a folder with --data that this user may make", err)
-	}
-	return rows, err
 }

@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -29,11 +27,6 @@ const commandMost = time.Minute
 // server runs: as long as run's --number-rest, unless the operator says.
 const numberRest = 30 * 24 * time.Hour
 
-// Data is the flag that all commands share.
-type Data struct {
-	Data string `help:"Folder of the rows and keys." default:"/var/lib/storing-server" env:"STORING_SERVER_DATA" type:"path" placeholder:"DIR"`
-}
-
 // OfPhone is the argument of commands about one phone.
 type OfPhone struct {
 	MAC wire.MAC `arg:"" help:"The phone, such as 02:00:5e:00:53:01."`
@@ -42,18 +35,6 @@ type OfPhone struct {
 // List is the flag of commands that print a list.
 type List struct {
 	JSON bool `name:"json" help:"One JSON object a line, also on a terminal."`
-}
-
-// exists reports an error where no server has run, so that a command makes no
-// data folder of a mistyped name.
-func (d Data) exists() error {
-	if _, err := os.Stat(filepath.Join(d.Data, "lock")); err != nil {
-		if errors.Is(err, fs.ErrPermission) {
-			return barred(fmt.Errorf("open data folder: %w", err))
-		}
-		return fmt.Errorf("open data folder %s: no storing-server has run there; name the right one with --data: %w", d.Data, err)
-	}
-	return nil
 }
 
 // change acts on the running server, or else on the data folder.
@@ -80,14 +61,6 @@ func ask[T any](e *edges, d Data, running func(*admin.Client, context.Context) (
 		return nil
 	})
 	return out, err
-}
-
-// barred says who may give commands to a server that is not this user's.
-func barred(err error) error {
-	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w (be root, or the user that the server runs as)", err)
-	}
-	return err
 }
 
 // withStore opens the rows of a server that does not run.

@@ -135,6 +135,18 @@ func TestReadOnlyFolder(t *testing.T) {
 	}
 }
 
+// A disk that is full before the start is an error that says so.
+func TestStartOnFullDisk(t *testing.T) {
+	p, _, said := startConfined(t, `mount -t tmpfs -o size=4m none "$DIR" && { cat /dev/zero > "$DIR/filler" || :; }`)
+	if p != nil {
+		p.kill()
+		t.Fatal("the server serves from a folder that takes nothing")
+	}
+	if !strings.Contains(said, "is full: make room there") {
+		t.Errorf("said %q", said)
+	}
+}
+
 // Every error of a start says what to do, and leaves the rows as they were.
 func TestBadStarts(t *testing.T) {
 	dir := t.TempDir()

@@ -118,7 +118,9 @@ func (s *Server) register(ctx context.Context, req *gosip.Request, at trust.Netw
 	case errors.As(err, &e):
 		return answer(404) // removed meanwhile
 	}
-	s.log.Error("registration not written", "user", user, "err", err)
+	if s.complaints.Allow(struct{}{}, now) { // all phones come again
+		s.log.Error("registration not written", "user", user, "err", err)
+	}
 	return answer(503, header{"Retry-After", "5"})
 }
 

@@ -32,6 +32,7 @@ const (
 	streamPause    = 10 * time.Second // within a message, a handshake or a write
 	guessRate      = 0.1              // wrong passwords a second of one network
 	guessBurst     = 10
+	complaintRate  = 0.1 // log lines a second about a disk that takes nothing
 )
 
 // Rows is what the server needs of a store.
@@ -58,18 +59,19 @@ type Options struct {
 
 // A Server answers SIP phones.
 type Server struct {
-	rows    Rows
-	policy  trust.Policy
-	log     *slog.Logger
-	count   func(string, int)
-	sign    signer
-	parser  *gosip.Parser
-	sources *trust.Limiter[trust.Network]
-	guesses *trust.Limiter[trust.Network]
-	busy    chan struct{}
-	udp     *net.UDPConn
-	streams []net.Listener // TCP, TLS
-	ports   []uint16       // of all of them
+	rows       Rows
+	policy     trust.Policy
+	log        *slog.Logger
+	count      func(string, int)
+	sign       signer
+	parser     *gosip.Parser
+	sources    *trust.Limiter[trust.Network]
+	guesses    *trust.Limiter[trust.Network]
+	complaints *trust.Limiter[struct{}]
+	busy       chan struct{}
+	udp        *net.UDPConn
+	streams    []net.Listener // TCP, TLS
+	ports      []uint16       // of all of them
 
 	most int // connections
 	mu   sync.Mutex
@@ -81,11 +83,12 @@ type Server struct {
 func Listen(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{
 		rows: o.Rows, policy: o.Policy, log: o.Log, count: o.Count, sign: newSigner(),
-		parser:  gosip.NewParser(func(p *gosip.Parser) { p.MaxMessageLength = maxMessage }),
-		sources: trust.NewLimiter[trust.Network](perSource, perSourceBurst),
-		guesses: trust.NewLimiter[trust.Network](guessRate, guessBurst),
-		busy:    make(chan struct{}, atOnce),
-		most:    mostStreams(), open: map[trust.Network]int{}, all: map[net.Conn]struct{}{},
+		parser:     gosip.NewParser(func(p *gosip.Parser) { p.MaxMessageLength = maxMessage }),
+		sources:    trust.NewLimiter[trust.Network](perSource, perSourceBurst),
+		guesses:    trust.NewLimiter[trust.Network](guessRate, guessBurst),
+		complaints: trust.NewLimiter[struct{}](complaintRate, 1),
+		busy:       make(chan struct{}, atOnce),
+		most:       mostStreams(), open: map[trust.Network]int{}, all: map[net.Conn]struct{}{},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -151,7 +151,9 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	from := s.sourceOf(r)
 	if !s.guesses.Allow(trust.NetworkOf(from), time.Now()) {
 		w.Header().Set("Retry-After", "60")
-		s.o.Log.Warn("login refused: too many tries", "from", from)
+		if s.refusals.Allow(trust.NetworkOf(from), time.Now()) {
+			s.o.Log.Warn("login refused: too many tries", "from", from)
+		}
 		s.askPassword(w, http.StatusTooManyRequests, "Too many tries. Wait a minute.")
 		return
 	}

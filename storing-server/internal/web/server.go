@@ -59,6 +59,7 @@ type Server struct {
 	own      *tls.Certificate // that the server has signed itself; nil: none
 	logins   sessions
 	guesses  *trust.Limiter[trust.Network]
+	refusals *trust.Limiter[trust.Network] // that are logged
 	// guessing is held by who has a password checked, since that costs memory.
 	guessing sync.Mutex
 	hub      hub
@@ -86,8 +87,9 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 func newServer(o Options) *Server {
 	s := &Server{
 		o: o, access: NewAccess(o.Dir), logins: sessions{all: map[string]*session{}},
-		guesses: trust.NewLimiter[trust.Network](1/guessEvery.Seconds(), guessBurst),
-		hub:     hub{watchers: map[*watcher]struct{}{}}, ending: make(chan struct{}),
+		guesses:  trust.NewLimiter[trust.Network](1/guessEvery.Seconds(), guessBurst),
+		refusals: trust.NewLimiter[trust.Network](1/guessEvery.Seconds(), 1),
+		hub:      hub{watchers: map[*watcher]struct{}{}}, ending: make(chan struct{}),
 	}
 	s.handler = s.routes()
 	return s
