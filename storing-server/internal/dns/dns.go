@@ -39,6 +39,8 @@ const (
 	ednsSize    = 1232             // bytes, which fit every path
 	idle        = 10 * time.Second // of a TCP connection
 	queriesEach = 128              // of one TCP connection
+	streams     = 512              // TCP connections
+	streamsEach = 32               // of them from one network
 )
 
 // Rows is what the server needs of a store.
@@ -119,7 +121,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	h := dns.HandlerFunc(s.serve)
 	servers := []*dns.Server{
 		{PacketConn: s.udp, Handler: h, UDPSize: dns.DefaultMsgSize},
-		{Listener: s.tcp, Handler: h, ReadTimeout: idle, WriteTimeout: idle, MaxTCPQueries: queriesEach, IdleTimeout: func() time.Duration { return idle }},
+		{Listener: trust.NewConnections(streams, streamsEach).Listener(s.tcp, nil), Handler: h, ReadTimeout: idle, WriteTimeout: idle, MaxTCPQueries: queriesEach, IdleTimeout: func() time.Duration { return idle }},
 	}
 	ended := make(chan error, len(servers))
 	for _, srv := range servers {

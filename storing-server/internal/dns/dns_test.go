@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -189,6 +190,51 @@ func TestZone(t *testing.T) {
 		if _, err := newServer(Options{Zone: z}); err == nil {
 			t.Errorf("zone %q is taken", z)
 		}
+	}
+}
+
+// Whoever opens connections and asks nothing keeps nobody else out.
+func TestConnectionsOfOne(t *testing.T) {
+	rows := serve(t, trust.Policy{}).rows
+	s, err := Listen(t.Context(), Options{Listen: "127.0.0.1:0", Zone: "phones.example.net", Rows: rows})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("Serve() = %v", err)
+		}
+	}()
+	ended := make([]chan struct{}, streamsEach+1)
+	for i := range ended {
+		c, err := net.DialTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 3)}, s.Addr().(*net.TCPAddr))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		ended[i] = make(chan struct{})
+		go func() {
+			defer close(ended[i])
+			if n, err := c.Read(make([]byte, 1)); err == nil {
+				t.Errorf("connection %d is sent %d bytes", i, n)
+			}
+		}()
+	}
+	<-ended[streamsEach]
+	select {
+	case <-ended[0]:
+		t.Error("it was not one too many that was closed, but the first")
+	default:
+	}
+	m := new(dns.Msg)
+	m.SetQuestion("101.phones.example.net.", dns.TypeA)
+	c := &dns.Client{Net: "tcp", Dialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}}
+	if r, _, err := c.Exchange(m, s.Addr().String()); err != nil || len(r.Answer) != 1 {
+		t.Errorf("another network: %v, %v", r, err)
 	}
 }
 

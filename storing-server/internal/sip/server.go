@@ -73,10 +73,8 @@ type Server struct {
 	streams    []net.Listener // TCP, TLS
 	ports      []uint16       // of all of them
 
-	most int // connections
-	mu   sync.Mutex
-	open map[trust.Network]int // connections
-	all  map[net.Conn]struct{}
+	mu  sync.Mutex
+	all map[net.Conn]struct{}
 }
 
 // Listen opens what o asks for.
@@ -88,7 +86,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 		guesses:    trust.NewLimiter[trust.Network](guessRate, guessBurst),
 		complaints: trust.NewLimiter[struct{}](complaintRate, 1),
 		busy:       make(chan struct{}, atOnce),
-		most:       mostStreams(), open: map[trust.Network]int{}, all: map[net.Conn]struct{}{},
+		all:        map[net.Conn]struct{}{},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -104,19 +102,21 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 }
 
 func (s *Server) listen(ctx context.Context, o Options) error {
+	connections := trust.NewConnections(mostStreams(), maxStreamsEach)
+	limit := func(l net.Listener) net.Listener { return connections.Listener(l, func() { s.count("", 0) }) }
 	if o.Listen != "" {
 		tcp, udp, err := sockets.Both(ctx, o.Listen)
 		if err != nil {
 			return err
 		}
-		s.streams, s.udp = append(s.streams, tcp), udp
+		s.streams, s.udp = append(s.streams, limit(tcp)), udp
 	}
 	if o.TLS != "" {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.TLS)
 		if err != nil {
 			return fmt.Errorf("listen on TLS %s: %w", o.TLS, err)
 		}
-		s.streams = append(s.streams, tls.NewListener(l, &tls.Config{
+		s.streams = append(s.streams, tls.NewListener(limit(l), &tls.Config{
 			GetCertificate: o.Cert, MinVersion: tls.VersionTLS12,
 		}))
 	}
@@ -278,16 +278,23 @@ func (s *Server) accept(ctx context.Context, l net.Listener, running *sync.WaitG
 		}
 		from := c.RemoteAddr().(*net.TCPAddr).AddrPort()
 		from = netip.AddrPortFrom(from.Addr().Unmap().WithZone(""), from.Port())
-		at := trust.NetworkOf(from.Addr())
-		if !s.admit(c, at) {
-			s.count("", 0)
-			c.Close()
-			continue
-		}
+		s.keep(c, true)
 		running.Go(func() {
-			defer s.dismiss(c, at)
+			defer s.keep(c, false)
+			defer c.Close()
 			s.stream(ctx, c, from)
 		})
+	}
+}
+
+// keep remembers which connections there are, to close them at the end.
+func (s *Server) keep(c net.Conn, open bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if open {
+		s.all[c] = struct{}{}
+	} else {
+		delete(s.all, c)
 	}
 }
 
@@ -299,27 +306,6 @@ func mostStreams() int {
 		return maxStreams
 	}
 	return int(files.Cur / 2)
-}
-
-func (s *Server) admit(c net.Conn, at trust.Network) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.all) >= s.most || s.open[at] >= maxStreamsEach {
-		return false
-	}
-	s.open[at]++
-	s.all[c] = struct{}{}
-	return true
-}
-
-func (s *Server) dismiss(c net.Conn, at trust.Network) {
-	c.Close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.all, c)
-	if s.open[at]--; s.open[at] == 0 {
-		delete(s.open, at)
-	}
 }
 
 // stream answers what comes by one connection, one after the other, until it

@@ -2,7 +2,7 @@
 // where a phone is, and how often, and the log of who came to own what.
 //
 // It knows policies, limits and the audit log. It refuses to know how a
-// request comes in, by CoAP, SIP or DNS: all three ask here.
+// request comes in, by CoAP, SIP, DNS or HTTP: all of them ask here.
 package trust
 
 import (

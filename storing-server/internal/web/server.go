@@ -13,8 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/trust"
@@ -40,6 +38,7 @@ type Options struct {
 
 const (
 	connectionsMost = 512
+	connectionsEach = 64       // of them from one network
 	bodyMost        = 16 << 10 // bytes of a request's body
 	headerMost      = 16 << 10
 )
@@ -74,8 +73,14 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 		return nil, fmt.Errorf("web: listen on %s: %w", o.Listen, err)
 	}
 	s := newServer(o)
-	s.listener = netutil.LimitListener(l, connectionsMost)
-	if at, ok := l.Addr().(*net.TCPAddr); o.Cert == nil && !(ok && at.IP.IsLoopback()) {
+	at, ok := l.Addr().(*net.TCPAddr)
+	local := ok && at.IP.IsLoopback()
+	each := connectionsEach
+	if local || o.Proxied {
+		each = connectionsMost // all of them are the proxy's
+	}
+	s.listener = trust.NewConnections(connectionsMost, each).Listener(l, nil)
+	if o.Cert == nil && !local {
 		if s.own, err = ownCertificate(o.Dir, time.Now()); err != nil {
 			l.Close()
 			return nil, err
