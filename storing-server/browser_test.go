@@ -115,7 +115,18 @@ func browse(t *testing.T, listen string, script bool) {
 	b.open(site + "/phones")
 	b.picture("phones", 1100, 700)
 
-	b.click(row + `//a`)
+	if script { // what has not changed can be clicked while another row appears
+		link := b.find(row + `//a`)
+		another, _ := newPhone(t, t.TempDir(), p.listen, phoneMAC(2))
+		if _, err := another.Register(t.Context(), announcement(phoneMAC(2), 1, "192.0.2.20")); err != nil {
+			t.Fatal(err)
+		}
+		b.find(`//tr[@id='row-02005e005302']`)
+		b.clickElement(link)
+		command(t, "forget", "02:00:5e:00:53:02", "--data", dir)
+	} else {
+		b.click(row + `//a`)
+	}
 	b.find(`//h1[text()='101']`)
 	history := func(want ...string) {
 		t.Helper()

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"syscall"
 
-	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/dns"
 	"flexphone/storing-server/internal/sip"
 	"flexphone/storing-server/internal/store"
@@ -27,24 +26,24 @@ type HTTPFlags struct {
 	HTTPProxy bool `name:"http-proxy" help:"All of --http comes by a proxy: who tries to log in is the last address of its header X-Forwarded-For."`
 }
 
-// open listens; nil when nothing was asked for. The certificate is nil unless
-// the operator has named one.
-func (f HTTPFlags) open(ctx context.Context, dir string, rows *store.Store, m *metrics, log *slog.Logger) (*web.Server, *certificate, error) {
-	cert, err := openCertificate("--http", f.HTTPCert, f.HTTPKey, "--http", f.HTTP)
-	switch {
-	case err != nil:
-		return nil, nil, err
-	case f.HTTP == "" && f.HTTPProxy:
-		return nil, nil, &usageError{"--http-proxy: of use only with --http"}
-	case f.HTTP == "":
-		return nil, nil, nil
+// certificate reads the one of the operator's; nil: none.
+func (f HTTPFlags) certificate() (*certificate, error) {
+	if f.HTTP == "" && f.HTTPProxy {
+		return nil, &usageError{"--http-proxy: of use only with --http"}
+	}
+	return openCertificate("--http", f.HTTPCert, f.HTTPKey, "--http", f.HTTP)
+}
+
+// open listens; nil when nothing was asked for.
+func (f HTTPFlags) open(ctx context.Context, cert *certificate, dir string, rows *store.Store, m *metrics, log *slog.Logger) (*web.Server, error) {
+	if f.HTTP == "" {
+		return nil, nil
 	}
 	o := web.Options{Listen: f.HTTP, Dir: dir, Proxied: f.HTTPProxy, Rows: rows, Metrics: m.handler(), Count: m.httpRequest, Log: log}
 	if cert != nil {
 		o.Cert = cert.get
 	}
-	s, err := web.Listen(ctx, o)
-	return s, cert, err
+	return web.Listen(ctx, o)
 }
 
 // SIPFlags say where standard phones are answered.
@@ -55,22 +54,23 @@ type SIPFlags struct {
 	SIPKey  string `name:"sip-key" help:"PEM file of the key of --sip-cert." placeholder:"FILE"`
 }
 
-// open listens; nil when nothing was asked for. The certificate is nil unless
-// the operator has named one: then phones are shown own.
-func (f SIPFlags) open(ctx context.Context, own tls.Certificate, rows *store.Store, p trust.Policy, m *metrics, log *slog.Logger) (*sip.Server, *certificate, error) {
-	cert, err := openCertificate("--sip", f.SIPCert, f.SIPKey, "--sip-tls", f.SIPTLS)
-	switch {
-	case err != nil:
-		return nil, nil, err
-	case f.SIP == "" && f.SIPTLS == "":
-		return nil, nil, nil
+// certificate reads the one of the operator's; nil: none.
+func (f SIPFlags) certificate() (*certificate, error) {
+	return openCertificate("--sip", f.SIPCert, f.SIPKey, "--sip-tls", f.SIPTLS)
+}
+
+// open listens; nil when nothing was asked for. Without a certificate of the
+// operator's phones are shown own.
+func (f SIPFlags) open(ctx context.Context, cert *certificate, own tls.Certificate, rows *store.Store, p trust.Policy, m *metrics, log *slog.Logger) (*sip.Server, error) {
+	if f.SIP == "" && f.SIPTLS == "" {
+		return nil, nil
 	}
-	o := sip.Options{Listen: f.SIP, TLS: f.SIPTLS, Cert: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &own, nil }, Policy: p, Rows: rows, Log: log, Count: m.sipRequest}
+	o := sip.Options{Listen: f.SIP, TLS: f.SIPTLS, Policy: p, Rows: rows, Log: log, Count: m.sipRequest}
+	o.Cert = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &own, nil }
 	if cert != nil {
 		o.Cert = cert.get
 	}
-	s, err := sip.Listen(ctx, o)
-	return s, cert, err
+	return sip.Listen(ctx, o)
 }
 
 // DNSFlags say where DNS is answered.
@@ -81,24 +81,30 @@ type DNSFlags struct {
 	NameServer []string `help:"Names of the zone's DNS servers, with commas between, as the parent zone has them; by default ns.ZONE, whose address the parent zone has to give." placeholder:"NAME"`
 }
 
-// open listens; nil when nothing was asked for.
-func (f DNSFlags) open(ctx context.Context, rows *store.Store, p trust.Policy, m *metrics, log *slog.Logger) (*dns.Server, error) {
+func (f DNSFlags) check() error {
 	switch {
 	case (f.DNS == "") != (f.Zone == ""):
-		return nil, &usageError{"--dns and --zone: want both or neither"}
+		return &usageError{"--dns and --zone: want both or neither"}
 	case f.DNS == "" && len(f.NameServer) > 0:
-		return nil, &usageError{"--name-server: of use only with --dns"}
+		return &usageError{"--name-server: of use only with --dns"}
 	case f.DNS == "":
+		return nil
+	}
+	if err := dns.CheckNames(f.Zone, f.NameServer); err != nil {
+		return &usageError{err.Error()}
+	}
+	return nil
+}
+
+// open listens; nil when nothing was asked for.
+func (f DNSFlags) open(ctx context.Context, rows *store.Store, p trust.Policy, m *metrics, log *slog.Logger) (*dns.Server, error) {
+	if f.DNS == "" {
 		return nil, nil
 	}
 	if !p.May(false) {
 		log.Warn("DNS answers no lookups: who asks is not enrolled", "resolve", string(p.Resolve), "hint", "--resolve anyone")
 	}
-	s, err := dns.Listen(ctx, dns.Options{Listen: f.DNS, Zone: f.Zone, NameServers: f.NameServer, Rows: rows, Policy: p, Log: log, Count: m.dnsQuery})
-	if errors.Is(err, wire.ErrInvalid) {
-		return nil, &usageError{err.Error()}
-	}
-	return s, err
+	return dns.Listen(ctx, dns.Options{Listen: f.DNS, Zone: f.Zone, NameServers: f.NameServer, Rows: rows, Policy: p, Log: log, Count: m.dnsQuery})
 }
 
 // A service is a part that was asked for, and listens already.
@@ -108,9 +114,8 @@ type service struct {
 	serve func(context.Context) error
 }
 
-// services opens the ports that were asked for, all or none of them. files are
-// what they were opened with.
-func (c *RunCmd) services(ctx context.Context, own tls.Certificate, rows *store.Store, p trust.Policy, m *metrics, changed *relay, log *slog.Logger) (out []service, files []reloader, err error) {
+// services opens the ports that were asked for, all or none of them.
+func (c *RunCmd) services(ctx context.Context, s settings, own tls.Certificate, rows *store.Store, m *metrics, changed *relay, log *slog.Logger) (out []service, err error) {
 	var opened []interface{ Close() }
 	defer func() {
 		if err != nil {
@@ -119,12 +124,9 @@ func (c *RunCmd) services(ctx context.Context, own tls.Certificate, rows *store.
 			}
 		}
 	}()
-	operator, cert, err := c.HTTPFlags.open(ctx, c.Data.Data, rows, m, log)
+	operator, err := c.HTTPFlags.open(ctx, s.pages, c.Data.Data, rows, m, log)
 	if err != nil {
-		return nil, nil, hint(err)
-	}
-	if cert != nil {
-		files = append(files, cert)
+		return nil, hint(err)
 	}
 	if operator != nil {
 		opened = append(opened, operator)
@@ -134,12 +136,9 @@ func (c *RunCmd) services(ctx context.Context, own tls.Certificate, rows *store.
 			out = append(out, service{name: "http-certificate", at: f})
 		}
 	}
-	phones, cert, err := c.SIPFlags.open(ctx, own, rows, p, m, log)
+	phones, err := c.SIPFlags.open(ctx, s.calls, own, rows, s.policy, m, log)
 	if err != nil {
-		return nil, nil, hint(err)
-	}
-	if cert != nil {
-		files = append(files, cert)
+		return nil, hint(err)
 	}
 	if phones != nil {
 		opened = append(opened, phones)
@@ -148,21 +147,21 @@ func (c *RunCmd) services(ctx context.Context, own tls.Certificate, rows *store.
 			names = names[1:]
 		}
 		for i, a := range phones.Addrs() {
-			s := service{name: names[i], at: a.String()}
+			one := service{name: names[i], at: a.String()}
 			if i == 0 {
-				s.serve = phones.Serve
+				one.serve = phones.Serve
 			}
-			out = append(out, s)
+			out = append(out, one)
 		}
 	}
-	names, err := c.DNSFlags.open(ctx, rows, p, m, log)
+	names, err := c.DNSFlags.open(ctx, rows, s.policy, m, log)
 	if err != nil {
-		return nil, nil, hint(err)
+		return nil, hint(err)
 	}
 	if names != nil {
 		out = append(out, service{"dns", names.Addr().String(), names.Serve})
 	}
-	return out, files, nil
+	return out, nil
 }
 
 // checkAddress wants a flag to say where to listen, or nothing.

@@ -45,27 +45,62 @@ type RunCmd struct {
 // maxReplicas is how many NATS keeps of a stream at the most.
 const maxReplicas = 5
 
-// Run serves until the edges' context ends.
-func (c *RunCmd) Run(e *edges) error {
-	numbers, err := parseNumbers(c.Numbers)
-	if err != nil {
-		return err
+// settings are what the flags mean. They are checked before the rows are read,
+// which takes its time.
+type settings struct {
+	numbers      store.Numbers
+	policy       trust.Policy
+	pages, calls *certificate // of the operator's, for --http and --sip-tls; nil: none
+}
+
+func (c *RunCmd) settings() (s settings, err error) {
+	if s.numbers, err = parseNumbers(c.Numbers); err != nil {
+		return s, err
 	}
-	numbers.Rest = c.NumberRest
+	s.numbers.Rest = c.NumberRest
 	switch {
 	case c.NumberRest < 0:
-		return &usageError{fmt.Sprintf("--number-rest=%v: want 0s or more", c.NumberRest)}
+		return s, &usageError{fmt.Sprintf("--number-rest=%v: want 0s or more", c.NumberRest)}
 	case c.Replicas < 1 || c.Replicas > maxReplicas:
-		return &usageError{fmt.Sprintf("--replicas=%d: want 1 to %d", c.Replicas, maxReplicas)}
+		return s, &usageError{fmt.Sprintf("--replicas=%d: want 1 to %d", c.Replicas, maxReplicas)}
 	}
 	for _, f := range []struct{ flag, at string }{
 		{"--listen", c.Listen}, {"--http", c.HTTP}, {"--sip", c.SIP}, {"--sip-tls", c.SIPTLS}, {"--dns", c.DNS},
 	} {
 		if err := checkAddress(f.flag, f.at); err != nil {
-			return err
+			return s, err
 		}
 	}
-	policy, err := c.TrustFlags.policy()
+	if err := c.DNSFlags.check(); err != nil {
+		return s, err
+	}
+	if s.policy, err = c.TrustFlags.policy(); err != nil {
+		return s, err
+	}
+	if s.pages, err = c.HTTPFlags.certificate(); err != nil {
+		return s, err
+	}
+	s.calls, err = c.SIPFlags.certificate()
+	return s, err
+}
+
+// files are those that the operator may change while the server runs.
+func (s settings) files() (all []reloader) {
+	if s.pages != nil {
+		all = append(all, s.pages)
+	}
+	if s.calls != nil {
+		all = append(all, s.calls)
+	}
+	if s.policy.Authorities != nil {
+		all = append(all, s.policy.Authorities)
+	}
+	return all
+}
+
+// Run serves until the edges' context ends.
+func (c *RunCmd) Run(e *edges) error {
+	s, err := c.settings()
 	if err != nil {
 		return err
 	}
@@ -78,7 +113,7 @@ func (c *RunCmd) Run(e *edges) error {
 	if c.Log == "json" {
 		h = slog.NewJSONHandler(e.stderr, opts)
 	}
-	return c.serve(e, numbers, policy, slog.New(h))
+	return c.serve(e, s, slog.New(h))
 }
 
 func parseNumbers(s string) (store.Numbers, error) {
@@ -93,7 +128,7 @@ func parseNumbers(s string) (store.Numbers, error) {
 
 // serve puts the parts together: rows, their directory, its port, and the
 // operator's socket. It returns when all of them have ended.
-func (c *RunCmd) serve(e *edges, numbers store.Numbers, policy trust.Policy, log *slog.Logger) error {
+func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 	ctx, stop := context.WithCancel(e.ctx)
 	defer stop()
 	reload := make(chan os.Signal, 1)
@@ -102,7 +137,7 @@ func (c *RunCmd) serve(e *edges, numbers store.Numbers, policy trust.Policy, log
 	m := newMetrics()
 	changed := &relay{}
 	rows, err := openRows(ctx, store.Options{
-		Dir: c.Data.Data, NATS: c.NATS, Replicas: c.Replicas, Partitions: c.Partitions, Numbers: numbers, Log: log,
+		Dir: c.Data.Data, NATS: c.NATS, Replicas: c.Replicas, Partitions: c.Partitions, Numbers: s.numbers, Log: log,
 		Changed: changed.tell, Committed: m.committed, AcceptLoss: c.AcceptLoss, Now: e.now,
 	})
 	if err != nil {
@@ -114,17 +149,14 @@ func (c *RunCmd) serve(e *edges, numbers store.Numbers, policy trust.Policy, log
 	if err != nil {
 		return err
 	}
-	phones, err := exchange.Listen(ctx, c.Listen, cert, directory.New(rows, log, m.request).Under(policy), exchange.DefaultLimits(), m, log)
+	phones, err := exchange.Listen(ctx, c.Listen, cert, directory.New(rows, log, m.request).Under(s.policy), exchange.DefaultLimits(), m, log)
 	if err != nil {
 		return hint(err)
 	}
 	changed.to(phones.Changed)
-	others, files, err := c.services(ctx, cert, rows, policy, m, changed, log)
+	others, err := c.services(ctx, s, cert, rows, m, changed, log)
 	if err != nil {
 		return err
-	}
-	if policy.Authorities != nil {
-		files = append(files, policy.Authorities)
 	}
 	ready := []any{"listen", phones.Addr().String(), "rows", rows.Size(), "key", fingerprint(cert).String()}
 
@@ -140,15 +172,15 @@ func (c *RunCmd) serve(e *edges, numbers store.Numbers, policy trust.Policy, log
 	if err != nil {
 		return err
 	}
-	for _, s := range others {
-		ready = append(ready, s.name, s.at)
-		if s.serve != nil {
-			start(s.serve)
+	for _, o := range others {
+		ready = append(ready, o.name, o.at)
+		if o.serve != nil {
+			start(o.serve)
 		}
 	}
 	start(phones.Serve)
 	start(func(ctx context.Context) error { return admin.Serve(ctx, operator, rows) })
-	start(func(ctx context.Context) error { reloadFiles(ctx, reload, files, log); return nil })
+	start(func(ctx context.Context) error { reloadFiles(ctx, reload, s.files(), log); return nil })
 	log.Info("ready", ready...)
 	if err := tellManager("READY=1"); err != nil {
 		log.Warn("service manager not told", "err", err)

@@ -169,7 +169,13 @@ func (b *browser) count(xpath string) int {
 
 func (b *browser) click(xpath string) {
 	b.t.Helper()
-	b.call("POST", "/element/"+b.find(xpath)+"/click", nil, nil)
+	b.clickElement(b.find(xpath))
+}
+
+// clickElement clicks what find has found, which must be there still.
+func (b *browser) clickElement(e string) {
+	b.t.Helper()
+	b.call("POST", "/element/"+e+"/click", nil, nil)
 }
 
 func (b *browser) fill(xpath, text string) {

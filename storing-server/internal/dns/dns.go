@@ -87,18 +87,29 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	return s, nil
 }
 
+// CheckNames reports names that a Server does not take: they are invalid
+// (wire.ErrInvalid).
+func CheckNames(zone string, servers []string) error {
+	if _, ok := dns.IsDomainName(zone); !ok || zone == "" || zone == "." {
+		return fmt.Errorf("dns: zone %q: want a domain name such as phones.example.net: %w", zone, wire.ErrInvalid)
+	}
+	for _, name := range servers {
+		if _, ok := dns.IsDomainName(name); !ok || dns.IsSubDomain(dns.CanonicalName(zone), dns.CanonicalName(name)) {
+			return fmt.Errorf("dns: name server %q: want a name outside of %s, which has an address there: %w", name, zone, wire.ErrInvalid)
+		}
+	}
+	return nil
+}
+
 func newServer(o Options) (*Server, error) {
-	if _, ok := dns.IsDomainName(o.Zone); !ok || o.Zone == "" || o.Zone == "." {
-		return nil, fmt.Errorf("dns: zone %q: want a domain name such as phones.example.net: %w", o.Zone, wire.ErrInvalid)
+	if err := CheckNames(o.Zone, o.NameServers); err != nil {
+		return nil, err
 	}
 	s := &Server{
 		zone: dns.CanonicalName(o.Zone), rows: o.Rows, policy: o.Policy, log: o.Log, count: o.Count,
 		serial: uint32(time.Now().Unix()),
 	}
 	for _, name := range o.NameServers {
-		if _, ok := dns.IsDomainName(name); !ok || dns.IsSubDomain(s.zone, dns.CanonicalName(name)) {
-			return nil, fmt.Errorf("dns: name server %q: want a name outside of %s, which has an address there: %w", name, o.Zone, wire.ErrInvalid)
-		}
 		s.names = append(s.names, dns.CanonicalName(name))
 	}
 	if len(s.names) == 0 {
