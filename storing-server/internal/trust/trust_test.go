@@ -206,6 +206,22 @@ func TestIssuer(t *testing.T) {
 	if _, err := LoadAuthorities(filepath.Join(t.TempDir(), "none")); err == nil {
 		t.Error("LoadAuthorities() of nothing = nil; want an error")
 	}
+
+	// A file that is no good changes nothing; another authority takes the
+	// place of the first.
+	issued := func(c *x509.Certificate) bool { _, ok := p.Issuer([][]byte{c.Raw, middle.Raw}, start); return ok }
+	if err := os.WriteFile(path, []byte("nothing"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := pool.Reload(); err == nil || !issued(phone) {
+		t.Errorf("after a file that is no good: %v, the phone's certificate is taken: %t", err, issued(phone))
+	}
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: other.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := pool.Reload(); err != nil || issued(phone) || !issued(stranger) {
+		t.Errorf("after another authority: %v, the first's phone is taken: %t, the other's: %t", err, issued(phone), issued(stranger))
+	}
 }
 
 func TestMay(t *testing.T) {
