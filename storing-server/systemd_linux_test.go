@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,7 +18,7 @@ import (
 )
 
 // certify gives the server another certificate, whose name is name, as an
-// operator's files are: root's, to be read by a group. It is put in place whole.
+// operator's files are: root's, to be read by a group.
 func (s *systemd) certify(name string) {
 	s.t.Helper()
 	s.write("etc/ssl/operator.pem", string(operatorsPair(s.t, name)))
@@ -181,7 +182,7 @@ func (s *systemd) confined(pid string) {
 		s.t.Errorf("its user is %s", uid)
 	}
 	for _, name := range []string{"DynamicUser", "NoNewPrivileges", "PrivateUsers", "PrivateDevices", "PrivateTmp", "ProtectSystem", "ProtectHome", "ProtectProc", "ProcSubset", "RestrictNamespaces", "MemoryDenyWriteExecute", "LockPersonality"} {
-		if got, want := s.property(name), unitSettings(s.t)[name][0]; got != want {
+		if got, want := []string{s.property(name)}, unitSettings(s.t)[name]; !slices.Equal(got, want) {
 			s.t.Errorf("systemd has %s=%s; the unit says %s", name, got, want)
 		}
 	}
