@@ -62,7 +62,7 @@ func (c *PasswordCmd) Run(e *edges) error {
 	if err := a.SetPassword(password); errors.Is(err, web.ErrPassword) {
 		return &usageError{err.Error()}
 	} else if err != nil {
-		return err
+		return barred(err)
 	}
 	if !c.Stdin {
 		fmt.Fprintln(e.stdout, password)
@@ -81,7 +81,7 @@ func (c *APITokenNewCmd) Run(e *edges) error {
 		return &usageError{err.Error()}
 	}
 	if err != nil {
-		return err
+		return barred(err)
 	}
 	_, err = fmt.Fprintln(e.stdout, text)
 	return err
@@ -95,7 +95,7 @@ func (c *APITokenListCmd) Run(e *edges) error {
 	}
 	tokens, err := a.Tokens()
 	if err != nil {
-		return err
+		return barred(err)
 	}
 	return list(c.List, e, tokens, "ID\tFOR\tMADE", func(t web.APIToken) string {
 		return fmt.Sprintf("%s\t%q\t%s", t.ID, t.Name, t.Made.Local().Format(time.DateTime))
@@ -108,5 +108,5 @@ func (c *APITokenRevokeCmd) Run(*edges) error {
 	if err != nil {
 		return err
 	}
-	return a.RevokeToken(c.ID)
+	return barred(a.RevokeToken(c.ID))
 }

@@ -3,12 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -165,6 +168,43 @@ func TestWrongFlags(t *testing.T) {
 			t.Errorf("run %s: exit %d: %s; want exit %d and %q", tt.flags, code, errs.String(), tt.code, tt.want)
 		}
 		cancel()
+	}
+}
+
+// What this user may not do is an error that says who may.
+func TestBarred(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to become another user")
+	}
+	dir, err := os.MkdirTemp("/tmp", "storing-server-test-") // where another user comes to
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	program := filepath.Join(dir, "program")
+	text, err := os.ReadFile(os.Args[0])
+	if err == nil {
+		err = errors.Join(os.Chmod(dir, 0o755), os.WriteFile(program, text, 0o755))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(dir, "data")
+	serveFor(t, data)
+	setPassword(t, data)
+	if err := os.Chmod(data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"rows", "password", "api-token list", "forget 02:00:5e:00:53:01"} {
+		cmd := exec.Command(program)
+		cmd.Env = append(os.Environ(), asServer+"="+strings.Join(append(strings.Fields(command), "--data", data), "\n"))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "be root, or the user that the server runs as") {
+			t.Errorf("%s: %v: %s", command, err, out)
+		}
+	}
+	if err := hint(&net.OpError{Op: "listen", Err: os.NewSyscallError("bind", syscall.EACCES)}); !strings.Contains(err.Error(), "CAP_NET_BIND_SERVICE") {
+		t.Errorf("a port that is not to be had: %v", err)
 	}
 }
 

@@ -32,7 +32,7 @@ func (d Data) exists() error {
 	return nil
 }
 
-// barred says who may give commands to a server that is not this user's.
+// barred says who may give commands, when this user may not.
 func barred(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%w (be root, or the user that the server runs as)", err)
