@@ -21,14 +21,13 @@ type Tone struct {
 
 // A ToneSet is the tones of one country (ITU-T E.180 and its supplement 2).
 type ToneSet struct {
-	Country     string // ISO 3166
-	Dial        Tone
-	Ringback    Tone // the other phone rings
-	Busy        Tone
-	Congestion  Tone // no way through: network down, phone offline
-	Unknown     Tone // special information tone: no such number
-	CallWaiting Tone // another call comes in during this one
-	Ringing     Tone // this phone rings
+	Country    string // ISO 3166
+	Dial       Tone
+	Ringback   Tone // the other phone rings
+	Busy       Tone
+	Congestion Tone // no way through: network down, phone offline
+	Unknown    Tone // special information tone: no such number
+	Ringing    Tone // this phone rings
 }
 
 // Germany returns the tones of Germany, as listed in supplement 2 to E.180;
@@ -39,14 +38,13 @@ func Germany() ToneSet {
 	off := func(d time.Duration) Segment { return Segment{For: d} }
 	sit := func(hz float64) Segment { return Segment{[]float64{hz}, -10, 330 * ms} }
 	return ToneSet{
-		Country:     "DE",
-		Dial:        Tone{"dial", []Segment{a(0)}, false},
-		Ringback:    Tone{"ringback", []Segment{a(1000 * ms), off(4000 * ms)}, true},
-		Busy:        Tone{"busy", []Segment{a(480 * ms), off(480 * ms)}, true},
-		Congestion:  Tone{"congestion", []Segment{a(240 * ms), off(240 * ms)}, true},
-		Unknown:     Tone{"unknown", []Segment{sit(950), sit(1400), sit(1800), off(1000 * ms)}, true},
-		CallWaiting: Tone{"callwaiting", []Segment{a(200 * ms), off(200 * ms), a(200 * ms), off(5000 * ms)}, true},
-		Ringing:     ringing(),
+		Country:    "DE",
+		Dial:       Tone{"dial", []Segment{a(0)}, false},
+		Ringback:   Tone{"ringback", []Segment{a(1000 * ms), off(4000 * ms)}, true},
+		Busy:       Tone{"busy", []Segment{a(480 * ms), off(480 * ms)}, true},
+		Congestion: Tone{"congestion", []Segment{a(240 * ms), off(240 * ms)}, true},
+		Unknown:    Tone{"unknown", []Segment{sit(950), sit(1400), sit(1800), off(1000 * ms)}, true},
+		Ringing:    ringing(),
 	}
 }
 

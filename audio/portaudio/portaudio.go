@@ -41,7 +41,7 @@ const (
 
 // A Config says which card is opened.
 type Config struct {
-	// Capture and Playback name devices, wholly or in part, as List does;
+	// Capture and Playback name devices, wholly or in part, as "API: name";
 	// empty: the system's default.
 	Capture, Playback string
 	// Rate is 8000, 16000 or 48000; 0: the first of 16000, 48000 and 8000 that
@@ -69,7 +69,8 @@ func (c Config) period(rate int) int {
 // deadAfter is how long a card that lives may keep silent.
 func (c Config) deadAfter() time.Duration { return deadAfter + 4*c.Buffer }
 
-// ErrNoDevice is the error of a name that no device has.
+// ErrNoDevice is the error of a name that no device has; it tells those that there
+// are.
 var ErrNoDevice = errors.New("no such device")
 
 // ErrStuck is the error of a dead card that cannot be closed.
@@ -125,23 +126,7 @@ func Open(cfg Config, log *slog.Logger) (*Device, error) {
 	return d, nil
 }
 
-// List returns the names of the devices that are there now, as "API: name".
-func List() ([]string, error) {
-	if err := pa.Initialize(); err != nil {
-		return nil, fmt.Errorf("portaudio: initialize: %w", err)
-	}
-	defer pa.Terminate()
-	devices, err := pa.Devices()
-	if err != nil {
-		return nil, fmt.Errorf("portaudio: list devices: %w", err)
-	}
-	var names []string
-	for _, d := range devices {
-		names = append(names, fullName(d))
-	}
-	return names, nil
-}
-
+// fullName names a device as "API: name".
 func fullName(d *pa.DeviceInfo) string { return d.HostApi.Name + ": " + d.Name }
 
 // open finds the card, opens it and starts it. PortAudio is initialized.
@@ -176,10 +161,12 @@ func find(name string, standard func() (*pa.DeviceInfo, error), can func(*pa.Dev
 		return nil, err
 	}
 	var part *pa.DeviceInfo
+	var names []string
 	for _, d := range devices {
 		if !can(d) {
 			continue
 		}
+		names = append(names, fullName(d))
 		if d.Name == name || fullName(d) == name {
 			return d, nil
 		}
@@ -188,7 +175,7 @@ func find(name string, standard func() (*pa.DeviceInfo, error), can func(*pa.Dev
 		}
 	}
 	if part == nil {
-		return nil, ErrNoDevice
+		return nil, fmt.Errorf("%w; there are %q", ErrNoDevice, names)
 	}
 	return part, nil
 }

@@ -36,7 +36,6 @@ type Control struct {
 	lastSRAt time.Time
 	lastSSRC uint32
 	trip     time.Duration
-	gone     bool
 }
 
 // NewControl returns a Control that names us cname, which ought not to say who
@@ -45,9 +44,6 @@ func NewControl(cname string) *Control { return &Control{cname: cname} }
 
 // RoundTrip returns the last measured time to the peer and back; 0 until known.
 func (c *Control) RoundTrip() time.Duration { return c.trip }
-
-// Gone reports whether the peer has said goodbye since it was last heard.
-func (c *Control) Gone() bool { return c.gone }
 
 // Report returns a compound packet: a sender report if something was sent,
 // else a receiver report, with a block on the source heard if there is one, the
@@ -103,14 +99,10 @@ func (c *Control) Receive(b []byte, ours uint32, now time.Time) error {
 	for _, p := range packets {
 		switch p := p.(type) {
 		case *rtcp.SenderReport:
-			c.gone = false
 			c.lastSR, c.lastSRAt, c.lastSSRC = uint32(p.NTPTime>>16), now, p.SSRC
 			c.measure(p.Reports, ours, now)
 		case *rtcp.ReceiverReport:
-			c.gone = false
 			c.measure(p.Reports, ours, now)
-		case *rtcp.Goodbye:
-			c.gone = true
 		}
 	}
 	return nil

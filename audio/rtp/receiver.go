@@ -55,9 +55,6 @@ func (r *Receiver) Reset(clock int) {
 	*r = Receiver{clock: clock, lostBefore: r.Lost()}
 }
 
-// SSRC returns the source that is heard, and whether one is.
-func (r *Receiver) SSRC() (uint32, bool) { return r.ssrc, r.heard }
-
 // Add takes the next packet, which arrived now.
 func (r *Receiver) Add(p *Packet, now time.Time) Verdict {
 	if !r.heard {
