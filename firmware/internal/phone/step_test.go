@@ -200,6 +200,7 @@ func TestView(t *testing.T) {
 		{"down", " | No network | waiting for an address"},
 		{"down lift", "congestion | No network | waiting for an address"},
 		{"down up", " | 192.0.2.7 | not registered yet"},
+		{"lift 102# resolved established down ended:network_down", "congestion | No network | waiting for an address"},
 		{"away", " | 101 | storing server away"},
 		{"broken", " | 101 | broken: hook switch"},
 		{"lift wait", "congestion |  | nothing dialled"},
@@ -290,12 +291,38 @@ func TestParseNumber(t *testing.T) {
 	}
 }
 
-// The words of package sip that end a call must stay known to the display.
-func TestEveryReasonHasATone(t *testing.T) {
-	for _, r := range []string{sip.ReasonHangup, sip.ReasonBusy, sip.ReasonNoAnswer, sip.ReasonDeclined, sip.ReasonUnknown,
-		sip.ReasonWrongPhone, sip.ReasonUnreachable, ReasonNetwork, ReasonOffline, ReasonServer, ReasonInvalid} {
-		if toneOf(r) == Silence {
-			t.Errorf("no tone for %q", r)
+// Every word that ends a call, of package sip's and of ours, is heard and shown.
+func TestEveryReasonIsHeardAndShown(t *testing.T) {
+	for reason, want := range map[string]struct {
+		tone Tone
+		line string
+	}{
+		sip.ReasonHangup:      {ToneBusy, "call ended"},
+		sip.ReasonCancelled:   {ToneBusy, "cancelled"},
+		sip.ReasonBusy:        {ToneBusy, "busy"},
+		sip.ReasonNoAnswer:    {ToneBusy, "no answer"},
+		sip.ReasonDeclined:    {ToneBusy, "declined"},
+		sip.ReasonUnknown:     {ToneSIT, "unknown number"},
+		sip.ReasonWrongPhone:  {ToneSIT, "wrong phone"},
+		sip.ReasonNoCodec:     {ToneCongestion, "no common codec"},
+		sip.ReasonForbidden:   {ToneCongestion, "forbidden"},
+		sip.ReasonMoved:       {ToneCongestion, "moved"},
+		sip.ReasonUnreachable: {ToneCongestion, "unreachable"},
+		sip.ReasonFailed:      {ToneCongestion, "failed"},
+		sip.ReasonStopped:     {ToneCongestion, "stopped"},
+		ReasonNetwork:         {ToneCongestion, "network down"},
+		ReasonOffline:         {ToneSIT, "not connected"},
+		ReasonServer:          {ToneCongestion, "storing server away"},
+		ReasonInvalid:         {ToneSIT, "no such number"},
+		ReasonNoDigit:         {ToneCongestion, "nothing dialled"},
+		ReasonStopped:         {ToneCongestion, "phone stopped"},
+		ReasonLost:            {ToneCongestion, "connection lost"},
+		ReasonSound:           {ToneCongestion, "no sound"},
+	} {
+		m := online()
+		m.hook = hal.OffHook
+		if v := view(m.fail(reason)); v.Tone != want.tone || v.Line2 != want.line || len(v.Line2) > hal.DisplayColumns {
+			t.Errorf("%q sounds %q and shows %q; want %q and %q", reason, v.Tone, v.Line2, want.tone, want.line)
 		}
 	}
 }
