@@ -320,14 +320,9 @@ func (t *table) apply(subject string, data []byte, seq uint64) ([]wire.Query, er
 // those who debug.
 type natsLog struct{ log *slog.Logger }
 
-func (l *natsLog) say(level slog.Level, format string, v []any) {
-	if l.log.Enabled(context.TODO(), level) {
-		l.log.Log(context.TODO(), level, "nats: "+fmt.Sprintf(format, v...))
-	}
-}
-func (l *natsLog) Noticef(format string, v ...any) { l.say(slog.LevelDebug, format, v) }
-func (l *natsLog) Warnf(format string, v ...any)   { l.say(slog.LevelWarn, format, v) }
-func (l *natsLog) Fatalf(format string, v ...any)  { l.say(slog.LevelError, format, v) }
-func (l *natsLog) Errorf(format string, v ...any)  { l.say(slog.LevelError, format, v) }
+func (l *natsLog) Noticef(format string, v ...any) { l.log.Debug("nats: " + fmt.Sprintf(format, v...)) }
+func (l *natsLog) Warnf(format string, v ...any)   { l.log.Warn("nats: " + fmt.Sprintf(format, v...)) }
+func (l *natsLog) Fatalf(format string, v ...any)  { l.Errorf(format, v...) }
+func (l *natsLog) Errorf(format string, v ...any)  { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }
 func (l *natsLog) Debugf(format string, v ...any)  {}
 func (l *natsLog) Tracef(format string, v ...any)  {}

@@ -82,7 +82,7 @@ func main() {
 		try  func() error
 	}{
 		{"write to its data", func() error { return write(filepath.Join(data, "probe")) }},
-		{"write to /tmp", func() error { return write("/tmp/probe") }},
+		{"write to its temporary folder", func() error { return write(filepath.Join(os.TempDir(), "probe")) }},
 		{"a UDP port", func() error { return listen("udp", "127.0.0.1:0") }},
 		{"a socket of a family", func() error { return socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0) }},
 		{"the machine's addresses", func() error { _, err := net.InterfaceAddrs(); return err }},
