@@ -215,13 +215,14 @@ func (s *shell) apply(ctx context.Context, old, m model, actions []action) {
 			s.timer.Reset(m.timer.d)
 		}
 	}
+	// Before the events: who asks because of one is told of what has become.
+	s.mu.Lock()
+	s.status = statusOf(m)
+	s.mu.Unlock()
 	for _, a := range actions {
 		s.do(ctx, a)
 	}
 	s.show(view(m))
-	s.mu.Lock()
-	s.status = statusOf(m)
-	s.mu.Unlock()
 	if m.state != old.state {
 		s.parts.Log.Debug("phone state", "state", m.state, "was", old.state)
 		s.parts.Report("state", slog.String("state", string(m.state)))
