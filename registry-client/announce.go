@@ -31,6 +31,9 @@ const (
 	// longest is announced for a lease that lasts for days: a phone that was
 	// unplugged should not stay online for so long.
 	longest = 24 * time.Hour
+	// together is for how long after an announcement whatever changes waits, to be
+	// told at once: a flapping link makes no flood.
+	together = 100 * time.Millisecond
 	// lostSpread is over how long the phones of a server that has closed its
 	// sessions come back.
 	lostSpread = 500 * time.Millisecond
@@ -207,7 +210,7 @@ type plan struct {
 // Run announces until ctx is done, and returns its error. It does not release.
 func (a *Announcer) Run(ctx context.Context) error {
 	p := plan{wait: retryFirst}
-	var first time.Time // nothing is sent before that
+	var earliest time.Time // nothing is sent before that
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for ctx.Err() == nil {
@@ -216,17 +219,18 @@ func (a *Announcer) Run(ctx context.Context) error {
 			p = plan{version: version, session: p.session, wait: retryFirst}
 		}
 		now := time.Now()
-		if active && first.IsZero() {
-			first = now.Add(rand.N(a.cfg.Spread + 1))
+		if active && earliest.IsZero() {
+			earliest = now.Add(rand.N(a.cfg.Spread + 1))
 		}
 		sleep := time.Duration(-1)
 		switch {
 		case !active:
-		case now.Before(first):
-			sleep = first.Sub(now)
+		case now.Before(earliest):
+			sleep = earliest.Sub(now)
 		case now.Before(p.retry):
 			sleep = p.retry.Sub(now)
 		case !p.announced, a.stale(p, lease, now):
+			earliest = now.Add(together)
 			a.announce(ctx, lease, &p)
 			continue
 		case !now.Before(p.probe):

@@ -306,11 +306,38 @@ func TestStreetThatIsSpread(t *testing.T) {
 		if n := len(attempts()); n != phones {
 			t.Errorf("%d announcements of %d phones in %v", n, phones, spread)
 		}
+		time.Sleep(together)
 		for _, a := range all {
 			a.Update(bound("192.0.2.2", time.Hour))
 		}
 		if n := len(attempts()); n != 2*phones {
 			t.Errorf("%d announcements after each of %d phones has another address", n, phones)
+		}
+	})
+}
+
+// Of a link that flaps for a second, with another address each millisecond, the
+// server is told the first at once, then one in a tenth of a second, and soon
+// the last.
+func TestFlappingLink(t *testing.T) {
+	announcing(t, func(a *Announcer, f *fakeServer, outcomes func() []Outcome) {
+		const flaps = 1000
+		for i := range flaps {
+			a.Update(netlink.Event{Kind: netlink.Lost})
+			a.Update(bound(fmt.Sprintf("192.0.2.%d", i%250+1), time.Hour))
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(together)
+		all := outcomes()
+		if n := len(all); n < 9 || n > 12 {
+			t.Errorf("%d announcements of %d addresses in a second", n, flaps)
+		}
+		first, last := all[0].Registration.Addrs, all[len(all)-1].Registration.Addrs
+		if f.attempts[0] != 0 || first[0] != netip.MustParseAddr("192.0.2.1") {
+			t.Errorf("first is %v after %v; want 192.0.2.1 at once", first, f.attempts[0])
+		}
+		if want := netip.MustParseAddr(fmt.Sprintf("192.0.2.%d", (flaps-1)%250+1)); last[0] != want {
+			t.Errorf("last is %v; want %v", last, want)
 		}
 	})
 }
