@@ -59,6 +59,7 @@ func newGuest(p *Phone, name string) (*guest, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.strange = true
 	g := &guest{p: p, board: board, image: filepath.Join(root, "build", name)}
 	disk := filepath.Join(g.image, "disk.img")
 	if err := copySparse(g.disk(), disk, board.diskSize); err != nil {
@@ -157,7 +158,7 @@ func (g *guest) begin(ctx context.Context, proc *process) error {
 	g.mu.Lock()
 	g.life = life
 	g.mu.Unlock()
-	return errors.Join(g.setClock(), g.openControl(life, proc), g.record(life, proc))
+	return errors.Join(g.openControl(life, proc), g.record(life, proc))
 }
 
 // stop switches the guest off in order, as its init does when it is told to.
@@ -202,22 +203,23 @@ func (g *guest) press(ctx context.Context, keys string) error {
 	return err
 }
 
-func (g *guest) hook(_ context.Context, lifted bool) error {
+func (g *guest) hook(ctx context.Context, lifted bool) error {
 	if g.life.pins != nil {
-		return g.life.pins.hook(lifted)
+		return g.life.pins.hook(ctx, lifted)
 	}
 	_, err := g.ask(serial.Request{Do: serial.Hook, Lifted: lifted})
 	return err
 }
 
 // spoke returns when the first sample of the speech was spoken, by this
-// machine's clock.
+// machine's clock: as long ago as the guest says.
 func (g *guest) spoke() (time.Time, error) {
+	asked := time.Now()
 	r, err := g.ask(serial.Request{Do: serial.Clock})
 	if err != nil {
 		return time.Time{}, err
 	}
-	return time.Unix(0, r.Spoke).Add(g.p.clock), nil
+	return asked.Add(time.Since(asked) / 2).Add(-time.Duration(r.Now - r.Spoke)), nil
 }
 
 // ask has the agent do something, and returns what it says to it.
@@ -239,25 +241,6 @@ func (g *guest) ask(r serial.Request) (serial.Reply, error) {
 		return reply, fmt.Errorf("testbed: %s of %s: %s", r.Do, g.p.Name, reply.Error)
 	}
 	return reply, nil
-}
-
-// setClock finds how far the guest's clock is behind ours: the quickest answer
-// tells best.
-func (g *guest) setClock() error {
-	const answers = 5
-	best := time.Hour
-	for range answers {
-		asked := time.Now()
-		r, err := g.ask(serial.Request{Do: serial.Clock})
-		if err != nil {
-			return err
-		}
-		if took := time.Since(asked); took < best {
-			best = took
-			g.p.clock = asked.Add(took / 2).Sub(time.Unix(0, r.Now))
-		}
-	}
-	return nil
 }
 
 // openControl makes the guest's control socket one of this machine's.

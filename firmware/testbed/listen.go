@@ -90,7 +90,7 @@ func (p *Phone) Hear(ctx context.Context, other *Phone) (Heard, error) {
 	// The speech began anew whenever it had passed.
 	round := time.Duration(len(other.spoken)) * time.Second / speechRate
 	delay := at.Sub(better(before, after)) % round
-	if delay < round/2 { // else the machine stood still, and the clocks are of no use
+	if delay >= 0 && delay < round/2 { // else the machine stood still, and the clocks are of no use
 		heard.Delay = delay
 	}
 	return heard, nil

@@ -39,7 +39,7 @@ type Phone struct {
 	special  GuestConfig
 	server   string // in its settings
 	proc     *process
-	clock    time.Duration // how far its clock is behind ours
+	strange  bool          // its clock is not ours
 	followed chan struct{} // closed when it has told its last event
 
 	mu        sync.Mutex
@@ -51,7 +51,7 @@ type Phone struct {
 
 // An Event is one line of `flexphone ctl events`.
 type Event struct {
-	Time   time.Time
+	Time   time.Time // of a virtual machine, whose clock strays: when we were told
 	Name   string
 	Fields map[string]any // all of the line
 }
@@ -218,8 +218,9 @@ func (p *Phone) follow(conn net.Conn) error {
 				return
 			}
 			e := Event{Name: fmt.Sprint(fields["event"]), Fields: fields}
-			e.Time, _ = time.Parse(time.RFC3339Nano, fmt.Sprint(fields["time"]))
-			e.Time = e.Time.Add(p.clock)
+			if e.Time = time.Now(); !p.strange {
+				e.Time, _ = time.Parse(time.RFC3339Nano, fmt.Sprint(fields["time"]))
+			}
 			p.events.add(e)
 		}
 	}()

@@ -230,8 +230,8 @@ func (p *pins) set(line int, high bool) error {
 	return nil
 }
 
-// held is how long a key is pressed, and how long the finger takes to the next:
-// a slow machine has to see it.
+// held is how long a key is pressed, and how long the finger takes to the next;
+// a hand on the handset is no quicker. A slow machine has to see it.
 const held = 80 * time.Millisecond
 
 func (p *pins) press(ctx context.Context, keys string) error {
@@ -256,4 +256,14 @@ func (p *pins) press(ctx context.Context, keys string) error {
 	return nil
 }
 
-func (p *pins) hook(lifted bool) error { return p.set(p.pinout.hook, lifted) }
+func (p *pins) hook(ctx context.Context, lifted bool) error {
+	if err := p.set(p.pinout.hook, lifted); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(held):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -208,7 +208,7 @@ const (
 )
 
 // A key is held for this long, and the next one comes as long after: a person
-// in a hurry.
+// in a hurry. The handset moves no faster.
 const held = 50 * time.Millisecond
 
 func (a *agent) press(pressed string) error {
@@ -243,7 +243,11 @@ func (a *agent) hook(lifted bool) error {
 	if err != nil {
 		return err
 	}
-	return pull(dir, hookLine, lifted)
+	if err := pull(dir, hookLine, lifted); err != nil {
+		return err
+	}
+	time.Sleep(held)
+	return nil
 }
 
 // findBank returns the folder of a gpio-sim bank.

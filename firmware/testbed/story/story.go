@@ -14,6 +14,9 @@ import (
 	"flexphone/firmware/testbed"
 )
 
+// chapterMost is how long a part of the story may take before it is given up.
+const chapterMost = 5 * time.Minute
+
 // A teller plays the story and tells it.
 type teller struct {
 	out io.Writer
@@ -41,7 +44,10 @@ func (t *teller) tell(ctx context.Context) error {
 		{"102 comes back", t.comeBack},
 	} {
 		fmt.Fprintf(t.out, "\n%s\n", chapter.title)
-		if err := chapter.play(ctx); err != nil {
+		limited, cancel := context.WithTimeout(ctx, chapterMost)
+		err := chapter.play(limited)
+		cancel()
+		if err != nil {
 			return fmt.Errorf("%s: %w", chapter.title, err)
 		}
 	}
