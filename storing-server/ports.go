@@ -19,9 +19,9 @@ import (
 
 // HTTPFlags say where the operator's pages are.
 type HTTPFlags struct {
-	HTTP     string `name:"http" help:"TCP address for the operator's pages, the JSON API, metrics and health; none by default. By TLS, unless it is a loopback address." placeholder:"[HOST]:PORT"`
-	HTTPCert string `name:"http-cert" help:"PEM file of the certificate and its chain for --http; by default the server signs one itself." placeholder:"FILE"`
-	HTTPKey  string `name:"http-key" help:"PEM file of the key of --http-cert." placeholder:"FILE"`
+	HTTP      string `name:"http" help:"TCP address for the operator's pages, the JSON API, metrics and health; none by default. By TLS, unless it is a loopback address." placeholder:"[HOST]:PORT"`
+	HTTPCert  string `name:"http-cert" help:"PEM file of the certificate and its chain for --http; by default the server signs one itself." placeholder:"FILE"`
+	HTTPKey   string `name:"http-key" help:"PEM file of the key of --http-cert." placeholder:"FILE"`
 	HTTPProxy bool   `name:"http-proxy" help:"All of --http comes by a proxy: who tries to log in is the last address of its header X-Forwarded-For, which anybody can write where there is no proxy."`
 }
 
