@@ -212,14 +212,21 @@ func (g *guest) hook(ctx context.Context, lifted bool) error {
 }
 
 // spoke returns when the first sample of the speech was spoken, by this
-// machine's clock: as long ago as the guest says.
-func (g *guest) spoke() (time.Time, error) {
-	asked := time.Now()
-	r, err := g.ask(serial.Request{Do: serial.Clock})
-	if err != nil {
-		return time.Time{}, err
+// machine's clock: as long ago as the guest says. The quickest answer tells best.
+func (g *guest) spoke() (at time.Time, err error) {
+	const answers = 5
+	best := time.Hour
+	for range answers {
+		asked := time.Now()
+		r, err := g.ask(serial.Request{Do: serial.Clock})
+		if err != nil {
+			return time.Time{}, err
+		}
+		if took := time.Since(asked); took < best {
+			best, at = took, asked.Add(took/2).Add(-time.Duration(r.Now-r.Spoke))
+		}
 	}
-	return asked.Add(time.Since(asked) / 2).Add(-time.Duration(r.Now - r.Spoke)), nil
+	return at, nil
 }
 
 // ask has the agent do something, and returns what it says to it.
