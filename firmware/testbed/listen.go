@@ -88,10 +88,13 @@ func (p *Phone) Hear(ctx context.Context, other *Phone) (Heard, error) {
 	if err != nil {
 		return heard, err
 	}
+	if before.IsZero() {
+		return heard, nil
+	}
 	// The speech began anew whenever it had passed.
 	round := time.Duration(len(other.spoken)) * time.Second / speechRate
 	delay := at.Sub(better(before, after)) % round
-	if delay >= 0 && delay < round/2 { // else the machine stood still, and the clocks are of no use
+	if delay < round/2 { // else the machine stood still, and the clocks are of no use
 		heard.Delay = delay
 	}
 	return heard, nil

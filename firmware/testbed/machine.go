@@ -20,7 +20,8 @@ type machine interface {
 	plug(in bool) error
 	press(ctx context.Context, keys string) error
 	hook(ctx context.Context, lifted bool) error
-	// spoke returns when the first sample of the speech was spoken into it.
+	// spoke returns when the first sample of the speech was spoken into it; the
+	// zero time when that is not known.
 	spoke() (time.Time, error)
 }
 

@@ -187,17 +187,15 @@ func (a *agent) serve(t *serial.Talk) {
 		err = signal(r.Number)
 	case serial.Save:
 		err = save(r.Settings, r.Again)
-	case serial.Clock:
 	case serial.Off:
 		err = unix.Kill(1, unix.SIGUSR2) // busybox's init: power off
 	default:
 		err = fmt.Errorf("asked for %q", r.Do)
 	}
-	reply := serial.Reply{Spoke: a.loop.spoke()}
+	var reply serial.Reply
 	if err != nil {
 		reply.Error = err.Error()
 	}
-	reply.Now = time.Now().UnixNano()
 	serial.Send(t, reply)
 }
 

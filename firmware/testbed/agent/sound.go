@@ -33,12 +33,9 @@ const (
 // A loop speaks into the phone's microphone and hears its ear-piece.
 type loop struct {
 	speech []int16
-	origin atomic.Int64 // when the first sample was spoken, in ns since 1970
 }
 
 func newLoop(speech []int16) *loop { return &loop{speech: speech} }
-
-func (l *loop) spoke() int64 { return l.origin.Load() }
 
 // run speaks, and sends what it hears, until the listener goes.
 func (l *loop) run(to io.Writer) error {
@@ -103,16 +100,12 @@ func awaitCard() error {
 // speak plays the speech over and over.
 func (l *loop) speak(out *pcm, over *atomic.Bool) error {
 	frames := make([]int16, chunk*channels)
-	for n, begin := 0, true; !over.Load(); n += chunk {
+	for n := 0; !over.Load(); n += chunk {
 		for i := range frames {
 			frames[i] = l.speech[(n+i/channels)%len(l.speech)]
 		}
-		at := time.Now()
-		if begin {
-			l.origin.Store(at.Add(-time.Duration(n) * time.Second / serial.Rate).UnixNano())
-		}
 		err := out.write(frames)
-		if begin = errors.Is(err, unix.EPIPE); begin { // it ran dry: the speech goes on from here
+		if errors.Is(err, unix.EPIPE) { // it ran dry: the speech goes on from here
 			err = out.prepare()
 		}
 		if err != nil {

@@ -66,7 +66,7 @@ func TestAConversationEndsAtBothEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Send(a, Request{Do: Clock}); err != nil {
+	if err := Send(a, Request{Do: Off}); err != nil {
 		t.Fatal(err)
 	}
 	b, err := accepts.Accept()
@@ -74,7 +74,7 @@ func TestAConversationEndsAtBothEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	var r Request
-	if err := Receive(b, &r); err != nil || r.Do != Clock {
+	if err := Receive(b, &r); err != nil || r.Do != Off {
 		t.Fatalf("Receive() = %+v, %v", r, err)
 	}
 	a.Close()

@@ -29,8 +29,6 @@ const (
 	// phone plays: samples of 16 bits at Rate, as long as the conversation lasts,
 	// by way of a tape (TapeWriter) if the machine has a disk for one.
 	Sound = "sound"
-	// Clock asks for the times in Reply.
-	Clock = "clock"
 	// Off switches the phone off, in order.
 	Off = "off"
 	// Signal sends the signal of that Number to the phone's program.
@@ -55,11 +53,9 @@ type Request struct {
 	Again    bool   `json:"again,omitempty"`
 }
 
-// A Reply ends a conversation whose request was an order or a question.
+// A Reply ends a conversation whose request was an order.
 type Reply struct {
 	Error string `json:"error,omitempty"`
-	Now   int64  `json:"now"`   // by the clock of the machine, in ns since 1970
-	Spoke int64  `json:"spoke"` // when the first sample of the speech was spoken; 0: not yet
 }
 
 // maxMessage bounds a Request or a Reply, in bytes.
