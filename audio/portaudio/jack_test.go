@@ -32,13 +32,17 @@ func jack(t *testing.T, rate int) *os.Process {
 	t.Setenv("JACK_NO_AUDIO_RESERVATION", "1")
 	var out bytes.Buffer
 	c := exec.Command("jackd", "--no-realtime", "--name", name, "-d", "dummy", "-r", fmt.Sprint(rate), "-p", fmt.Sprint(rate/200))
-	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // also when the test is killed
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // also when the test is killed
 	c.Stdout, c.Stderr = &out, &out
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
+	// One that is killed leaves its place in a table of eight for all servers of
+	// the machine.
 	stop := func() {
-		c.Process.Kill()
+		c.Process.Signal(syscall.SIGTERM)
+		late := time.AfterFunc(10*time.Second, func() { c.Process.Kill() })
+		defer late.Stop()
 		c.Wait()
 	}
 	t.Cleanup(stop)
