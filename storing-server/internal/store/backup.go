@@ -88,7 +88,7 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) error {
 	if err := errors.Join(rest(), rest()); err != nil {
 		return fmt.Errorf("store: back up: %w", err)
 	}
-	if err := s.turn(ctx, func(*view) error { return rest() }); err != nil {
+	if err := s.turn(ctx, &operation{plan: func(*view) error { return rest() }, still: true}); err != nil {
 		return fmt.Errorf("store: back up: %w", err)
 	}
 	return out.end()
@@ -159,7 +159,7 @@ func fill(ctx context.Context, dir string, r io.Reader) (head backupHead, entrie
 		if len(ms) == 0 {
 			return nil
 		}
-		first, err := st.commit(ctx, part, ms)
+		first, err := st.commit(ctx, part, ms, perSubject)
 		for i, m := range ms {
 			bases[part][m.subject] = first + uint64(i)
 		}

@@ -40,7 +40,7 @@ func Preload(ctx context.Context, dir string, rows iter.Seq[wire.Row]) error {
 	for range preloadAtOnce {
 		all.Go(func() {
 			for ms := range batches {
-				if _, err := st.commit(ctx, 0, ms); err != nil {
+				if _, err := st.commit(ctx, 0, ms, perSubject); err != nil {
 					cancel(err)
 				}
 			}
@@ -75,11 +75,7 @@ func feed(ctx context.Context, batches chan<- []message, rows iter.Seq[wire.Row]
 			MAC: row.MAC, Owner: row.Fingerprint, Number: row.Number, Addrs: row.Addrs, Ports: row.Ports,
 			Sequence: row.Sequence, Since: row.Since, Expiry: row.Expiry,
 		}
-		data, err := r.encode()
-		if err != nil {
-			return err
-		}
-		ms = append(ms, message{subject: rowSubject(row.MAC), data: data})
+		ms = append(ms, message{subject: rowSubject(row.MAC), row: &r})
 		if row.Number != "" {
 			ms = append(ms, message{subject: numberSubject(row.Number), data: row.MAC[:]})
 		}

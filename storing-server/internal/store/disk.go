@@ -207,13 +207,14 @@ func checkFolder(opts Options) (*ledger, error) {
 
 // checkLedger compares what was read with what was acknowledged.
 func (s *Store) checkLedger(ctx context.Context) error {
+	s.tails = make([]uint64, len(s.stream.parts))
 	if s.ledger == nil {
 		return nil
 	}
 	if err := s.ledger.fit(len(s.stream.parts)); err != nil {
 		return fmt.Errorf("store: write ledger: %w", err)
 	}
-	places := make([]uint64, len(s.stream.parts))
+	places := s.tails
 	for i, part := range s.stream.parts {
 		info, err := part.Info(ctx)
 		if err != nil {

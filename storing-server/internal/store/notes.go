@@ -88,7 +88,11 @@ func (t *table) notesOf(kind string) map[string][]byte {
 }
 
 func (v *view) note(k noteKey) []byte {
-	if c, ok := v.notes[k]; ok {
+	c, ok := v.notes[k]
+	if !ok && v.under != nil {
+		c, ok = v.under.notes[k]
+	}
+	if ok {
 		return c.to
 	}
 	return v.table.note(k).data

@@ -42,6 +42,7 @@ type view struct {
 	parts   int   // partitions that there are
 	touched []int // those that the running operation depends on
 	spread  bool  // numbers are given out by chance, since other servers do it too
+	under   *view // on its way to the disk, and there before this one; may be nil
 }
 
 type rowChange struct {
@@ -67,7 +68,11 @@ func (v *view) size() int { return len(v.rows) + len(v.numbers) + len(v.notes) }
 
 func (v *view) row(mac wire.MAC) (record, bool) {
 	v.touch(rowPart(mac, v.parts))
-	if c, ok := v.rows[mac]; ok {
+	c, ok := v.rows[mac]
+	if !ok && v.under != nil {
+		c, ok = v.under.rows[mac]
+	}
+	if ok {
 		if c.to == nil {
 			return record{}, false
 		}
@@ -88,12 +93,19 @@ func (v *view) setRow(mac wire.MAC, to *record) {
 	v.rows[mac] = c
 }
 
-func (v *view) number(digits string) wire.MAC {
-	if c, ok := v.numbers[digits]; ok {
-		return c.to
+// holder returns who has digits.
+func (v *view) holder(digits string) holder {
+	c, ok := v.numbers[digits]
+	if !ok && v.under != nil {
+		c, ok = v.under.numbers[digits]
 	}
-	return v.table.number(digits).mac
+	if ok {
+		return holder{mac: c.to, rests: c.rests}
+	}
+	return v.table.number(digits)
 }
+
+func (v *view) number(digits string) wire.MAC { return v.holder(digits).mac }
 
 func (v *view) setNumber(digits string, to wire.MAC) {
 	v.touch(numberPart(digits, v.parts))
@@ -107,13 +119,7 @@ func (v *view) setNumber(digits string, to wire.MAC) {
 
 // idle reports whether digits can be given out: nobody has them, and they do
 // not rest.
-func (v *view) idle(digits string) bool {
-	if c, ok := v.numbers[digits]; ok {
-		return c.to == wire.MAC{} && c.rests <= v.now.UnixMilli()
-	}
-	h := v.table.number(digits)
-	return h.mac == wire.MAC{} && h.rests <= v.now.UnixMilli()
-}
+func (v *view) idle(digits string) bool { return v.holder(digits).free(v.now) }
 
 // vacant says why mac may not have digits.
 func (v *view) vacant(digits string, mac wire.MAC) error {
@@ -148,8 +154,10 @@ func (v *view) free(n Numbers, mac wire.MAC) string {
 	}
 	*v.lowest = max(*v.lowest, n.First)
 	// What rests is passed over too: it comes back by the list of those.
+	// What is taken on its way to the disk is not: it may not come there.
 	for ; *v.lowest <= n.Last; *v.lowest++ {
-		if h := v.table.number(strconv.Itoa(*v.lowest)); h.mac == (wire.MAC{}) && h.rests <= v.now.UnixMilli() {
+		d := strconv.Itoa(*v.lowest)
+		if v.table.number(d).free(v.now) || v.idle(d) {
 			break
 		}
 	}

@@ -129,17 +129,14 @@ func (v *view) touch(part int) {
 // late has is written after early: a number or a token is taken before the row
 // that it is taken for, when that is in another partition. With one partition,
 // all is late, and so one atomic batch.
-func (v *view) messages() (early, late [][]message, err error) {
+func (v *view) messages() (early, late [][]message) {
 	early, late = make([][]message, v.parts), make([][]message, v.parts)
+	if v.parts == 1 {
+		late[0] = make([]message, 0, v.size())
+	}
 	for mac, c := range v.rows {
-		m := message{subject: rowSubject(mac), base: c.base, row: c.to}
-		if c.to != nil {
-			if m.data, err = c.to.encode(); err != nil {
-				return nil, nil, err
-			}
-		}
 		part := rowPart(mac, v.parts)
-		late[part] = append(late[part], m)
+		late[part] = append(late[part], message{subject: rowSubject(mac), base: c.base, row: c.to})
 	}
 	for digits, c := range v.numbers {
 		part, round := numberPart(digits, v.parts), late
@@ -155,33 +152,27 @@ func (v *view) messages() (early, late [][]message, err error) {
 		}
 		round[part] = append(round[part], message{subject: k.subject(), base: c.base, data: c.to})
 	}
-	return early, late, nil
+	return early, late
 }
 
 // commitRound commits one batch in each partition, at the same time, and
-// leaves in failed what failed.
-func (s *Store) commitRound(ctx context.Context, round [][]message, failed []error) (touched []wire.Query) {
+// leaves in f what was placed and what failed.
+func (s *Store) commitRound(ctx context.Context, round [][]message, f *flight) {
 	var mu sync.Mutex
 	one := func(part int) {
-		ms := round[part]
-		first, err := s.stream.commit(ctx, part, ms)
+		tail := perSubject
+		if s.opts.NATS == "" {
+			tail = s.tails[part]
+		}
+		first, err := s.stream.commit(ctx, part, round[part], tail)
+		mu.Lock()
+		defer mu.Unlock()
 		if err != nil {
-			failed[part] = err
+			f.failed[part] = err
 			return
 		}
-		for i, m := range ms {
-			var qs []wire.Query
-			if m.row != nil {
-				qs = s.table.putRow(m.row.MAC, m.row, first+uint64(i))
-			} else {
-				// Our own messages are well-formed.
-				qs, _ = s.table.apply(m.subject, m.data, first+uint64(i))
-			}
-			mu.Lock()
-			touched = append(touched, qs...)
-			mu.Unlock()
-		}
-		s.acknowledged(part, first+uint64(len(ms))-1)
+		f.placed = append(f.placed, placement{part, round[part], first})
+		s.tails[part] = first + uint64(len(round[part])) - 1
 	}
 	var all sync.WaitGroup
 	for part, ms := range round {
@@ -194,6 +185,19 @@ func (s *Store) commitRound(ctx context.Context, round [][]message, failed []err
 		}
 	}
 	all.Wait()
+}
+
+// place puts messages that are on the disk into the table.
+func (t *table) place(ms []message, first uint64) (touched []wire.Query) {
+	for i, m := range ms {
+		seq := first + uint64(i)
+		if m.row != nil {
+			touched = append(touched, t.putRow(m.row.MAC, m.row, seq)...)
+			continue
+		}
+		qs, _ := t.apply(m.subject, m.data, seq) // our own messages are well-formed
+		touched = append(touched, qs...)
+	}
 	return touched
 }
 
@@ -221,29 +225,50 @@ func (s *Store) passes(err error) bool {
 	return errors.Is(err, errConflict) || s.opts.NATS != "" && errors.Is(err, errUnsure) && !errors.As(err, &refused)
 }
 
-// reread brings the table back to what the streams hold, after batches whose
+// learn brings the table back to what the streams hold, after batches whose
 // fate is not known. Nothing else is written before that has succeeded.
-func (s *Store) reread(ctx context.Context, round [][]message) (touched []wire.Query) {
-	for part, ms := range round {
-		for _, m := range ms {
-			for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+func (s *Store) learn(ctx context.Context, f *flight) (touched []wire.Query) {
+	retry := func(what string, read func() error) {
+		for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+			err := read()
+			if err == nil || ctx.Err() != nil {
+				return
+			}
+			s.opts.Log.Warn("rows not read again", "what", what, "retry", wait, "err", err)
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+			}
+		}
+	}
+	take := func(subject string, data []byte, seq uint64) error {
+		qs, err := s.table.apply(subject, data, seq)
+		touched = append(touched, qs...)
+		return err
+	}
+	for part, failed := range f.failed {
+		if failed == nil {
+			continue
+		}
+		if s.opts.NATS == "" {
+			// All that came after what the table holds: a batch that was given up
+			// may have landed late.
+			retry(partName(part, len(s.stream.parts)), func() error {
+				return s.stream.replay(ctx, part, s.tails[part], false, func(subject string, data []byte, seq uint64) error {
+					s.tails[part] = max(s.tails[part], seq)
+					return take(subject, data, seq)
+				}, func() {})
+			})
+			continue
+		}
+		for _, m := range slices.Concat(f.early[part], f.late[part]) {
+			retry(m.subject, func() error {
 				data, seq, found, err := s.stream.read(ctx, part, m.subject)
 				if err == nil && found {
-					var qs []wire.Query
-					if qs, err = s.table.apply(m.subject, data, seq); err == nil {
-						touched = append(touched, qs...)
-					}
+					err = take(m.subject, data, seq)
 				}
-				if err == nil {
-					break
-				}
-				s.opts.Log.Warn("row not read again", "subject", m.subject, "retry", wait, "err", err)
-				select {
-				case <-time.After(wait):
-				case <-ctx.Done():
-					return touched
-				}
-			}
+				return err
+			})
 		}
 	}
 	return touched

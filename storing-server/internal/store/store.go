@@ -10,7 +10,11 @@
 // answered from a table in memory, which holds what the stream holds. All
 // changes pass through one goroutine, which checks them against the table and
 // commits what came together as one atomic batch: the disk is synced once for
-// up to 900 of them.
+// up to 4000 of them. While one batch is on its way to the disk, the next is
+// planned upon what that will leave, which nobody else hears of: not a row, and
+// not a refusal either. When it does not arrive, the next is planned again.
+// With several partitions, or others who write, a batch is planned when the one
+// before it has arrived.
 //
 // A row is never deleted by its expiry: owner and number stay, and the state
 // follows from the expiry at the moment of asking. So nothing is written when
@@ -89,7 +93,8 @@ type Store struct {
 	stream *stream
 	lock   *os.File
 	disk   *gauge
-	ledger *ledger // nil: the rows are in a cluster
+	ledger *ledger  // nil: the rows are in a cluster
+	tails  []uint64 // by partition: its newest place, when nobody else writes there
 	queue  chan *operation
 	fates  chan []fate   // batches whose operations are to be answered
 	wake   chan struct{} // one slot: expiries have changed

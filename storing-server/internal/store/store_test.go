@@ -249,7 +249,7 @@ func TestConflict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.stream.commit(ctx, 0, []message{{subject: rowSubject(mac(1)), data: data, base: e.seq}}); err != nil {
+	if _, err := s.stream.commit(ctx, 0, []message{{subject: rowSubject(mac(1)), data: data, base: e.seq}}, perSubject); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := s.Register(ctx, key(1), registration(1, 2, "192.0.2.2")); reason(err) != wire.ReasonStale {

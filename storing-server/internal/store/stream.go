@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -24,7 +25,11 @@ const (
 	subjectRoot  = "flexphone."
 	rowPrefix    = subjectRoot + "row."    // and 12 hexadecimal digits
 	numberPrefix = subjectRoot + "number." // and the digits
-	batchMost    = 900                     // messages in one atomic batch; the server takes 1000
+	// batchOwn is how many messages the server in this process takes in one
+	// atomic batch, and batchMost how many of them are used where it may be
+	// another: those take 1000 by default.
+	batchOwn  = 4000
+	batchMost = 900
 	// commitTimeout bounds the wait for this process's own disk, and
 	// clusterTimeout that for a cluster, which may have lost the batch with one
 	// of its nodes: then it is found out what became of it, and it is tried
@@ -53,6 +58,7 @@ type stream struct {
 	conn     *nats.Conn
 	js       jetstream.JetStream
 	parts    []jetstream.Stream
+	patience time.Duration // for the answer to a batch
 }
 
 // A place is where the streams are.
@@ -68,12 +74,14 @@ type place struct {
 // joins the cluster at p.url. An embedded one listens nowhere, and syncs its
 // files before it acknowledges a batch.
 func openStream(ctx context.Context, p place, log *slog.Logger) (*stream, error) {
-	s := &stream{}
+	s := &stream{patience: clusterTimeout}
 	if p.url == "" {
+		s.patience = commitTimeout
 		ns, err := server.NewServer(&server.Options{
 			ServerName: "flexphone", DontListen: true,
 			JetStream: true, StoreDir: p.dir, SyncAlways: !p.unsynced,
-			NoLog: false, NoSigs: true,
+			JetStreamLimits: server.JSLimitOpts{MaxBatchSize: batchOwn},
+			NoLog:           false, NoSigs: true,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("store: make NATS server: %w", err)
@@ -146,63 +154,86 @@ func leaderless(err error) bool {
 		errors.As(err, &refused) && refused.Code == http.StatusServiceUnavailable
 }
 
+// batchMost returns how many messages a batch may have.
+func (s *stream) batchMost() int {
+	if s.embedded == nil {
+		return batchMost
+	}
+	return batchOwn
+}
+
 // A message is one change, as the stream takes it.
 type message struct {
 	subject string
 	data    []byte  // empty: forgotten or freed
 	base    uint64  // must be the subject's newest place
-	row     *record // what data says, when that is a row
+	row     *record // what data will say, when that is a row
 }
 
+// perSubject says that each message is checked by its base.
+const perSubject uint64 = math.MaxUint64
+
 // commit writes all of ms or none to partition part, as one atomic batch, and
-// returns the place of the first; the others follow it. They are on the disk when it returns. It
-// returns errConflict when a base was not right. After any other error it is
-// not known whether they were written.
-func (s *stream) commit(ctx context.Context, part int, ms []message) (uint64, error) {
-	most := commitTimeout
-	if s.embedded == nil {
-		most = clusterTimeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, most)
+// returns the place of the first; the others follow it. They are on the disk
+// when it returns. tail must be the newest place of the partition, which spares
+// JetStream to look up each base, or perSubject. It returns errConflict when a
+// base or tail was not right. After any other error it is not known whether
+// they were written.
+func (s *stream) commit(ctx context.Context, part int, ms []message, tail uint64) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
-	id := nuid.Next()
+	// One message for all: it is copied as it is published.
+	number, base := []string{""}, []string{strconv.FormatUint(tail, 10)}
+	out := &nats.Msg{Header: nats.Header{"Nats-Batch-Id": {nuid.Next()}, "Nats-Batch-Sequence": number}}
+	if tail == perSubject {
+		out.Header["Nats-Expected-Last-Subject-Sequence"] = base
+	} else {
+		out.Header["Nats-Expected-Last-Sequence"] = base // of the first, and so of all
+	}
 	for i, m := range ms {
-		out := nats.NewMsg(s.inPart(part, m.subject))
-		out.Data = m.data
-		out.Header.Set("Nats-Batch-Id", id)
-		out.Header.Set("Nats-Batch-Sequence", strconv.Itoa(i+1))
-		out.Header.Set("Nats-Expected-Last-Subject-Sequence", strconv.FormatUint(m.base, 10))
-		if i < len(ms)-1 {
-			if err := s.conn.PublishMsg(out); err != nil {
-				return 0, fmt.Errorf("store: commit batch: %w: %w", errUnsure, err)
+		out.Subject, out.Data = s.inPart(part, m.subject), m.data
+		if m.row != nil {
+			var err error
+			if out.Data, err = m.row.encode(); err != nil {
+				return 0, err
 			}
-			continue
 		}
-		out.Header.Set("Nats-Batch-Commit", "1")
-		reply, err := s.conn.RequestMsgWithContext(ctx, out)
-		if err != nil {
+		number[0] = strconv.Itoa(i + 1)
+		if tail == perSubject {
+			base[0] = strconv.FormatUint(m.base, 10)
+		} else if i == 1 {
+			delete(out.Header, "Nats-Expected-Last-Sequence")
+		}
+		if i == len(ms)-1 {
+			break
+		}
+		if err := s.conn.PublishMsg(out); err != nil {
 			return 0, fmt.Errorf("store: commit batch: %w: %w", errUnsure, err)
 		}
-		var ack struct {
-			Error *jetstream.APIError `json:"error"`
-			Seq   uint64              `json:"seq"`
-			Count int                 `json:"count"`
-		}
-		if err := json.Unmarshal(reply.Data, &ack); err != nil {
-			return 0, fmt.Errorf("store: commit batch: read answer: %w", err)
-		}
-		if ack.Error != nil {
-			if ack.Error.ErrorCode == codeWrongLast {
-				return 0, errConflict
-			}
-			return 0, fmt.Errorf("store: commit batch: %w", ack.Error)
-		}
-		if ack.Count != len(ms) || ack.Seq < uint64(len(ms)) {
-			return 0, fmt.Errorf("store: commit batch: %d of %d messages at %d", ack.Count, len(ms), ack.Seq)
-		}
-		return ack.Seq - uint64(len(ms)) + 1, nil
 	}
-	return 0, nil
+	out.Header["Nats-Batch-Commit"] = []string{"1"}
+	reply, err := s.conn.RequestMsgWithContext(ctx, out)
+	if err != nil {
+		return 0, fmt.Errorf("store: commit batch: %w: %w", errUnsure, err)
+	}
+	var ack struct {
+		Error *jetstream.APIError `json:"error"`
+		Seq   uint64              `json:"seq"`
+		Count int                 `json:"count"`
+	}
+	if err := json.Unmarshal(reply.Data, &ack); err != nil {
+		return 0, fmt.Errorf("store: commit batch: read answer: %w", err)
+	}
+	if ack.Error != nil {
+		if ack.Error.ErrorCode == codeWrongLast {
+			return 0, errConflict
+		}
+		return 0, fmt.Errorf("store: commit batch: %w", ack.Error)
+	}
+	if ack.Count != len(ms) || ack.Seq < uint64(len(ms)) {
+		return 0, fmt.Errorf("store: commit batch: %d of %d messages at %d", ack.Count, len(ms), ack.Seq)
+	}
+	return ack.Seq - uint64(len(ms)) + 1, nil
 }
 
 // read returns the newest message of subject; found is false when there is

@@ -30,6 +30,9 @@ type holder struct {
 	rests int64
 }
 
+// free reports whether the number can be given out at now.
+func (h holder) free(now time.Time) bool { return h.mac == wire.MAC{} && h.rests <= now.UnixMilli() }
+
 // A table is the rows in memory, with what finds them. It is a pure structure:
 // it holds what the stream holds, and nothing is read from the disk to answer
 // a lookup.

@@ -89,16 +89,9 @@ func TestRestEnds(t *testing.T) {
 		if err := act(v); err != nil {
 			t.Fatal(err)
 		}
-		_, ms, err := v.messages()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range ms[0] {
-			seq++
-			if _, err := tab.apply(m.subject, m.data, seq); err != nil {
-				t.Fatal(err)
-			}
-		}
+		_, ms := v.messages()
+		tab.place(ms[0], seq+1)
+		seq += uint64(len(ms[0]))
 	}
 	enrol := func(now time.Time, n int, want string) {
 		t.Helper()
@@ -120,6 +113,44 @@ func TestRestEnds(t *testing.T) {
 	enrol(start.Add(time.Minute), 12, "107")
 	enrol(start.Add(time.Minute+time.Second), 13, "101")
 	enrol(start.Add(2*time.Minute), 14, "108")
+}
+
+// A number that is freed is not passed over while that is on its way to the
+// disk, and one that is taken only there is free again if it does not arrive.
+func TestNumberOnItsWay(t *testing.T) {
+	lowest := 101
+	tab, now := newTable(), time.UnixMilli(1_000_000)
+	numbers := Numbers{First: 101, Last: 200}
+	enrol := func(v *view, n int) string {
+		t.Helper()
+		if _, err := v.register(Claim{Key: key(1), Entitled: true}, registration(n, 1, "192.0.2.1"), numbers); err != nil {
+			t.Fatal(err)
+		}
+		r, _ := v.row(mac(n))
+		return r.Number
+	}
+	first := newView(tab, now, &lowest)
+	enrol(first, 1)
+	enrol(first, 2)
+	_, ms := first.messages()
+	tab.place(ms[0], 1)
+
+	air := newView(tab, now, &lowest)
+	if err := air.forget(mac(1), 0); err != nil {
+		t.Fatal(err)
+	}
+	ahead := newView(tab, now, &lowest)
+	ahead.under, ahead.given = air, air.given
+	if got := enrol(ahead, 3); got != "101" {
+		t.Errorf("number %s, while the row that had 101 is being forgotten; want 101", got)
+	}
+	if got := enrol(ahead, 4); got != "103" {
+		t.Errorf("the next is %s; want 103", got)
+	}
+	// Neither came to the disk.
+	if got := enrol(newView(tab, now, &lowest), 5); got != "103" {
+		t.Errorf("number %s, after what was on its way did not arrive; want 103", got)
+	}
 }
 
 // A token lets one key own one row, once.

@@ -14,7 +14,10 @@ type operation struct {
 	plan  func(*view) error
 	done  func(error) // called once, and must not wait
 	begun time.Time
-	parts []int // that its last plan depends on
+	still bool // plan when nothing is on its way to the disk
+	// Of its last plan: what it depends on, and its error, if it was refused.
+	parts   []int
+	refused error
 }
 
 // A fate is what became of an operation; without one, it is what has changed.
@@ -44,7 +47,7 @@ func (s *Store) do(ctx context.Context, plan func(*view) error) error {
 	if err := s.room(); err != nil {
 		return err
 	}
-	return s.turn(ctx, plan)
+	return s.turn(ctx, &operation{plan: plan})
 }
 
 func (s *Store) room() error {
@@ -70,11 +73,11 @@ func (s *Store) begin(plan func(*view) error, then func(error)) {
 	}
 }
 
-// turn runs plan in the goroutine that changes rows, and waits until what it
-// changes is on the disk.
-func (s *Store) turn(ctx context.Context, plan func(*view) error) error {
+// turn runs op's plan in the goroutine that changes rows, and waits until what
+// it changes is on the disk.
+func (s *Store) turn(ctx context.Context, op *operation) error {
 	done := make(chan error, 1)
-	op := &operation{plan: plan, done: func(err error) { done <- err }, begun: time.Now()}
+	op.done, op.begun = func(err error) { done <- err }, time.Now()
 	timer := time.NewTimer(turnMost)
 	defer timer.Stop()
 	select {
@@ -96,92 +99,173 @@ func (s *Store) turn(ctx context.Context, plan func(*view) error) error {
 // now is the moment of a change, to the millisecond, as the disk keeps it.
 func (s *Store) now() time.Time { return s.opts.Now().Truncate(time.Millisecond) }
 
+// A flight is a view on its way to the disk, with the operations that wait for
+// it there.
+type flight struct {
+	view        *view
+	waiting     []*operation
+	begun       time.Time
+	early, late [][]message
+	landed      chan struct{} // closed when what follows is known
+	placed      []placement
+	failed      []error // by partition
+	err         error
+}
+
+// A placement is messages that are on the disk, the first of them at first.
+type placement struct {
+	part  int
+	ms    []message
+	first uint64
+}
+
 // write is the one goroutine that changes rows. What comes while a batch is
-// on its way to the disk makes the next one.
+// on its way to the disk makes the next one: it is planned meanwhile, upon what
+// that batch will leave, and sent as soon as that has landed.
 func (s *Store) write(ctx context.Context) {
 	lowest := s.opts.Numbers.First
 	var again []*operation
-	for {
-		v := newView(s.table, s.now(), &lowest)
-		v.parts, v.spread = len(s.stream.parts), s.opts.NATS != ""
-		var planned []*operation
-		for _, op := range again {
-			planned = v.plan(planned, op)
+	var air *flight
+	for ctx.Err() == nil || air != nil {
+		v, planned := s.gather(ctx, air, again, &lowest)
+		again = nil
+		var next *flight
+		if air != nil && air.err != nil {
+			again = planned // it was planned upon what is not there
+		} else if len(planned) > 0 {
+			next = s.send(ctx, v, planned)
 		}
-		if len(planned) == 0 {
-			select {
-			case op := <-s.queue:
-				v.now = s.now()
-				planned = v.plan(planned, op)
-			case <-ctx.Done():
-				return
-			}
+		if air != nil {
+			again = append(s.land(ctx, air), again...)
 		}
-		// What changes nothing, since it was written before, waits with the others.
-		for more := true; more && v.size()+operationMost <= batchMost && len(planned) < batchMost; {
-			select {
-			case op := <-s.queue:
-				v.now = s.now()
-				planned = v.plan(planned, op)
-			default:
-				more = false
-			}
+		if air = next; air != nil && !s.alone() {
+			<-air.landed
+			again, air = s.land(ctx, air), nil
 		}
-		again = s.commit(ctx, v, planned)
+	}
+	for _, op := range again {
+		op.done(fmt.Errorf("store: wait for the disk: %w: the server stops", ErrUnavailable))
 	}
 }
 
-// plan lets op make its changes. A refusal is answered at once; otherwise op
-// joins those that wait for the disk.
+// alone reports whether nobody else can write between two of our batches, so
+// that one can be planned before the other has landed.
+func (s *Store) alone() bool { return s.opts.NATS == "" && len(s.stream.parts) == 1 }
+
+// gather plans operations, those of again first, until air has landed; without
+// one it waits for the first that comes, and takes what else is there.
+func (s *Store) gather(ctx context.Context, air *flight, again []*operation, lowest *int) (v *view, planned []*operation) {
+	v = newView(s.table, s.now(), lowest)
+	v.parts, v.spread = len(s.stream.parts), s.opts.NATS != ""
+	landed := make(chan struct{})
+	if air != nil {
+		v.under, v.given, landed = air.view, air.view.given, air.landed
+	}
+	take := func(op *operation) {
+		if op.still && air != nil {
+			<-landed
+		}
+		v.now = s.now()
+		planned = v.plan(planned, op)
+	}
+	for _, op := range again {
+		take(op)
+	}
+	if air == nil && len(planned) == 0 {
+		select {
+		case op := <-s.queue:
+			take(op)
+		case <-ctx.Done():
+			return v, nil
+		}
+	}
+	// What changes nothing, since it was written before, waits with the others.
+	for most := s.stream.batchMost(); v.size()+operationMost <= most && len(planned) < most && ctx.Err() == nil; {
+		select {
+		case op := <-s.queue:
+			take(op)
+			continue
+		default:
+		}
+		if air == nil {
+			return v, planned
+		}
+		select {
+		case op := <-s.queue:
+			take(op)
+		case <-landed:
+			return v, planned
+		}
+	}
+	if air != nil {
+		<-landed
+	}
+	return v, planned
+}
+
+// plan lets op make its changes, and lets it wait for the disk with the others.
+// So does a refusal: what it was given for may not be there yet, nor come there.
 func (v *view) plan(waiting []*operation, op *operation) []*operation {
 	v.touched = nil
-	if err := op.plan(v); err != nil {
-		op.done(err)
-		return waiting
-	}
+	op.refused = op.plan(v)
 	op.parts = v.touched
 	return append(waiting, op)
 }
 
-// commit brings v to the disk, and passes on what became of it. It returns the operations that must be planned again, since another server
-// has changed what they were planned upon, or the cluster has lost them.
-func (s *Store) commit(ctx context.Context, v *view, waiting []*operation) (again []*operation) {
-	start := time.Now()
-	early, late, err := v.messages()
-	if err == nil && len(v.events) > 0 {
-		err = s.opts.Audit(v.events)
+// send puts v on its way to the disk.
+func (s *Store) send(ctx context.Context, v *view, waiting []*operation) *flight {
+	f := &flight{view: v, waiting: waiting, begun: time.Now(), failed: make([]error, len(s.stream.parts)), landed: make(chan struct{})}
+	v.under = nil // that has landed
+	f.early, f.late = v.messages()
+	if len(v.events) > 0 {
+		f.err = s.opts.Audit(v.events)
 	}
-	failed := make([]error, len(s.stream.parts))
-	var touched []wire.Query
-	for _, round := range [][][]message{early, late} {
-		if err == nil {
-			touched = append(touched, s.commitRound(ctx, round, failed)...)
-			err = errors.Join(failed...)
+	s.done.Go(func() {
+		defer close(f.landed)
+		for _, round := range [][][]message{f.early, f.late} {
+			if f.err == nil {
+				s.commitRound(ctx, round, f)
+				f.err = errors.Join(f.failed...)
+			}
 		}
+	})
+	return f
+}
+
+// land brings what has landed into the table, and passes on what became of it.
+// It returns the operations that must be planned again, since another server
+// has changed what they were planned upon, or the cluster has lost them.
+func (s *Store) land(ctx context.Context, f *flight) (again []*operation) {
+	var touched []wire.Query
+	for _, p := range f.placed {
+		touched = append(touched, s.table.place(p.ms, p.first)...)
+		s.acknowledged(p.part, p.first+uint64(len(p.ms))-1)
 	}
-	if err != nil && len(v.events) > 0 {
-		s.undone(v.events)
+	if f.err != nil && len(f.view.events) > 0 {
+		s.undone(f.view.events)
 	}
-	fates := make([]fate, 0, len(waiting)+1)
-	for _, op := range waiting {
-		what := s.fate(op, failed, err)
+	fates := make([]fate, 0, len(f.waiting)+1)
+	for _, op := range f.waiting {
+		what := s.fate(op, f.failed, f.err)
 		if what != nil && s.passes(what) && time.Since(op.begun) < againMost {
 			again = append(again, op)
 			continue
 		}
 		if what != nil {
 			what = fmt.Errorf("%w: %w", ErrUnavailable, what)
+		} else {
+			what = op.refused
 		}
 		fates = append(fates, fate{op: op, err: what})
 	}
 	s.fates <- append(fates, fate{touched: touched})
-	if err != nil {
-		if !s.passes(err) {
-			s.opts.Log.Error("rows not written", "rows", v.size(), "err", err)
+	if f.err != nil {
+		if !s.passes(f.err) {
+			s.opts.Log.Error("rows not written", "rows", f.view.size(), "err", f.err)
 		}
-		s.tell(append(s.reread(ctx, early), s.reread(ctx, late)...))
-	} else if v.size() > 0 {
-		s.opts.Committed(v.size(), time.Since(start))
+		s.tell(s.learn(ctx, f))
+	} else if f.view.size() > 0 {
+		s.opts.Committed(f.view.size(), time.Since(f.begun))
 	}
 	return again
 }

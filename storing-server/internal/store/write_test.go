@@ -21,7 +21,7 @@ func TestTooManyWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	const more = 2 * batchMost
+	const more = 2 * batchOwn
 	var taken, refused atomic.Int64
 	all := make(chan struct{}, queueLength+more)
 	for range queueLength + more {
