@@ -47,9 +47,6 @@ func New(ctx context.Context, c Config) (*Bed, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Renew == 0 {
-		c.Renew = LeaseTime / 2
-	}
 	// Paths of sockets must be short, so the folder's name is.
 	dir, err := os.MkdirTemp(root, "")
 	if err != nil {

@@ -67,6 +67,7 @@ func TestPowerCut(t *testing.T) {
 	must(t, err)
 	b.PowerCut()
 	must(t, b.Unplug())
+	b.Mark()
 	must(t, b.PowerOn(ctx))
 	must(t, b.Plug())
 	await(ctx, t, b, "registered")

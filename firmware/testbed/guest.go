@@ -211,6 +211,11 @@ func (g *guest) hook(ctx context.Context, lifted bool) error {
 	return err
 }
 
+func (g *guest) sysctl(name, value string) error {
+	_, err := g.ask(serial.Request{Do: serial.Sysctl, Name: name, Value: value})
+	return err
+}
+
 // spoke is not known: what its clock says, and what the sound card of a machine
 // that is played says, differ by as much as sound takes on its way.
 func (g *guest) spoke() (time.Time, error) { return time.Time{}, nil }

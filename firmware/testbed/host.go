@@ -155,6 +155,18 @@ func (h *host) address(name string, prefix netip.Prefix, router netip.Addr) erro
 	return nil
 }
 
+// withdraw takes an address from an interface.
+func (h *host) withdraw(name string, prefix netip.Prefix) error {
+	l, err := h.find(name)
+	if err != nil {
+		return err
+	}
+	if err := h.link.AddrDel(l, &netlink.Addr{IPNet: ipNet(prefix)}); err != nil {
+		return fmt.Errorf("testbed: take the address %s from %s: %w", prefix, h.name, err)
+	}
+	return nil
+}
+
 // cable joins interface eth0 of h, which it makes, to the bridge of sw; the
 // other end of the cable is named after h.
 func (h *host) cable(sw *host, bridge string, mac net.HardwareAddr) error {

@@ -26,12 +26,8 @@ func (g *guest) writeInitrd(speech []int16) error {
 	for _, s := range speech {
 		spoken = binary.LittleEndian.AppendUint16(spoken, uint16(s))
 	}
-	bank := ""
-	if name, ok := g.board.banks[g.p.special.Keypad]; ok {
-		bank = " -bank " + name
-	}
 	// It is run once the root is mounted, and /dev has moved there.
-	start := "#!/bin/sh\nexec /testbed/agent -root /root " + strings.Join(g.board.agent, " ") + bank +
+	start := "#!/bin/sh\nexec /testbed/agent -root /root " + strings.Join(g.board.agent, " ") + " " + g.board.keypads[g.p.special.Keypad] +
 		" </testbed/speech >/root/dev/kmsg 2>&1\n"
 
 	b := bytes.NewBuffer(own)

@@ -21,8 +21,9 @@ func address6(p *Phone) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// advertise has the provider's router advertise IPv6 beside its IPv4, from now on.
-func advertise(ctx context.Context, t *testing.T, isp *ISP) {
+// advertise has the provider's router advertise IPv6 beside its IPv4, until the
+// test is over or withdraw is called.
+func advertise(ctx context.Context, t testing.TB, isp *ISP) (withdraw func()) {
 	t.Helper()
 	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
 		t.Skip("this kernel has no IPv6")
@@ -39,15 +40,16 @@ func advertise(ctx context.Context, t *testing.T, isp *ISP) {
 	t.Cleanup(func() { p.kill() })
 	_, _, err = p.await(ctx, 0, func(line string) bool { return strings.Contains(line, "router advertisement") })
 	must(t, err)
+	return func() {
+		p.kill()
+		must(t, isp.host.withdraw(street, east6))
+	}
 }
 
 // TestPhonesWithoutIPv4: the provider gives IPv6 alone. The phones register what
 // they have, with a storing server that their settings name, and call each other.
 func TestPhonesWithoutIPv4(t *testing.T) {
-	if board := os.Getenv("FLEXPHONE_BOARD"); board != "" && board != hostBoard {
-		t.Skip("the settings of an image name no storing server")
-	}
-	ctx, bed, _ := town(t, Config{}, 0)
+	ctx, bed := ownTown(t, Config{})
 	server := netip.MustParsePrefix("2001:db8:77::10/64")
 	must(t, bed.ISP.Stop())
 	advertise(ctx, t, bed.ISP)
@@ -61,6 +63,11 @@ func TestPhonesWithoutIPv4(t *testing.T) {
 		})
 		must(t, err)
 		must(t, p.PowerOn(ctx))
+		if board() != hostBoard { // its settings are on its disk
+			must(t, p.Save(fmt.Sprintf("data = \"/data\"\nstoring_server = %q\n", p.server), false))
+			must(t, p.PowerOff())
+			must(t, p.PowerOn(ctx))
+		}
 		must(t, p.Plug())
 		await(ctx, t, p, "registered")
 		must(t, bed.Server.SetNumber(ctx, p.MAC, fmt.Sprint(number)))
@@ -77,7 +84,7 @@ func TestCallOverIPv6(t *testing.T) {
 	ctx, bed, phones := town(t, Config{}, 2)
 	a, b := phones[0], phones[1]
 	four := addressOf(ctx, t, b)
-	advertise(ctx, t, bed.ISP)
+	withdraw := advertise(ctx, t, bed.ISP)
 	for _, p := range phones {
 		awaitRow(ctx, t, bed, p, func(addrs []string) bool {
 			return len(addrs) == 2 && slices.Contains(addrs, address6(p).String())
@@ -85,13 +92,20 @@ func TestCallOverIPv6(t *testing.T) {
 	}
 	callWithSound(ctx, t, a, b, "102", address6(b))
 
-	must(t, b.host.sysctl("net/ipv6/conf/eth0/disable_ipv6", "1"))
+	must(t, b.machine.sysctl("net/ipv6/conf/eth0/disable_ipv6", "1"))
 	awaitRow(ctx, t, bed, b, func(addrs []string) bool { return slices.Equal(addrs, []string{four.String()}) })
 	callWithSound(ctx, t, a, b, "102", four)
+
+	withdraw()
+	for _, p := range phones { // which the next test finds without
+		must(t, p.machine.sysctl("net/ipv6/conf/eth0/disable_ipv6", "1"))
+		awaitRow(ctx, t, bed, p, func(addrs []string) bool { return len(addrs) == 1 })
+		must(t, p.machine.sysctl("net/ipv6/conf/eth0/disable_ipv6", "0"))
+	}
 }
 
 // awaitRow waits until the storing server holds addresses of p that ok accepts.
-func awaitRow(ctx context.Context, t *testing.T, bed *Bed, p *Phone, ok func(addrs []string) bool) {
+func awaitRow(ctx context.Context, t testing.TB, bed *Bed, p *Phone, ok func(addrs []string) bool) {
 	t.Helper()
 	look := time.NewTicker(100 * time.Millisecond) // the server tells operators nothing unasked
 	defer look.Stop()

@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -64,7 +65,7 @@ type ISP struct {
 }
 
 // newISP builds the provider's house and starts to lease addresses from East.
-// renew is T1, after which a phone asks for its lease again.
+// renew is T1, after which a phone asks for its lease again; 0: half of LeaseTime.
 func newISP(ctx context.Context, dir string, renew time.Duration) (*ISP, error) {
 	path, err := exec.LookPath("dnsmasq")
 	if err != nil {
@@ -77,7 +78,7 @@ func newISP(ctx context.Context, dir string, renew time.Duration) (*ISP, error) 
 	if err != nil {
 		return nil, err
 	}
-	isp := &ISP{host: h, dir: dir, dnsmasq: path, pools: []Pool{East}, renew: renew, fixed: make(map[MAC]netip.Addr)}
+	isp := &ISP{host: h, dir: dir, dnsmasq: path, pools: []Pool{East}, renew: cmp.Or(renew, LeaseTime/2), fixed: make(map[MAC]netip.Addr)}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = street
 	attrs.HardwareAddr = routerMAC // else the bridge takes another with each new port
@@ -206,6 +207,21 @@ func (isp *ISP) Forget(ctx context.Context, mac MAC) error {
 	if err := os.WriteFile(isp.leaseFile(), []byte(strings.Join(kept, "")), 0o600); err != nil {
 		return fmt.Errorf("testbed: forget lease: %w", err)
 	}
+	return isp.start(ctx)
+}
+
+// Restart has the provider begin anew: it leases addresses of East, remembers no
+// lease, and gives these phones these addresses next.
+func (isp *ISP) Restart(ctx context.Context, renew time.Duration, next map[MAC]netip.Addr) error {
+	isp.mu.Lock()
+	defer isp.mu.Unlock()
+	if err := isp.proc.stop(); err != nil {
+		return err
+	}
+	if err := os.WriteFile(isp.leaseFile(), nil, 0o600); err != nil {
+		return fmt.Errorf("testbed: forget leases: %w", err)
+	}
+	isp.pools, isp.renew, isp.fixed = []Pool{East}, cmp.Or(renew, LeaseTime/2), maps.Clone(next)
 	return isp.start(ctx)
 }
 

@@ -20,6 +20,8 @@ type machine interface {
 	plug(in bool) error
 	press(ctx context.Context, keys string) error
 	hook(ctx context.Context, lifted bool) error
+	// sysctl sets one of its kernel's switches, such as net/ipv4/ip_forward.
+	sysctl(name, value string) error
 	// spoke returns when the first sample of the speech was spoken into it; the
 	// zero time when that is not known.
 	spoke() (time.Time, error)
@@ -88,6 +90,8 @@ func (m program) hook(ctx context.Context, lifted bool) error {
 	_, err := m.p.Ctl(ctx, "hook", to)
 	return err
 }
+
+func (m program) sysctl(name, value string) error { return m.p.host.sysctl(name, value) }
 
 // spoke: the phone's engine captures and plays on one clock, so that its tape
 // tells when which sample was spoken.

@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -20,38 +21,35 @@ func TestMain(m *testing.M) {
 	case done:
 		os.Exit(code)
 	}
-	os.Exit(m.Run())
+	code = m.Run()
+	if err := shared.close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
 }
 
 // limit is how long a test may take before it is given up. Nothing here is
 // timed against it; it only keeps a broken phone from being waited for for ever.
 const limit = 15 * time.Minute
 
-// town builds a provider, a storing server and n phones with the numbers 101,
-// 102, …, all plugged in and in standby. Each speaks its own words. A town is
-// an Internet of its own, so that tests run beside each other. The environment
-// says on which board: FLEXPHONE_BOARD=qemu-virt.
-func town(t *testing.T, c Config, n int) (context.Context, *Bed, []*Phone) {
+// board is what the phones are: the environment says it (FLEXPHONE_BOARD=qemu-virt).
+func board() string { return cmp.Or(os.Getenv("FLEXPHONE_BOARD"), hostBoard) }
+
+// town is an Internet with n phones that have the numbers 101, 102, …, all
+// plugged in, in standby. Each speaks its own words. On the host it is the
+// test's own, so that tests run beside each other; virtual machines are shared.
+func town(t testing.TB, c Config, n int) (context.Context, *Bed, []*Phone) {
 	t.Helper()
-	t.Parallel()
+	if board() != hostBoard {
+		return shared.borrow(t, c, n)
+	}
+	if t, ok := t.(*testing.T); ok {
+		t.Parallel()
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
-	c.Board = os.Getenv("FLEXPHONE_BOARD")
-	bed, err := New(ctx, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		logs := readLogs(bed)
-		if err := bed.Close(); err != nil {
-			t.Error(err)
-		}
-		for name, log := range logs {
-			if strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic:") || t.Failed() {
-				t.Errorf("end of the log of %s:\n%s", name, log[max(0, len(log)-6000):])
-			}
-		}
-	})
+	bed := newTown(ctx, t, c)
 	phones := make([]*Phone, n)
 	for i := range phones {
 		phones[i] = addPhone(ctx, t, bed, 101+i)
@@ -59,12 +57,53 @@ func town(t *testing.T, c Config, n int) (context.Context, *Bed, []*Phone) {
 	return ctx, bed, phones
 }
 
+// ownTown is a town without phones that is the test's own on every board.
+func ownTown(t testing.TB, c Config) (context.Context, *Bed) {
+	t.Helper()
+	if board() == hostBoard {
+		ctx, bed, _ := town(t, c, 0)
+		return ctx, bed
+	}
+	ctx := shared.reserve(t)
+	return ctx, newTown(ctx, t, c)
+}
+
+// newTown builds a town without phones, which ends with the test.
+func newTown(ctx context.Context, t testing.TB, c Config) *Bed {
+	t.Helper()
+	c.Board = board()
+	bed, err := New(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { demolish(t, bed) })
+	return bed
+}
+
+// demolish closes a town and tells of what its logs should not hold.
+func demolish(t testing.TB, bed *Bed) {
+	logs := readLogs(bed)
+	if err := bed.Close(); err != nil {
+		t.Error(err)
+	}
+	complain(t, logs)
+}
+
+// complain tells of programs that broke, and after a failure of all of them.
+func complain(t testing.TB, logs map[string]string) {
+	for name, log := range logs {
+		if strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic:") || t.Failed() {
+			t.Errorf("end of the log of %s:\n%s", name, log[max(0, len(log)-6000):])
+		}
+	}
+}
+
 // words are what the phones speak, one after the other.
 var words = []string{"cards/001", "cards/003", "cards/004"}
 
 // addPhone builds the phone with that short number and waits until it is in
 // standby.
-func addPhone(ctx context.Context, t *testing.T, bed *Bed, number int) *Phone {
+func addPhone(ctx context.Context, t testing.TB, bed *Bed, number int) *Phone {
 	t.Helper()
 	p, err := bed.AddPhone(ctx, PhoneConfig{
 		Name:   fmt.Sprintf("phone-%d", number),
@@ -91,7 +130,7 @@ func readLogs(b *Bed) map[string]string {
 	return logs
 }
 
-func speak(t *testing.T, name string) []int16 {
+func speak(t testing.TB, name string) []int16 {
 	t.Helper()
 	s, err := Speech(name)
 	if err != nil {
@@ -100,14 +139,14 @@ func speak(t *testing.T, name string) []int16 {
 	return s
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func await(ctx context.Context, t *testing.T, p *Phone, name string, fields ...string) Event {
+func await(ctx context.Context, t testing.TB, p *Phone, name string, fields ...string) Event {
 	t.Helper()
 	e, err := p.Await(ctx, name, fields...)
 	if err != nil {
@@ -117,7 +156,7 @@ func await(ctx context.Context, t *testing.T, p *Phone, name string, fields ...s
 }
 
 // hearEachOther checks that both ends of a call hear what the other end says.
-func hearEachOther(ctx context.Context, t *testing.T, a, b *Phone) {
+func hearEachOther(ctx context.Context, t testing.TB, a, b *Phone) {
 	t.Helper()
 	atA, atB, err := HearEachOther(ctx, a, b)
 	if err != nil {

@@ -30,7 +30,7 @@ type guestBoard struct {
 	beside    []string
 	serial    []string          // that carry the chardev "agent"
 	agent     []string          // the agent's flags
-	banks     map[string]string // gpio-sim bank that the agent moves, by keypad
+	keypads   map[string]string // more flags, by the keypad that is pressed
 	tape      []string          // QEMU's option for the disk that what is heard goes by; none: the line is fast enough
 	pins      *pinout           // nil: the agent moves keys and hook switch
 }
@@ -49,7 +49,7 @@ func guestBoards() []guestBoard {
 			beside:  []string{"-device", "virtio-rng-device", "-device", "i6300esb"},
 			serial:  []string{"-device", "virtio-serial-device", "-device", "virtserialport,chardev=agent,name=agent"},
 			agent:   []string{"-line", "/root/dev/vport0p1"},
-			banks:   map[string]string{"": "phone-evdev", "lines": "phone-gpio"},
+			keypads: map[string]string{"": "-bank phone-evdev", "lines": "-bank phone-gpio", "matrix": "-bank phone-gpio -matrix"},
 		},
 		{
 			name:      "imx6ul-evk",

@@ -17,7 +17,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,12 +29,13 @@ func main() {
 	root := flag.String("root", "/", "the image's root file system")
 	control := flag.String("control", "/run/flexphone/control.sock", "the phone's control socket")
 	bank := flag.String("bank", "", "label of the gpio-sim bank of keys and hook switch")
+	matrix := flag.Bool("matrix", false, "the keys are a matrix of rows and columns")
 	tape := flag.String("tape", "", "disk that what is heard goes by, where the line is too slow")
 	second := flag.Bool("again", false, "this is the one in the background")
 	flag.Parse()
 	serve := again
 	if *second {
-		serve = func() error { return run(*wires, *root, *tape, *control, *bank) }
+		serve = func() error { return run(*wires, *root, *tape, agent{control: *control, bank: *bank, matrix: *matrix}) }
 	}
 	if err := serve(); err != nil {
 		fmt.Fprintln(os.Stderr, "<3>agent:", err) // as serious as the console shows
@@ -65,7 +65,7 @@ func again() error {
 const settledFile = 3
 
 // run reads what is spoken from its standard input: samples of 16 bits.
-func run(wires, root, tape, control, bank string) error {
+func run(wires, root, tape string, a agent) error {
 	samples, err := readSamples(os.Stdin)
 	if err != nil {
 		return err
@@ -74,8 +74,7 @@ func run(wires, root, tape, control, bank string) error {
 	if err != nil {
 		return err
 	}
-	disk, err := openTape(tape)
-	if err != nil {
+	if a.tape, err = openTape(tape); err != nil {
 		return err
 	}
 	// The phone's root: it is mounted here now, and moved to / in a moment.
@@ -91,7 +90,7 @@ func run(wires, root, tape, control, bank string) error {
 	if _, err := io.WriteString(line, serial.Hello); err != nil {
 		return err
 	}
-	a := &agent{control: control, bank: bank, tape: disk, loop: newLoop(samples)}
+	a.loop = newLoop(samples)
 	for l := serial.NewLine(line, bufio.NewReader(wakeful{line})); ; {
 		t, err := l.Accept()
 		if err != nil {
@@ -156,6 +155,7 @@ func await(path string, flags int) (*os.File, error) {
 type agent struct {
 	control string
 	bank    string
+	matrix  bool
 	tape    *os.File // nil: none
 	loop    *loop
 }
@@ -187,6 +187,8 @@ func (a *agent) serve(t *serial.Talk) {
 		err = signal(r.Number)
 	case serial.Save:
 		err = save(r.Settings, r.Again)
+	case serial.Sysctl:
+		err = os.WriteFile("/proc/sys/"+r.Name, []byte(r.Value), 0)
 	case serial.Off:
 		err = unix.Kill(1, unix.SIGUSR2) // busybox's init: power off
 	default:
@@ -197,81 +199,4 @@ func (a *agent) serve(t *serial.Talk) {
 		reply.Error = err.Error()
 	}
 	serial.Send(t, reply)
-}
-
-// The keys of a bank of gpio-sim, by its lines, and its hook switch.
-const (
-	keys     = "123456789*0#"
-	hookLine = 12
-)
-
-// A key is held for this long, and the next one comes as long after: a person
-// in a hurry. The handset moves no faster.
-const held = 50 * time.Millisecond
-
-func (a *agent) press(pressed string) error {
-	dir, err := findBank(a.bank)
-	if err != nil {
-		return err
-	}
-	for _, k := range pressed {
-		line := -1
-		for i, key := range keys {
-			if key == k {
-				line = i
-			}
-		}
-		if line < 0 {
-			return fmt.Errorf("there is no key %q", k)
-		}
-		if err := pull(dir, line, true); err != nil {
-			return err
-		}
-		time.Sleep(held)
-		if err := pull(dir, line, false); err != nil {
-			return err
-		}
-		time.Sleep(held)
-	}
-	return nil
-}
-
-func (a *agent) hook(lifted bool) error {
-	dir, err := findBank(a.bank)
-	if err != nil {
-		return err
-	}
-	if err := pull(dir, hookLine, lifted); err != nil {
-		return err
-	}
-	time.Sleep(held)
-	return nil
-}
-
-// findBank returns the folder of a gpio-sim bank.
-func findBank(label string) (string, error) {
-	found, err := filepath.Glob("/sys/devices/platform/*/*/sim_gpio0")
-	if err != nil {
-		return "", err
-	}
-	more, err := filepath.Glob("/sys/devices/platform/*/*/*/sim_gpio0")
-	if err != nil {
-		return "", err
-	}
-	for _, line := range append(found, more...) {
-		dir := filepath.Dir(line)
-		if b, err := os.ReadFile(filepath.Join(dir, "of_node/gpio-sim,label")); err == nil && string(b) == label+"\x00" {
-			return dir, nil
-		}
-	}
-	return "", fmt.Errorf("find the gpio-sim bank %q: none in %q", label, append(found, more...))
-}
-
-// pull closes or opens the contact of a line, which connects it to ground.
-func pull(dir string, line int, closed bool) error {
-	to := "pull-up"
-	if closed {
-		to = "pull-down"
-	}
-	return os.WriteFile(filepath.Join(dir, fmt.Sprintf("sim_gpio%d", line), "pull"), []byte(to), 0)
 }

@@ -37,6 +37,8 @@ const (
 	// phone up should: a new file, on the disk before it gets the name. Again,
 	// it goes on doing so, with settings of another length each time.
 	Save = "save"
+	// Sysctl sets the kernel's switch Name, such as net/ipv4/ip_forward, to Value.
+	Sysctl = "sysctl"
 )
 
 // Rate is the sampling rate of all sound on the line, in Hz.
@@ -51,6 +53,9 @@ type Request struct {
 	Number   int    `json:"number,omitempty"`
 	Settings string `json:"settings,omitempty"`
 	Again    bool   `json:"again,omitempty"`
+
+	Name  string `json:"name,omitempty"`
+	Value string `json:"value,omitempty"`
 }
 
 // A Reply ends a conversation whose request was an order.
