@@ -1,6 +1,7 @@
 package netlink
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -115,6 +116,28 @@ func TestResolvConf(t *testing.T) {
 	}
 	if _, err := os.Stat(fresh.path); err == nil {
 		t.Error("a file is left where there was none")
+	}
+	// As in an image, whose root links to where things may be written.
+	for name, target := range map[string]string{"relative": "run/made", "absolute": filepath.Join(dir, "run/made")} {
+		if err := errors.Join(os.MkdirAll(filepath.Join(dir, "run"), 0o755), os.Symlink(target, filepath.Join(dir, name))); err != nil {
+			t.Fatal(err)
+		}
+		dangling := nameServers{path: filepath.Join(dir, name)}
+		if err := dangling.write(storedExample()); err != nil {
+			t.Fatal(err)
+		}
+		if b, _ := os.ReadFile(filepath.Join(dir, "run/made")); !strings.Contains(string(b), "nameserver 192.0.2.1") {
+			t.Errorf("behind the %s link stands %q", name, b)
+		}
+		if err := dangling.restore(); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Lstat(dangling.path); err != nil || info.Mode()&os.ModeSymlink == 0 {
+			t.Errorf("the %s link is %v, %v", name, info, err)
+		}
+		if _, err := os.Stat(dangling.path); err == nil {
+			t.Errorf("a file is left behind the %s link", name)
+		}
 	}
 }
 

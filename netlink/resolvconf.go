@@ -63,7 +63,7 @@ func (n *nameServers) restore() error {
 	if n.wrote = nil; n.before != nil {
 		err = n.put(n.before)
 	} else {
-		err = os.Remove(n.path)
+		err = os.Remove(n.target())
 	}
 	if err != nil {
 		return fmt.Errorf("netlink: restore name servers: %w", err)
@@ -74,12 +74,25 @@ func (n *nameServers) restore() error {
 // put replaces the file. One that cannot be replaced, being a mount of its own,
 // is overwritten.
 func (n *nameServers) put(b []byte) error {
-	path := n.path
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
-	}
+	path := n.target()
 	if err := replaceFile(path, b, 0o644); err == nil {
 		return nil
 	}
 	return os.WriteFile(path, b, 0o644)
+}
+
+// target is the file behind path, which may be a link to where there is none
+// yet: the root of an image cannot be written, and links to /run.
+func (n *nameServers) target() string {
+	if target, err := filepath.EvalSymlinks(n.path); err == nil {
+		return target
+	}
+	switch target, err := os.Readlink(n.path); {
+	case err != nil:
+		return n.path
+	case filepath.IsAbs(target):
+		return target
+	default:
+		return filepath.Join(filepath.Dir(n.path), target)
+	}
 }

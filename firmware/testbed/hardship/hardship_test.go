@@ -316,7 +316,7 @@ func TestPowerCutsInACall(t *testing.T) {
 }
 
 // TestPowerOff: a phone that is switched off in order gives its row and its address
-// back, and leaves a file system that needs no recovery.
+// back, leaves a file system that needs no recovery, and has met no error.
 func TestPowerOff(t *testing.T) {
 	ctx, s := move(t, testbed.GuestConfig{})
 	s.enrol(ctx, t)
@@ -327,6 +327,15 @@ func TestPowerOff(t *testing.T) {
 		t.Errorf("after it was switched off the row says %q; want offline", row.State)
 	}
 	must(t, s.bed.ISP.AwaitRelease(ctx, s.MAC))
+	for _, path := range s.bed.Logs() {
+		log, err := os.ReadFile(path)
+		must(t, err)
+		for line := range strings.Lines(string(log)) {
+			if strings.Contains(line, "level=ERROR") {
+				t.Errorf("%s: %s", filepath.Base(path), line)
+			}
+		}
+	}
 	disk, err := os.Open(s.Disk())
 	must(t, err)
 	defer disk.Close()
