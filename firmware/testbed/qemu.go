@@ -49,7 +49,7 @@ func guestBoards() []guestBoard {
 			beside:  []string{"-device", "virtio-rng-device", "-device", "i6300esb"},
 			serial:  []string{"-device", "virtio-serial-device", "-device", "virtserialport,chardev=agent,name=agent"},
 			agent:   []string{"-line", "/root/dev/vport0p1"},
-			keypads: map[string]string{"": "-bank phone-evdev", "lines": "-bank phone-gpio", "matrix": "-bank phone-gpio -matrix"},
+			keypads: map[string]string{"": "-bank phone-evdev", "evdev": "-bank phone-evdev", "lines": "-bank phone-gpio", "matrix": "-bank phone-gpio -matrix"},
 		},
 		{
 			name:      "imx6ul-evk",

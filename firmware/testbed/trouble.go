@@ -51,22 +51,31 @@ func (p *Phone) Disk() string { return filepath.Join(p.dir, "disk.img") }
 
 // Signal sends a signal to the phone's program in a virtual machine.
 func (p *Phone) Signal(s syscall.Signal) error {
-	return p.trouble(serial.Request{Do: serial.Signal, Number: int(s)})
+	_, err := p.trouble(serial.Request{Do: serial.Signal, Number: int(s)})
+	return err
 }
 
 // Save writes the settings of a phone in a virtual machine; again: for ever,
 // since it is a power cut that is to meet it.
 func (p *Phone) Save(settings string, again bool) error {
-	return p.trouble(serial.Request{Do: serial.Save, Settings: settings, Again: again})
+	_, err := p.trouble(serial.Request{Do: serial.Save, Settings: settings, Again: again})
+	return err
 }
 
-func (p *Phone) trouble(r serial.Request) error {
+// PressOddly presses keys of a phone in a virtual machine whose agent moves them:
+// how is serial.Bouncing, Long or Together. It returns how long the longest bounce
+// took, by the machine's clock: longer where the machine stood still meanwhile.
+func (p *Phone) PressOddly(how, keys string) (bounced time.Duration, err error) {
+	reply, err := p.trouble(serial.Request{Do: serial.Press, Keys: keys, How: how})
+	return reply.Bounced, err
+}
+
+func (p *Phone) trouble(r serial.Request) (serial.Reply, error) {
 	g, ok := p.machine.(*guest)
 	if !ok {
-		return fmt.Errorf("testbed: %s of %s: it is no virtual machine", r.Do, p.Name)
+		return serial.Reply{}, fmt.Errorf("testbed: %s of %s: it is no virtual machine", r.Do, p.Name)
 	}
-	_, err := g.ask(r)
-	return err
+	return g.ask(r)
 }
 
 // BootAsFlashed switches a virtual machine on with nothing beside its image, no

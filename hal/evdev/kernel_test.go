@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"flexphone/hal"
 	"flexphone/hal/haltest"
@@ -60,6 +61,58 @@ func TestKernelKeypad(t *testing.T) {
 			d.awaitMore(read)
 		}}
 	})
+}
+
+// The kernel's debounce makes one move of many.
+func TestKernelDebounces(t *testing.T) {
+	lines := simLines(t)
+	d, err := Open(t.Context(), "phone-keys")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	const (
+		line     = 4                    // the 5
+		after    = 5                    // the 6: what else there was to say of the 5 is said before it moves
+		debounce = 5 * time.Millisecond // of the device tree
+		attempts = 50
+	)
+	for range attempts {
+		quick, told := true, ""
+		read := func() hal.KeyEvent {
+			e, err := d.ReadKey(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Key == '5' {
+				told += []string{hal.Down: "down ", hal.Up: "up "}[e.Motion]
+			}
+			return e
+		}
+		for _, pressed := range []bool{true, false} {
+			from := time.Now()
+			for range 5 {
+				pull(t, lines, line, pressed)
+				pull(t, lines, line, !pressed)
+			}
+			pull(t, lines, line, pressed)
+			quick = quick && time.Since(from) < debounce
+			read()
+			for _, pressed := range []bool{true, false} {
+				pull(t, lines, after, pressed)
+				for read().Key != '6' {
+				}
+			}
+		}
+		switch {
+		case told == "down up ":
+			return
+		case quick:
+			t.Fatalf("of 22 moves of a key the device tells %s", told)
+		}
+		// This machine stood still meanwhile: those were no bounces.
+	}
+	t.Errorf("in %d attempts no contact bounced faster than in %v", attempts, debounce)
 }
 
 // unread returns how many moves of keys wait to be read.

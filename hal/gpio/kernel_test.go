@@ -1,6 +1,7 @@
 package gpio
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -266,39 +267,120 @@ func (c *copper) follow() {
 	}
 }
 
-func TestKernelMatrix(t *testing.T) {
+// openSimMatrix opens a matrix whose copper runs until the test is over. looked
+// counts the rows that it has driven.
+func openSimMatrix(t *testing.T, debounce time.Duration) (m *Matrix, c *copper, looked *atomic.Uint64) {
+	t.Helper()
 	sim := openSim(t)
+	c = &copper{sim: sim, rows: []int{rowLine, rowLine + 1, rowLine + 2, rowLine + 3}, cols: []int{colLine, colLine + 1, colLine + 2}, matrix: keyMatrix{rows: 4, cols: 3}}
+	config := MatrixConfig{Keys: []string{"123", "456", "789", "*0#"}, Debounce: debounce}
+	for _, line := range c.rows {
+		config.Rows = append(config.Rows, Line{Chip: simLabel, Offset: line})
+	}
+	for _, line := range c.cols {
+		sim.pull(line, true)
+		config.Cols = append(config.Cols, Line{Chip: simLabel, Offset: line})
+	}
+	config.PushPull = true // gpio-sim does not show which open-drain lines let go
+	looked = new(atomic.Uint64)
+	config.settled = func() {
+		c.follow()
+		looked.Add(1)
+	}
+	var running sync.WaitGroup
+	running.Go(c.run)
+	t.Cleanup(func() { // after Close
+		c.mu.Lock()
+		c.stop = true
+		c.mu.Unlock()
+		running.Wait()
+	})
+	m, err := OpenMatrix(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, c, looked
+}
+
+// turn closes or opens the contacts of keys.
+func (c *copper) turn(keys string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.matrix.contacts ^= contacts(keys)
+}
+
+func TestKernelMatrix(t *testing.T) {
 	haltest.Keypad(t, func(t *testing.T) haltest.KeypadRig {
-		c := &copper{sim: sim, rows: []int{rowLine, rowLine + 1, rowLine + 2, rowLine + 3}, cols: []int{colLine, colLine + 1, colLine + 2}, matrix: keyMatrix{rows: 4, cols: 3}}
-		var config MatrixConfig
-		for _, line := range c.rows {
-			config.Rows = append(config.Rows, Line{Chip: simLabel, Offset: line})
-		}
-		for _, line := range c.cols {
-			sim.pull(line, true)
-			config.Cols = append(config.Cols, Line{Chip: simLabel, Offset: line})
-		}
-		config.Keys = []string{"123", "456", "789", "*0#"}
-		config.PushPull = true // gpio-sim does not show which open-drain lines let go
-		config.settled = c.follow
-		var running sync.WaitGroup
-		running.Go(c.run)
-		t.Cleanup(func() { // after Close
-			c.mu.Lock()
-			c.stop = true
-			c.mu.Unlock()
-			running.Wait()
-		})
-		m, err := OpenMatrix(t.Context(), config)
-		if err != nil {
-			t.Fatal(err)
-		}
+		m, c, _ := openSimMatrix(t, 0)
 		return haltest.KeypadRig{Keypad: m, Close: m.Close, Move: func(key hal.Key, motion hal.Motion) {
 			before := len(m.events)
-			c.mu.Lock()
-			c.matrix.contacts ^= contacts(string(key))
-			c.mu.Unlock()
+			c.turn(string(key))
 			until(t, "the matrix to tell", func() bool { return len(m.events) != before })
 		}}
 	})
+}
+
+// wantMoves reads what a keypad tells: "+1 -1" is a 1 that goes down and up.
+func wantMoves(t *testing.T, k hal.Keypad, story string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), haltest.Patience)
+	defer cancel()
+	for _, want := range strings.Fields(story) {
+		e, err := k.ReadKey(ctx)
+		if err != nil {
+			t.Fatalf("ReadKey() = %v; want %s of %s", err, want, story)
+		}
+		sign := "-"
+		if e.Motion == hal.Down {
+			sign = "+"
+		}
+		if got := sign + string(e.Key); got != want {
+			t.Fatalf("the keypad tells %s; want %s of %s", got, want, story)
+		}
+	}
+}
+
+// Three corners of a rectangle look like four: the third is told when one of the
+// others is let go, the fourth never.
+func TestKernelMatrixTellsNoGhost(t *testing.T) {
+	m, c, looked := openSimMatrix(t, 0)
+	defer m.Close()
+	c.turn("1")
+	wantMoves(t, m, "+1")
+	c.turn("3")
+	wantMoves(t, m, "+3")
+	c.turn("7")
+	const looks = 20 * 4 // rows
+	from := looked.Load()
+	until(t, "the matrix to look at three corners for long", func() bool { return looked.Load() >= from+looks })
+	if n := len(m.events); n != 0 {
+		t.Errorf("%d moves were told of three corners of a rectangle", n)
+	}
+	c.turn("1")
+	wantMoves(t, m, "-1 +7")
+	c.turn("37")
+	wantMoves(t, m, "-3 -7")
+}
+
+func TestKernelMatrixDebounces(t *testing.T) {
+	const longer = 200 * time.Millisecond // than a program bounces
+	m, c, looked := openSimMatrix(t, longer)
+	defer m.Close()
+	for _, story := range []string{"+5", "-5"} {
+		for range 11 {
+			c.turn("5")
+			c.follow()
+		}
+		wantMoves(t, m, story)
+	}
+	const looks = 20 * 4 // rows
+	c.turn("5")
+	wantMoves(t, m, "+5")
+	from := looked.Load()
+	until(t, "the matrix to look at a key that is held for long", func() bool { return looked.Load() >= from+looks })
+	if n := len(m.events); n != 0 {
+		t.Errorf("%d moves were told of a key that is held", n)
+	}
+	c.turn("5")
+	wantMoves(t, m, "-5")
 }

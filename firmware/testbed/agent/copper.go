@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -12,11 +13,15 @@ import (
 )
 
 // A copper stands for the contacts of a matrix: gpio-sim has lines, but nothing
-// between them. While a key is down, its column is pulled as its row is driven.
+// between them. The columns are pulled as the rows are driven, through all
+// contacts that are closed, backwards through a third one too.
 // It is not copper: the phone has to give it some time (boards.Matrix.Settle).
 type copper struct {
-	dir  string
-	rows [rows]*os.File // their values
+	dir    string
+	rows   [rows]*os.File // their values
+	closed [rows]int      // the columns that the contacts of each row join to it, one bit each
+	pulled int            // the columns that are low, one bit each
+	driven int            // the rows that were low when it last looked, one bit each
 }
 
 // The lines of the matrix in its bank, low when driven.
@@ -26,13 +31,13 @@ const (
 )
 
 const (
-	// looks is how often the phone is let look at a key that is down. Two in
+	// looks is how often the phone is let look at what has changed. Two in
 	// succession would do, but for a copper that is late.
 	looks = 5
 	// copperTick is how long the copper may be behind: a fifth of what the phone
 	// gives it. More often would leave a slow processor to nobody else.
 	copperTick = 2 * time.Millisecond
-	// ignored is how long a key is held that nobody looks at.
+	// ignored is how long keys are held that nobody looks at.
 	ignored = 10 * time.Second
 )
 
@@ -68,57 +73,77 @@ func (c *copper) Close() error {
 	return errors.Join(problems...)
 }
 
-// press closes a contact until the phone has seen it, and returns once the phone
-// has seen it open: all rows are driven again.
-func (c *copper) press(row, column int) error {
-	line := firstColumn + column
-	seen := 0
-	err := c.follow(func(driven int) bool {
-		if driven == 1<<row {
-			seen++
-		}
-		return seen == looks
-	}, func(driven int) error { return pull(c.dir, line, driven>>row&1 == 1) })
-	return errors.Join(err, pull(c.dir, line, false),
-		c.follow(func(driven int) bool { return driven == 1<<rows-1 }, func(int) error { return nil }))
+func (c *copper) move(key int, down bool) error {
+	row, column := key/columns, key%columns
+	if c.closed[row] &^= 1 << column; down {
+		c.closed[row] |= 1 << column
+	}
+	return c.tick()
 }
 
-// follow calls pull whenever other rows are driven, until it was done for those
-// that end accepts.
-func (c *copper) follow(end func(driven int) bool, pull func(driven int) error) error {
-	tick := unix.NsecToTimespec(copperTick.Nanoseconds())
-	before := -1
+// hold returns once the phone has looked at the keys as they are, or, when all
+// are up, has driven all rows again and waits.
+func (c *copper) hold() error {
+	seen := 0
 	for late := time.Now().Add(ignored); ; {
-		driven, err := c.driven()
-		if err != nil {
+		before := c.driven
+		if err := c.tick(); err != nil {
 			return err
 		}
-		if driven != before {
-			before = driven
-			if err := pull(driven); err != nil {
-				return err
-			}
-			if end(driven) {
+		if c.closed == [rows]int{} && c.driven == 1<<rows-1 {
+			return nil
+		}
+		if c.driven != before && c.driven == 1<<(rows-1) { // the last of a look
+			if seen++; seen > looks { // the first may have begun before
 				return nil
 			}
 		}
 		if time.Now().After(late) {
 			return errors.New("nobody looks at the matrix")
 		}
-		_ = unix.Nanosleep(&tick, nil)
 	}
 }
 
-// driven returns the rows that are driven, one bit each.
-func (c *copper) driven() (bits int, err error) {
+// tick lets the columns follow the rows, and a moment pass.
+func (c *copper) tick() error {
+	c.driven = 0
 	var level [1]byte
 	for row, f := range c.rows {
 		if _, err := unix.Pread(int(f.Fd()), level[:], 0); err != nil {
-			return 0, fmt.Errorf("read row %d: %w", row, err)
+			return fmt.Errorf("read row %d: %w", row, err)
 		}
 		if level[0] == '0' {
-			bits |= 1 << row
+			c.driven |= 1 << row
 		}
 	}
-	return bits, nil
+	low := c.low(c.driven)
+	for column := range columns {
+		if bit := 1 << column; (low^c.pulled)&bit != 0 {
+			if err := pull(c.dir, firstColumn+column, low&bit != 0); err != nil {
+				return err
+			}
+		}
+	}
+	c.pulled = low
+	moment := unix.NsecToTimespec(copperTick.Nanoseconds())
+	_ = unix.Nanosleep(&moment, nil)
+	return nil
+}
+
+// low returns the columns that are joined to a driven row, in any number of steps.
+func (c *copper) low(driven int) (low int) {
+	for reached := bits.OnesCount(uint(driven)); ; {
+		for row, joined := range c.closed {
+			if driven>>row&1 == 1 {
+				low |= joined
+			} else if joined&low != 0 {
+				driven |= 1 << row
+			}
+		}
+		now := bits.OnesCount(uint(driven))
+		if now == reached {
+			return low
+		}
+		reached = now
+	}
 }

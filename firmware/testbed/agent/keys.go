@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"flexphone/firmware/testbed/serial"
 )
 
 // The keys of a bank of gpio-sim, by its lines, and its hook switch.
@@ -14,43 +17,107 @@ const (
 	hookLine = 12
 )
 
-// A key is held for this long, and the next one comes as long after: a person
-// in a hurry. The handset moves no faster.
-const held = 50 * time.Millisecond
+const (
+	// held is how long a key is held, and how long after it the next one comes: a
+	// person in a hurry. The handset moves no faster.
+	held = 50 * time.Millisecond
+	// long is how long a key is held by a person who thinks, longer than keyboards
+	// wait before they repeat it.
+	long = 1500 * time.Millisecond
+	// bounces is how often a bad contact opens before it is closed, and closes
+	// before it is open.
+	bounces = 5
+)
 
-func (a *agent) press(pressed string) error {
+// contacts are those of the keys, by their place in the constant keys.
+type contacts interface {
+	// move closes or opens a contact.
+	move(key int, down bool) error
+	// hold returns when all is as it is for as long as a person in a hurry needs.
+	hold() error
+	Close() error
+}
+
+// openContacts returns those that the phone's keypad has.
+func (a *agent) openContacts() (contacts, error) {
 	dir, err := findBank(a.bank)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var c *copper
 	if a.matrix {
-		if c, err = openCopper(dir); err != nil {
-			return err
-		}
-		defer c.Close()
+		return openCopper(dir)
 	}
+	return singly{dir}, nil
+}
+
+// singly: each key has a line of its own.
+type singly struct{ dir string }
+
+func (s singly) move(key int, down bool) error { return pull(s.dir, key, down) }
+func (s singly) hold() error                   { time.Sleep(held); return nil }
+func (s singly) Close() error                  { return nil }
+
+// press presses keys, one after the other or as how says. It returns how long the
+// longest bounce took.
+func (a *agent) press(pressed, how string) (bounced time.Duration, err error) {
+	c, err := a.openContacts()
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	f := &finger{contacts: c, how: how}
+	var down []int
 	for _, k := range pressed {
-		line := strings.IndexRune(keys, k)
-		if line < 0 {
-			return fmt.Errorf("there is no key %q", k)
+		key := strings.IndexRune(keys, k)
+		if key < 0 {
+			return 0, fmt.Errorf("there is no key %q", k)
 		}
-		if c != nil {
-			if err := c.press(line/columns, line%columns); err != nil {
-				return fmt.Errorf("press %q: %w", k, err)
-			}
+		if err := f.move(key, true); err != nil {
+			return 0, fmt.Errorf("press %q: %w", k, err)
+		}
+		if down = append(down, key); how == serial.Together {
 			continue
 		}
-		if err := pull(dir, line, true); err != nil {
-			return err
+		if err := f.move(key, false); err != nil {
+			return 0, fmt.Errorf("let go %q: %w", k, err)
 		}
-		time.Sleep(held)
-		if err := pull(dir, line, false); err != nil {
-			return err
-		}
-		time.Sleep(held)
 	}
-	return nil
+	if how == serial.Together {
+		for _, key := range down {
+			if err := f.move(key, false); err != nil {
+				return 0, fmt.Errorf("let go %q: %w", keys[key], err)
+			}
+		}
+	}
+	return f.bounced, nil
+}
+
+// A finger moves contacts in its own way.
+type finger struct {
+	contacts
+	how     string
+	bounced time.Duration // the longest bounce
+}
+
+// move moves a key, and returns when the phone has had the time to notice.
+func (f *finger) move(key int, down bool) error {
+	if f.how == serial.Bouncing {
+		from := time.Now()
+		for range bounces {
+			if err := errors.Join(f.contacts.move(key, down), f.contacts.move(key, !down)); err != nil {
+				return err
+			}
+		}
+		f.bounced = max(f.bounced, time.Since(from))
+	}
+	if err := f.contacts.move(key, down); err != nil {
+		return err
+	}
+	for end := time.Now().Add(long); ; {
+		if err := f.hold(); err != nil || !down || f.how != serial.Long || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 func (a *agent) hook(lifted bool) error {

@@ -167,6 +167,7 @@ func (a *agent) serve(t *serial.Talk) {
 	if err := serial.Receive(t, &r); err != nil {
 		return
 	}
+	var reply serial.Reply
 	var err error
 	switch r.Do {
 	case serial.Connect:
@@ -180,7 +181,7 @@ func (a *agent) serve(t *serial.Talk) {
 		}
 		return
 	case serial.Press:
-		err = a.press(r.Keys)
+		reply.Bounced, err = a.press(r.Keys, r.How)
 	case serial.Hook:
 		err = a.hook(r.Lifted)
 	case serial.Signal:
@@ -194,7 +195,6 @@ func (a *agent) serve(t *serial.Talk) {
 	default:
 		err = fmt.Errorf("asked for %q", r.Do)
 	}
-	var reply serial.Reply
 	if err != nil {
 		reply.Error = err.Error()
 	}

@@ -7,11 +7,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -186,133 +184,6 @@ func (s street) shows(ctx context.Context, t *testing.T, words ...string) {
 	line, _, err := s.AwaitLog(ctx, 0, words...)
 	must(t, err)
 	t.Logf("console: %s", strings.TrimSpace(line))
-}
-
-// cuts is how often the power is cut.
-func cuts() int {
-	if n, err := strconv.Atoi(os.Getenv("FLEXPHONE_CUTS")); err == nil {
-		return n
-	}
-	return 3
-}
-
-// TestPowerCuts takes the phone's power away at random moments of its start, of
-// its lease, and of standby. Nothing runs beside the image.
-func TestPowerCuts(t *testing.T) {
-	ctx, s := move(t, testbed.GuestConfig{})
-	_, usual, err := s.BootAsFlashed(ctx)
-	must(t, err)
-	must(t, s.bed.Server.SetNumber(ctx, s.MAC, "101"))
-	before, err := s.bed.Server.Row(ctx, s.MAC)
-	must(t, err)
-	for n := range cuts() {
-		after := rand.N(usual + usual/2)
-		short, cancel := context.WithTimeout(ctx, after)
-		_, _, err := s.BootAsFlashed(short)
-		<-short.Done()
-		cancel()
-		how := fmt.Sprintf("%v after power-on", after.Round(time.Millisecond))
-		if err == nil {
-			how = fmt.Sprintf("when it had registered, less than %v after power-on", after.Round(time.Millisecond))
-		}
-		line, _, err := s.BootAsFlashed(ctx)
-		must(t, err)
-		row, err := s.bed.Server.Row(ctx, s.MAC)
-		must(t, err)
-		// The server refuses a MAC with another key.
-		if row.Sequence <= before.Sequence || row.Number != "101" || row.State != "online" {
-			t.Errorf("after a cut %s the row is %+v; it was %+v", how, row, before)
-		}
-		_, chain, _ := strings.Cut(line, "from power-on")
-		t.Logf("cut %d, %s: again registered as %s, sequence %d: %s", n+1, how, row.Number, row.Sequence, strings.Trim(chain, "\" "))
-		before = row
-	}
-}
-
-// TestPowerCutsOfSettings takes it away while the settings are written.
-func TestPowerCutsOfSettings(t *testing.T) {
-	ctx, s := move(t, testbed.GuestConfig{})
-	s.enrol(ctx, t)
-	for n := range cuts() {
-		must(t, s.Save("data = \"/data\"\n", true))
-		after := time.NewTimer(rand.N(time.Second))
-		<-after.C
-		s.PowerCut()
-		s.Mark()
-		must(t, s.PowerOn(ctx))
-		row := s.standby(ctx, t, "101")
-		for _, e := range s.Events() {
-			if e.Name == "failed" {
-				t.Errorf("after cut %d: %s", n+1, e)
-			}
-		}
-		t.Logf("cut %d: in standby again as %s, sequence %d", n+1, row.Number, row.Sequence)
-	}
-}
-
-// TestKeypadOfSettings: a phone that is told so reads keys and hook switch from
-// lines of its own, by the GPIO character device, in place of the kernel's keys:
-// a line a key, or rows and columns.
-func TestKeypadOfSettings(t *testing.T) {
-	if board() != "qemu-virt" {
-		t.Skipf("%s has one keypad", board())
-	}
-	for keypad, more := range map[string]string{
-		"lines":  "",
-		"matrix": "maxcpus=1", // on which the agent, that is its copper, comes first
-	} {
-		t.Run(keypad, func(t *testing.T) {
-			ctx, s := move(t, testbed.GuestConfig{Keypad: keypad, Append: more})
-			s.enrol(ctx, t)
-			must(t, s.Save(fmt.Sprintf("data = \"/data\"\nkeypad = %q\n", keypad), false))
-			must(t, s.PowerOff())
-			s.Mark()
-			must(t, s.PowerOn(ctx))
-			s.standby(ctx, t, "101")
-			for _, number := range []string{"10*77*0*9", "23456801"} { // all keys
-				must(t, s.OffHook(ctx))
-				must(t, s.Press(ctx, number+"#"))
-				_, err := s.Await(ctx, "dialed", "number", number)
-				must(t, err)
-				must(t, s.OnHook(ctx))
-				_, err = s.Await(ctx, "state", "state", "standby")
-				must(t, err)
-			}
-		})
-	}
-}
-
-// TestPowerCutsInACall takes it away while somebody talks.
-func TestPowerCutsInACall(t *testing.T) {
-	ctx, s := move(t, testbed.GuestConfig{})
-	s.enrol(ctx, t)
-	voice, err := testbed.Speech("cards/005")
-	must(t, err)
-	other, err := s.bed.AddBaresip(ctx, "pcmu", voice)
-	must(t, err)
-	call := func() {
-		must(t, s.OffHook(ctx))
-		must(t, s.Press(ctx, testbed.DialledAddr(other.Addr)+"#"))
-		_, err := s.Await(ctx, "established")
-		must(t, err)
-	}
-	for n := range cuts() {
-		call()
-		after := time.NewTimer(rand.N(time.Second))
-		<-after.C
-		s.PowerCut()
-		s.Mark()
-		must(t, s.PowerOn(ctx))
-		row := s.standby(ctx, t, "101")
-		t.Logf("cut %d: in standby again as %s, sequence %d", n+1, row.Number, row.Sequence)
-		must(t, other.Hangup()) // the phone has its address again, and knows of no call
-		_, err = other.Await(ctx, "CALL_CLOSED")
-		must(t, err)
-	}
-	call()
-	must(t, s.OnHook(ctx))
-	_, err = other.Await(ctx, "CALL_CLOSED")
-	must(t, err)
 }
 
 // TestPowerOff: a phone that is switched off in order gives its row and its address

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 )
 
 // Hello is the first that the agent says on the line. What came before it, such
@@ -21,7 +22,7 @@ const Hello = "\x06the agent is here\n"
 const (
 	// Connect joins the conversation to the phone's control socket.
 	Connect = "connect"
-	// Press presses Keys, one after the other, by pulling GPIO lines.
+	// Press presses Keys, one after the other or as How says, by pulling GPIO lines.
 	Press = "press"
 	// Hook lifts the handset if Lifted, else puts it back, by a GPIO line.
 	Hook = "hook"
@@ -41,6 +42,13 @@ const (
 	Sysctl = "sysctl"
 )
 
+// How keys can be pressed, beside one after the other.
+const (
+	Bouncing = "bouncing" // by contacts that close and open five times first
+	Long     = "long"     // each for longer than a second
+	Together = "together" // one more and one more, and then let go in the same order
+)
+
 // Rate is the sampling rate of all sound on the line, in Hz.
 const Rate = 16000
 
@@ -48,6 +56,7 @@ const Rate = 16000
 type Request struct {
 	Do     string `json:"do"`
 	Keys   string `json:"keys,omitempty"`
+	How    string `json:"how,omitempty"`
 	Lifted bool   `json:"lifted,omitempty"`
 
 	Number   int    `json:"number,omitempty"`
@@ -61,6 +70,8 @@ type Request struct {
 // A Reply ends a conversation whose request was an order.
 type Reply struct {
 	Error string `json:"error,omitempty"`
+	// Bounced is how long the longest bounce of a press took.
+	Bounced time.Duration `json:"bounced,omitempty"`
 }
 
 // maxMessage bounds a Request or a Reply, in bytes.
