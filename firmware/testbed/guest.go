@@ -197,7 +197,7 @@ func (g *guest) plug(in bool) error {
 
 func (g *guest) press(ctx context.Context, keys string) error {
 	if g.life.pins != nil {
-		return g.life.pins.press(ctx, keys)
+		return g.life.pins.press(keys, g.rest)
 	}
 	_, err := g.ask(serial.Request{Do: serial.Press, Keys: keys})
 	return err
@@ -205,9 +205,16 @@ func (g *guest) press(ctx context.Context, keys string) error {
 
 func (g *guest) hook(ctx context.Context, lifted bool) error {
 	if g.life.pins != nil {
-		return g.life.pins.hook(ctx, lifted)
+		return errors.Join(g.life.pins.set(g.life.pins.hook, lifted), g.rest())
 	}
 	_, err := g.ask(serial.Request{Do: serial.Hook, Lifted: lifted})
+	return err
+}
+
+// rest returns when the machine, which may stand still meanwhile, has had the time
+// to see what was moved.
+func (g *guest) rest() error {
+	_, err := g.ask(serial.Request{Do: serial.Rest})
 	return err
 }
 

@@ -230,40 +230,18 @@ func (p *pins) set(line int, high bool) error {
 	return nil
 }
 
-// held is how long a key is pressed, and how long the finger takes to the next;
-// a hand on the handset is no quicker. A slow machine has to see it.
-const held = 80 * time.Millisecond
-
-func (p *pins) press(ctx context.Context, keys string) error {
-	finger := time.NewTicker(held)
-	defer finger.Stop()
+// press presses keys, and lets rest pass after each move.
+func (p *pins) press(keys string, rest func() error) error {
 	for _, key := range keys {
 		n := strings.IndexRune("123456789*0#", key)
 		if n < 0 {
 			return fmt.Errorf("testbed: there is no key %q", key)
 		}
 		for _, down := range []bool{true, false} {
-			if err := p.set(p.keys+n, down); err != nil {
+			if err := errors.Join(p.set(p.keys+n, down), rest()); err != nil {
 				return err
-			}
-			select {
-			case <-finger.C:
-			case <-ctx.Done():
-				return context.Cause(ctx)
 			}
 		}
 	}
 	return nil
-}
-
-func (p *pins) hook(ctx context.Context, lifted bool) error {
-	if err := p.set(p.pinout.hook, lifted); err != nil {
-		return err
-	}
-	select {
-	case <-time.After(held):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

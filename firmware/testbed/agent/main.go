@@ -182,6 +182,8 @@ func (a *agent) serve(t *serial.Talk) {
 		return
 	case serial.Press:
 		reply.Bounced, err = a.press(r.Keys, r.How)
+	case serial.Rest:
+		time.Sleep(held)
 	case serial.Hook:
 		err = a.hook(r.Lifted)
 	case serial.Signal:

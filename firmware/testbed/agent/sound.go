@@ -54,12 +54,15 @@ func (l *loop) run(to io.Writer) error {
 	defer out.Close()
 	var speaking sync.WaitGroup
 	var over atomic.Bool
-	var failed error
-	speaking.Go(func() { failed = l.speak(out, &over) })
+	speaking.Go(func() {
+		if err := l.speak(out, &over); err != nil { // said at once: hearing goes on
+			fmt.Fprintln(os.Stderr, "<3>agent: sound:", err)
+		}
+	})
 	err = hear(in, to)
 	over.Store(true)
 	speaking.Wait()
-	return errors.Join(err, failed)
+	return err
 }
 
 // openTape opens the disk of that path, past the kernel's memory of it; none if
@@ -105,7 +108,7 @@ func (l *loop) speak(out *pcm, over *atomic.Bool) error {
 			frames[i] = l.speech[(n+i/channels)%len(l.speech)]
 		}
 		err := out.write(frames)
-		if errors.Is(err, unix.EPIPE) { // it ran dry: the speech goes on from here
+		if stopped(err) { // it ran dry, or the phone's end was: the speech goes on from here
 			err = out.prepare()
 		}
 		if err != nil {
@@ -115,13 +118,20 @@ func (l *loop) speak(out *pcm, over *atomic.Bool) error {
 	return nil
 }
 
+// stopped reports whether err is that of a device which goes on once it is
+// prepared again: it ran dry or over (EPIPE), it stood still for ten seconds with
+// the whole machine (EIO), or the other end of the loop was opened anew (EBADFD).
+func stopped(err error) bool {
+	return errors.Is(err, unix.EPIPE) || errors.Is(err, unix.EIO) || errors.Is(err, unix.EBADFD)
+}
+
 // hear sends what the phone plays.
 func hear(in *pcm, to io.Writer) error {
 	frames := make([]int16, chunk*channels)
 	var bytes []byte
 	for {
 		n, err := in.read(frames)
-		if errors.Is(err, unix.EPIPE) { // it ran over: some sound is lost
+		if stopped(err) { // it ran over, or the phone's end was: some sound is lost
 			n, err = 0, in.prepare()
 		}
 		if err != nil {

@@ -24,6 +24,9 @@ const (
 	Connect = "connect"
 	// Press presses Keys, one after the other or as How says, by pulling GPIO lines.
 	Press = "press"
+	// Rest passes the time that a person in a hurry holds a key, by the machine's
+	// clock: when it is over, the machine has seen what was moved before.
+	Rest = "rest"
 	// Hook lifts the handset if Lifted, else puts it back, by a GPIO line.
 	Hook = "hook"
 	// Sound begins to speak into the phone's microphone, and sends what the
