@@ -42,16 +42,4 @@ power-cuts: hardship-ready ## Cut the power of BOARD 20 times each (CUTS=20): at
 boot-times: hardship-ready ## How long BOARD takes from power-on to registered
 	@$(HARDSHIP) -run TestBootTimes
 
-image-packages: packages-build
-	@missing=; for p in $(IMAGE_PACKAGES); do \
-		dpkg-query -W -f '$${db:Status-Status}\n' "$$p" 2>/dev/null | grep -qx installed || missing="$$missing $$p"; \
-	done; \
-	[ -z "$$missing" ] || { \
-		echo "image: installing$$missing"; \
-		if [ "$$(id -u)" = 0 ]; then \
-			apt-get -qq update; \
-			DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
-		else \
-			echo "image: that needs root; run: sudo apt-get install -y --no-install-recommends$$missing" >&2; exit 1; \
-		fi; \
-	}
+image-packages: packages-build ; $(call install,$(IMAGE_PACKAGES))

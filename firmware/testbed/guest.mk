@@ -2,16 +2,19 @@
 
 GUEST_BOARDS := qemu-virt imx6ul-evk
 
-.PHONY: $(GUEST_BOARDS:%=guest-%) $(GUEST_BOARDS:%=run-%) test-guest test-guest-kernel test-guest-e2e test-virtual
+.PHONY: $(GUEST_BOARDS:%=guest-%) $(GUEST_BOARDS:%=run-%) packages-guest test-guest test-guest-kernel test-guest-e2e test-virtual
 
 # The image, and the testbed's agent beside it.
 $(GUEST_BOARDS:%=guest-%): guest-%: build-host
 	@$(MAKE) --no-print-directory image BOARD=$*
 	@CGO_ENABLED=0 GOARCH=$(if $(filter imx6ul-evk,$*),arm GOARM=7,arm64) $(HOST_BUILD) -ldflags '-s -w' -o build/$*/agent ./firmware/testbed/agent
 
-$(GUEST_BOARDS:%=run-%): run-%: packages-run guest-%
+# All that is missing at once, for who may not install it.
+$(GUEST_BOARDS:%=run-%): run-%: packages-guest guest-%
 	@$(HOST_BUILD) -o build/host/story ./firmware/testbed/story
 	@build/host/story $*
+
+packages-guest: ; $(call install,$(BUILD_PACKAGES) $(RUN_PACKAGES) $(IMAGE_PACKAGES))
 
 test-guest: GUEST_SKIPS := TestExitCodes
 test-guest: test-guest-kernel test-guest-e2e ## Tests in virtual machines: the kernel's parts, and calls between images

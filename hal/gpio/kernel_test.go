@@ -373,7 +373,7 @@ func TestKernelMatrixDebounces(t *testing.T) {
 		}
 		wantMoves(t, m, story)
 	}
-	const looks = 20 * 4 // rows
+	const looks = 5 * 4 // rows
 	c.turn("5")
 	wantMoves(t, m, "+5")
 	from := looked.Load()
