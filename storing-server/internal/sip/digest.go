@@ -36,10 +36,13 @@ func Secrets(user, password string) (md5Sum, sha256Sum []byte) {
 }
 
 // A signer makes things that only this process can have made.
-type signer struct{ key [32]byte }
+type signer struct {
+	key   [32]byte
+	begun time.Time // of the clock that no one sets
+}
 
 func newSigner() signer {
-	var s signer
+	s := signer{begun: time.Now()}
 	rand.Read(s.key[:]) // never fails
 	return s
 }
@@ -55,19 +58,22 @@ func (s signer) sum(parts ...string) []byte {
 	return h.Sum(nil)
 }
 
-// nonce says when it was issued, in microseconds of Unix time.
-func (s signer) nonce(issued int64) string {
-	b := binary.BigEndian.AppendUint64(nil, uint64(issued))
+// nonce says its place among those of its user, which is when it was issued in
+// microseconds of Unix time, or later; and how old it is. That is told by the
+// time this process has run, since the clock may be set meanwhile.
+func (s signer) nonce(place int64, now time.Time) string {
+	b := binary.BigEndian.AppendUint64(nil, uint64(place))
+	b = binary.BigEndian.AppendUint64(b, uint64(now.Sub(s.begun)))
 	return base64.RawURLEncoding.EncodeToString(append(b, s.sum("nonce", string(b))[:16]...))
 }
 
 // issued reads what nonce has written; ok is false for anything else.
-func (s signer) issued(nonce string) (micros int64, ok bool) {
+func (s signer) issued(nonce string) (place int64, at time.Time, ok bool) {
 	b, err := base64.RawURLEncoding.DecodeString(nonce)
-	if err != nil || len(b) != 24 || !hmac.Equal(b[8:], s.sum("nonce", string(b[:8]))[:16]) {
-		return 0, false
+	if err != nil || len(b) != 32 || !hmac.Equal(b[16:], s.sum("nonce", string(b[:16]))[:16]) {
+		return 0, time.Time{}, false
 	}
-	return int64(binary.BigEndian.Uint64(b)), true
+	return int64(binary.BigEndian.Uint64(b)), s.begun.Add(time.Duration(binary.BigEndian.Uint64(b[8:]))), true
 }
 
 // A proof is what became of the credentials of a request.
@@ -81,9 +87,9 @@ const (
 )
 
 // prove checks credentials for a request, against what is kept of the password
-// of p. issued is the nonce's time.
-func (s signer) prove(c *digest.Credentials, method string, p store.Phone, known bool, now time.Time) (what proof, issued int64) {
-	issued, ours := s.issued(c.Nonce)
+// of p. place is the nonce's.
+func (s signer) prove(c *digest.Credentials, method string, p store.Phone, known bool, now time.Time) (what proof, place int64) {
+	place, at, ours := s.issued(c.Nonce)
 	var secret []byte
 	var sum func(string) string
 	switch strings.ToUpper(c.Algorithm) {
@@ -101,25 +107,25 @@ func (s signer) prove(c *digest.Credentials, method string, p store.Phone, known
 		hex.EncodeToString(secret), c.Nonce, fmt.Sprintf("%08x", c.Nc), c.Cnonce, c.QOP, sum(method + ":" + c.URI),
 	}, ":"))
 	same := subtle.ConstantTimeCompare([]byte(want), []byte(strings.ToLower(c.Response))) == 1
-	switch age := now.Sub(time.UnixMicro(issued)); {
+	switch {
 	case !known || len(secret) == 0 || c.Username != p.User:
 		return wrong, 0
 	case !ours: // a nonce of another server's, or of before a restart
 		return expired, 0
 	case !same:
 		return wrong, 0
-	case age > nonceLife || age < -nonceLife:
+	case now.Sub(at) > nonceLife:
 		return expired, 0
 	}
-	return proven, issued
+	return proven, place
 }
 
 // challenges ask for a digest, the better algorithm first (RFC 8760, section
 // 2.4). A phone that was added as one that knows MD5 alone is asked for that
 // alone, since many of those give up at a challenge that they do not know.
-func (s signer) challenges(p store.Phone, issued int64, stale bool) []header {
+func (s signer) challenges(p store.Phone, place int64, now time.Time, stale bool) []header {
 	var out []header
-	nonce := s.nonce(issued)
+	nonce := s.nonce(place, now)
 	algorithms := []string{"SHA-256", "MD5"}
 	if len(p.MD5) > 0 && len(p.SHA256) == 0 {
 		algorithms = algorithms[1:]

@@ -33,15 +33,15 @@ const storeMost = 10 * time.Second
 // authenticate says whose credentials a request carries. When they are not
 // good, refused says so, and user is who may try again: the nonce of a
 // challenge is newer than any that user has registered with.
-func (s *Server) authenticate(req *gosip.Request, user string, at trust.Network, now time.Time) (p store.Phone, c *digest.Credentials, issued int64, refused *reply) {
+func (s *Server) authenticate(req *gosip.Request, user string, at trust.Network, now time.Time) (p store.Phone, c *digest.Credentials, place int64, refused *reply) {
 	mac := store.UserMAC(user)
 	p, known := s.rows.Phone(mac)
 	challenge := func(stale bool) *reply {
-		issue := now.UnixMicro()
-		if b, ok := s.rows.Binding(mac); ok && b.Nonce >= issue {
-			issue = b.Nonce + 1 // the clock was put back, or there are two in this microsecond
+		next := now.UnixMicro()
+		if b, ok := s.rows.Binding(mac); ok && b.Nonce >= next {
+			next = b.Nonce + 1 // the clock was put back, or there are two in this microsecond
 		}
-		r := answer(401, s.sign.challenges(p, issue, stale)...)
+		r := answer(401, s.sign.challenges(p, next, now, stale)...)
 		return &r
 	}
 	for _, h := range req.GetHeaders("Authorization") {
@@ -53,10 +53,10 @@ func (s *Server) authenticate(req *gosip.Request, user string, at trust.Network,
 	if c == nil {
 		return p, nil, 0, challenge(false)
 	}
-	what, issued := s.sign.prove(c, string(req.Method), p, known, now)
+	what, place := s.sign.prove(c, string(req.Method), p, known, now)
 	switch what {
 	case proven:
-		return p, c, issued, nil
+		return p, c, place, nil
 	case expired:
 		return p, nil, 0, challenge(true)
 	}
@@ -77,7 +77,7 @@ func (s *Server) register(ctx context.Context, req *gosip.Request, at trust.Netw
 	if !store.ValidUser(user) {
 		return answer(404)
 	}
-	p, c, issued, refused := s.authenticate(req, user, at, now)
+	p, c, place, refused := s.authenticate(req, user, at, now)
 	if refused != nil {
 		return *refused
 	}
@@ -86,7 +86,7 @@ func (s *Server) register(ctx context.Context, req *gosip.Request, at trust.Netw
 		return *refused
 	}
 	present, _ := s.rows.Binding(p.MAC)
-	b := store.Binding{Nonce: issued, Count: uint32(c.Nc), CSeq: req.CSeq().SeqNo}
+	b := store.Binding{Nonce: place, Count: uint32(c.Nc), CSeq: req.CSeq().SeqNo}
 	id := sha256.Sum256([]byte(req.CallID().Value()))
 	b.CallID = id[:16]
 	var lifetime time.Duration
@@ -112,7 +112,7 @@ func (s *Server) register(ctx context.Context, req *gosip.Request, at trust.Netw
 	case err == nil:
 		return s.registered(p.MAC, now)
 	case errors.Is(err, store.ErrOldNonce):
-		return answer(401, s.sign.challenges(p, max(now.UnixMicro(), present.Nonce+1), true)...)
+		return answer(401, s.sign.challenges(p, max(now.UnixMicro(), present.Nonce+1), now, true)...)
 	case errors.Is(err, store.ErrOutOfOrder):
 		return answer(500, header{"Retry-After", "1"})
 	case errors.As(err, &e):

@@ -250,6 +250,29 @@ func TestNonceOfAnotherServer(t *testing.T) {
 	out := phone.send(phone.request("REGISTER", "sip:example.net", "Contact: <sip:lobby@192.0.2.2>", phone.credentials("REGISTER", "sip:example.net")))
 	wants(t, "old nonce", out, 401, "stale=true")
 	wants(t, "again", phone.register("<sip:lobby@192.0.2.2>"), 200)
+
+	s.sign.begun = s.sign.begun.Add(-nonceLife - time.Second) // as if so much time had gone by
+	out = phone.send(phone.request("REGISTER", "sip:example.net", "Contact: <sip:lobby@192.0.2.3>", phone.credentials("REGISTER", "sip:example.net")))
+	wants(t, "a nonce that has aged", out, 401, "stale=true")
+	wants(t, "once more", phone.register("<sip:lobby@192.0.2.3>"), 200)
+}
+
+// A phone that registered while the clock was ahead registers again once it is
+// right, and is overtaken by nothing that it sent before.
+func TestClockPutBack(t *testing.T) {
+	s, rows := serve(t, Options{})
+	add(t, rows, "lobby", "secret")
+	ahead := store.Binding{Nonce: time.Now().AddDate(1, 0, 0).UnixMicro(), CallID: []byte("ahead"), CSeq: 7, Contact: "sip:lobby@192.0.2.1", Addr: netip.MustParseAddr("192.0.2.1"), Port: 5060}
+	if _, err := rows.Bind(t.Context(), store.UserMAC("lobby"), ahead, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	phone := newClient(t, s, "lobby", "secret")
+	wants(t, "the clock is right again", phone.register("<sip:lobby@192.0.2.2>"), 200, "192.0.2.2")
+	again := newClient(t, s, "lobby", "secret")
+	again.callID = "after a restart"
+	wants(t, "restarted", again.register("<sip:lobby@192.0.2.3>"), 200, "192.0.2.3")
+	wants(t, "overtaken", phone.send(phone.request("REGISTER", "sip:example.net", "Contact: <sip:lobby@192.0.2.66>", phone.credentials("REGISTER", "sip:example.net"))), 401, "stale=true")
+	wants(t, "the list", again.register(""), 200, "192.0.2.3")
 }
 
 func TestRefusals(t *testing.T) {
