@@ -23,6 +23,7 @@ import (
 
 	registry "flexphone/registry-client"
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/trust"
 )
 
@@ -206,7 +207,7 @@ func TestTokenCommands(t *testing.T) {
 // Standard phones are added, listed and removed by commands.
 func TestPhoneCommands(t *testing.T) {
 	dir := t.TempDir()
-	serveFor(t, dir)
+	p := serveFor(t, dir)
 	var out bytes.Buffer
 	add := PhoneAddCmd{Data: Data{dir}, User: "02:00:5e:00:53:09", PasswordStdin: true}
 	if err := add.Run(&edges{ctx: t.Context(), stdin: strings.NewReader("secret\n"), stdout: &out}); err != nil || strings.Contains(out.String(), "secret") {
@@ -224,6 +225,14 @@ func TestPhoneCommands(t *testing.T) {
 	if got := command(t, "phone", "list", "--data", dir); !strings.Contains(got, "02005e005309") || !strings.Contains(got, "300") {
 		t.Errorf("phone list = %q", got)
 	}
+	p.kill() // a number from the range is given out by the server alone
+	if err := json.Unmarshal([]byte(command(t, "phone", "add", "--json", "--data", dir, "hall")), &made); err != nil || made.User != "hall" {
+		t.Errorf("phone add hall = %+v, %v", made, err)
+	}
+	if got := command(t, "phone", "list", "--data", dir); !strings.Contains(got, `"user":"hall","mac":"`+store.UserMAC("hall").String()+`"}`) {
+		t.Errorf("without a server, hall is %s; want it without a number", got)
+	}
+	serveFor(t, dir)
 	command(t, "phone", "remove", "--data", dir, "300")
 	if got := command(t, "phone", "list", "--data", dir, "--json"); strings.Contains(got, "300") {
 		t.Errorf("after the removal: %q", got)

@@ -59,7 +59,7 @@ func (g *gauge) room() error {
 const ledgerName = "acknowledged"
 
 // A ledger says how far the acknowledged changes reach: by how many places in
-// each partition, and how many rows and numbers there were. It is written after
+// each partition, and how many entries there were. It is written after
 // each batch, without waiting for the disk, so that after a power cut it tells
 // less than there is, and never more. By it, a data folder is found out that
 // was copied in part, cut or overwritten; JetStream leaves out what it cannot
@@ -169,7 +169,7 @@ func (l *ledger) missing(places []uint64, entries int) error {
 		}
 	}
 	if uint64(entries) < l.entries {
-		return fmt.Errorf("store: read rows: %d rows and numbers are there, and %d were: %w", entries, l.entries, ErrDamaged)
+		return fmt.Errorf("store: read rows: %d rows, numbers and accounts are there, and %d were: %w", entries, l.entries, ErrDamaged)
 	}
 	return nil
 }
@@ -214,13 +214,16 @@ func (s *Store) checkLedger(ctx context.Context) error {
 	if err := s.ledger.fit(len(s.stream.parts)); err != nil {
 		return fmt.Errorf("store: write ledger: %w", err)
 	}
-	places := s.tails
+	places := make([]uint64, len(s.stream.parts)) // that can be read
 	for i, part := range s.stream.parts {
 		info, err := part.Info(ctx)
+		if err == nil {
+			places[i], err = s.stream.newest(ctx, i)
+		}
 		if err != nil {
 			return fmt.Errorf("store: read rows: %w", err)
 		}
-		places[i] = info.State.LastSeq
+		s.tails[i] = info.State.LastSeq
 	}
 	entries := s.table.entries()
 	if err := s.ledger.missing(places, entries); err != nil {
@@ -242,11 +245,12 @@ func (s *Store) acknowledged(part int, place uint64) {
 	}
 }
 
-// entries counts rows and numbers, with those that are gone: it never falls.
+// entries counts rows, numbers and notes, with those that are gone: it never
+// falls. Tokens do not count, since they are forgotten once they are gone.
 func (t *table) entries() int {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return len(t.rows) + len(t.numbers)
+	return len(t.rows) + len(t.numbers) + t.kept
 }
 
 // streamsThere reports whether dir holds the files of streams.

@@ -63,7 +63,10 @@ func (t *table) putNote(k noteKey, data []byte, seq uint64) {
 		delete(t.notes, k) // a token never comes again, so its place need not be known
 		return
 	}
-	if t.notes[k].seq < seq {
+	if old, known := t.notes[k]; old.seq < seq {
+		if !known && k.kind != tokenNote {
+			t.kept++
+		}
 		t.notes[k] = noteEntry{append([]byte(nil), data...), seq}
 	}
 }

@@ -136,7 +136,8 @@ func (v *view) vacant(digits string, mac wire.MAC) error {
 	return nil
 }
 
-// Numbers is the range that short numbers are given out from.
+// Numbers is the range that short numbers are given out from. Without one, none
+// is given out.
 type Numbers struct {
 	First, Last int
 	// Rest is for how long a freed number is given to nobody.
@@ -146,6 +147,9 @@ type Numbers struct {
 // free returns a number of n that nobody has, for mac, and none when all are
 // taken. A server that is alone with its rows gives out the lowest.
 func (v *view) free(n Numbers, mac wire.MAC) string {
+	if n.First == 0 {
+		return ""
+	}
 	if v.spread || v.parts > 1 {
 		return v.pick(n, mac)
 	}

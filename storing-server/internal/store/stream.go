@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -272,6 +273,11 @@ func (s *stream) replay(ctx context.Context, part int, after uint64, follow bool
 	if (info.State.Msgs == 0 || after >= last) && catchUp(last) && !follow {
 		return nil
 	}
+	if !follow {
+		if last, err = s.newest(ctx, part); err != nil || last <= after && catchUp(last) {
+			return err
+		}
+	}
 	consumer, err := s.parts[part].OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
 	})
@@ -304,6 +310,29 @@ func (s *stream) replay(ctx context.Context, part int, after uint64, follow bool
 			return nil
 		}
 	}
+}
+
+// newest returns the place of the newest message of partition part that can be
+// read. In a folder that was damaged it is not the one that the stream's state
+// says: whoever waited for that would wait for ever.
+func (s *stream) newest(ctx context.Context, part int) (uint64, error) {
+	info, err := s.parts[part].Info(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("store: read stream: %w", err)
+	}
+	last := info.State.LastSeq
+	there := func(place uint64, opts ...jetstream.GetMsgOpt) bool {
+		_, e := s.parts[part].GetMsg(ctx, place, opts...)
+		if e != nil && !errors.Is(e, jetstream.ErrMsgNotFound) {
+			err = fmt.Errorf("store: read stream: %w", e)
+		}
+		return e == nil
+	}
+	if info.State.Msgs > 0 && !there(last) {
+		orLater := jetstream.WithGetMsgSubject(">")
+		last = uint64(sort.Search(int(last), func(i int) bool { return !there(uint64(i)+1, orLater) }))
+	}
+	return last, err
 }
 
 func rowSubject(mac wire.MAC) string     { return rowPrefix + mac.Hex() }

@@ -42,6 +42,7 @@ type table struct {
 	numbers map[string]holder
 	resting restHeap // freed numbers, the first to be given out again first
 	notes   map[noteKey]noteEntry
+	kept    int                       // notes of them that are never dropped
 	addrs   map[netip.Addr][]wire.MAC // who announced it, in the order of announcing
 	live    int                       // rows that are not gone
 	order   *btree.BTreeG[wire.MAC]   // of these
