@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"flexphone/storing-server/internal/admin"
+	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/web"
 )
 
@@ -41,28 +43,20 @@ type APITokenRevokeCmd struct {
 	ID string `arg:"" help:"The token's ID, as 'api-token list' prints it."`
 }
 
-// access returns what is kept of the operator's logins in the data folder.
-// Unlike the rows it is not the running server's alone.
-func (d Data) access() (web.Access, error) {
-	return web.NewAccess(d.Data), d.exists()
-}
-
 // Run sets the password of the operator's pages.
-func (c *PasswordCmd) Run(e *edges) error {
-	a, err := c.access()
-	if err != nil {
-		return err
-	}
+func (c *PasswordCmd) Run(e *edges) (err error) {
 	password := strings.ToLower(rand.Text())
 	if c.Stdin {
 		if password, err = readPassword(e.stdin); err != nil {
 			return err
 		}
 	}
-	if err := a.SetPassword(password); errors.Is(err, web.ErrPassword) {
+	hash, err := web.HashPassword(password)
+	if err != nil {
 		return &usageError{err.Error()}
-	} else if err != nil {
-		return barred(err)
+	}
+	if err := change(e, c.Data, func(ctx context.Context, r admin.Rows) error { return r.SetPassword(ctx, hash) }); err != nil {
+		return err
 	}
 	if !c.Stdin {
 		fmt.Fprintln(e.stdout, password)
@@ -72,16 +66,16 @@ func (c *PasswordCmd) Run(e *edges) error {
 
 // Run makes a token.
 func (c *APITokenNewCmd) Run(e *edges) error {
-	a, err := c.access()
+	name := strings.TrimSpace(c.Name)
+	text, hash, err := web.NewAPIToken(name)
 	if err != nil {
-		return err
-	}
-	text, _, err := a.NewToken(c.Name)
-	if errors.Is(err, web.ErrName) {
 		return &usageError{err.Error()}
 	}
-	if err != nil {
-		return barred(err)
+	if err := change(e, c.Data, func(ctx context.Context, r admin.Rows) error {
+		_, err := r.AddAPIToken(ctx, hash, name)
+		return err
+	}); err != nil {
+		return err
 	}
 	_, err = fmt.Fprintln(e.stdout, text)
 	return err
@@ -89,24 +83,16 @@ func (c *APITokenNewCmd) Run(e *edges) error {
 
 // Run prints the tokens.
 func (c *APITokenListCmd) Run(e *edges) error {
-	a, err := c.access()
+	tokens, err := ask(e, c.Data, (*admin.Client).APITokens, func(s *store.Store) []admin.APIToken { return admin.APITokensOf(s.APITokens()) })
 	if err != nil {
 		return err
 	}
-	tokens, err := a.Tokens()
-	if err != nil {
-		return barred(err)
-	}
-	return list(c.List, e, tokens, "ID\tFOR\tMADE", func(t web.APIToken) string {
+	return list(c.List, e, tokens, "ID\tFOR\tMADE", func(t admin.APIToken) string {
 		return fmt.Sprintf("%s\t%q\t%s", t.ID, t.Name, t.Made.Local().Format(time.DateTime))
 	})
 }
 
 // Run revokes a token.
-func (c *APITokenRevokeCmd) Run(*edges) error {
-	a, err := c.access()
-	if err != nil {
-		return err
-	}
-	return barred(a.RevokeToken(c.ID))
+func (c *APITokenRevokeCmd) Run(e *edges) error {
+	return change(e, c.Data, func(ctx context.Context, r admin.Rows) error { return r.RevokeAPIToken(ctx, c.ID) })
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/trust"
 )
 
 // asClock names a file with the seconds by which the command's clock is wrong.
@@ -218,6 +219,18 @@ func TestCorruptFolder(t *testing.T) {
 	}
 	setPassword(t, dir)
 	p.kill()
+	// A log that nobody can write to would turn every new phone away.
+	log := filepath.Join(dir, trust.AuditName)
+	if err := errors.Join(os.Remove(log), os.Mkdir(log, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"run", "--data", dir, "--listen", "127.0.0.1:0"}, &out, &errs); code != exitFailed || !strings.Contains(errs.String(), "let this user write there, or move it away") {
+		t.Errorf("no audit log: exit %d: %s", code, errs.String())
+	}
+	if err := os.Remove(log); err != nil {
+		t.Fatal(err)
+	}
 	blocks, err := filepath.Glob(filepath.Join(dir, "nats", "jetstream", "$G", "streams", "*", "msgs", "*.blk"))
 	if err != nil || len(blocks) == 0 {
 		t.Fatalf("files of rows: %v, %v", blocks, err)
@@ -240,14 +253,6 @@ func TestCorruptFolder(t *testing.T) {
 		if err := os.WriteFile(path, whole, 0o600); err != nil {
 			t.Fatal(err)
 		}
-	}
-	// Who may log in is no reason not to serve phones.
-	if err := os.WriteFile(filepath.Join(dir, "access.json"), []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var out, errs bytes.Buffer
-	if code := run(t.Context(), []string{"password", "--data", dir}, &out, &errs); code != exitFailed || !strings.Contains(errs.String(), "access.json") {
-		t.Errorf("password: exit %d: %s", code, errs.String())
 	}
 }
 

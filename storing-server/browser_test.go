@@ -9,12 +9,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
 	registry "flexphone/registry-client"
 	"flexphone/registry-client/wire"
-	"flexphone/storing-server/internal/web"
+	"flexphone/storing-server/internal/admin"
 )
 
 const testPassword = "a password of the tests"
@@ -291,8 +292,8 @@ func TestOperatorTLS(t *testing.T) {
 	if status := askAPI(t, p.http, "fp_guess"); status != http.StatusUnauthorized {
 		t.Errorf("a guessed token: %d", status)
 	}
-	var made web.APIToken
-	if err := json.Unmarshal([]byte(command(t, "api-token", "list", "--data", dir)), &made); err != nil || made.Name != "monitor" || made.Hash != "" {
+	var made admin.APIToken
+	if err := json.Unmarshal([]byte(command(t, "api-token", "list", "--data", dir)), &made); err != nil || made.Name != "monitor" {
 		t.Errorf("api-token list = %+v, %v", made, err)
 	}
 	command(t, "api-token", "revoke", "--data", dir, made.ID)
@@ -313,5 +314,48 @@ func TestOperatorTLS(t *testing.T) {
 	var usage *usageError
 	if err := short.Run(&edges{ctx: t.Context(), stdin: strings.NewReader("short\n"), stdout: io.Discard}); !errors.As(err, &usage) {
 		t.Errorf("a short password: %v; want a usage error", err)
+	}
+}
+
+// Of several servers that share their rows each knows the operator's password
+// and tokens, whichever was told; a command without a server says that it needs
+// one.
+func TestOperatorOfSeveral(t *testing.T) {
+	c := startCluster(t)
+	var dirs [2]string
+	var servers [2]*process
+	for i := range servers {
+		dirs[i] = t.TempDir()
+		servers[i] = serveFor(t, dirs[i], "--nats", c.url, "--http", "127.0.0.1:0")
+	}
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	login := func(at *process) int {
+		resp, err := client.PostForm(at.http+"/login", url.Values{"password": {testPassword}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	setPassword(t, dirs[0])
+	token := strings.TrimSpace(command(t, "api-token", "new", "--data", dirs[1], "monitor"))
+	var made admin.APIToken
+	if err := json.Unmarshal([]byte(command(t, "api-token", "list", "--data", dirs[1])), &made); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range servers {
+		until(t, "the token", func() bool { return askAPI(t, p.http, token) == http.StatusOK })
+	}
+	if status := login(servers[1]); status != http.StatusSeeOther {
+		t.Errorf("the password that the other was told: %d", status)
+	}
+	command(t, "api-token", "revoke", "--data", dirs[0], made.ID)
+	for _, p := range servers {
+		until(t, "the revocation", func() bool { return askAPI(t, p.http, token) == http.StatusUnauthorized })
+	}
+	servers[0].kill()
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"password", "--data", dirs[0]}, &out, &errs); code != exitFailed || !strings.Contains(errs.String(), "keeps the rows in a cluster") {
+		t.Errorf("a password without a server: exit %d: %s%s", code, out.String(), errs.String())
 	}
 }

@@ -64,10 +64,18 @@ func ask[T any](e *edges, d Data, running func(*admin.Client, context.Context) (
 }
 
 // withStore opens the rows of a server that does not run.
-func withStore(ctx context.Context, d Data, act func(*store.Store) error) error {
+func withStore(ctx context.Context, d Data, act func(*store.Store) error) (err error) {
 	if err := d.exists(); err != nil {
 		return err
 	}
+	if !store.Local(d.Data) {
+		return fmt.Errorf("open data folder %s: its server keeps the rows in a cluster, and does not run: start it first", d.Data)
+	}
+	defer func() {
+		if e := hand(d.Data); e != nil {
+			err = errors.Join(err, fmt.Errorf("give files of %s to its owner: %w", d.Data, e))
+		}
+	}()
 	s, err := openRows(ctx, store.Options{Dir: d.Data, Numbers: store.Numbers{Rest: numberRest}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err

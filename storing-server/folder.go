@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -42,19 +43,59 @@ func barred(err error) error {
 
 // openRows opens the rows, and says what to do when that fails.
 func openRows(ctx context.Context, opts store.Options) (*store.Store, error) {
-	opts.Keep = []string{keyName, web.AccessName, web.CertificateName}
-	opts.Audit = trust.NewAudit(opts.Dir).Append
+	opts.Keep = []string{keyName, web.CertificateName}
+	audit := trust.NewAudit(opts.Dir)
+	opts.Audit = audit.Append
 	rows, err := store.Open(ctx, opts)
+	if err == nil {
+		if err = audit.Check(); err == nil {
+			return rows, nil
+		}
+		rows.Close()
+		err = fmt.Errorf("%w: without it nobody can enrol: let this user write there, or move it away", err)
+	}
 	if errors.Is(err, store.ErrDamaged) {
 		return nil, fmt.Errorf("%w; nothing was changed: move %s away and restore a backup there (storing-server restore FILE), or go on with what is left (storing-server run --accept-loss, once)", err, opts.Dir)
 	}
-	if err != nil && full(opts.Dir) {
+	if full(opts.Dir) {
 		return nil, fmt.Errorf("%w: the disk of %s is full: make room there; nothing is lost", err, opts.Dir)
 	}
 	if path := new(fs.PathError); errors.As(err, &path) && path.Op == "mkdir" {
 		return nil, fmt.Errorf("%w: name a folder with --data that this user may make", err)
 	}
-	return rows, err
+	return nil, err
+}
+
+// hand gives what root has made in a data folder to the owner of the folder, as
+// whom the server runs.
+func hand(dir string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	root, err := os.OpenRoot(dir) // which no link leads out of
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	info, err := root.Stat(".")
+	if err != nil {
+		return err
+	}
+	to := info.Sys().(*syscall.Stat_t)
+	return fs.WalkDir(root.FS(), ".", func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		// A file with another name elsewhere is not for us to give away.
+		if is := info.Sys().(*syscall.Stat_t); is.Uid == to.Uid || is.Uid != 0 || !e.IsDir() && is.Nlink > 1 {
+			return nil
+		}
+		return root.Lchown(path, int(to.Uid), int(to.Gid))
+	})
 }
 
 // leastRoom is what a data folder needs to be opened, in bytes: state of the

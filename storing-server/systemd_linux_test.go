@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -113,6 +114,8 @@ func TestSystemd(t *testing.T) {
 	if result, status := s.property("Result"), s.property("ExecMainStatus"); result != "success" || status != "0" {
 		t.Errorf("stopped: %s, exit status %s", result, status)
 	}
+	// What root does meanwhile the server can use afterwards.
+	command(t, "phone", "add", "lobby", "--data", filepath.Join(s.root, "var/lib/private/storing-server"))
 
 	s.write("etc/default/storing-server", "STORING_SERVER_FLAGS="+flags+" --frobnicate\n")
 	out, err := s.inside("systemctl", "start", unitName)
@@ -122,6 +125,13 @@ func TestSystemd(t *testing.T) {
 	s.write("etc/default/storing-server", "STORING_SERVER_FLAGS="+flags+"\n")
 	s.systemctl("start", unitName)
 	there("set right")
+	another, _ := newPhone(t, t.TempDir(), "127.0.0.1:5684", phoneMAC(3))
+	if _, err := another.Register(t.Context(), announcement(phoneMAC(3), 1, "192.0.2.3")); err != nil {
+		t.Errorf("after a command of root's nobody enrols: %v", err)
+	}
+	if strange, err := exec.Command("find", filepath.Join(s.root, "var/lib/private/storing-server"), "-user", "root").CombinedOutput(); err != nil || len(strange) > 0 {
+		t.Errorf("files of root's in its folder: %s, %v", strange, err)
+	}
 }
 
 // reloads gives the server another certificate while it serves, and a file that

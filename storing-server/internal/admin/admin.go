@@ -36,6 +36,7 @@ var ErrNotRunning = errors.New("no server is running there")
 // Rows is what the commands do. store.Store and Client are Rows.
 type Rows interface {
 	Trust
+	Access
 	SetNumber(ctx context.Context, mac wire.MAC, digits string) error
 	Forget(ctx context.Context, mac wire.MAC) error
 }
@@ -46,6 +47,7 @@ type Lister interface {
 	Rows() iter.Seq[wire.Row]
 	Phones() []store.Phone
 	Tokens() []store.Token
+	APITokens() []store.APIToken
 }
 
 // A Row is a wire.Row as JSON, the same in `rows --json`.
@@ -145,6 +147,7 @@ func handler(rows Lister) http.Handler {
 		answer(w, err)
 	})
 	trustHandlers(mux, rows)
+	accessHandlers(mux, rows)
 	return mux
 }
 

@@ -188,6 +188,13 @@ func (l *ledger) close() {
 	l.file.Close()
 }
 
+// Local reports whether a server has kept its rows in dir, rather than in a
+// cluster.
+func Local(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, ledgerName))
+	return err == nil || streamsThere(filepath.Join(dir, natsName)) // or nothing was promised there yet
+}
+
 // checkFolder opens the ledger of a folder, and refuses one whose rows are gone
 // before JetStream makes it a new stream.
 func checkFolder(opts Options) (*ledger, error) {

@@ -1,24 +1,46 @@
 package store
 
-import "flexphone/registry-client/wire"
+import (
+	"context"
+
+	"flexphone/registry-client/wire"
+)
 
 // Names of events.
 const (
-	EventEnrolled      = "enrolled"      // a key owns a row that nobody owned
-	EventRotated       = "rotated"       // the owner named another key
-	EventKeyForgotten  = "key-forgotten" // nobody owns the row
-	EventForgotten     = "forgotten"     // the row is gone
-	EventNumber        = "number"        // the operator gave another number
-	EventNumberFreed   = "number-freed"  // the operator ended a number's rest
-	EventPhoneAdded    = "phone-added"   // a standard phone may register
-	EventPhoneChanged  = "phone-changed" // it has another password
-	EventTokenMade     = "token-made"    // for one enrolment
-	EventTokenRevoked  = "token-revoked" // it is worth nothing
-	EventRefusedByDisk = "not-written"   // what the line before says did perhaps not happen
+	EventEnrolled        = "enrolled"          // a key owns a row that nobody owned
+	EventRotated         = "rotated"           // the owner named another key
+	EventKeyForgotten    = "key-forgotten"     // nobody owns the row
+	EventForgotten       = "forgotten"         // the row is gone
+	EventNumber          = "number"            // the operator gave another number
+	EventNumberFreed     = "number-freed"      // the operator ended a number's rest
+	EventPhoneAdded      = "phone-added"       // a standard phone may register
+	EventPhoneChanged    = "phone-changed"     // it has another password
+	EventTokenMade       = "token-made"        // for one enrolment
+	EventTokenRevoked    = "token-revoked"     // it is worth nothing
+	EventPasswordSet     = "password-set"      // of the operator's pages
+	EventAPITokenMade    = "api-token-made"    // for a program
+	EventAPITokenRevoked = "api-token-revoked" // it is worth nothing
+	EventRefusedByDisk   = "not-written"       // what the line before says did perhaps not happen
 )
 
-// byOperator is who made a change by a command.
-const byOperator = "operator"
+// byCommand is who made a change, unless somebody says.
+const byCommand = "command"
+
+type actor struct{}
+
+// By returns a context whose changes are who's, such as "api-token 1a2b3c4d".
+// Without it they are a command's, of somebody who has a shell here.
+func By(ctx context.Context, who string) context.Context {
+	return context.WithValue(ctx, actor{}, who)
+}
+
+func actorOf(ctx context.Context) string {
+	if who, ok := ctx.Value(actor{}).(string); ok {
+		return who
+	}
+	return byCommand
+}
 
 // An Event is a change of who owns what, for the audit log.
 type Event struct {
@@ -29,8 +51,14 @@ type Event struct {
 	Number string
 	User   string // of a standard phone
 	Token  string // its ID
-	By     string // "open", "token ID", "ca NAME", "owner", "operator"
+	Name   string // of a token of the API
+	By     string // "open", "token ID", "ca NAME", "owner", or whose the change is
 }
 
 // tell notes an event of the operation that is being planned.
-func (v *view) tell(e Event) { v.events = append(v.events, e) }
+func (v *view) tell(e Event) {
+	if e.By == "" {
+		e.By = v.by
+	}
+	v.events = append(v.events, e)
+}

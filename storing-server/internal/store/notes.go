@@ -11,17 +11,19 @@ import (
 )
 
 // A note is a small thing that the operator has put beside the rows: a token,
-// a standard phone's password, or where such a phone registered from. Notes
-// are kept as rows are: in the stream, checked and committed in the same
-// batches, and in the table.
+// a password of a standard phone's or its own, or where such a phone registered
+// from. Notes are kept as rows are: in the stream, checked and committed in the
+// same batches, and in the table.
 
 const notePrefix = "flexphone.note." // and kind, dot, key in hexadecimal
 
 // Kinds of notes.
 const (
-	tokenNote   = "token"   // by MAC, zero for any, and the hash of the token
-	phoneNote   = "phone"   // by MAC
-	bindingNote = "binding" // by MAC
+	tokenNote    = "token"    // by MAC, zero for any, and the hash of the token
+	phoneNote    = "phone"    // by MAC
+	bindingNote  = "binding"  // by MAC
+	passwordNote = "password" // of no phone
+	apiTokenNote = "api"      // of no phone, by the hash of the token
 )
 
 // A noteKey names a note. Its key begins with the MAC that it is about, so

@@ -39,10 +39,11 @@ type view struct {
 	numbers map[string]numberChange
 	notes   map[noteKey]noteChange
 	events  []Event
-	parts   int   // partitions that there are
-	touched []int // those that the running operation depends on
-	spread  bool  // numbers are given out by chance, since other servers do it too
-	under   *view // on its way to the disk, and there before this one; may be nil
+	by      string // whose the operation is that is being planned
+	parts   int    // partitions that there are
+	touched []int  // those that the running operation depends on
+	spread  bool   // numbers are given out by chance, since other servers do it too
+	under   *view  // on its way to the disk, and there before this one; may be nil
 }
 
 type rowChange struct {
@@ -242,7 +243,7 @@ func (v *view) forgetKey(mac wire.MAC) error {
 	next := old
 	next.Owner = wire.Fingerprint{}
 	v.setRow(mac, &next)
-	v.tell(Event{Event: EventKeyForgotten, MAC: mac, Old: old.Owner, Number: old.Number, By: byOperator})
+	v.tell(Event{Event: EventKeyForgotten, MAC: mac, Old: old.Owner, Number: old.Number})
 	return nil
 }
 
@@ -297,7 +298,7 @@ func (v *view) assign(mac wire.MAC, digits string, rest time.Duration) error {
 	}
 	v.vacate(had, rest)
 	v.setNumber(digits, mac)
-	v.tell(Event{Event: EventNumber, MAC: mac, Key: old.Owner, Old: old.Owner, Number: digits, User: p.User, By: byOperator})
+	v.tell(Event{Event: EventNumber, MAC: mac, Key: old.Owner, Old: old.Owner, Number: digits, User: p.User})
 	if known {
 		next := old
 		next.Number = digits
@@ -326,7 +327,7 @@ func (v *view) forget(mac wire.MAC, rest time.Duration) error {
 		v.setNote(noteKey{phoneNote, string(mac[:])}, nil)
 		v.setNote(noteKey{bindingNote, string(mac[:])}, nil)
 	}
-	v.tell(Event{Event: EventForgotten, MAC: mac, Old: old.Owner, Number: number, User: p.User, By: byOperator})
+	v.tell(Event{Event: EventForgotten, MAC: mac, Old: old.Owner, Number: number, User: p.User})
 	return nil
 }
 
@@ -340,7 +341,7 @@ func (v *view) freeNumber(digits string) error {
 	}
 	v.setNumber(digits, wire.MAC{})
 	v.reconsider(digits)
-	v.tell(Event{Event: EventNumberFreed, Number: digits, By: byOperator})
+	v.tell(Event{Event: EventNumberFreed, Number: digits})
 	return nil
 }
 

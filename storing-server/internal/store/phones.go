@@ -174,7 +174,7 @@ func (v *view) addPhone(p Phone, numbers Numbers) (string, error) {
 	if added {
 		event = EventPhoneChanged
 	}
-	v.tell(Event{Event: event, MAC: p.MAC, Number: p.Number, User: p.User, By: byOperator})
+	v.tell(Event{Event: event, MAC: p.MAC, Number: p.Number, User: p.User})
 	return p.Number, nil
 }
 

@@ -82,7 +82,7 @@ func (s *Store) MakeToken(ctx context.Context, mac wire.MAC, valid time.Duration
 	t := Token{ID: tokenID(k), MAC: mac}
 	err := s.do(ctx, func(v *view) error {
 		t.Expires = v.now.Add(valid).Truncate(time.Millisecond)
-		v.tell(Event{Event: EventTokenMade, MAC: mac, Token: t.ID, By: byOperator})
+		v.tell(Event{Event: EventTokenMade, MAC: mac, Token: t.ID})
 		return v.putNote(k, tokenBody{t.Expires.UnixMilli()})
 	})
 	if err != nil {
@@ -117,7 +117,7 @@ func (s *Store) RevokeToken(ctx context.Context, id string) error {
 			k := noteKey{tokenNote, key}
 			if tokenID(k) == id && len(v.note(k)) > 0 {
 				v.setNote(k, nil)
-				v.tell(Event{Event: EventTokenRevoked, Token: id, By: byOperator})
+				v.tell(Event{Event: EventTokenRevoked, Token: id})
 				return nil
 			}
 		}

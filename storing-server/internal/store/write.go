@@ -47,7 +47,11 @@ func (s *Store) do(ctx context.Context, plan func(*view) error) error {
 	if err := s.room(); err != nil {
 		return err
 	}
-	return s.turn(ctx, &operation{plan: plan})
+	by := actorOf(ctx)
+	return s.turn(ctx, &operation{plan: func(v *view) error {
+		v.by = by
+		return plan(v)
+	}})
 }
 
 func (s *Store) room() error {

@@ -28,6 +28,14 @@ type Audit struct {
 // NewAudit returns the log in dir.
 func NewAudit(dir string) *Audit { return &Audit{path: filepath.Join(dir, AuditName)} }
 
+// Check reports why nothing can be written there.
+func (a *Audit) Check() error {
+	if err := a.append(nil); err != nil {
+		return fmt.Errorf("trust: write audit log: %w", err)
+	}
+	return nil
+}
+
 // A line is an event as it is written.
 type line struct {
 	Time   time.Time `json:"time"`
@@ -38,11 +46,12 @@ type line struct {
 	Number string    `json:"number,omitempty"`
 	User   string    `json:"user,omitempty"`
 	Token  string    `json:"token,omitempty"`
+	Name   string    `json:"name,omitempty"`
 	By     string    `json:"by,omitempty"`
 }
 
 func lineOf(e store.Event, now time.Time) line {
-	l := line{Time: now.UTC(), Event: e.Event, Number: e.Number, User: e.User, Token: e.Token, By: e.By}
+	l := line{Time: now.UTC(), Event: e.Event, Number: e.Number, User: e.User, Token: e.Token, Name: e.Name, By: e.By}
 	if e.MAC != (wire.MAC{}) {
 		l.MAC = e.MAC.String()
 	}

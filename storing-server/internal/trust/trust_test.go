@@ -91,7 +91,7 @@ func TestAudit(t *testing.T) {
 	dir := t.TempDir()
 	a := NewAudit(dir)
 	m := wire.MAC{2, 0, 0x5e, 0, 0x53, 1}
-	if err := a.Append([]store.Event{{Event: store.EventEnrolled, MAC: m, Key: wire.Fingerprint{1}, Number: "101", By: "open"}, {Event: store.EventTokenMade, Token: "ab", By: "operator"}}); err != nil {
+	if err := a.Append([]store.Event{{Event: store.EventEnrolled, MAC: m, Key: wire.Fingerprint{1}, Number: "101", By: "open"}, {Event: store.EventTokenMade, Token: "ab", By: "command"}}); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, AuditName)
@@ -128,8 +128,12 @@ func TestAudit(t *testing.T) {
 
 // An Audit of a folder that is not there refuses.
 func TestAuditRefuses(t *testing.T) {
-	if err := NewAudit(filepath.Join(t.TempDir(), "none")).Append([]store.Event{{Event: "x"}}); err == nil {
+	a := NewAudit(filepath.Join(t.TempDir(), "none"))
+	if err := a.Append([]store.Event{{Event: "x"}}); err == nil {
 		t.Error("Append() = nil; want an error")
+	}
+	if err := a.Check(); err == nil {
+		t.Error("Check() = nil; want an error")
 	}
 }
 

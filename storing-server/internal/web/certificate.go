@@ -5,17 +5,21 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -30,38 +34,104 @@ const (
 	certificateSpare = 30 * 24 * time.Hour
 )
 
-// ownCertificate returns the certificate in dir, and makes one if there is none
-// that lasts.
-func ownCertificate(dir string, now time.Time) (*tls.Certificate, error) {
+// An ownCertificate is the one that the server has signed itself. It is made anew
+// when it is asked for and does not last any more.
+type ownCertificate struct {
+	dir string
+	now func() time.Time
+	log *slog.Logger
+
+	mu      sync.Mutex
+	present *tls.Certificate
+}
+
+// openOwn reads the certificate in dir, and makes one if there is none that
+// lasts.
+func openOwn(dir string, now func() time.Time, log *slog.Logger) (*ownCertificate, error) {
+	o := &ownCertificate{dir: dir, now: now, log: log}
 	path := filepath.Join(dir, CertificateName)
 	text, err := os.ReadFile(path)
-	if err == nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("web: read certificate: %w", err)
+	default:
 		c, err := tls.X509KeyPair(text, text)
 		if err != nil {
 			return nil, fmt.Errorf("web: read %s: %w: restore it from a copy, or delete it to have one made", path, err)
 		}
-		if now.After(c.Leaf.NotBefore) && now.Before(c.Leaf.NotAfter.Add(-certificateSpare)) {
-			return &c, nil
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("web: read certificate: %w", err)
+		o.present = &c
 	}
-	text, err = selfSigned(now)
+	if !o.lasts() {
+		if err := o.renew(); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+func (o *ownCertificate) lasts() bool {
+	now := o.now()
+	return o.present != nil && now.After(o.present.Leaf.NotBefore) && now.Before(o.present.Leaf.NotAfter.Add(-certificateSpare))
+}
+
+func (o *ownCertificate) renew() error {
+	text, err := selfSigned(o.now())
 	if err == nil {
-		var d *os.File
-		if d, err = os.Open(dir); err == nil {
-			defer d.Close()
-			err = writeFile(d, CertificateName, text)
+		err = writeFile(o.dir, CertificateName, text)
+	}
+	var c tls.Certificate
+	if err == nil {
+		c, err = tls.X509KeyPair(text, text)
+	}
+	if err != nil {
+		return fmt.Errorf("web: make certificate: %w", err)
+	}
+	o.present = &c
+	return nil
+}
+
+// get is for tls.Config.
+func (o *ownCertificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.lasts() {
+		if err := o.renew(); err != nil {
+			o.log.Error("the old certificate is shown", "err", err)
+		} else {
+			o.log.Info("certificate made anew", "http-certificate", o.fingerprint())
 		}
 	}
+	return o.present, nil
+}
+
+// fingerprint is the certificate's SHA-256 hash, as browsers show it.
+func (o *ownCertificate) fingerprint() string {
+	sum := sha256.Sum256(o.present.Certificate[0])
+	return hex.EncodeToString(sum[:])
+}
+
+// writeFile replaces a file of dir, so that a power cut leaves the old one or
+// the new one.
+func writeFile(dir, name string, text []byte) error {
+	f, err := os.CreateTemp(dir, "."+name+"-*") // mode 0600
 	if err != nil {
-		return nil, fmt.Errorf("web: make certificate: %w", err)
+		return err
 	}
-	c, err := tls.X509KeyPair(text, text)
+	defer os.Remove(f.Name()) // fails once it is renamed
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
 	if err != nil {
-		return nil, fmt.Errorf("web: make certificate: %w", err)
+		return err
 	}
-	return &c, nil
+	defer d.Close()
+	return d.Sync()
 }
 
 func selfSigned(now time.Time) ([]byte, error) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/store"
 )
 
 // A form is what a button on a page does. It returns where to go on, and what
@@ -63,7 +64,7 @@ func (s *Server) form(f form) http.HandlerFunc {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), changeMost)
 		defer cancel()
-		to, say, err := f(s, ctx, r)
+		to, say, err := f(s, store.By(ctx, "login "+x.from), r)
 		if err != nil {
 			say = flash{Text: "Not done: " + sentence(err) + ".", Bad: true}
 		}
@@ -158,11 +159,16 @@ func removeAccount(s *Server, ctx context.Context, r *http.Request) (string, fla
 	return "/accounts", flash{Text: user + " is removed."}, s.removeAccount(ctx, user)
 }
 
-func makeAPIToken(s *Server, _ context.Context, r *http.Request) (string, flash, error) {
-	text, t, err := s.access.NewToken(field(r, "name"))
-	return "/api-access", flash{Text: "The token of " + t.Name + ", shown this once.", Secret: text}, err
+func makeAPIToken(s *Server, ctx context.Context, r *http.Request) (string, flash, error) {
+	const to = "/api-access"
+	name := field(r, "name")
+	text, hash, err := NewAPIToken(name)
+	if err == nil {
+		_, err = s.o.Rows.AddAPIToken(ctx, hash, name)
+	}
+	return to, flash{Text: "The token of " + name + ", shown this once.", Secret: text}, err
 }
 
-func revokeAPIToken(s *Server, _ context.Context, r *http.Request) (string, flash, error) {
-	return "/api-access", flash{Text: "The token is worth nothing now."}, s.access.RevokeToken(r.PathValue("id"))
+func revokeAPIToken(s *Server, ctx context.Context, r *http.Request) (string, flash, error) {
+	return "/api-access", flash{Text: "The token is worth nothing now."}, s.o.Rows.RevokeAPIToken(ctx, r.PathValue("id"))
 }

@@ -92,10 +92,7 @@ func TestLive(t *testing.T) {
 // Programs follow a page of rows, or one, in the form that they ask in.
 func TestLiveAPI(t *testing.T) {
 	s, rows := serve(t, 3)
-	token, made, err := s.access.NewToken("follower")
-	if err != nil {
-		t.Fatal(err)
-	}
+	token, id := newToken(t, s, "follower")
 	head := []string{"Accept", eventStream, "Authorization", "Bearer " + token}
 	all := follow(t, s, "/api/v1/phones?limit=100", head...)
 	all.next(`"addrs":["192.0.2.1"]`, true)
@@ -121,7 +118,7 @@ func TestLiveAPI(t *testing.T) {
 	refused(http.StatusNotFound, "/api/v1/phones/"+mac(9).String())
 	refused(http.StatusBadRequest, "/api/v1/phones?limit=0")
 	refused(http.StatusBadRequest, "/api/v1/phones?q="+(wire.Fingerprint{1}).String())
-	if err := s.access.RevokeToken(made.ID); err != nil {
+	if err := rows.RevokeAPIToken(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
 	refused(http.StatusUnauthorized, "/api/v1/phones")

@@ -78,12 +78,8 @@ func (s *Server) session(r *http.Request, used bool) (*session, bool) {
 	if err != nil {
 		return nil, false
 	}
-	version, err := s.access.version()
-	if err != nil {
-		s.o.Log.Error("login not read", "err", err)
-	}
-	x := s.logins.of(c.Value, version, time.Now(), used)
-	return x, x != nil && err == nil
+	x := s.logins.of(c.Value, s.o.Rows.Password(), time.Now(), used)
+	return x, x != nil
 }
 
 // stillIn reports whether the login of a request lasts, while a page is open.
@@ -134,11 +130,7 @@ func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) askPassword(w http.ResponseWriter, status int, text string) {
-	version, err := s.access.version()
-	if err != nil {
-		s.o.Log.Error("login not read", "err", err)
-	}
-	s.render(w, status, "login.html", view{Title: "Log in", Body: loginBody{version != "", text}})
+	s.render(w, status, "login.html", view{Title: "Log in", Body: loginBody{s.o.Rows.Password() != "", text}})
 }
 
 // login checks the password. Who guesses has few tries, and all that guess
@@ -157,8 +149,9 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		s.askPassword(w, http.StatusTooManyRequests, "Too many tries. Wait a minute.")
 		return
 	}
+	kept := s.o.Rows.Password()
 	s.guessing.Lock()
-	version, ok, err := s.access.check(r.PostForm.Get("password"))
+	ok, err := checkPassword(kept, r.PostForm.Get("password"))
 	s.guessing.Unlock()
 	if err != nil || !ok {
 		s.o.Log.Warn("login refused", "from", from, "err", err)
@@ -167,7 +160,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	}
 	s.o.Log.Info("login", "from", from)
 	http.SetCookie(w, &http.Cookie{
-		Name: cookieName, Value: s.logins.begin(version, time.Now()), Path: "/",
+		Name: cookieName, Value: s.logins.begin(kept, from.String(), time.Now()), Path: "/",
 		HttpOnly: true, Secure: true, SameSite: http.SameSiteStrictMode,
 	})
 	http.Redirect(w, r, "/phones", http.StatusSeeOther)
@@ -359,16 +352,11 @@ func (s *Server) enrolmentPage(w http.ResponseWriter, _ *http.Request, x *sessio
 
 type accessBody struct {
 	CSRF string
-	All  []APIToken
+	All  []store.APIToken
 }
 
 func (s *Server) accessPage(w http.ResponseWriter, _ *http.Request, x *session) {
-	all, err := s.access.Tokens()
-	if err != nil {
-		s.refuse(w, x, err)
-		return
-	}
-	s.show(w, x, "access.html", "API access", "api-access", accessBody{x.csrf, all})
+	s.show(w, x, "access.html", "API access", "api-access", accessBody{x.csrf, s.o.Rows.APITokens()})
 }
 
 // sentence makes an error one for people: without the names of packages.

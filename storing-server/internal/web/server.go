@@ -2,9 +2,7 @@ package web
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,7 +22,7 @@ type Options struct {
 	// Cert says which certificate of the operator's a connection is shown; nil:
 	// one that the server signs itself, and on a loopback address no TLS.
 	Cert func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	Dir  string // the data folder
+	Dir  string // the data folder, for that one
 	// Proxied says that all requests come by a proxy, which names whom each is
 	// of in X-Forwarded-For.
 	Proxied bool
@@ -53,9 +51,8 @@ const (
 // A Server answers the operator.
 type Server struct {
 	o        Options
-	access   Access
 	listener net.Listener
-	own      *tls.Certificate // that the server has signed itself; nil: none
+	own      *ownCertificate // nil: none
 	logins   sessions
 	guesses  *trust.Limiter[trust.Network]
 	refusals *trust.Limiter[trust.Network] // that are logged
@@ -81,7 +78,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	}
 	s.listener = trust.NewConnections(connectionsMost, each).Listener(l, nil)
 	if o.Cert == nil && !local {
-		if s.own, err = ownCertificate(o.Dir, time.Now()); err != nil {
+		if s.own, err = openOwn(o.Dir, time.Now, o.Log); err != nil {
 			l.Close()
 			return nil, err
 		}
@@ -91,7 +88,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 
 func newServer(o Options) *Server {
 	s := &Server{
-		o: o, access: NewAccess(o.Dir), logins: sessions{all: map[string]*session{}},
+		o: o, logins: sessions{all: map[string]*session{}},
 		guesses:  trust.NewLimiter[trust.Network](1/guessEvery.Seconds(), guessBurst),
 		refusals: trust.NewLimiter[trust.Network](1/guessEvery.Seconds(), 1),
 		hub:      hub{watchers: map[*watcher]struct{}{}}, ending: make(chan struct{}),
@@ -118,8 +115,7 @@ func (s *Server) Fingerprint() string {
 	if s.own == nil {
 		return ""
 	}
-	sum := sha256.Sum256(s.own.Certificate[0])
-	return hex.EncodeToString(sum[:])
+	return s.own.fingerprint()
 }
 
 // Changed tells open pages that these queries have other answers now. It does
@@ -145,7 +141,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	if s.encrypted() {
 		srv.TLSConfig = &tls.Config{GetCertificate: s.o.Cert, MinVersion: tls.VersionTLS12}
 		if s.own != nil {
-			srv.TLSConfig.Certificates = []tls.Certificate{*s.own}
+			srv.TLSConfig.GetCertificate = s.own.get
 		}
 		err = srv.ServeTLS(s.listener, "", "")
 	} else {

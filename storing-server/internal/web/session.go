@@ -22,6 +22,7 @@ type session struct {
 	csrf    string // in each form
 	begun   time.Time
 	version string // of the password
+	from    string // where it was logged in from
 
 	mu    sync.Mutex
 	last  time.Time
@@ -60,7 +61,7 @@ type sessions struct {
 	all map[string]*session
 }
 
-func (s *sessions) begin(version string, now time.Time) (cookie string) {
+func (s *sessions) begin(version, from string, now time.Time) (cookie string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.all) >= sessionsMost {
@@ -73,7 +74,7 @@ func (s *sessions) begin(version string, now time.Time) (cookie string) {
 		delete(s.all, oldest)
 	}
 	cookie = rand.Text()
-	s.all[cookie] = &session{csrf: rand.Text(), begun: now, last: now, version: version}
+	s.all[cookie] = &session{csrf: rand.Text(), begun: now, last: now, version: version, from: from}
 	return cookie
 }
 

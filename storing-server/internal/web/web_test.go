@@ -2,7 +2,6 @@ package web
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -11,8 +10,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -33,11 +30,17 @@ const password = "a password of the tests"
 // serve returns a server of real rows, with n phones from 101 on.
 func serve(t testing.TB, n int) (*Server, *store.Store) {
 	t.Helper()
+	return serveAudited(t, n, nil)
+}
+
+// serveAudited has the changes told to audit.
+func serveAudited(t testing.TB, n int, audit func([]store.Event) error) (*Server, *store.Store) {
+	t.Helper()
 	dir := t.TempDir()
 	var s *Server
 	rows, err := store.Open(t.Context(), store.Options{
 		Dir: dir, Numbers: store.Numbers{First: 101, Last: 9999, Rest: time.Hour}, Log: slog.New(slog.DiscardHandler),
-		Changed: func(qs []wire.Query) { s.Changed(qs) },
+		Changed: func(qs []wire.Query) { s.Changed(qs) }, Audit: audit,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -93,11 +96,34 @@ func (u *user) do(method, path string, form url.Values, head ...string) *httptes
 	return w
 }
 
-func login(t testing.TB, s *Server) *user {
+func setPassword(t testing.TB, s *Server, password string) {
 	t.Helper()
-	if err := s.access.SetPassword(password); err != nil {
+	hash, err := HashPassword(password)
+	if err == nil {
+		err = s.o.Rows.SetPassword(context.Background(), hash)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// newToken makes a token of the API.
+func newToken(t testing.TB, s *Server, name string) (text, id string) {
+	t.Helper()
+	text, hash, err := NewAPIToken(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := s.o.Rows.AddAPIToken(context.Background(), hash, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text, made.ID
+}
+
+func login(t testing.TB, s *Server) *user {
+	t.Helper()
+	setPassword(t, s, password)
 	u := &user{t: t, s: s}
 	if w := u.do("POST", "/login", url.Values{"password": {password}}); w.Code != http.StatusSeeOther || u.cookie == nil {
 		t.Fatalf("login: %d", w.Code)
@@ -170,9 +196,7 @@ func TestLogin(t *testing.T) {
 		t.Errorf("and then the phone is %d", w.Code)
 	}
 
-	if err := s.access.SetPassword(password + "!"); err != nil {
-		t.Fatal(err)
-	}
+	setPassword(t, s, password+"!")
 	if w := u.do("GET", "/phones", nil); w.Code != http.StatusSeeOther {
 		t.Errorf("a login outlives its password: %d", w.Code)
 	}
@@ -193,9 +217,33 @@ func TestLogin(t *testing.T) {
 	if w := other.do("POST", "/login", url.Values{"password": {password + "!"}}); w.Code != http.StatusSeeOther {
 		t.Errorf("login from another network: %d", w.Code)
 	}
-	text, err := os.ReadFile(filepath.Join(s.o.Dir, AccessName))
-	if info, e := os.Stat(filepath.Join(s.o.Dir, AccessName)); err != nil || e != nil || info.Mode().Perm() != 0o600 || bytes.Contains(text, []byte(password)) {
-		t.Errorf("the password's file: %s, %v, %v", text, err, e)
+	if kept := s.o.Rows.Password(); !strings.HasPrefix(kept, "$argon2id$") || strings.Contains(kept, password) {
+		t.Errorf("of the password is kept: %s", kept)
+	}
+}
+
+// The audit log names the login or the token that has made a change.
+func TestWhose(t *testing.T) {
+	var events []store.Event // each is told before what made it is answered
+	s, _ := serveAudited(t, 2, func(es []store.Event) error { events = append(events, es...); return nil })
+	u := login(t, s)
+	token, id := newToken(t, s, "billing")
+	if w := u.do("POST", "/phones/02005e000001/forget", url.Values{"csrf": {u.csrf("/phones/02005e000001")}}); w.Code != http.StatusSeeOther {
+		t.Errorf("forget by a form: %d", w.Code)
+	}
+	if w := (&user{t: t, s: s}).do("DELETE", "/api/v1/phones/02005e000002", nil, "Authorization", "Bearer "+token); w.Code != http.StatusNoContent {
+		t.Errorf("forget by the API: %d", w.Code)
+	}
+	if w := u.do("POST", "/api-access/"+id+"/revoke", url.Values{"csrf": {u.csrf("/api-access")}}); w.Code != http.StatusSeeOther {
+		t.Errorf("revoke by a form: %d", w.Code)
+	}
+	var got []string
+	for _, e := range events[2:] { // the phones' own
+		got = append(got, e.Event+" "+e.Name+" by "+e.By)
+	}
+	want := []string{"password-set  by command", "api-token-made billing by command", "forgotten  by login 192.0.2.1", "forgotten  by api-token " + id, "api-token-revoked billing by login 192.0.2.1"}
+	if !slices.Equal(got, want) {
+		t.Errorf("audited:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
@@ -232,7 +280,7 @@ func TestLoginByProxy(t *testing.T) {
 func TestSessions(t *testing.T) {
 	s := sessions{all: map[string]*session{}}
 	now := time.Unix(1e9, 0)
-	c := s.begin("v", now)
+	c := s.begin("v", "", now)
 	for range 20 {
 		now = now.Add(sessionIdle - time.Second)
 		if s.of(c, "v", now, false) == nil || s.of(c, "v", now, true) == nil {
@@ -242,16 +290,16 @@ func TestSessions(t *testing.T) {
 	if now = now.Add(sessionIdle + time.Second); s.of(c, "v", now, true) != nil {
 		t.Error("an idle login lasts")
 	}
-	c = s.begin("v", now)
+	c = s.begin("v", "", now)
 	for end := now.Add(sessionMost); !now.After(end); now = now.Add(sessionIdle / 2) {
 		s.of(c, "v", now, true)
 	}
 	if s.of(c, "v", now, true) != nil {
 		t.Error("a login lasts for ever")
 	}
-	first := s.begin("v", now)
+	first := s.begin("v", "", now)
 	for i := range sessionsMost {
-		s.begin("v", now.Add(time.Duration(i+1)))
+		s.begin("v", "", now.Add(time.Duration(i+1)))
 	}
 	if len(s.all) != sessionsMost || s.all[first] != nil {
 		t.Errorf("%d logins, the oldest among them: %v", len(s.all), s.all[first] != nil)
@@ -327,10 +375,7 @@ func TestDescription(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, _ := serve(t, 3)
-	token, _, err := s.access.NewToken("test")
-	if err != nil {
-		t.Fatal(err)
-	}
+	token, _ := newToken(t, s, "test")
 	seen := map[string]bool{}
 	ask := func(method, path, body string, status int, texts ...string) string {
 		t.Helper()
@@ -424,10 +469,7 @@ func routeOf(r *routers.Route) string { return r.Method + " " + r.Path }
 func FuzzHTTP(f *testing.F) {
 	s, _ := serve(f, 2)
 	u := login(f, s)
-	token, _, err := s.access.NewToken("test")
-	if err != nil {
-		f.Fatal(err)
-	}
+	token, _ := newToken(f, s, "test")
 	s.o.Proxied = true
 	csrf := u.csrf("/phones/02005e000001")
 	for _, seed := range []struct {
@@ -487,7 +529,7 @@ func FuzzHTTP(f *testing.F) {
 			t.Errorf("%s %q leads to %q", method, target, to)
 		}
 		if in%3 == 1 && s.logins.all[u.cookie.Value] == nil { // logged out
-			u.cookie = &http.Cookie{Name: cookieName, Value: s.logins.begin(must(s.access.version()), time.Now())}
+			u.cookie = &http.Cookie{Name: cookieName, Value: s.logins.begin(s.o.Rows.Password(), "", time.Now())}
 			csrf = s.logins.all[u.cookie.Value].csrf
 		}
 	})
@@ -502,11 +544,4 @@ type leaver struct {
 func (l leaver) Write(b []byte) (int, error) {
 	l.gone()
 	return l.ResponseRecorder.Write(b)
-}
-
-func must(v string, err error) string {
-	if err != nil {
-		panic(err)
-	}
-	return v
 }

@@ -1,0 +1,93 @@
+package admin
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"flexphone/storing-server/internal/store"
+)
+
+// Access is who may log in and use the API. store.Store and Client are Access.
+type Access interface {
+	SetPassword(ctx context.Context, hash string) error
+	AddAPIToken(ctx context.Context, h store.APITokenHash, name string) (store.APIToken, error)
+	RevokeAPIToken(ctx context.Context, id string) error
+}
+
+// An APIToken is a token of the API as JSON.
+type APIToken struct {
+	ID   string    `json:"id"`
+	Name string    `json:"name"`
+	Made time.Time `json:"made"`
+}
+
+// APITokensOf returns tokens as JSON has them.
+func APITokensOf(all []store.APIToken) (out []APIToken) {
+	for _, t := range all {
+		t.Made = t.Made.UTC()
+		out = append(out, APIToken(t))
+	}
+	return out
+}
+
+type apiTokenBody struct {
+	Hash []byte `json:"hash"`
+	Name string `json:"name"`
+}
+
+// accessHandlers adds the requests of Access.
+func accessHandlers(mux *http.ServeMux, rows Lister) {
+	mux.HandleFunc("PUT /password", func(w http.ResponseWriter, r *http.Request) {
+		hash, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err == nil {
+			err = rows.SetPassword(r.Context(), string(hash))
+		}
+		answer(w, err)
+	})
+	mux.HandleFunc("GET /api-tokens", func(w http.ResponseWriter, _ *http.Request) { show(w, APITokensOf(rows.APITokens())) })
+	mux.HandleFunc("POST /api-tokens", func(w http.ResponseWriter, r *http.Request) {
+		var b apiTokenBody
+		if !read(w, r, &b) {
+			return
+		}
+		var h store.APITokenHash
+		if len(b.Hash) != len(h) {
+			http.Error(w, "hash of another length", http.StatusBadRequest)
+			return
+		}
+		copy(h[:], b.Hash)
+		t, err := rows.AddAPIToken(r.Context(), h, b.Name)
+		if err != nil {
+			answer(w, err)
+			return
+		}
+		show(w, APIToken(t))
+	})
+	mux.HandleFunc("DELETE /api-tokens/{id}", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, rows.RevokeAPIToken(r.Context(), r.PathValue("id")))
+	})
+}
+
+// SetPassword implements Access.
+func (c *Client) SetPassword(ctx context.Context, hash string) error {
+	return c.command(ctx, http.MethodPut, "/password", []byte(hash))
+}
+
+// AddAPIToken implements Access.
+func (c *Client) AddAPIToken(ctx context.Context, h store.APITokenHash, name string) (store.APIToken, error) {
+	var out APIToken
+	err := c.exchange(ctx, http.MethodPost, "/api-tokens", apiTokenBody{h[:], name}, &out)
+	return store.APIToken(out), err
+}
+
+// APITokens returns all tokens of the API, in the order of their making.
+func (c *Client) APITokens(ctx context.Context) (out []APIToken, err error) {
+	return out, c.exchange(ctx, http.MethodGet, "/api-tokens", nil, &out)
+}
+
+// RevokeAPIToken implements Access.
+func (c *Client) RevokeAPIToken(ctx context.Context, id string) error {
+	return c.command(ctx, http.MethodDelete, "/api-tokens/"+id, nil)
+}
