@@ -24,7 +24,8 @@ import (
 const asMachine = "STORING_SERVER_TEST_MACHINE"
 
 // machine makes a root file system in $ROOT and starts systemd there, as the
-// first process. /usr is this machine's, but for the units and the programs.
+// first process. /usr is this machine's, but for the units and the programs. A
+// service that does not say otherwise has few descriptors.
 const machine = `set -e
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 none "$ROOT"
@@ -41,6 +42,7 @@ cp "$PROGRAMS"/* usr/bin
 for f in passwd group ld.so.cache; do cp /etc/$f etc; done
 echo 'certificates:x:60900:' >> etc/group
 echo 5f1e0c53a8dd4c8fb1f9f0cd4b1e9a02 > etc/machine-id
+printf '[Manager]\nDefaultLimitNOFILE=512\n' > etc/systemd/system.conf
 mkdir mnt/units
 for u in basic sysinit sockets local-fs multi-user network network-online shutdown slices paths timers umount final; do
   cp usr/lib/systemd/system/$u.target mnt/units
