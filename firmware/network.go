@@ -95,6 +95,7 @@ type network struct {
 	self        *self
 	events      *control.Events
 	fixedServer bool           // the settings name the storing server
+	nameless    bool           // the lease names no storing server, which was said
 	boot        *poweron.Chain // nil: this program is not what the machine was switched on for
 	log         *slog.Logger
 }
@@ -138,6 +139,8 @@ func (n *network) follow(ctx, upper context.Context) error {
 // findServer points the client at the storing server that the network names.
 // Only when the lease does not is the DNS asked, beside what goes on.
 func (n *network) findServer(ctx context.Context, searches *sync.WaitGroup, l netlink.Lease) {
+	said := n.nameless
+	n.nameless = !n.fixedServer && l.StoringServer == "" && l.Domain == ""
 	switch {
 	case n.fixedServer:
 	case l.StoringServer != "":
@@ -157,7 +160,7 @@ func (n *network) findServer(ctx context.Context, searches *sync.WaitGroup, l ne
 				n.log.Warn("the DNS names no usable storing server", "err", err)
 			}
 		})
-	default:
+	case !said:
 		n.log.Warn("the network names no storing server; set `storing_server`, or DHCP option 66")
 	}
 }

@@ -8,10 +8,18 @@ import (
 	"strings"
 )
 
-// resolvConf renders resolv.conf(5).
-func resolvConf(l Lease) []byte {
+// How a file of ours begins, and what stands before each line of it that was
+// there before us.
+const (
+	ourHead = "# from the lease of "
+	theirs  = "#| "
+)
+
+// resolvConf renders resolv.conf(5). What was there before (nil: nothing) is kept
+// in comments, so that it is not lost with a process that is killed.
+func resolvConf(l Lease, before []byte) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "# from the lease of %v\n", l.Addr())
+	fmt.Fprintf(&b, ourHead+"%v\n", l.Addr())
 	search := l.Search // RFC 3397 §4: it counts before option 15
 	if len(search) == 0 && l.Domain != "" {
 		search = []string{l.Domain}
@@ -22,7 +30,31 @@ func resolvConf(l Lease) []byte {
 	for _, a := range l.DNS[:min(len(l.DNS), 3)] { // resolv.conf(5): MAXNS
 		fmt.Fprintf(&b, "nameserver %v\n", a)
 	}
+	if before != nil {
+		for line := range bytes.Lines(append(bytes.Clone(before), '\n')) {
+			b.WriteString(theirs)
+			b.Write(line)
+		}
+	}
 	return b.Bytes()
+}
+
+// original returns what was there before us, from a file as it is now: nil:
+// nothing.
+func original(now []byte) []byte {
+	if !bytes.HasPrefix(now, []byte(ourHead)) {
+		return append([]byte{}, now...)
+	}
+	var before []byte
+	for line := range bytes.Lines(now) {
+		if line, ok := bytes.CutPrefix(line, []byte(theirs)); ok {
+			before = append(before, line...)
+		}
+	}
+	if before == nil {
+		return nil
+	}
+	return before[:len(before)-1] // resolvConf has ended the last line
 }
 
 // A nameServers is a resolv.conf(5) that is ours as long as a Source runs.
@@ -38,13 +70,13 @@ func (n *nameServers) write(l Lease) error {
 	if n.path == "" || len(l.DNS) == 0 {
 		return nil
 	}
-	b := resolvConf(l)
 	old, err := os.ReadFile(n.path)
+	if n.wrote == nil && err == nil {
+		n.before = original(old)
+	}
+	b := resolvConf(l, n.before)
 	if err == nil && bytes.Equal(old, b) && n.wrote != nil {
 		return nil
-	}
-	if n.wrote == nil && err == nil {
-		n.before = append([]byte{}, old...)
 	}
 	if err := n.put(b); err != nil {
 		return fmt.Errorf("netlink: write name servers: %w", err)

@@ -66,9 +66,16 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if lab.Inside() {
 		return commands[args[0]](ctx, o, out)
 	}
+	// What is made inside goes with this folder, also when it is ended early.
+	dir, err := os.MkdirTemp("", "compare-")
+	if err != nil {
+		return fmt.Errorf("compare: make folder: %w", err)
+	}
+	defer os.RemoveAll(dir)
 	cmd := lab.Command(ctx, args...)
+	cmd.Env = append(cmd.Env, "TMPDIR="+dir)
 	cmd.Stdout, cmd.Stderr = out, os.Stderr
-	err := cmd.Run()
+	err = cmd.Run()
 	if lab.IsForbidden(err) {
 		return fmt.Errorf("compare: this kernel forbids user namespaces: %w", err)
 	}
