@@ -240,7 +240,7 @@ func TestBaresip(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !s.ours(netip.MustParseAddrPort(fmt.Sprintf("192.0.2.1:%d", port))) {
+			if !s.ours(netip.MustParseAddrPort(fmt.Sprintf("192.0.2.1:%d", port))) || s.ours(netip.MustParseAddrPort(fmt.Sprintf("192.0.2.11:%d", port))) {
 				t.Error("the server does not know its own address")
 			}
 			run(t, s)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -70,8 +71,8 @@ type Server struct {
 	complaints *trust.Limiter[struct{}]
 	busy       chan struct{}
 	udp        *net.UDPConn
-	streams    []net.Listener // TCP, TLS
-	ports      []uint16       // of all of them
+	streams    []net.Listener   // TCP, TLS
+	at         []netip.AddrPort // of all of them
 
 	mu  sync.Mutex
 	all map[net.Conn]struct{}
@@ -121,7 +122,8 @@ func (s *Server) listen(ctx context.Context, o Options) error {
 		}))
 	}
 	for _, l := range s.streams {
-		s.ports = append(s.ports, l.Addr().(*net.TCPAddr).AddrPort().Port())
+		at := l.Addr().(*net.TCPAddr).AddrPort()
+		s.at = append(s.at, netip.AddrPortFrom(at.Addr().Unmap(), at.Port()))
 	}
 	return nil
 }
@@ -136,23 +138,24 @@ func (s *Server) Addrs() (out []net.Addr) {
 
 // ours reports whether at is one of this server's own sockets.
 func (s *Server) ours(at netip.AddrPort) bool {
-	mine := false
-	for _, p := range s.ports {
-		mine = mine || p == at.Port()
-	}
-	if !mine {
-		return false
-	}
-	local, err := net.InterfaceAddrs()
-	if err != nil {
-		return false
-	}
-	for _, l := range local {
-		if p, err := netip.ParsePrefix(l.String()); err == nil && p.Addr() == at.Addr() {
+	for _, mine := range s.at {
+		if mine == at || mine.Port() == at.Port() && mine.Addr().IsUnspecified() && local(at.Addr()) {
 			return true
 		}
 	}
 	return false
+}
+
+// local reports whether a is an address of this machine.
+func local(a netip.Addr) bool {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(all, func(l net.Addr) bool {
+		p, err := netip.ParsePrefix(l.String())
+		return err == nil && p.Addr() == a
+	})
 }
 
 // Serve answers until ctx is done, and waits for its goroutines.

@@ -326,11 +326,20 @@ func TestRefusals(t *testing.T) {
 
 // A contact that is this server itself would send calls round for ever.
 func TestOwnAddress(t *testing.T) {
-	s, _ := serve(t, Options{Listen: "127.0.0.1:0"})
-	defer s.shut()
-	port := s.ports[0]
-	if !s.ours(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)) || s.ours(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port+1)) || s.ours(netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port)) {
-		t.Error("the server does not know its own address")
+	one, other := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.0.2.1")
+	for listen, all := range map[string]bool{"127.0.0.1:0": false, "0.0.0.0:0": true, "[::]:0": true} {
+		s, _ := serve(t, Options{Listen: listen})
+		defer s.shut()
+		port := s.at[0].Port()
+		s.at = append(s.at, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), port+1)) // not where the first is
+		for at, want := range map[netip.AddrPort]bool{
+			netip.AddrPortFrom(one, port): true, netip.AddrPortFrom(one, port+1): false, netip.AddrPortFrom(other, port): false,
+			netip.AddrPortFrom(netip.IPv6Loopback(), port): all,
+		} {
+			if got := s.ours(at); got != want {
+				t.Errorf("listening on %s: %v is the server's: %t; want %t", listen, at, got, want)
+			}
+		}
 	}
 }
 
