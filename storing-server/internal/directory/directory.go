@@ -211,7 +211,7 @@ func (d *Directory) lookup(r exchange.Request, path []string) exchange.Response 
 	if !d.policy.Lookups.Allow(r.Peer.Key, trust.NetworkOf(r.From.Addr()), time.Now()) {
 		return problem(wire.CodeTooManyRequests, wire.Problem{Reason: wire.ReasonBusy, Detail: "too many lookups: ask later"})
 	}
-	resp := d.Look(r.Peer, q)
+	resp := d.find(q)
 	resp.Key = q
 	return resp
 }
@@ -221,6 +221,10 @@ func (d *Directory) Look(p exchange.Peer, q wire.Query) exchange.Response {
 	if no := d.may(p); no != nil {
 		return *no
 	}
+	return d.find(q)
+}
+
+func (d *Directory) find(q wire.Query) exchange.Response {
 	row, ok := d.rows.Resolve(q)
 	if !ok {
 		return problem(codes.NotFound, wire.Problem{Reason: wire.ReasonUnknown, Detail: "nobody is registered as " + q.String()})

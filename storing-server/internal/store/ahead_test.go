@@ -197,7 +197,7 @@ func TestPlanAheadOfConflict(t *testing.T) {
 	<-a.sent
 	second := a.announce(key(1), registration(1, 2, "192.0.2.2"))
 	fresh := a.announce(key(2), registration(2, 1, "192.0.2.3"))
-	theirs := record{MAC: mac(1), Owner: key(7), Sequence: 50, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.50")}, Expiry: time.Now().Add(time.Hour)}
+	theirs := record{MAC: mac(1), Owner: key(7), Sequence: 50, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.50")}, Expiry: momentOf(time.Now().Add(time.Hour))}
 	if _, err := a.other.commit(t.Context(), 0, []message{{subject: rowSubject(mac(1)), row: &theirs}}, perSubject); err != nil {
 		t.Fatal(err)
 	}

@@ -113,9 +113,9 @@ func (t *table) few(sel Selection) (macs []wire.MAC, ok bool) {
 	defer t.mu.RUnlock()
 	switch {
 	case sel.Number != "":
-		macs = append(macs, t.numbers[sel.Number].mac)
+		macs = append(macs, t.numbers[keyOf(sel.Number)].mac)
 	case sel.Addr.IsValid():
-		macs = slices.Clone(t.addrs[sel.Addr])
+		macs = slices.Collect(t.addrs.of(sel.Addr))
 	default:
 		return nil, false
 	}

@@ -95,10 +95,10 @@ func TestPage(t *testing.T) {
 	defer s.Close()
 	const phones = 2*stride + 50
 	for i := range phones {
-		r := record{MAC: mac(i + 1), Owner: key(byte(i)), Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i % 64), 1})}, Expiry: time.Now().Add(time.Hour)}
-		s.table.putRow(r.MAC, &r, uint64(i+1))
+		r := record{MAC: mac(i + 1), Owner: key(byte(i)), Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i % 64), 1})}, Expiry: momentOf(time.Now().Add(time.Hour))}
+		s.table.putRow(nil, r.MAC, &r, uint64(i+1))
 	}
-	s.table.putRow(mac(7), nil, phones+1)
+	s.table.putRow(nil, mac(7), nil, phones+1)
 	for _, sel := range []Selection{{}, {MAC: "02005e0004"}, {Addr: netip.MustParseAddr("10.0.5.1")}, {Key: strings.Repeat("0", 20)}, {MAC: mac(9).Hex()}, {MAC: mac(7).Hex()}, {Number: "101"}, {Key: "ff", MAC: "02"}} {
 		var want, forwards, backwards []string
 		for r := range s.Rows() {
@@ -158,7 +158,7 @@ func FuzzTrail(f *testing.F) {
 			t.Errorf("%x: %v %v, and then %v %v, %v", b, here, before, again, stays, err)
 		}
 		// The address changes: what was the present joins the earlier ones.
-		old := record{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}, Expiry: now.Add(time.Hour), Trail: trail(b)}
+		old := record{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}, Expiry: momentOf(now.Add(time.Hour)), Trail: trail(b)}
 		moved, stays, err := old.trailTo([]netip.Addr{netip.MustParseAddr("192.0.2.8")}, now).stays()
 		want := append([]Stay{{Addrs: old.Addrs, From: here, Until: now}}, before...)
 		want = want[:min(len(want), historyMost)]

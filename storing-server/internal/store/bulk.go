@@ -73,7 +73,7 @@ func feed(ctx context.Context, batches chan<- []message, rows iter.Seq[wire.Row]
 	for row := range rows {
 		r := record{
 			MAC: row.MAC, Owner: row.Fingerprint, Number: row.Number, Addrs: row.Addrs, Ports: row.Ports,
-			Sequence: row.Sequence, Since: row.Since, Expiry: row.Expiry,
+			Sequence: row.Sequence, Since: momentOf(row.Since), Expiry: momentOf(row.Expiry),
 		}
 		ms = append(ms, message{subject: rowSubject(row.MAC), row: &r})
 		if row.Number != "" {

@@ -98,16 +98,16 @@ func (t trail) stays() (here time.Time, before []Stay, err error) {
 }
 
 // here is when the present stay began.
-func (r record) here() (time.Time, []Stay) {
+func (r *record) here() (time.Time, []Stay) {
 	here, before, err := r.Trail.stays()
 	if err != nil {
-		return r.Since, nil // a history that cannot be read is none
+		return r.Since.time(), nil // a history that cannot be read is none
 	}
 	return here, before
 }
 
 // stays returns the whole history at now.
-func (r record) stays(now time.Time) []Stay {
+func (r *record) stays(now time.Time) []Stay {
 	here, before := r.here()
 	present := Stay{Addrs: r.Addrs, From: here}
 	if !r.online(now) {
@@ -118,19 +118,19 @@ func (r record) stays(now time.Time) []Stay {
 
 // ended is when a phone that is off the net at now went off, and now itself
 // for others.
-func (r record) ended(now time.Time) time.Time {
+func (r *record) ended(now time.Time) time.Time {
 	switch {
-	case !r.Released.IsZero():
-		return r.Released
-	case r.Expiry.Before(now):
-		return r.Expiry
+	case r.Released != 0:
+		return r.Released.time()
+	case !r.online(now):
+		return r.Expiry.time()
 	}
 	return now
 }
 
 // trailTo returns the trail of a phone with record r, the zero one if there is
 // none, that announces addrs at now.
-func (r record) trailTo(addrs []netip.Addr, now time.Time) trail {
+func (r *record) trailTo(addrs []netip.Addr, now time.Time) trail {
 	switch {
 	case len(r.Addrs) == 0:
 		return trailOf(now, nil)
@@ -139,7 +139,7 @@ func (r record) trailTo(addrs []netip.Addr, now time.Time) trail {
 	}
 	here, before, ok := r.Trail.split(historyMost - 1)
 	if !ok {
-		here, before = r.Since, "" // as in here
+		here, before = r.Since.time(), "" // as in here
 	}
 	return trailOf(now, []Stay{{Addrs: r.Addrs, From: here, Until: r.ended(now)}}) + before
 }

@@ -125,9 +125,12 @@ func (v *view) putNote(k noteKey, x any) error {
 
 // readNote reads what putNote wrote; ok is false when there is none.
 func readNote[T any](data []byte) (x T, ok bool) {
-	if len(data) == 0 || decoder().Unmarshal(data, &x) != nil {
-		var none T
-		return none, false
+	if len(data) == 0 {
+		return x, false // mostly: no phone but a standard one has notes
 	}
-	return x, true
+	read := new(T)
+	if decoder().Unmarshal(data, read) != nil {
+		return x, false
+	}
+	return *read, true
 }

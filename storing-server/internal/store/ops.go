@@ -57,6 +57,7 @@ type numberChange struct {
 	base  uint64
 }
 
+// newView returns a view of t without changes.
 func newView(t *table, now time.Time, lowest *int) *view {
 	return &view{
 		table: t, now: now, lowest: lowest,
@@ -181,7 +182,7 @@ func (v *view) register(c Claim, r wire.Registration, numbers Numbers) (created 
 	old, known := v.row(r.MAC)
 	_, standard := v.phone(r.MAC)
 	owned := standard || known && !v.ownerless(old)
-	again := known && r.Sequence == old.Sequence && old.Released.IsZero() && old.Ports == r.Ports && slices.Equal(old.Addrs, r.Addrs)
+	again := known && r.Sequence == old.Sequence && old.Released == 0 && old.Ports == r.Ports && slices.Equal(old.Addrs, r.Addrs)
 	if owned && (standard || old.Owner != c.Key) {
 		if again && !standard && r.Next == old.Owner {
 			return false, nil // the owner of before, which had named this one
@@ -202,7 +203,7 @@ func (v *view) register(c Claim, r wire.Registration, numbers Numbers) (created 
 	}
 	next := record{
 		MAC: r.MAC, Owner: c.Key, Number: old.Number, Addrs: r.Addrs, Ports: r.Ports,
-		Sequence: r.Sequence, Since: v.now, Expiry: v.now.Add(r.Lifetime),
+		Sequence: r.Sequence, Since: momentOf(v.now), Expiry: momentOf(v.now.Add(r.Lifetime)),
 		Trail: old.trailTo(r.Addrs, v.now),
 	}
 	if known && old.online(v.now) {
@@ -259,7 +260,7 @@ func (v *view) release(key wire.Fingerprint, w wire.Withdrawal) error {
 		return unknown(w.MAC)
 	case old.Owner != key:
 		return &Error{Reason: wire.ReasonForeign, Text: fmt.Sprintf("%v belongs to another key", w.MAC)}
-	case w.Sequence == old.Sequence && !old.Released.IsZero():
+	case w.Sequence == old.Sequence && old.Released != 0:
 		return nil // the answer was lost
 	case w.Sequence <= old.Sequence:
 		return stale(w.MAC, w.Sequence, old.Sequence)
@@ -267,8 +268,8 @@ func (v *view) release(key wire.Fingerprint, w wire.Withdrawal) error {
 	next := old
 	next.Sequence = w.Sequence
 	if old.online(v.now) {
-		next.Released = v.now
-	} else if old.Released.IsZero() {
+		next.Released = momentOf(v.now)
+	} else if old.Released == 0 {
 		next.Released = old.Expiry
 	}
 	v.setRow(w.MAC, &next)

@@ -187,16 +187,15 @@ func (s *Store) commitRound(ctx context.Context, round [][]message, f *flight) {
 	all.Wait()
 }
 
-// place puts messages that are on the disk into the table.
-func (t *table) place(ms []message, first uint64) (touched []wire.Query) {
+// place puts messages that are on the disk into the table, as apply.
+func (t *table) place(touched []wire.Query, ms []message, first uint64) []wire.Query {
 	for i, m := range ms {
 		seq := first + uint64(i)
 		if m.row != nil {
-			touched = append(touched, t.putRow(m.row.MAC, m.row, seq)...)
+			touched = t.putRow(touched, m.row.MAC, m.row, seq)
 			continue
 		}
-		qs, _ := t.apply(m.subject, m.data, seq) // our own messages are well-formed
-		touched = append(touched, qs...)
+		touched, _ = t.apply(touched, m.subject, m.data, seq) // our own messages are well-formed
 	}
 	return touched
 }
@@ -241,9 +240,8 @@ func (s *Store) learn(ctx context.Context, f *flight) (touched []wire.Query) {
 			}
 		}
 	}
-	take := func(subject string, data []byte, seq uint64) error {
-		qs, err := s.table.apply(subject, data, seq)
-		touched = append(touched, qs...)
+	take := func(subject string, data []byte, seq uint64) (err error) {
+		touched, err = s.table.apply(touched, subject, data, seq)
 		return err
 	}
 	for part, failed := range f.failed {
@@ -283,7 +281,7 @@ func (s *Store) follow(ctx context.Context, part int, ready func(error)) {
 	loading := true
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		err := s.stream.replay(ctx, part, seen, cluster, func(subject string, data []byte, seq uint64) error {
-			touched, err := s.table.apply(subject, data, seq)
+			touched, err := s.table.apply(nil, subject, data, seq)
 			if err == nil {
 				seen, wait = seq, 50*time.Millisecond
 				if !loading {

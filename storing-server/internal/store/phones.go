@@ -210,8 +210,8 @@ func (v *view) bind(mac wire.MAC, b Binding, lifetime time.Duration, numbers Num
 			next := rec
 			next.Sequence++
 			if rec.online(v.now) {
-				next.Released = v.now
-			} else if rec.Released.IsZero() {
+				next.Released = momentOf(v.now)
+			} else if rec.Released == 0 {
 				next.Released = rec.Expiry
 			}
 			v.setRow(mac, &next)
@@ -220,7 +220,7 @@ func (v *view) bind(mac wire.MAC, b Binding, lifetime time.Duration, numbers Num
 	}
 	next := record{
 		MAC: mac, Number: p.Number, Addrs: []netip.Addr{b.Addr}, Ports: wire.Ports{SIP: b.Port},
-		Sequence: 1, Since: v.now, Expiry: v.now.Add(lifetime),
+		Sequence: 1, Since: momentOf(v.now), Expiry: momentOf(v.now.Add(lifetime)),
 	}
 	next.Trail = rec.trailTo(next.Addrs, v.now)
 	if known {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -22,29 +23,33 @@ type record struct {
 	Addrs    []netip.Addr
 	Ports    wire.Ports
 	Sequence uint64
-	Since    time.Time // online without a gap, if it is online
-	Expiry   time.Time
-	Released time.Time // zero: not released
-	Trail    trail     // where it was before
+	Since    moment // online without a gap, if it is online
+	Expiry   moment
+	Released moment // zero: not released
+	Trail    trail  // where it was before
 }
 
+// A moment is a time as it is kept: milliseconds of Unix time. Zero is none.
+type moment int64
+
+func momentOf(t time.Time) moment { return moment(t.UnixMilli()) }
+
+func (m moment) time() time.Time { return time.UnixMilli(int64(m)) }
+
 // row returns what the record means at now.
-func (r record) row(now time.Time) wire.Row {
+func (r *record) row(now time.Time) wire.Row {
 	row := wire.Row{
 		MAC: r.MAC, Number: r.Number, Addrs: r.Addrs, Ports: r.Ports, Fingerprint: r.Owner,
-		Sequence: r.Sequence, Expiry: r.Expiry, State: wire.Online, Since: r.Since,
+		Sequence: r.Sequence, Expiry: r.Expiry.time(), State: wire.Online, Since: r.Since.time(),
 	}
-	switch {
-	case !r.Released.IsZero():
-		row.State, row.Since = wire.Offline, r.Released
-	case !now.Before(r.Expiry):
-		row.State, row.Since = wire.Offline, r.Expiry
+	if !r.online(now) {
+		row.State, row.Since = wire.Offline, r.ended(now)
 	}
 	return row
 }
 
 // online reports whether the phone can be called at now.
-func (r record) online(now time.Time) bool { return r.Released.IsZero() && now.Before(r.Expiry) }
+func (r *record) online(now time.Time) bool { return r.Released == 0 && momentOf(now) < r.Expiry }
 
 // body is a record on the disk: CBOR with the keys of package wire where it
 // has them. Times are milliseconds of Unix time.
@@ -73,23 +78,28 @@ var decoder = sync.OnceValue(func() cbor.DecMode {
 	return mode
 })
 
-func (r record) encode() ([]byte, error) {
+var encoder = sync.OnceValue(func() cbor.UserBufferEncMode {
+	mode, err := cbor.EncOptions{}.UserBufferEncMode()
+	if err != nil {
+		panic(err) // constant options
+	}
+	return mode
+})
+
+// encode adds the record to out, as decodeRecord reads it.
+func (r *record) encode(out *bytes.Buffer) error {
 	b := body{
 		MAC: r.MAC[:], SIP: r.Ports.SIP, SIPS: r.Ports.SIPS, Sequence: r.Sequence,
-		Number: r.Number, Owner: r.Owner[:], Expiry: r.Expiry.UnixMilli(), Since: r.Since.UnixMilli(),
-		Trail: []byte(r.Trail),
-	}
-	if !r.Released.IsZero() {
-		b.Released = r.Released.UnixMilli()
+		Number: r.Number, Owner: r.Owner[:], Expiry: int64(r.Expiry), Since: int64(r.Since),
+		Released: int64(r.Released), Trail: []byte(r.Trail),
 	}
 	for _, a := range r.Addrs {
 		b.Addrs = append(b.Addrs, a.AsSlice())
 	}
-	out, err := cbor.Marshal(b)
-	if err != nil {
-		return nil, fmt.Errorf("store: encode row %v: %w", r.MAC, err)
+	if err := encoder().MarshalToBuffer(b, out); err != nil {
+		return fmt.Errorf("store: encode row %v: %w", r.MAC, err)
 	}
-	return out, nil
+	return nil
 }
 
 // encodeHolder returns who has a number: 6 bytes of MAC, or 8 of the time until
@@ -124,17 +134,13 @@ func decodeRecord(b []byte) (record, error) {
 	}
 	r := record{
 		Number: in.Number, Ports: wire.Ports{SIP: in.SIP, SIPS: in.SIPS}, Sequence: in.Sequence,
-		Since: time.UnixMilli(in.Since), Expiry: time.UnixMilli(in.Expiry),
-		Trail: trail(in.Trail),
+		Since: moment(in.Since), Expiry: moment(in.Expiry), Released: moment(in.Released), Trail: trail(in.Trail),
 	}
 	if len(in.MAC) != len(r.MAC) || len(in.Owner) != len(r.Owner) {
 		return record{}, fmt.Errorf("store: decode row: MAC of %d bytes, owner of %d", len(in.MAC), len(in.Owner))
 	}
 	copy(r.MAC[:], in.MAC)
 	copy(r.Owner[:], in.Owner)
-	if in.Released != 0 {
-		r.Released = time.UnixMilli(in.Released)
-	}
 	for _, raw := range in.Addrs {
 		a, ok := netip.AddrFromSlice(raw)
 		if !ok {

@@ -82,6 +82,9 @@ const (
 	// againMost is for how long an operation is planned again before the phone
 	// is told that it cannot be written now.
 	againMost = 8 * time.Second
+	// touchedEach is how many queries a move touches: by MAC, by number, and by
+	// the old and the new address.
+	touchedEach = 4
 	// operationMost is how many messages one operation makes at the most.
 	operationMost = 4
 )
@@ -187,8 +190,12 @@ const loadGarbage = 200
 // load fills the table. Against a cluster it goes on to follow what other
 // servers write, until running is done.
 func (s *Store) load(ctx, running context.Context) error {
-	s.table.load(true)
-	defer s.table.load(false)
+	messages := uint64(0)
+	for _, part := range s.stream.parts {
+		messages += part.CachedInfo().State.Msgs
+	}
+	s.table.load(int(messages / 2)) // most phones have a row and a number
+	defer s.table.loaded()
 	usual := debug.SetGCPercent(loadGarbage)
 	defer func() {
 		debug.SetGCPercent(usual)

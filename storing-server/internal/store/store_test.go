@@ -245,11 +245,7 @@ func TestConflict(t *testing.T) {
 	e, _ := s.table.row(mac(1))
 	other := e.record
 	other.Sequence, other.Addrs = 50, []netip.Addr{netip.MustParseAddr("192.0.2.50")}
-	data, err := other.encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.stream.commit(ctx, 0, []message{{subject: rowSubject(mac(1)), data: data, base: e.seq}}, perSubject); err != nil {
+	if _, err := s.stream.commit(ctx, 0, []message{{subject: rowSubject(mac(1)), row: &other, base: e.seq}}, perSubject); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := s.Register(ctx, key(1), registration(1, 2, "192.0.2.2")); reason(err) != wire.ReasonStale {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -191,13 +192,15 @@ func (s *stream) commit(ctx context.Context, part int, ms []message, tail uint64
 	} else {
 		out.Header["Nats-Expected-Last-Sequence"] = base // of the first, and so of all
 	}
+	var row bytes.Buffer
 	for i, m := range ms {
 		out.Subject, out.Data = s.inPart(part, m.subject), m.data
 		if m.row != nil {
-			var err error
-			if out.Data, err = m.row.encode(); err != nil {
+			row.Reset()
+			if err := m.row.encode(&row); err != nil {
 				return 0, err
 			}
+			out.Data = row.Bytes()
 		}
 		number[0] = strconv.Itoa(i + 1)
 		if tail == perSubject {
@@ -338,42 +341,42 @@ func (s *stream) newest(ctx context.Context, part int) (uint64, error) {
 func rowSubject(mac wire.MAC) string     { return rowPrefix + mac.Hex() }
 func numberSubject(digits string) string { return numberPrefix + digits }
 
-// apply puts one message of the stream into the table.
-func (t *table) apply(subject string, data []byte, seq uint64) ([]wire.Query, error) {
+// apply puts one message of the stream into the table, and adds to touched the
+// queries whose answers may have changed.
+func (t *table) apply(touched []wire.Query, subject string, data []byte, seq uint64) ([]wire.Query, error) {
 	if key, ok := strings.CutPrefix(subject, rowPrefix); ok {
 		mac, err := wire.ParseMAC(key)
 		if err != nil {
-			return nil, fmt.Errorf("store: apply %s: %w", subject, err)
+			return touched, fmt.Errorf("store: apply %s: %w", subject, err)
 		}
 		if len(data) == 0 {
-			return t.putRow(mac, nil, seq), nil
+			return t.putRow(touched, mac, nil, seq), nil
 		}
 		r, err := decodeRecord(data)
 		if err == nil && r.MAC != mac {
 			err = fmt.Errorf("row of %v", r.MAC)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("store: apply %s at %d: %w", subject, seq, err)
+			return touched, fmt.Errorf("store: apply %s at %d: %w", subject, seq, err)
 		}
-		return t.putRow(mac, &r, seq), nil
+		return t.putRow(touched, mac, &r, seq), nil
 	}
 	if digits, ok := strings.CutPrefix(subject, numberPrefix); ok {
 		mac, rests, err := decodeHolder(data)
 		if err != nil || !wire.ValidNumber(digits) {
-			return nil, fmt.Errorf("store: apply %s at %d: %d bytes", subject, seq, len(data))
+			return touched, fmt.Errorf("store: apply %s at %d: %d bytes", subject, seq, len(data))
 		}
-		t.putNumber(digits, mac, rests, seq)
-		return []wire.Query{{Number: digits}}, nil
+		return t.putNumber(touched, digits, mac, rests, seq), nil
 	}
 	if key, ok := strings.CutPrefix(subject, notePrefix); ok {
 		k, err := parseNoteKey(key)
 		if err != nil {
-			return nil, fmt.Errorf("store: apply %s at %d: %w", subject, seq, err)
+			return touched, fmt.Errorf("store: apply %s at %d: %w", subject, seq, err)
 		}
 		t.putNote(k, data, seq)
-		return nil, nil
+		return touched, nil
 	}
-	return nil, fmt.Errorf("store: apply %s: no such subject", subject)
+	return touched, fmt.Errorf("store: apply %s: no such subject", subject)
 }
 
 // natsLog hands the embedded server's log on: warnings as such, notices for

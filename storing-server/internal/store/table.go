@@ -3,7 +3,6 @@ package store
 import (
 	"container/heap"
 	"iter"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -17,8 +16,9 @@ import (
 // keeps its place there: gone is set.
 type entry struct {
 	record
-	seq  uint64
-	gone bool
+	seq    uint64
+	queued moment // the earliest time it is on the list of expiries for; zero: it is not
+	gone   bool
 }
 
 // A holder is who has a short number, and where that stands in the stream. A
@@ -39,13 +39,13 @@ func (h holder) free(now time.Time) bool { return h.mac == wire.MAC{} && h.rests
 type table struct {
 	mu      sync.RWMutex
 	rows    map[wire.MAC]*entry
-	numbers map[string]holder
+	numbers map[numberKey]holder
 	resting restHeap // freed numbers, the first to be given out again first
 	notes   map[noteKey]noteEntry
-	kept    int                       // notes of them that are never dropped
-	addrs   map[netip.Addr][]wire.MAC // who announced it, in the order of announcing
-	live    int                       // rows that are not gone
-	order   *btree.BTreeG[wire.MAC]   // of these
+	kept    int // notes of them that are never dropped
+	addrs   claims
+	live    int                     // rows that are not gone
+	order   *btree.BTreeG[wire.MAC] // of these
 	due     dueHeap
 	// loading: nobody asks yet, so what a change touches is not worked out, and
 	// order and due are made at the end.
@@ -55,77 +55,98 @@ type table struct {
 func newTable() *table {
 	return &table{
 		rows:    map[wire.MAC]*entry{},
-		numbers: map[string]holder{},
+		numbers: map[numberKey]holder{},
 		notes:   map[noteKey]noteEntry{},
-		addrs:   map[netip.Addr][]wire.MAC{},
+		addrs:   claims{newest: map[addrKey]wire.MAC{}, older: map[addrKey][]wire.MAC{}},
 		order: btree.NewBTreeGOptions(func(a, b wire.MAC) bool { return slices.Compare(a[:], b[:]) < 0 },
 			btree.Options{NoLocks: true}),
 	}
 }
 
-// putRow stores what stands at seq for mac; a nil r forgets it. It returns the
-// queries whose answers may have changed, none when the table knew better.
-func (t *table) putRow(mac wire.MAC, r *record, seq uint64) []wire.Query {
+// putRow stores what stands at seq for mac; a nil r forgets it. It adds to
+// touched the queries whose answers may have changed, none when the table knew
+// better.
+func (t *table) putRow(touched []wire.Query, mac wire.MAC, r *record, seq uint64) []wire.Query {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	old := t.rows[mac]
-	if old != nil && old.seq >= seq {
-		return nil
+	e := t.rows[mac]
+	if e == nil {
+		e = &entry{gone: true}
+		t.rows[mac] = e
+	} else if e.seq >= seq {
+		return touched
 	}
-	if old != nil && !old.gone {
+	if !t.loading {
+		touched = appendTouched(touched, mac, e, r)
+	}
+	was := !e.gone
+	if was {
 		t.live--
-		for _, a := range old.Addrs {
-			t.dropAddr(a, mac)
+		for _, a := range e.Addrs {
+			t.addrs.drop(a, mac)
 		}
 	}
+	// In place: nobody keeps e without holding mu.
+	e.seq, e.gone = seq, r == nil
 	if r == nil {
 		t.order.Delete(mac)
-		t.rows[mac] = &entry{seq: seq, gone: true}
-		return t.touched(mac, old, r)
+		e.record = record{}
+		return touched
 	}
+	e.record = *r
 	t.live++
-	t.rows[mac] = &entry{record: *r, seq: seq}
 	for _, a := range r.Addrs {
-		t.addrs[a] = append(t.addrs[a], mac)
+		t.addrs.add(a, mac)
 	}
 	if t.loading {
-		return nil
+		return touched
 	}
-	t.order.Set(mac)
-	if r.Released.IsZero() {
-		heap.Push(&t.due, due{r.Expiry, mac})
-		if len(t.due) > 64 && len(t.due) > 3*t.live {
-			t.sweep()
-		}
+	if !was {
+		t.order.Set(mac)
 	}
-	return t.touched(mac, old, r)
+	t.await(e)
+	return touched
 }
 
-// touched returns the queries that lead to mac's row before a change or after
-// it; old and r may be nil.
-func (t *table) touched(mac wire.MAC, old *entry, r *record) []wire.Query {
-	if t.loading {
-		return nil
+// await puts e on the list of expiries, unless it is there for an earlier time:
+// a phone renews its row many times before that comes.
+func (t *table) await(e *entry) {
+	if e.Released == 0 && (e.queued == 0 || e.Expiry < e.queued) {
+		e.queued = e.Expiry
+		heap.Push(&t.due, due{e.Expiry, e.MAC})
 	}
-	var few [8]wire.Query
-	touched := append(few[:0], wire.Query{MAC: mac})
-	if old != nil && !old.gone {
-		touched = appendKeys(touched, &old.record)
+}
+
+// appendTouched adds the queries that lead to mac's row before a change of e,
+// or after it; r may be nil.
+func appendTouched(touched []wire.Query, mac wire.MAC, e *entry, r *record) []wire.Query {
+	begin := len(touched)
+	touched = append(touched, wire.Query{MAC: mac})
+	if !e.gone {
+		touched = appendKeys(touched, begin, &e.record)
 	}
 	if r != nil {
-		touched = appendKeys(touched, r)
+		touched = appendKeys(touched, begin, r)
 	}
-	return slices.Clone(touched)
+	return touched
 }
 
-// load is true while the rows are read for the first time.
-func (t *table) load(loading bool) {
+// load begins to read some rows for the first time, and as many numbers.
+func (t *table) load(some int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.loading && !loading {
-		t.arrange()
-	}
-	t.loading = loading
+	t.loading = true
+	t.rows = make(map[wire.MAC]*entry, some)
+	t.numbers = make(map[numberKey]holder, some)
+	t.addrs.newest = make(map[addrKey]wire.MAC, some)
+}
+
+// loaded ends what load began.
+func (t *table) loaded() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.arrange()
+	t.loading = false
 }
 
 // arrange makes order and due of the rows, which for many at once takes a
@@ -138,7 +159,8 @@ func (t *table) arrange() {
 			continue
 		}
 		macs = append(macs, mac)
-		if e.Released.IsZero() {
+		if e.Released == 0 {
+			e.queued = e.Expiry
 			t.due = append(t.due, due{e.Expiry, mac})
 		}
 	}
@@ -150,10 +172,10 @@ func (t *table) arrange() {
 }
 
 // appendKeys appends the queries other than by MAC that lead to r, unless they
-// are there.
-func appendKeys(qs []wire.Query, r *record) []wire.Query {
+// are there from begin on.
+func appendKeys(qs []wire.Query, begin int, r *record) []wire.Query {
 	add := func(q wire.Query) {
-		if !slices.Contains(qs, q) {
+		if !slices.Contains(qs[begin:], q) {
 			qs = append(qs, q)
 		}
 	}
@@ -166,27 +188,23 @@ func appendKeys(qs []wire.Query, r *record) []wire.Query {
 	return qs
 }
 
-func (t *table) dropAddr(a netip.Addr, mac wire.MAC) {
-	left := slices.DeleteFunc(t.addrs[a], func(m wire.MAC) bool { return m == mac })
-	if len(left) == 0 {
-		delete(t.addrs, a)
-		return
-	}
-	t.addrs[a] = left
-}
-
 // putNumber stores what stands at seq for digits; the zero MAC frees it, to be
-// given out again from the time rests.
-func (t *table) putNumber(digits string, mac wire.MAC, rests int64, seq uint64) {
+// given out again from the time rests. It adds to touched as putRow.
+func (t *table) putNumber(touched []wire.Query, digits string, mac wire.MAC, rests int64, seq uint64) []wire.Query {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.numbers[digits].seq >= seq {
-		return
+	k := keyOf(digits)
+	if t.numbers[k].seq >= seq {
+		return touched
 	}
-	t.numbers[digits] = holder{mac, seq, rests}
+	t.numbers[k] = holder{mac, seq, rests}
 	if rests != 0 {
 		heap.Push(&t.resting, rest{rests, digits})
 	}
+	if t.loading {
+		return touched
+	}
+	return append(touched, wire.Query{Number: digits})
 }
 
 // rested takes the numbers that have rested by now off the list, and returns
@@ -209,12 +227,11 @@ func (t *table) find(q wire.Query, now time.Time) (wire.Row, bool) {
 	mac := q.MAC
 	switch {
 	case q.Number != "":
-		mac = t.numbers[q.Number].mac
+		mac = t.numbers[keyOf(q.Number)].mac
 	case q.Addr.IsValid():
-		claims := t.addrs[q.Addr]
-		for i := len(claims) - 1; i >= 0; i-- {
-			if t.rows[claims[i]].online(now) {
-				mac = claims[i]
+		for m := range t.addrs.of(q.Addr) {
+			if t.rows[m].online(now) {
+				mac = m
 				break
 			}
 		}
@@ -239,7 +256,7 @@ func (t *table) row(mac wire.MAC) (entry, bool) {
 func (t *table) number(digits string) holder {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.numbers[digits]
+	return t.numbers[keyOf(digits)]
 }
 
 // size returns how many rows there are.
@@ -270,45 +287,38 @@ func (t *table) expired(now time.Time) (touched []wire.Query, next time.Time) {
 	defer t.mu.Unlock()
 	for len(t.due) > 0 {
 		d := t.due[0]
-		e := t.rows[d.mac]
-		current := !e.gone && e.Released.IsZero() && e.Expiry.Equal(d.at)
-		if current && d.at.After(now) {
-			return touched, d.at
+		if d.at > momentOf(now) {
+			return touched, d.at.time()
 		}
 		heap.Pop(&t.due)
-		if current {
+		e := t.rows[d.mac]
+		if e.queued != d.at {
+			continue // it was put on the list again, for an earlier time
+		}
+		e.queued = 0
+		switch {
+		case e.gone || e.Released != 0:
+		case e.online(now):
+			t.await(e)
+		default:
+			begin := len(touched)
 			touched = append(touched, wire.Query{MAC: d.mac})
-			touched = append(touched, appendKeys(nil, &e.record)...)
+			touched = appendKeys(touched, begin, &e.record)
 		}
 	}
 	return touched, time.Time{}
 }
 
-// sweep drops what has been overtaken from the list of expiries.
-func (t *table) sweep() {
-	kept := t.due[:0]
-	seen := make(map[wire.MAC]bool, t.live)
-	for _, d := range t.due {
-		e := t.rows[d.mac]
-		if !seen[d.mac] && !e.gone && e.Released.IsZero() && e.Expiry.Equal(d.at) {
-			seen[d.mac] = true
-			kept = append(kept, d)
-		}
-	}
-	t.due = kept
-	heap.Init(&t.due)
-}
-
-// A due says when a row will expire, unless it changes before.
+// A due says when to see whether a row has expired.
 type due struct {
-	at  time.Time
+	at  moment
 	mac wire.MAC
 }
 
 type dueHeap []due
 
 func (h dueHeap) Len() int           { return len(h) }
-func (h dueHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+func (h dueHeap) Less(i, j int) bool { return h[i].at < h[j].at }
 func (h dueHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
 func (h *dueHeap) Push(x any)        { *h = append(*h, x.(due)) }
 func (h *dueHeap) Pop() any {

@@ -90,7 +90,7 @@ func TestRestEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, ms := v.messages()
-		tab.place(ms[0], seq+1)
+		tab.place(nil, ms[0], seq+1)
 		seq += uint64(len(ms[0]))
 	}
 	enrol := func(now time.Time, n int, want string) {
@@ -133,7 +133,7 @@ func TestNumberOnItsWay(t *testing.T) {
 	enrol(first, 1)
 	enrol(first, 2)
 	_, ms := first.messages()
-	tab.place(ms[0], 1)
+	tab.place(nil, ms[0], 1)
 
 	air := newView(tab, now, &lowest)
 	if err := air.forget(mac(1), 0); err != nil {

@@ -240,9 +240,9 @@ func (s *Store) send(ctx context.Context, v *view, waiting []*operation) *flight
 // It returns the operations that must be planned again, since another server
 // has changed what they were planned upon, or the cluster has lost them.
 func (s *Store) land(ctx context.Context, f *flight) (again []*operation) {
-	var touched []wire.Query
+	touched := make([]wire.Query, 0, touchedEach*f.view.size())
 	for _, p := range f.placed {
-		touched = append(touched, s.table.place(p.ms, p.first)...)
+		touched = s.table.place(touched, p.ms, p.first)
 		s.acknowledged(p.part, p.first+uint64(len(p.ms))-1)
 	}
 	if f.err != nil && len(f.view.events) > 0 {
