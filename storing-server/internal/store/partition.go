@@ -79,6 +79,9 @@ func (s *stream) openParts(ctx context.Context, p place) error {
 		s.parts[i], err = s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 			Name: partName(i, n), Subjects: []string{partRoot(i, n) + ">"}, Replicas: max(1, p.replicas),
 			Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew,
+			// Duplicates are found by places here. JetStream reads what came in this
+			// window once more when it starts; 100 ms is the shortest.
+			Duplicates:        100 * time.Millisecond,
 			MaxMsgsPerSubject: 1, AllowDirect: true, AllowAtomicPublish: true, AllowMsgTTL: true,
 			Metadata: map[string]string{partitionsKey: strconv.Itoa(n)},
 		})

@@ -86,20 +86,28 @@ var encoder = sync.OnceValue(func() cbor.UserBufferEncMode {
 	return mode
 })
 
-// encode adds the record to out, as decodeRecord reads it.
-func (r *record) encode(out *bytes.Buffer) error {
-	b := body{
-		MAC: r.MAC[:], SIP: r.Ports.SIP, SIPS: r.Ports.SIPS, Sequence: r.Sequence,
+// A recordEncoder encodes one record after the other, in the same memory. Its
+// zero value is ready.
+type recordEncoder struct {
+	body body
+	out  bytes.Buffer
+}
+
+// encode returns r as decodeRecord reads it, until it is called again.
+func (e *recordEncoder) encode(r *record) ([]byte, error) {
+	e.body = body{
+		MAC: r.MAC[:], Addrs: e.body.Addrs[:0], SIP: r.Ports.SIP, SIPS: r.Ports.SIPS, Sequence: r.Sequence,
 		Number: r.Number, Owner: r.Owner[:], Expiry: int64(r.Expiry), Since: int64(r.Since),
 		Released: int64(r.Released), Trail: []byte(r.Trail),
 	}
 	for _, a := range r.Addrs {
-		b.Addrs = append(b.Addrs, a.AsSlice())
+		e.body.Addrs = append(e.body.Addrs, a.AsSlice())
 	}
-	if err := encoder().MarshalToBuffer(b, out); err != nil {
-		return fmt.Errorf("store: encode row %v: %w", r.MAC, err)
+	e.out.Reset()
+	if err := encoder().MarshalToBuffer(&e.body, &e.out); err != nil {
+		return nil, fmt.Errorf("store: encode row %v: %w", r.MAC, err)
 	}
-	return nil
+	return e.out.Bytes(), nil
 }
 
 // encodeHolder returns who has a number: 6 bytes of MAC, or 8 of the time until
