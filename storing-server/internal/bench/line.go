@@ -38,10 +38,11 @@ const (
 
 // A line is one UDP socket for many phones, told apart by connection ID.
 type line struct {
-	conn  *net.UDPConn
-	batch *ipv4.PacketConn
-	in    []ipv4.Message
-	out   []ipv4.Message // of which outgoing are to be sent
+	conn   *net.UDPConn
+	batch  *ipv4.PacketConn
+	in     []ipv4.Message
+	out    [][]byte       // datagrams, of which pending are to be sent
+	trains []ipv4.Message // of the flush that is going on
 
 	mu      sync.Mutex
 	phones  []*phone // by place; nil: given up, or not made yet
@@ -58,7 +59,7 @@ func newLine(ctx context.Context, server *net.UDPAddr) (*line, error) {
 	l := &line{conn: conn, batch: ipv4.NewPacketConn(conn)}
 	for range atOnce {
 		l.in = append(l.in, ipv4.Message{Buffers: [][]byte{make([]byte, 2048)}})
-		l.out = append(l.out, ipv4.Message{Buffers: [][]byte{make([]byte, 0, 2048)}})
+		l.out = append(l.out, make([]byte, 0, 2048))
 	}
 	return l, nil
 }
@@ -219,24 +220,12 @@ func (r *run) send(p *phone, m []byte) error {
 			return err
 		}
 	}
-	b := &r.out[r.pending].Buffers[0]
+	b := &r.out[r.pending]
 	var err error
 	if *b, err = p.secret.Seal((*b)[:0], record.TypeApplication, m); err != nil {
 		return fmt.Errorf("bench: send: %w", err)
 	}
 	r.pending++
-	return nil
-}
-
-func (l *line) flush() error {
-	for at := 0; at < l.pending; {
-		n, err := l.batch.WriteBatch(l.out[at:l.pending], 0)
-		if err != nil && !refusedByPeer(err) {
-			return fmt.Errorf("bench: send: %w", err)
-		}
-		at += max(n, 1) // what the kernel refused is lost, as on the way
-	}
-	l.pending = 0
 	return nil
 }
 
