@@ -60,7 +60,9 @@ func (b *Bed) StartSipp(scenario, user string, target netip.Addr) (*Sipp, error)
 	args := []string{"-sn", scenario, "-m", "1", "-nostdin", "-i", addr.String(), "-p", "5060",
 		"-timeout", "30s", "-timeout_error", "-trace_err", "-trace_msg"}
 	if scenario == "uac" {
-		args = append(args, "-s", user, target.String())
+		// It talks for a second: its BYE is not to overtake its ACK at a slow phone,
+		// for which the call would have ended before it was established.
+		args = append(args, "-d", "1000", "-s", user, target.String())
 	}
 	proc, err := h.run(dir, command{name: "sipp", path: "sipp", args: args, env: []string{"TERM=dumb"}})
 	if err != nil {
