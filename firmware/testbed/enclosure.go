@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -40,11 +41,17 @@ func Enclose() (code int, done bool, err error) {
 	}
 	defer os.RemoveAll(dir)
 
-	goFirst()
+	// Whatever else is done on the machine can wait, the sound of a call cannot.
+	// Linux shares processors among sessions (sched(7), autogroup), and in each by
+	// the niceness of threads, which children inherit. Only root may go first;
+	// everybody else does without.
+	const thisThread, first = 0, -10
+	_ = unix.Setpriority(unix.PRIO_PROCESS, thisThread, first)
 	cmd, err := startEnclosed(dir)
 	if err != nil {
 		return 0, false, err
 	}
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", cmd.Process.Pid), []byte(strconv.Itoa(first)), 0)
 	stop := forwardSignals(cmd.Process)
 	err = cmd.Wait()
 	stop()
@@ -60,16 +67,8 @@ func Enclose() (code int, done bool, err error) {
 	return 128 + int(exit.Sys().(syscall.WaitStatus).Signal()), true, nil
 }
 
-// goFirst puts what this thread starts before the other processes of the
-// machine: whatever else is done there can wait, the sound of a call cannot.
-// Only root may do so; everybody else does without.
-func goFirst() {
-	const thisThread, before = 0, -10
-	_ = unix.Setpriority(unix.PRIO_PROCESS, thisThread, before)
-}
-
-// startEnclosed runs the program again inside new namespaces. Where user
-// namespaces are forbidden, root does without one.
+// startEnclosed runs the program again inside new namespaces, in a session of its
+// own. Where user namespaces are forbidden, root does without one.
 func startEnclosed(dir string) (*exec.Cmd, error) {
 	const spaces = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET
 	attempts := []syscall.SysProcAttr{{
@@ -83,6 +82,7 @@ func startEnclosed(dir string) (*exec.Cmd, error) {
 	var problems []error
 	for _, attr := range attempts {
 		attr.Pdeathsig = syscall.SIGKILL
+		attr.Setsid = true
 		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 		cmd.Args[0] = os.Args[0]
 		cmd.Env = append(os.Environ(), enclosureDir+"="+dir)
@@ -98,9 +98,8 @@ func startEnclosed(dir string) (*exec.Cmd, error) {
 		"`sysctl kernel.unprivileged_userns_clone=1` and user.max_user_namespaces > 0; or run as root)", errors.Join(problems...))
 }
 
-// forwardSignals passes the signals that end a program on to p. A terminal's
-// Ctrl-C reaches p by itself; here it only must not end the waiting process
-// before p has cleared up.
+// forwardSignals passes the signals that end a program on to p, a terminal's Ctrl-C
+// among them: p has a session of its own, and no terminal.
 func forwardSignals(p *os.Process) (stop func()) {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)
