@@ -56,7 +56,7 @@ func run(ctx context.Context, board string) (err error) {
 		return err
 	}
 	if terminal(os.Stdin) && terminal(os.Stdout) {
-		t.stayUp(ctx)
+		t.stayUp(ctx, os.Stdin)
 	}
 	return nil
 }

@@ -355,43 +355,6 @@ func (t *teller) comeBack(ctx context.Context) error {
 	return t.call(ctx, t.one, two, "102")
 }
 
-// stayUp keeps the phones running until ctx is done, and tells what they do.
-func (t *teller) stayUp(ctx context.Context) {
-	binary := filepath.Join("build", "host", "flexphone")
-	fmt.Fprint(t.out, "\nThe phones stay up. In another terminal, from this folder:\n")
-	for _, p := range []*testbed.Phone{t.one, t.two} {
-		fmt.Fprintf(t.out, "  %s ctl --control %s status\n", binary, p.Control())
-	}
-	fmt.Fprintf(t.out, "and in place of status: hook off, press 102#, hook on, dial 101, answer, hangup, events.\n")
-	fmt.Fprintf(t.out, "What a phone plays is recorded in %s. Ctrl-C ends everything.\n\n", t.one.Heard)
-	events := make(chan string)
-	for _, p := range []*testbed.Phone{t.one, t.two} {
-		go func() { // ends with ctx
-			p.Mark()
-			for {
-				e, err := p.Await(ctx, "")
-				if err != nil {
-					return
-				}
-				select {
-				case events <- p.Name + " " + e.String():
-				case <-ctx.Done():
-					return
-				}
-			}
-		}()
-	}
-	for {
-		select {
-		case line := <-events:
-			fmt.Fprintln(t.out, line)
-		case <-ctx.Done():
-			fmt.Fprintln(t.out)
-			return
-		}
-	}
-}
-
 // sayLogs shows the end of everybody's log, for somebody who wants to know why
 // the story broke.
 func (t *teller) sayLogs() {

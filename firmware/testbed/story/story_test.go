@@ -46,4 +46,21 @@ func TestStory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What is typed afterwards is done.
+	s.one.Mark()
+	for _, line := range []string{"101 off", "101 7", "101 on"} {
+		if err := s.act(ctx, line); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+	for _, state := range []string{"dialing", "standby"} {
+		if _, err := s.one.Await(ctx, "state", "state", state); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, line := range []string{"", "101", "103 off", "101 x"} {
+		if err := s.act(ctx, line); err == nil {
+			t.Errorf("%q was done", line)
+		}
+	}
 }
