@@ -20,7 +20,7 @@ type BenchCmd struct {
 	Server string        `help:"Measure the server at this address instead of one that is started here." placeholder:"HOST:PORT"`
 	Time   time.Duration `help:"How long each load lasts." default:"10s" placeholder:"DURATION"`
 	Rows   string        `help:"How many rows there are when a row's cost is measured, with commas between; with --soak, one number." default:"10000,100000,1000000" placeholder:"N,..."`
-	Phones int           `help:"Sessions that make the load." default:"2000" placeholder:"N"`
+	Phones int           `help:"Sessions that make the load: a server takes 50 requests a second of each." default:"5000" placeholder:"N"`
 	Window int           `help:"Requests on their way at once." default:"2000" placeholder:"N"`
 	Idle   int           `help:"Sessions that the cost of one is measured with." default:"5000" placeholder:"N"`
 	Peers  bool          `help:"Measure Kamailio, PostgreSQL and BIND too, where they are installed." default:"true" negatable:""`

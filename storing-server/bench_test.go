@@ -24,7 +24,7 @@ func selfCommand(args ...string) *exec.Cmd {
 func TestBench(t *testing.T) {
 	var out, said bytes.Buffer
 	c := BenchCmd{
-		Time: 500_000_000, Rows: "2000", Phones: 200, Window: 64, Idle: 200, Dir: t.TempDir(), JSON: true,
+		Time: 500_000_000, Rows: "2000", Phones: 800, Window: 64, Idle: 800, Dir: t.TempDir(), JSON: true,
 	}
 	if err := c.Run(&edges{ctx: t.Context(), stdout: &out, stderr: &said, command: selfCommand}); err != nil {
 		t.Fatalf("%v\n%s", err, said.String())
@@ -48,8 +48,8 @@ func TestBench(t *testing.T) {
 	if len(r.Rows) != 1 || r.Rows[0].Rows != 2000 || r.Rows[0].DiskEach <= 50 || r.Rows[0].Memory <= 0 || r.Rows[0].LookupsPerSec <= 0 {
 		t.Errorf("cost of rows %+v; want that of 2000", r.Rows)
 	}
-	if r.Session == nil || r.Session.Sessions != 200 || r.Session.PerSecond <= 0 || r.Session.ServerEach <= 0 {
-		t.Errorf("cost of sessions %+v; want that of 200", r.Session)
+	if r.Session == nil || r.Session.Sessions != 800 || r.Session.PerSecond <= 0 || r.Session.ServerEach <= 0 {
+		t.Errorf("cost of sessions %+v; want that of 800", r.Session)
 	}
 	var table bytes.Buffer
 	if err := r.Print(&table); err != nil || !strings.Contains(table.String(), "change notice") {
