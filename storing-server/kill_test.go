@@ -46,6 +46,7 @@ type process struct {
 	listen string
 	http   string // URL
 	dns    string
+	sip    string
 	log    sync.WaitGroup
 }
 
@@ -83,11 +84,11 @@ func startTelling(t *testing.T, tell func(message string), dir, listen string, m
 	var said strings.Builder
 	for lines.Scan() {
 		said.WriteString(lines.Text() + "\n")
-		var line struct{ Msg, Listen, HTTP, DNS string }
+		var line struct{ Msg, Listen, HTTP, DNS, SIP string }
 		_ = json.Unmarshal(lines.Bytes(), &line) // an error of the start is plain text
 		tell(line.Msg)
 		if line.Msg == "ready" {
-			p.listen, p.http, p.dns = line.Listen, line.HTTP, line.DNS
+			p.listen, p.http, p.dns, p.sip = line.Listen, line.HTTP, line.DNS, line.SIP
 			break
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -215,15 +214,8 @@ exec $confined -D -o /mnt/data/denied /mnt/server`
 	if r, err := dns.ExchangeContext(t.Context(), m, ready.DNS); err != nil || len(r.Answer) != 1 {
 		t.Errorf("DNS: %v, %v", r, err)
 	}
-	sip, err := net.Dial("udp", ready.SIP)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sip.Close()
-	buf := make([]byte, 2048)
-	_, err = fmt.Fprintf(sip, "INVITE sip:101@example.net SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bKa;rport\r\nMax-Forwards: 9\r\nFrom: <sip:x@example.net>;tag=a\r\nTo: <sip:101@example.net>\r\nCall-ID: a\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n")
-	if n, e := sip.Read(buf); err != nil || e != nil || !strings.HasPrefix(string(buf[:n]), "SIP/2.0 302 ") {
-		t.Errorf("SIP: %q, %v, %v", buf[:n], err, e)
+	if answer := invite(t, ready.SIP, "101"); !strings.HasPrefix(answer, "SIP/2.0 302 ") {
+		t.Errorf("SIP: %q", answer)
 	}
 	// Commands of root's, which the server must be able to read the files of.
 	setPassword(t, dir)
