@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"flexphone/storing-server/internal/admin"
+	"flexphone/storing-server/internal/durable"
 	"flexphone/storing-server/internal/store"
 )
 
@@ -25,12 +25,11 @@ type RestoreCmd struct {
 
 // Run writes a backup of the running server, or else of the data folder.
 func (c *BackupCmd) Run(e *edges) error {
-	f, err := os.CreateTemp(filepath.Dir(c.File), "."+filepath.Base(c.File)+"-*") // mode 0600
+	f, err := durable.Create(c.File)
 	if err != nil {
 		return fmt.Errorf("back up: %w", err)
 	}
-	defer os.Remove(f.Name()) // fails once it is renamed
-	defer f.Close()
+	defer f.Drop()
 	err = admin.NewClient(c.Data.Data).Backup(e.ctx, f)
 	if errors.Is(err, admin.ErrNotRunning) {
 		err = withStore(e.ctx, c.Data, func(s *store.Store) error { return s.Backup(e.ctx, f) })
@@ -43,10 +42,7 @@ func (c *BackupCmd) Run(e *edges) error {
 	}
 	n, _, err := store.CheckBackup(f)
 	if err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), c.File)
+		err = f.Keep()
 	}
 	if err != nil {
 		return fmt.Errorf("back up: %w", err)

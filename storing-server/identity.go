@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/durable"
 )
 
 // keyName is the server's key in the data folder. Phones pin it: if it is
@@ -70,8 +71,7 @@ func fingerprint(cert tls.Certificate) wire.Fingerprint {
 	return sha256.Sum256(cert.Leaf.RawSubjectPublicKeyInfo)
 }
 
-// makeServerKey writes a new key: whole or not at all, also through a power
-// cut.
+// makeServerKey writes a new key.
 func makeServerKey(path string) ([]byte, error) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -82,22 +82,5 @@ func makeServerKey(path string) ([]byte, error) {
 		return nil, err
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	f, err := os.CreateTemp(filepath.Dir(path), "."+keyName+"-*") // mode 0600
-	if err != nil {
-		return nil, err
-	}
-	defer os.Remove(f.Name()) // fails once it is renamed
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return nil, err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	return text, dir.Sync()
+	return text, durable.WriteFile(path, text)
 }

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"flexphone/storing-server/internal/durable"
 )
 
 // A backup is a magic line, then frames of a length in 4 bytes and so many
@@ -134,7 +136,7 @@ func Restore(ctx context.Context, dir string, r io.ReadSeeker) (entries int, err
 		err = os.Rename(part, filepath.Join(dir, natsName))
 	}
 	if err == nil {
-		err = syncDir(dir)
+		err = durable.SyncDir(dir)
 	}
 	if err != nil {
 		_ = os.RemoveAll(part)
@@ -221,15 +223,6 @@ func writeFiles(dir string, files map[string][]byte) error {
 		}
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 type frameWriter struct {

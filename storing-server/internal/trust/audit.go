@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/durable"
 	"flexphone/storing-server/internal/store"
 )
 
@@ -110,16 +111,7 @@ func (a *Audit) append(text []byte) error {
 		return errors.Join(err, f.Truncate(end))
 	}
 	if errors.Is(missing, fs.ErrNotExist) {
-		return syncDir(filepath.Dir(a.path))
+		return durable.SyncDir(filepath.Dir(a.path))
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -21,6 +21,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"flexphone/storing-server/internal/durable"
 )
 
 // CertificateName is the file in the data folder with the certificate that the
@@ -78,7 +80,7 @@ func (o *ownCertificate) lasts() bool {
 func (o *ownCertificate) renew() error {
 	text, err := selfSigned(o.now())
 	if err == nil {
-		err = writeFile(o.dir, CertificateName, text)
+		err = durable.WriteFile(filepath.Join(o.dir, CertificateName), text)
 	}
 	var c tls.Certificate
 	if err == nil {
@@ -109,29 +111,6 @@ func (o *ownCertificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 func (o *ownCertificate) fingerprint() string {
 	sum := sha256.Sum256(o.present.Certificate[0])
 	return hex.EncodeToString(sum[:])
-}
-
-// writeFile replaces a file of dir, so that a power cut leaves the old one or
-// the new one.
-func writeFile(dir, name string, text []byte) error {
-	f, err := os.CreateTemp(dir, "."+name+"-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it is renamed
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 func selfSigned(now time.Time) ([]byte, error) {
