@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -108,19 +109,37 @@ func TestOccupiedPorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tcp.Close()
+	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	for _, flags := range [][]string{
+		{"--listen", udp.LocalAddr().String()}, {"--sip", udp.LocalAddr().String()}, {"--zone", "phones.example.net", "--dns", udp.LocalAddr().String()},
+	} {
+		refusesPort(t, udp.LocalAddr().String(), flags)
+	}
 	taken := tcp.Addr().String()
 	for _, flags := range [][]string{
 		{"--http", taken}, {"--sip", taken}, {"--sip-tls", taken}, {"--dns", taken, "--zone", "phones.example.net"},
 		{"--http", "127.0.0.1:0", "--sip", "127.0.0.1:0", "--dns", taken, "--zone", "phones.example.net"},
 	} {
-		dir := t.TempDir()
-		var out, errs bytes.Buffer
-		code := run(t.Context(), append([]string{"run", "--data", dir, "--listen", "127.0.0.1:0"}, flags...), &out, &errs)
-		if said := errs.String(); code != exitFailed || !strings.Contains(said, taken) || !strings.Contains(said, "is something else there?") || strings.Contains(said, "msg=ready") {
-			t.Errorf("%v: exit %d: %s", flags, code, said)
-		}
-		startProcess(t, dir, "127.0.0.1:0").kill() // the folder is free, and whole
+		refusesPort(t, taken, flags)
 	}
+}
+
+func refusesPort(t *testing.T, taken string, flags []string) {
+	t.Helper()
+	dir := t.TempDir()
+	var out, errs bytes.Buffer
+	if !slices.Contains(flags, "--listen") {
+		flags = append(flags, "--listen", "127.0.0.1:0")
+	}
+	code := run(t.Context(), append([]string{"run", "--data", dir}, flags...), &out, &errs)
+	if said := errs.String(); code != exitFailed || !strings.Contains(said, taken) || !strings.Contains(said, "is something else there?") || strings.Contains(said, "msg=ready") {
+		t.Errorf("%v: exit %d: %s", flags, code, said)
+	}
+	startProcess(t, dir, "127.0.0.1:0").kill() // the folder is free, and whole
 }
 
 // Wrong flags and files are errors that say what is wanted, and start nothing.

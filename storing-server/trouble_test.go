@@ -23,12 +23,12 @@ import (
 // startConfined starts the real command in a mount namespace of its own, after
 // a shell command there; $DIR is its data folder. It returns the folder as it
 // is seen from here, and what the server said when it did not get ready.
-func startConfined(t *testing.T, before string) (p *process, inside, said string) {
+func startConfined(t *testing.T, before string, more ...string) (p *process, inside, said string) {
 	t.Helper()
 	dir := t.TempDir()
 	p = &process{cmd: exec.Command("unshare", "-Urm", "sh", "-c", before+` && exec "$0"`, os.Args[0])}
 	p.cmd.Env = append(os.Environ(), "DIR="+dir,
-		asServer+"="+strings.Join([]string{"run", "--data", dir, "--listen", "127.0.0.1:0", "--log", "json"}, "\n"))
+		asServer+"="+strings.Join(append([]string{"run", "--data", dir, "--listen", "127.0.0.1:0", "--log", "json"}, more...), "\n"))
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -40,9 +40,9 @@ func startConfined(t *testing.T, before string) (p *process, inside, said string
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
 		said += lines.Text() + "\n"
-		var line struct{ Msg, Listen string }
+		var line struct{ Msg, Listen, SIP string }
 		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "ready" {
-			p.listen = line.Listen
+			p.listen, p.sip = line.Listen, line.SIP
 			p.log.Go(func() { _, _ = io.Copy(io.Discard, stderr) })
 			return p, fmt.Sprintf("/proc/%d/root%s", p.cmd.Process.Pid, dir), said
 		}
@@ -73,7 +73,7 @@ func until(t *testing.T, what string, try func() bool) {
 // A full disk turns announcements away with 5.03, while lookups go on, and is
 // forgotten when there is room again.
 func TestDiskFull(t *testing.T) {
-	p, dir, said := startConfined(t, `mount -t tmpfs -o size=40m none "$DIR"`)
+	p, dir, said := startConfined(t, `mount -t tmpfs -o size=40m none "$DIR"`, "--sip", "127.0.0.1:0", "--resolve", "anyone")
 	if p == nil {
 		t.Fatalf("server did not get ready:\n%s", said)
 	}
@@ -108,6 +108,19 @@ func TestDiskFull(t *testing.T) {
 	row, err := c.Resolve(t.Context(), wire.Query{Number: "101"})
 	if err != nil || row.Sequence == 0 || row.Sequence >= sequence {
 		t.Errorf("lookup on a full disk: %+v, %v", row, err)
+	}
+	if answer := invite(t, p.sip, "101"); !strings.HasPrefix(answer, "SIP/2.0 302 ") {
+		t.Errorf("called by SIP on a full disk: %q", answer)
+	}
+	for _, change := range []string{"password", "phone add lobby", "number set 02:00:5e:00:53:01 555", "forget 02:00:5e:00:53:01"} {
+		// The disk is asked for room a few times a second.
+		until(t, change+" to be refused for it", func() bool {
+			var out, errs bytes.Buffer
+			if code := run(t.Context(), append(strings.Fields(change), "--data", dir), &out, &errs); code != exitFailed || out.Len() > 0 {
+				t.Errorf("%s on a full disk: exit %d: %s%s", change, code, out.String(), errs.String())
+			}
+			return strings.Contains(errs.String(), "the disk is full")
+		})
 	}
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)

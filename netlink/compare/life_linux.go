@@ -262,6 +262,12 @@ func lifeMove(l *life, silent bool) (time.Duration, error) {
 	if err := l.serve(o); err != nil {
 		return 0, err
 	}
+	return l.replug(netlink.Bound, addrC)
+}
+
+// replug takes the cable out and puts it in again, and returns how long it takes
+// from then on until the phone has addr.
+func (l *life) replug(kind netlink.EventKind, addr netip.Addr) (time.Duration, error) {
 	if err := l.unplug(); err != nil {
 		return 0, err
 	}
@@ -269,7 +275,7 @@ func lifeMove(l *life, silent bool) (time.Duration, error) {
 	if err := l.cable.Plug(); err != nil {
 		return 0, err
 	}
-	e, err := l.wantIn(netlink.Bound, addrC)
+	e, err := l.wantIn(kind, addr)
 	return e.At.Sub(begin), err
 }
 
@@ -287,15 +293,7 @@ func lifeLink(l *life) (time.Duration, error) {
 	if _, err := l.bound(hour(home, addrA)); err != nil {
 		return 0, err
 	}
-	if err := l.unplug(); err != nil {
-		return 0, err
-	}
-	begin := time.Now()
-	if err := l.cable.Plug(); err != nil {
-		return 0, err
-	}
-	e, err := l.wantIn(netlink.Renewed, addrA)
-	return e.At.Sub(begin), err
+	return l.replug(netlink.Renewed, addrA)
 }
 
 // lifeSilent: the lease is good, so it must be kept though nobody confirms it.

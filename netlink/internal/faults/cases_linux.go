@@ -20,26 +20,42 @@ const (
 	nak      = dhcpv4.MessageTypeNak
 )
 
+// wellBound starts the client with a decent server, and waits until it has the
+// good address.
+func (p *play) wellBound() error {
+	p.server.serve(p.decent)
+	if err := p.startClient(); err != nil {
+		return err
+	}
+	return p.boundOnly(prefix(good, 24))
+}
+
 // badOffer offers a marked address by faulty replies, and the good one by
 // decent ones: the client must end with the latter, and never hold the former.
 func badOffer(f change) func(*play) error {
 	return func(p *play) error {
-		p.server.serve(func(m message) {
-			switch {
-			case m.MessageType() == discover:
-				p.say(m, f(reply(m, offer, marked)))
-				p.decent(m)
-			case m.MessageType() == request && m.wants() == marked:
-				p.say(m, f(reply(m, ack, marked))) // as wrong as its offer
-			default:
-				p.decent(m)
-			}
-		})
-		if err := p.startClient(); err != nil {
+		if err := p.misled(f); err != nil {
 			return err
 		}
 		return p.boundOnly(prefix(good, 24))
 	}
+}
+
+// misled starts the client where faulty replies offer a marked address, and
+// decent ones after them the good one.
+func (p *play) misled(f change) error {
+	p.server.serve(func(m message) {
+		switch {
+		case m.MessageType() == discover:
+			p.say(m, f(reply(m, offer, marked)))
+			p.decent(m)
+		case m.MessageType() == request && m.wants() == marked:
+			p.say(m, f(reply(m, ack, marked))) // as wrong as its offer
+		default:
+			p.decent(m)
+		}
+	})
+	return p.startClient()
 }
 
 // badAddress is badOffer, where the address itself is the fault.

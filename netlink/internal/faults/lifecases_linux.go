@@ -161,11 +161,7 @@ func (p *play) replug() error {
 }
 
 func replugged(p *play) error {
-	p.server.serve(p.decent)
-	if err := p.startClient(); err != nil {
-		return err
-	}
-	if err := p.boundOnly(prefix(good, 24)); err != nil {
+	if err := p.wellBound(); err != nil {
 		return err
 	}
 	p.server.serve(func(m message) { p.lease(m, good2, nil) })
@@ -176,11 +172,7 @@ func replugged(p *play) error {
 }
 
 func blinked(p *play) error {
-	p.server.serve(p.decent)
-	if err := p.startClient(); err != nil {
-		return err
-	}
-	if err := p.boundOnly(prefix(good, 24)); err != nil {
+	if err := p.wellBound(); err != nil {
 		return err
 	}
 	p.server.serve(func(m message) { p.lease(m, good2, nil) })

@@ -152,18 +152,7 @@ func oddMTU(f change) func(*play) error {
 // or refused, and good ones after them: one of both must be held.
 func either(f change) func(*play) error {
 	return func(p *play) error {
-		p.server.serve(func(m message) {
-			switch {
-			case m.MessageType() == discover:
-				p.say(m, f(reply(m, offer, marked)))
-				p.decent(m)
-			case m.MessageType() == request && m.wants() == marked:
-				p.say(m, f(reply(m, ack, marked)))
-			default:
-				p.decent(m)
-			}
-		})
-		if err := p.startClient(); err != nil {
+		if err := p.misled(f); err != nil {
 			return err
 		}
 		errGood := p.bound(prefix(good, 24))

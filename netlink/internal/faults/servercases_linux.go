@@ -107,11 +107,7 @@ const forceRenew = dhcpv4.MessageType(9)
 // what a stranger on the link could have seen.
 func blue(kind dhcpv4.MessageType) func(*play) error {
 	return func(p *play) error {
-		p.server.serve(p.decent)
-		if err := p.startClient(); err != nil {
-			return err
-		}
-		if err := p.boundOnly(prefix(good, 24)); err != nil {
+		if err := p.wellBound(); err != nil {
 			return err
 		}
 		all := p.server.messages(0)
