@@ -18,7 +18,7 @@ import (
 
 // Data is the flag that all commands share.
 type Data struct {
-	Data string `help:"Folder of the rows and keys." default:"/var/lib/storing-server" env:"STORING_SERVER_DATA" type:"path" placeholder:"DIR"`
+	Data string `help:"Folder of the rows and keys; ${default} by default." default:"/var/lib/storing-server" env:"STORING_SERVER_DATA" type:"path" placeholder:"DIR"`
 }
 
 // exists reports an error where no server has run, so that a command makes no

@@ -11,7 +11,7 @@ type TrustFlags struct {
 	Enrol   string  `help:"What a phone that nobody owns yet must bring: nothing (its first key owns it), a one-time token ('token new'), or a certificate issued by --ca." enum:"open,token,ca" default:"open"`
 	CA      string  `name:"ca" help:"PEM file of the authorities that issue phones' certificates, for --enrol ca." placeholder:"FILE"`
 	Resolve string  `help:"Who may ask where a phone is: enrolled phones, anyone, or nobody. DNS is anyone." enum:"enrolled,anyone,nobody" default:"enrolled"`
-	Lookups float64 `help:"How many of them a client may ask for each second in the long run, a minute's worth at once; 0: as many as it likes." default:"2" placeholder:"N"`
+	Lookups float64 `help:"How many of them a client may ask for each second in the long run, a minute's worth at once; 0: as many as it likes; ${default} by default." default:"2" placeholder:"N"`
 }
 
 // policy returns what the flags say.

@@ -25,14 +25,14 @@ import (
 // RunCmd is `run`.
 type RunCmd struct {
 	Data
-	Listen string `help:"UDP address for phones (CoAP over DTLS)." default:":5684" placeholder:"[HOST]:PORT"`
+	Listen string `help:"UDP address for phones (CoAP over DTLS); ${default} by default." default:":5684" placeholder:"[HOST]:PORT"`
 	NATS   string `name:"nats" help:"URLs of a NATS JetStream cluster, with commas between; by default the rows are kept in the data folder." placeholder:"URL"`
 	// Replicas and Partitions are of the streams.
-	Replicas   int    `help:"Nodes of the cluster that keep each row." default:"3" placeholder:"N"`
+	Replicas   int    `help:"Nodes of the cluster that keep each row; ${default} by default." default:"3" placeholder:"N"`
 	Partitions int    `help:"Streams that the rows are divided among, fixed when the first server starts; by default as it is, or 1." placeholder:"N"`
-	Numbers    string `help:"Range that short numbers are given out from." default:"101-99999999" placeholder:"FIRST-LAST"`
+	Numbers    string `help:"Range that short numbers are given out from; ${default} by default." default:"101-99999999" placeholder:"FIRST-LAST"`
 	// NumberRest is for numbers that are freed from now on.
-	NumberRest time.Duration `help:"For how long a number that a phone had is given to no other." default:"720h" placeholder:"DURATION"`
+	NumberRest time.Duration `help:"For how long a number that a phone had is given to no other; ${default} by default." default:"720h" placeholder:"DURATION"`
 	TrustFlags
 	HTTPFlags
 	SIPFlags

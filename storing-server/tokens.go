@@ -22,7 +22,7 @@ type TokenCmd struct {
 type TokenNewCmd struct {
 	Data
 	MAC   wire.MAC      `name:"mac" help:"The only phone that may use it." placeholder:"MAC"`
-	Valid time.Duration `help:"How long it can be used." default:"168h" placeholder:"DURATION"`
+	Valid time.Duration `help:"How long it can be used; ${default} by default." default:"168h" placeholder:"DURATION"`
 	JSON  bool          `name:"json" help:"One JSON object."`
 }
 
