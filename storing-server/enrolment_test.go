@@ -298,9 +298,14 @@ func TestSockets(t *testing.T) {
 	if got := sockets(t, p.cmd.Process.Pid); fmt.Sprint(got) != "[udp]" {
 		t.Errorf("by default it listens on %v; want UDP once", got)
 	}
-	p = serveFor(t, t.TempDir(), "--sip", "127.0.0.1:0", "--sip-tls", "127.0.0.1:0", "--dns", "127.0.0.1:0", "--zone", "phones.example.net")
-	if got := sockets(t, p.cmd.Process.Pid); fmt.Sprint(got) != "[tcp tcp tcp udp udp udp]" {
-		t.Errorf("with SIP, TLS and DNS it listens on %v", got)
+	for _, tt := range []struct{ flags, want string }{
+		{"--sip 127.0.0.1:0", "[tcp udp udp]"}, {"--sip-tls 127.0.0.1:0", "[tcp udp]"}, {"--http 127.0.0.1:0", "[tcp udp]"},
+		{"--dns 127.0.0.1:0 --zone phones.example.net", "[tcp udp udp]"},
+	} {
+		p := serveFor(t, t.TempDir(), strings.Fields(tt.flags)...)
+		if got := sockets(t, p.cmd.Process.Pid); fmt.Sprint(got) != tt.want {
+			t.Errorf("with %s it listens on %v; want %s", tt.flags, got, tt.want)
+		}
 	}
 }
 
