@@ -55,7 +55,7 @@ func guestBoards() []guestBoard {
 			name:      "imx6ul-evk",
 			qemu:      "qemu-system-arm",
 			machine:   []string{"-M", "mcimx6ul-evk", "-m", "256"},
-			tree:      "boot/imx6ul-14x14-evk.dtb",
+			tree:      "guest.dtb", // see guest.mk
 			ownInitrd: true,
 			diskSize:  256 << 20,
 			disk:      []string{"-drive", "if=sd,format=raw,file=disk.img"},
