@@ -29,7 +29,7 @@ func (h *host) tap() error {
 		return netlink.LinkAdd(&netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR})
 	})
 	if err != nil {
-		return fmt.Errorf("testbed: make tap of %s: %w (needs /dev/net/tun)", h.name, err)
+		return fmt.Errorf("testbed: make tap of %s: %w (needs to open /dev/net/tun, which is for everybody where udev runs; else be root, or BOARD=host)", h.name, err)
 	}
 	for _, name := range []string{"eth0", "tap0"} {
 		l, err := h.find(name)
