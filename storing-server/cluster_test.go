@@ -278,14 +278,21 @@ func TestCluster(t *testing.T) {
 	if err := pausing.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	waited := false
+	var waited atomic.Bool
+	resume := func() {
+		waited.Store(true)
+		_ = pausing.Signal(syscall.SIGCONT)
+	}
+	// A leader that has not noticed yet still names itself; then the server waits,
+	// without a word, for the rows.
+	late := time.AfterFunc(30*time.Second, resume)
 	fresh := nodes.startMemberTelling(t, func(message string) {
 		if message == "waiting for the NATS cluster to choose a leader" {
-			waited = true
-			_ = pausing.Signal(syscall.SIGCONT)
+			resume()
 		}
 	}, key, "--http", "127.0.0.1:0")
-	if !waited {
+	late.Stop()
+	if !waited.Load() {
 		t.Error("a server started on one node of three")
 	}
 	reader, _ := newHastyPhone(t, t.TempDir(), fresh.listen, phoneMAC(102), time.Second)
