@@ -340,6 +340,17 @@ func wantMoves(t *testing.T, k hal.Keypad, story string) {
 	}
 }
 
+// silent checks that the matrix tells nothing of what it sees while it looks at
+// all of its rows some times.
+func silent(t *testing.T, m *Matrix, looked *atomic.Uint64, times int, what string) {
+	t.Helper()
+	enough := looked.Load() + uint64(times*4)
+	until(t, "the matrix to look for long at "+what, func() bool { return looked.Load() >= enough })
+	if n := len(m.events); n != 0 {
+		t.Errorf("%d moves were told of %s", n, what)
+	}
+}
+
 // Three corners of a rectangle look like four: the third is told when one of the
 // others is let go, the fourth never.
 func TestKernelMatrixTellsNoGhost(t *testing.T) {
@@ -350,12 +361,7 @@ func TestKernelMatrixTellsNoGhost(t *testing.T) {
 	c.turn("3")
 	wantMoves(t, m, "+3")
 	c.turn("7")
-	const looks = 20 * 4 // rows
-	from := looked.Load()
-	until(t, "the matrix to look at three corners for long", func() bool { return looked.Load() >= from+looks })
-	if n := len(m.events); n != 0 {
-		t.Errorf("%d moves were told of three corners of a rectangle", n)
-	}
+	silent(t, m, looked, 20, "three corners of a rectangle")
 	c.turn("1")
 	wantMoves(t, m, "-1 +7")
 	c.turn("37")
@@ -373,14 +379,9 @@ func TestKernelMatrixDebounces(t *testing.T) {
 		}
 		wantMoves(t, m, story)
 	}
-	const looks = 5 * 4 // rows
 	c.turn("5")
 	wantMoves(t, m, "+5")
-	from := looked.Load()
-	until(t, "the matrix to look at a key that is held for long", func() bool { return looked.Load() >= from+looks })
-	if n := len(m.events); n != 0 {
-		t.Errorf("%d moves were told of a key that is held", n)
-	}
+	silent(t, m, looked, 5, "a key that is held")
 	c.turn("5")
 	wantMoves(t, m, "-5")
 }

@@ -54,18 +54,25 @@ func TestPowerCuts(t *testing.T) {
 	}
 }
 
+// cutSoon cuts the power within a second, and returns the row once the phone is
+// in standby again.
+func (s street) cutSoon(ctx context.Context, t *testing.T) testbed.Row {
+	t.Helper()
+	after := time.NewTimer(rand.N(time.Second))
+	<-after.C
+	s.PowerCut()
+	s.Mark()
+	must(t, s.PowerOn(ctx))
+	return s.standby(ctx, t, "101")
+}
+
 // TestPowerCutsOfSettings takes it away while the settings are written.
 func TestPowerCutsOfSettings(t *testing.T) {
 	ctx, s := move(t, testbed.GuestConfig{})
 	s.enrol(ctx, t)
 	for n := range cuts() {
 		must(t, s.Save("data = \"/data\"\n", true))
-		after := time.NewTimer(rand.N(time.Second))
-		<-after.C
-		s.PowerCut()
-		s.Mark()
-		must(t, s.PowerOn(ctx))
-		row := s.standby(ctx, t, "101")
+		row := s.cutSoon(ctx, t)
 		for _, e := range s.Events() {
 			if e.Name == "failed" {
 				t.Errorf("after cut %d: %s", n+1, e)
@@ -91,12 +98,7 @@ func TestPowerCutsInACall(t *testing.T) {
 	}
 	for n := range cuts() {
 		call()
-		after := time.NewTimer(rand.N(time.Second))
-		<-after.C
-		s.PowerCut()
-		s.Mark()
-		must(t, s.PowerOn(ctx))
-		row := s.standby(ctx, t, "101")
+		row := s.cutSoon(ctx, t)
 		t.Logf("cut %d: in standby again as %s, sequence %d", n+1, row.Number, row.Sequence)
 		must(t, other.Hangup()) // the phone has its address again, and knows of no call
 		_, err = other.Await(ctx, "CALL_CLOSED")
