@@ -78,7 +78,7 @@ func (c *callShell) placeCall(ctx context.Context, to Destination) string {
 func (c *callShell) notResolved(ctx context.Context, to Destination, err error) string {
 	switch {
 	case ctx.Err() != nil:
-		return context.Cause(ctx).Error()
+		return causeOf(ctx)
 	case errors.Is(err, ErrUnknown):
 		return sip.ReasonUnknown
 	case errors.Is(err, ErrOffline):
@@ -123,7 +123,7 @@ func (c *callShell) takeCall(ctx context.Context, call Call) string {
 	case <-ctx.Done():
 		stopWait()
 		<-ended
-		reason := context.Cause(ctx).Error()
+		reason := causeOf(ctx)
 		return c.turnAway(call, reason)
 	case <-c.answer:
 		stopWait()
@@ -140,6 +140,7 @@ func (c *callShell) takeCall(ctx context.Context, call Call) string {
 	defer c.closeStream(stream)
 	if err := call.Answer(stream.Local(call.Peer().Addr.Addr())); err != nil {
 		c.parts.Log.Warn("call not answered", "err", err)
+		c.hangUp(ctx, call) // what ended it, if it was the caller, is its last event
 	}
 	return c.carry(ctx, call, stream)
 }
@@ -188,7 +189,8 @@ func (c *callShell) carry(ctx context.Context, call Call, stream Stream) string 
 				c.parts.Log.Warn("call lost", "err", err)
 				return sip.ReasonUnreachable
 			}
-			return c.hangUp(ctx, call)
+			c.hangUp(ctx, call)
+			return causeOf(ctx)
 		}
 		switch e.Kind {
 		case sip.Progress:
@@ -271,16 +273,22 @@ func watch(ctx context.Context, stream Stream, lose context.CancelCauseFunc) {
 	}
 }
 
-// hangUp releases call because ctx is done, and returns why it is.
-func (c *callShell) hangUp(ctx context.Context, call Call) string {
+// hangUp releases call.
+func (c *callShell) hangUp(ctx context.Context, call Call) {
 	c.talk(nil)
-	reason := context.Cause(ctx).Error()
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWait)
 	defer cancel()
 	if err := call.Hangup(bounded); err != nil {
 		c.parts.Log.Warn("peer did not confirm the end", "err", err)
 	}
-	return reason
+}
+
+// causeOf is the reason for which ctx is done.
+func causeOf(ctx context.Context) string {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause.Error()
+	}
+	return ReasonStopped
 }
 
 // talk makes stream the one that digits go to and that Status tells of.

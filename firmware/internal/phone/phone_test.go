@@ -30,6 +30,8 @@ type world struct {
 	peerMoves chan netip.AddrPort
 	vouched   bool
 	noUpdate  int // how many updates fail
+	noStart   int // not 0: a stream that is started again refuses
+	started   int
 }
 
 func (w *world) wrote(format string, args ...any) {
@@ -107,11 +109,17 @@ func (w *world) Open(context.Context) (Stream, error) {
 type fakeStream struct{ *world }
 
 func (fakeStream) Local(netip.Addr) sip.LocalMedia { return sip.LocalMedia{} }
-func (s fakeStream) Start(m sip.Media) error       { s.wrote("media %v", m.Remote); return nil }
-func (s fakeStream) SendDigit(k hal.Key) error     { s.wrote("digit %c", k); return nil }
-func (s fakeStream) Received() uint64              { return s.received.Load() }
-func (fakeStream) Stats() any                      { return map[string]int{"sent": 1} }
-func (s fakeStream) Close() error                  { s.wrote("close"); return nil }
+func (s fakeStream) Start(m sip.Media) error {
+	s.wrote("media %v", m.Remote)
+	if s.started++; s.noStart > 0 && s.started > 1 {
+		return errors.New("no such packet time")
+	}
+	return nil
+}
+func (s fakeStream) SendDigit(k hal.Key) error { s.wrote("digit %c", k); return nil }
+func (s fakeStream) Received() uint64          { return s.received.Load() }
+func (fakeStream) Stats() any                  { return map[string]int{"sent": 1} }
+func (s fakeStream) Close() error              { s.wrote("close"); return nil }
 
 // fakeCall is one call whose events are written into it.
 type fakeCall struct {
@@ -448,5 +456,18 @@ func TestACallOutlivesTheAddressesOfBothEnds(t *testing.T) {
 			t.Errorf("last event %q; want moved", got)
 		}
 		d.expectState(t, Talking)
+	})
+}
+
+// What the peer asks for in the middle of a call may be more than the stream can.
+func TestACallWhoseStreamRefusesAChangeEndsForBoth(t *testing.T) {
+	changed := sip.Event{Kind: sip.Changed, Media: talk.Media}
+	w := &world{resolve: []func() (Peer, error){found("192.0.2.9:5061")}, invite: []*fakeCall{newFakeCall(talk, changed)}, noStart: 1}
+	try(t, w, func(t *testing.T, d *desk) {
+		d.Dial(t.Context(), "102")
+		d.expect(t, `resolve 102; open; invite 192.0.2.9:5061; media 192.0.2.9:4000; media 192.0.2.9:4000; hangup; close; tone "congestion"`)
+		if s := d.Status(); s.Display[1] != ReasonSound {
+			t.Errorf("display: %q", s.Display)
+		}
 	})
 }
