@@ -317,7 +317,7 @@ func (c *Call) end(code int, reason string) {
 	c.a.log.Debug("sip: call ended", "call", c.id.callID, "code", code, "reason", reason)
 	c.events.push(Event{Kind: Ended, Code: code, Reason: reason})
 	for x := range c.waits {
-		if x.overtaken {
+		if x.overtaken || x.asking {
 			c.quit(x)
 		}
 	}

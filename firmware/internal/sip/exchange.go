@@ -16,6 +16,7 @@ type exchange struct {
 	d        *dialog // says where it goes
 	once     bool    // not to be tried again by another connection
 	parting  bool    // a BYE: needless once the peer has sent its own
+	asking   bool    // a probe: needless once the call has ended
 	build    func(path) *gosip.Request
 	response func(context.Context, *gosip.Response) // each one
 	again    func(context.Context, *gosip.Response) // INVITE: a further 2xx (RFC 6026); may be nil

@@ -24,6 +24,7 @@ type peer struct {
 	phone     netip.AddrPort // where it sends them
 	user      string         // of the phone
 	out       func([]byte) error
+	leaves    func() // closes its UDP port
 	came      chan message
 	seen      map[string]bool // retransmissions are shown only if it is repeating
 	repeats   bool
@@ -63,7 +64,8 @@ func newPeer(t testing.TB, transport, host string) *peer {
 	must(t, err)
 	p := &peer{t: t, transport: transport, at: netip.MustParseAddrPort(udp.LocalAddr().String()),
 		came: make(chan message, 1024), seen: make(map[string]bool), callID: "call-" + t.Name(), tag: "peer"}
-	t.Cleanup(func() { udp.Close() })
+	p.leaves = func() { udp.Close() }
+	t.Cleanup(p.leaves)
 	go func() {
 		b := make([]byte, 65536)
 		for {
