@@ -138,10 +138,14 @@ func (c *callShell) takeCall(ctx context.Context, call Call) string {
 		return ReasonSound
 	}
 	defer c.closeStream(stream)
-	if err := call.Answer(stream.Local(call.Peer().Addr.Addr())); err != nil {
-		c.parts.Log.Warn("call not answered", "err", err)
-		c.hangUp(ctx, call) // what ended it, if it was the caller, is its last event
-	}
+	var answering sync.WaitGroup
+	defer answering.Wait()
+	answering.Go(func() { // returns when the caller has acknowledged, and sound flows before
+		if err := call.Answer(stream.Local(call.Peer().Addr.Addr())); err != nil {
+			c.parts.Log.Warn("call not answered", "err", err)
+			c.hangUp(ctx, call) // what ended it, if it was the caller, is its last event
+		}
+	})
 	return c.carry(ctx, call, stream)
 }
 
@@ -182,6 +186,7 @@ func (c *callShell) carry(ctx context.Context, call Call, stream Stream) string 
 	defer followers.Wait()
 	defer stop()
 	followers.Go(func() { c.followMoves(following, call, stream) })
+	var media sip.Media // what stream has been started with
 	for {
 		e, err := call.Next(ctx)
 		if err != nil {
@@ -195,11 +200,17 @@ func (c *callShell) carry(ctx context.Context, call Call, stream Stream) string 
 		switch e.Kind {
 		case sip.Progress:
 			c.post(callProgress{c.generation})
-		case sip.Established, sip.Changed:
-			if err := stream.Start(e.Media); err != nil {
-				c.parts.Log.Error("no sound for the call", "err", err)
-				c.hangUp(ctx, call)
-				return ReasonSound
+		case sip.Early, sip.Established, sip.Changed:
+			if e.Kind != sip.Established || !e.Media.Equal(media) {
+				if err := stream.Start(e.Media); err != nil {
+					c.parts.Log.Error("no sound for the call", "err", err)
+					c.hangUp(ctx, call)
+					return ReasonSound
+				}
+				media = e.Media
+			}
+			if e.Kind == sip.Early {
+				continue
 			}
 			if e.Kind == sip.Changed {
 				c.post(callChanged{c.generation, "peer"})

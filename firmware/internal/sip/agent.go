@@ -127,6 +127,7 @@ func NewAgent(cfg Config) (*Agent, error) {
 	a.tp = gosip.NewTransportLayer(noNames, gosip.NewParser(), &tls.Config{MinVersion: tls.VersionTLS13},
 		gosip.WithTransportLayerLogger(quiet),
 		gosip.WithTransportLayerTransports(gosip.TransportsConfig{TCP: plain, TLS: refuseDial}))
+	a.tp.OnMessage(a.overhear) // before the transactions hear of it
 	a.txl = gosip.NewTransactionLayer(a.tp,
 		gosip.WithTransactionLayerLogger(quiet),
 		gosip.WithTransactionLayerUnhandledResponseHandler(func(*gosip.Response) {}))

@@ -2,6 +2,7 @@ package sip
 
 import (
 	"net/netip"
+	"reflect"
 	"time"
 )
 
@@ -26,14 +27,26 @@ type LocalMedia struct {
 type Media struct {
 	Remote     netip.AddrPort // RTP
 	RemoteRTCP netip.AddrPort // RTP's port + 1, or a=rtcp (RFC 3605)
-	Codec      Codec
-	DTMF       uint8         // payload type of telephone-event as the peer wants it; 0: none
-	DTMFRate   int           // its clock rate in Hz
-	RecvType   uint8         // payload type with which the peer sends Codec
-	RecvDTMF   uint8         // payload type with which the peer sends telephone-event; 0: none
-	PacketTime time.Duration // a=ptime of the peer; 0: not said
+	Codec      Codec          // to send with, under the peer's payload type
+	DTMF       uint8          // payload type of telephone-event as the peer wants it; 0: none
+	DTMFRate   int            // its clock rate in Hz
+	// Receive is every format of our own description in force, telephone-event
+	// among them, under the payload types with which the peer sends it. The
+	// peer may change from one to another with each packet (RFC 3264, 6.1 and
+	// 7). No two have the same payload type.
+	Receive    []Codec
+	PacketTime time.Duration // a=ptime of the peer: a wish (RFC 8866, 6.4); 0: none
 	Send, Recv bool          // our direction
+	// Silent: it was agreed that the peer may send nothing for as long as it
+	// likes, neither sound nor reports, so that hearing nothing does not mean
+	// that it is gone (RFC 3264, 8.4). So it is unless both ends send; where
+	// the peer has no port for RTCP or sends no reports (RFC 3556); and where
+	// it names comfort noise (RFC 3389) or silence suppression.
+	Silent bool
 }
+
+// Equal reports whether m and o are the same agreement.
+func (m Media) Equal(o Media) bool { return reflect.DeepEqual(m, o) }
 
 // A Target is whom an INVITE goes to, and where.
 type Target struct {
@@ -49,10 +62,15 @@ type EventKind int
 
 // The events of a call, in the order in which they can come.
 const (
-	Progress    EventKind = iota + 1 // 180 or 183 came
-	Established                      // 200 and ACK: Media says how to talk
-	Changed                          // a re-INVITE or UPDATE was agreed: Media is new
-	Ended                            // Code and Reason say why; nothing comes after it
+	Progress EventKind = iota + 1 // 180 or 183 came
+	// Early: sound may flow with Media before the call is up, and may come
+	// again with another Media. To the caller it means early media, described
+	// in a 180 or 183 (RFC 3261, 13.2.1; RFC 3960); to the answerer that its
+	// 200 has left: it speaks without waiting for the ACK (RFC 3264, 6).
+	Early
+	Established // 200 and ACK: Media says how to talk
+	Changed     // a re-INVITE or UPDATE was agreed: Media is new
+	Ended       // Code and Reason say why; nothing comes after it
 )
 
 // An Event is something that happened to a call.

@@ -20,6 +20,7 @@ type audio struct {
 	codecs     []Codec
 	send, recv bool // the peer's direction
 	ptime      time.Duration
+	silent     bool // it may send neither sound nor reports
 }
 
 // readDescription finds the first audio stream that plain RTP can carry.
@@ -84,13 +85,41 @@ func readAudio(sd *sdp.SessionDescription, md *sdp.MediaDescription) (audio, err
 			if to, ok := rtcpAddr(at.Value, a.addr); ok {
 				a.rtcp = to
 			}
+			a.silent = a.silent || firstField(at.Value) == "0"
+		case "silenceSupp": // RFC 3108, 5.6.3.4
+			a.silent = a.silent || strings.EqualFold(firstField(at.Value), "on")
+		case "vad":
+			a.silent = a.silent || !strings.EqualFold(firstField(at.Value), "off")
 		}
+	}
+	for _, b := range slices.Concat(sd.Bandwidth, md.Bandwidth) {
+		a.silent = a.silent || b.Type == "RR" && b.Bandwidth == 0 // RFC 3556: whoever only listens sends no reports
 	}
 	if a.addr.IsUnspecified() { // hold as RFC 2543 had it
 		a.recv = false
 	}
 	a.codecs = formats(md)
+	a.silent = a.silent || slices.ContainsFunc(a.codecs, pauses)
 	return a, nil
+}
+
+// pauses reports whether a description that names c announces pauses.
+func pauses(c Codec) bool {
+	if strings.EqualFold(c.Name, "CN") {
+		return true
+	}
+	for p := range strings.SplitSeq(strings.ToLower(c.Params), ";") {
+		switch strings.ReplaceAll(p, " ", "") {
+		case "usedtx=1", "vad=yes", "vad=on", "vad=1", "annexb=yes": // Opus (RFC 7587), and others as they write it
+			return true
+		}
+	}
+	return false
+}
+
+func firstField(s string) string {
+	f, _, _ := strings.Cut(strings.TrimSpace(s), " ")
+	return f
 }
 
 // mediaAddr is the address of a c= line. Names are not resolved: a phone says
@@ -123,9 +152,10 @@ func rtcpAddr(v string, addr netip.Addr) (netip.AddrPort, bool) {
 
 // static are the payload types that need no a=rtpmap (RFC 3551, table 4).
 var static = map[uint8]Codec{
-	0: {Name: "PCMU", PayloadType: 0, ClockRate: 8000, Channels: 1},
-	8: {Name: "PCMA", PayloadType: 8, ClockRate: 8000, Channels: 1},
-	9: {Name: "G722", PayloadType: 9, ClockRate: 8000, Channels: 1},
+	0:  {Name: "PCMU", PayloadType: 0, ClockRate: 8000, Channels: 1},
+	8:  {Name: "PCMA", PayloadType: 8, ClockRate: 8000, Channels: 1},
+	9:  {Name: "G722", PayloadType: 9, ClockRate: 8000, Channels: 1},
+	13: {Name: "CN", PayloadType: 13, ClockRate: 8000, Channels: 1},
 }
 
 // formats are the codecs of an m= line, in its order. What cannot be read is

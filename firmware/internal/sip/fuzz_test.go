@@ -37,7 +37,7 @@ func FuzzSDP(f *testing.F) {
 		if err != nil {
 			t.Fatalf("cannot read our own answer: %v\n%s", err, answer)
 		}
-		if ours.port != fuzzMedia.Port || ours.send != m.Send || ours.recv != m.Recv || ours.codecs[0].PayloadType != m.RecvType {
+		if ours.port != fuzzMedia.Port || ours.send != m.Send || ours.recv != m.Recv || ours.codecs[0].PayloadType != m.Receive[0].PayloadType {
 			t.Fatalf("answer %+v does not say %+v", ours, m)
 		}
 	})

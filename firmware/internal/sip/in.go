@@ -137,6 +137,9 @@ func (c *Call) accept(ctx context.Context, lm LocalMedia, answeredUp chan error)
 	}
 	c.state = answered
 	c.settled.Store(true)
+	if !c.in.offered {
+		c.events.push(Event{Kind: Early, Media: c.in.media})
+	}
 	return nil
 }
 

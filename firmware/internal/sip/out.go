@@ -16,10 +16,11 @@ type inviting struct {
 	req       *gosip.Request
 	lm        LocalMedia
 	offer     []byte
-	tentative bool // a provisional response has come: it may be cancelled
-	unwanted  bool // the user has hung up
-	cancelled bool // the CANCEL has been sent
-	done      bool // the final response has come
+	tentative bool             // a provisional response has come: it may be cancelled
+	unwanted  bool             // the user has hung up
+	cancelled bool             // the CANCEL has been sent
+	done      bool             // the final response has come
+	early     map[string]Media // described before the final response, by the tag of whom it is of
 	ack       *gosip.Request
 	others    map[string]*gosip.Request // ACKs to further phones that have answered, by their tag
 	agreed    chan error                // of Update; nil for the first INVITE
@@ -98,9 +99,6 @@ func (c *Call) inviteResponse(ctx context.Context, i *inviting, res *gosip.Respo
 		}
 		if i.agreed == nil && c.state == starting && res.StatusCode > 100 {
 			c.d.learn(res)
-			if res.StatusCode == 180 || res.StatusCode == 183 {
-				c.events.push(Event{Kind: Progress, Code: res.StatusCode})
-			}
 		}
 		return
 	}
@@ -122,6 +120,84 @@ func (c *Call) inviteResponse(ctx context.Context, i *inviting, res *gosip.Respo
 	}
 }
 
+// overhear brings a provisional response to its call in the order in which it
+// was read. sipgo handles each response on a goroutine of its own and drops a
+// provisional one that a 2xx overtakes; but that may be the only one with a
+// description.
+func (a *Agent) overhear(msg gosip.Message) {
+	res, ok := msg.(*gosip.Response)
+	if !ok || res.StatusCode != 180 && res.StatusCode != 183 {
+		return
+	}
+	id, from, seq, via := res.CallID(), res.From(), res.CSeq(), res.Via()
+	if id == nil || from == nil || seq == nil || via == nil || seq.MethodName != gosip.INVITE {
+		return
+	}
+	tag, _ := from.Params.Get("tag")
+	branch, _ := via.Params.Get("branch")
+	c := a.find(id.Value(), tag)
+	if c == nil || c.incoming {
+		return
+	}
+	c.box.post(func(context.Context) {
+		i := c.out
+		if c.state != starting || i == nil || i.done || !i.x.sent {
+			return
+		}
+		if ours, _ := i.req.Via().Params.Get("branch"); branch != ours {
+			return
+		}
+		c.events.push(Event{Kind: Progress, Code: res.StatusCode})
+		c.early(i, res)
+	})
+}
+
+// early takes a description that came before the final response. Each phone
+// that answers through a proxy is a dialog with a description of its own
+// (RFC 3261, 13.2.2.4), and the last one to describe itself is heard.
+func (c *Call) early(i *inviting, res *gosip.Response) {
+	if len(res.Body()) == 0 {
+		return
+	}
+	m, err := readAnswer(res.Body(), i.lm)
+	if err != nil {
+		c.a.log.Debug("sip: early description not usable", "call", c.id.callID, "err", err)
+		return
+	}
+	tag := tagOf(res)
+	if _, known := i.early[tag]; !known && len(i.early) >= maxForks {
+		return
+	}
+	if i.early == nil {
+		i.early = make(map[string]Media)
+	}
+	i.early[tag] = m
+	if c.media.Equal(m) {
+		return
+	}
+	c.media = m
+	c.events.push(Event{Kind: Early, Media: m})
+}
+
+// answerIn is what was agreed by a 2xx to i. A 2xx need not repeat what the
+// same phone has described before, or may say something that we cannot use: the
+// description that we have is the answer then (RFC 3261, 13.2.1).
+func (i *inviting) answerIn(res *gosip.Response) (Media, error) {
+	m, err := readAnswer(res.Body(), i.lm)
+	if early, known := i.early[tagOf(res)]; err != nil && known {
+		return early, nil
+	}
+	return m, err
+}
+
+func tagOf(res *gosip.Response) string {
+	if to := res.To(); to != nil {
+		tag, _ := to.Params.Get("tag")
+		return tag
+	}
+	return ""
+}
+
 // inviteTaken: a 2xx, which is always acknowledged, wanted or not.
 func (c *Call) inviteTaken(ctx context.Context, i *inviting, res *gosip.Response) {
 	c.d.learn(res)
@@ -130,7 +206,7 @@ func (c *Call) inviteTaken(ctx context.Context, i *inviting, res *gosip.Response
 		c.bye(ctx, c.d)
 		return
 	}
-	m, err := readAnswer(res.Body(), i.lm)
+	m, err := i.answerIn(res)
 	if err != nil {
 		c.a.log.Debug("sip: answer not usable", "call", c.id.callID, "err", err)
 		if i.agreed != nil {

@@ -205,7 +205,7 @@ func TestOvertakenACK(t *testing.T) {
 		if e.Media.Remote.Port() == 7100 {
 			break
 		}
-		if e.Kind != sip.Established {
+		if e.Kind != sip.Early && e.Kind != sip.Established {
 			t.Fatalf("event %+v", e)
 		}
 	}

@@ -129,7 +129,7 @@ func (c *Call) moved(s *serving) {
 	if to, _, ok := hop(c.d.target); ok {
 		elsewhere = c.setPeerAddr(to)
 	}
-	if c.state == up && !s.offered && (s.media != c.media || elsewhere) {
+	if c.state == up && !s.offered && (!s.media.Equal(c.media) || elsewhere) {
 		c.media = s.media
 		c.events.push(Event{Kind: Changed, Media: c.media})
 	}

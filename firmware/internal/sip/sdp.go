@@ -56,11 +56,12 @@ func (s *session) answer(offer []byte, lm LocalMedia) ([]byte, Media, error) {
 	}
 	// The offer's payload types are used in both directions (RFC 3264, 6.1).
 	pick.local.PayloadType, pick.localEvent.PayloadType = pick.remote.PayloadType, pick.remoteEvent.PayloadType
-	m := agreed(pick, peer, lm)
 	chosen := []Codec{pick.local}
 	if pick.hasEvent {
 		chosen = append(chosen, pick.localEvent)
 	}
+	m := agreed(pick, peer, lm)
+	m.Receive = chosen
 	lines := make([]*sdp.MediaDescription, 0, len(sd.MediaDescriptions))
 	for i, md := range sd.MediaDescriptions {
 		if i == peer.index {
@@ -93,7 +94,9 @@ func readAnswer(answer []byte, lm LocalMedia) (Media, error) {
 			return !strings.EqualFold(o.Name, eventName) && o != c
 		})
 		if pick, ok := match(lm.Codecs, only); ok {
-			return agreed(pick, peer, lm), nil
+			m := agreed(pick, peer, lm)
+			m.Receive = ready(lm.Codecs, peer.codecs)
+			return m, nil
 		}
 	}
 	return Media{}, errNoMedia
@@ -155,16 +158,35 @@ func agreed(p pair, peer audio, lm LocalMedia) Media {
 		Remote:     netip.AddrPortFrom(peer.addr, peer.port),
 		RemoteRTCP: peer.rtcp,
 		Codec:      p.remote,
-		RecvType:   p.local.PayloadType,
 		PacketTime: peer.ptime,
 		Send:       peer.recv,
 		Recv:       peer.send && !lm.Hold,
 	}
+	m.Silent = peer.silent || !m.Send || !m.Recv
 	m.Codec.Name = p.local.Name
 	if p.hasEvent {
-		m.DTMF, m.DTMFRate, m.RecvDTMF = p.remoteEvent.PayloadType, p.remoteEvent.ClockRate, p.localEvent.PayloadType
+		m.DTMF, m.DTMFRate = p.remoteEvent.PayloadType, p.remoteEvent.ClockRate
 	}
 	return m
+}
+
+// ready is what may come after the answer to an offer of local: each format of
+// the offer (RFC 3264, 7). An answerer is to send it under the offer's payload
+// type; one that wrongly uses that of its own answer is understood as well
+// where that is free.
+func ready(local, answered []Codec) []Codec {
+	out := slices.Clone(local)
+	for _, r := range answered {
+		if slices.ContainsFunc(out, func(c Codec) bool { return c.PayloadType == r.PayloadType }) {
+			continue
+		}
+		if i := slices.IndexFunc(local, func(l Codec) bool { return same(l, r) }); i >= 0 {
+			c := local[i]
+			c.PayloadType = r.PayloadType
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 func addrType(a netip.Addr) string {

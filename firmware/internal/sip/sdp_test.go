@@ -3,6 +3,7 @@ package sip
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,21 +31,23 @@ var descriptions = []string{
 func TestAnswer(t *testing.T) {
 	pcma := Codec{Name: "PCMA", PayloadType: 8, ClockRate: 8000, Channels: 1}
 	opus := Codec{Name: "opus", PayloadType: 96, ClockRate: 48000, Channels: 2, Params: "stereo=0"}
+	ourOpus, ourPCMA, event := fuzzMedia.Codecs[0], fuzzMedia.Codecs[1], fuzzMedia.Codecs[2]
+	ourOpus.PayloadType = 96 // the offer's
 	at := netip.MustParseAddrPort
 	want := []struct {
 		media Media
 		err   error
 	}{
-		{media: Media{Remote: at("192.0.2.9:5000"), RemoteRTCP: at("192.0.2.9:5001"), Codec: pcma, RecvType: 8,
-			DTMF: 101, DTMFRate: 8000, RecvDTMF: 101, PacketTime: 30 * time.Millisecond, Send: true, Recv: true}},
-		{media: Media{Remote: at("192.0.2.9:5000"), RemoteRTCP: at("192.0.2.8:5009"), Codec: opus, RecvType: 96, Send: true, Recv: true}},
-		{media: Media{Remote: at("192.0.2.9:5000"), RemoteRTCP: at("192.0.2.9:5001"), Codec: pcma, RecvType: 8, Recv: true}},
-		{media: Media{Remote: at("192.0.2.9:5000"), RemoteRTCP: at("192.0.2.9:5001"), Codec: pcma, RecvType: 8}},
-		{media: Media{Remote: at("0.0.0.0:5000"), RemoteRTCP: at("0.0.0.0:5001"), Codec: pcma, RecvType: 8, Recv: true}},
+		{media: Media{Remote: at("192.0.2.9:5000"), RemoteRTCP: at("192.0.2.9:5001"), Codec: pcma, Receive: []Codec{ourPCMA, event},
+			DTMF: 101, DTMFRate: 8000, PacketTime: 30 * time.Millisecond, Send: true, Recv: true}},
+		{media: Media{Remote: at("192.0.2.9:5000"), RemoteRTCP: at("192.0.2.8:5009"), Codec: opus, Receive: []Codec{ourOpus}, Send: true, Recv: true}},
+		{media: Media{Remote: at("192.0.2.9:5000"), RemoteRTCP: at("192.0.2.9:5001"), Codec: pcma, Receive: []Codec{ourPCMA}, Recv: true, Silent: true}},
+		{media: Media{Remote: at("192.0.2.9:5000"), RemoteRTCP: at("192.0.2.9:5001"), Codec: pcma, Receive: []Codec{ourPCMA}, Silent: true}},
+		{media: Media{Remote: at("0.0.0.0:5000"), RemoteRTCP: at("0.0.0.0:5001"), Codec: pcma, Receive: []Codec{ourPCMA}, Recv: true, Silent: true}},
 		{err: errNoMedia},
 		{err: errNoMedia},
 		{err: errNoMedia},
-		{media: Media{Remote: at("[2001:db8::1]:65535"), Codec: pcma, RecvType: 8, Send: true, Recv: true}},
+		{media: Media{Remote: at("[2001:db8::1]:65535"), Codec: pcma, Receive: []Codec{ourPCMA}, Send: true, Recv: true}},
 		{err: errBadSDP},
 		{err: errBadSDP},
 		{err: errBadSDP},
@@ -57,12 +60,73 @@ func TestAnswer(t *testing.T) {
 			t.Errorf("%q: error %v, want %v", offer, err, want[i].err)
 			continue
 		}
-		if m != want[i].media {
+		if !m.Equal(want[i].media) {
 			t.Errorf("%q:\n got %+v\nwant %+v", offer, m, want[i].media)
 		}
 		if offered, answered := strings.Count(offer, "m="), strings.Count(string(answer), "m="); err == nil && offered != answered {
 			t.Errorf("%q: %d m= lines offered, %d answered", offer, offered, answered)
 		}
+	}
+}
+
+// TestReceive: the offerer is ready for each format of its offer under its own
+// payload types, whatever the answer names (RFC 3264, 6.1 and 7).
+func TestReceive(t *testing.T) {
+	opus, pcma, event := fuzzMedia.Codecs[0], fuzzMedia.Codecs[1], fuzzMedia.Codecs[2]
+	wrong := opus
+	wrong.PayloadType = 97
+	wrongEvent := event
+	wrongEvent.PayloadType = 100
+	for answer, want := range map[string][]Codec{
+		"8":       {opus, pcma, event},
+		"111 8":   {opus, pcma, event},
+		"97":      {opus, pcma, event, wrong},
+		"8 100":   {opus, pcma, event, wrongEvent},
+		"8 18 97": {opus, pcma, event, wrong},
+		"18 8":    {opus, pcma, event},
+	} {
+		body := head + "m=audio 5000 RTP/AVP " + answer + "\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:97 opus/48000/2\r\na=rtpmap:100 telephone-event/8000\r\n"
+		m, err := readAnswer([]byte(body), fuzzMedia)
+		if err != nil {
+			t.Errorf("%s: %v", answer, err)
+			continue
+		}
+		if !slices.Equal(m.Receive, want) {
+			t.Errorf("answer %s:\n got %+v\nwant %+v", answer, m.Receive, want)
+		}
+	}
+}
+
+// TestSilent: silence that was agreed, in all the ways in which phones say so.
+func TestSilent(t *testing.T) {
+	for lines, want := range map[string]bool{
+		"": false, "a=sendrecv": false, "a=sendonly": true, "a=recvonly": true, "a=inactive": true,
+		"c=IN IP4 0.0.0.0": true, "a=rtcp:0": true, "a=rtcp: 0 IN IP4 192.0.2.9": true, "a=rtcp:5001": false,
+		"a=silenceSupp:on - - - -": true, "a=silenceSupp:off - - - -": false, "a=silenceSupp:ON": true,
+		"a=vad": true, "a=vad:off": false, "a=vad:on": true, "b=RS:0\r\nb=RR:0": true, "b=RR:0": true, "b=RS:0": false, "b=RR:800": false,
+		"a=rtpmap:13 CN/8000": true, "a=rtpmap:98 CN/16000": true, "a=fmtp:97 useinbandfec=1; usedtx=1": true, "a=fmtp:97 usedtx=0": false,
+	} {
+		formats := "8 97"
+		if strings.Contains(lines, "CN/8000") {
+			formats += " 13"
+		} else if strings.Contains(lines, "CN") {
+			formats += " 98"
+		}
+		body := []byte(head + "m=audio 5000 RTP/AVP " + formats + "\r\n" + lines + "\r\na=rtpmap:97 opus/48000/2\r\n")
+		s := newSession()
+		_, offered, err := s.answer(body, fuzzMedia)
+		if err != nil || offered.Silent != want {
+			t.Errorf("%q offered: silent %v, %v", lines, offered.Silent, err)
+		}
+		answered, err := readAnswer(body, fuzzMedia)
+		if err != nil || answered.Silent != want {
+			t.Errorf("%q answered: silent %v, %v", lines, answered.Silent, err)
+		}
+	}
+	hold := fuzzMedia
+	hold.Hold = true
+	if m, err := readAnswer([]byte(descriptions[0]), hold); err != nil || !m.Silent {
+		t.Errorf("holding: %+v, %v", m, err)
 	}
 }
 
@@ -96,7 +160,7 @@ func TestOfferAnswer(t *testing.T) {
 		if ma.Send != mb.Recv || ma.Recv != mb.Send || ma.Recv == hold {
 			t.Errorf("hold %v: A %+v, B %+v", hold, ma, mb)
 		}
-		if ma.DTMF != mb.RecvDTMF || mb.DTMF != ma.RecvDTMF || ma.DTMF != 101 {
+		if ma.DTMF != 101 || mb.DTMF != 101 || !slices.Contains(mb.Receive, Codec{Name: eventName, PayloadType: 101, ClockRate: 8000}) {
 			t.Errorf("digits: A %+v, B %+v", ma, mb)
 		}
 		if ma.Remote.Port() != 5000 || mb.Remote.Port() != 4000 {
