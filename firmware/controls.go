@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"flexphone/firmware/internal/control"
@@ -91,6 +92,6 @@ func (c controls) status() status {
 func leaseOf(l netlink.Lease) *lease {
 	return &lease{
 		Prefix: l.Prefix.String(), Router: textOf(l.Router), Server: textOf(l.Server),
-		StoringServer: l.StoringServer, Start: l.Start, Renew: l.Renew, Expiry: l.Expiry,
+		StoringServer: strings.Join(l.StoringServers, " "), Start: l.Start, Renew: l.Renew, Expiry: l.Expiry,
 	}
 }

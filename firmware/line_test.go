@@ -55,7 +55,11 @@ func TestNamelessNetwork(t *testing.T) {
 	n := &network{server: server, log: slog.New(slog.NewTextHandler(&said, nil))}
 	var searches sync.WaitGroup
 	for _, named := range []string{"", "", "192.0.2.9:5684", "", ""} {
-		n.findServer(t.Context(), &searches, netlink.Lease{StoringServer: named})
+		var l netlink.Lease
+		if named != "" {
+			l.StoringServers = []string{named}
+		}
+		n.findServer(t.Context(), &searches, l)
 	}
 	searches.Wait()
 	if got := strings.Count(said.String(), "names no storing server"); got != 2 || strings.Count(said.String(), "\n") != 2 {

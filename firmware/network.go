@@ -140,14 +140,14 @@ func (n *network) follow(ctx, upper context.Context) error {
 // Only when the lease does not is the DNS asked, beside what goes on.
 func (n *network) findServer(ctx context.Context, searches *sync.WaitGroup, l netlink.Lease) {
 	said := n.nameless
-	n.nameless = !n.fixedServer && l.StoringServer == "" && l.Domain == ""
+	n.nameless = !n.fixedServer && len(l.StoringServers) == 0 && len(l.Domains) == 0
 	switch {
 	case n.fixedServer:
-	case l.StoringServer != "":
-		if err := n.server.SetServer(l.StoringServer); err != nil {
+	case len(l.StoringServers) > 0:
+		if err := n.server.SetServer(l.StoringServers[0]); err != nil {
 			n.log.Warn("the network names no usable storing server", "err", err)
 		}
-	case l.Domain != "":
+	case len(l.Domains) > 0:
 		searches.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, srvWait)
 			defer cancel()
@@ -175,12 +175,12 @@ func lookupServer(ctx context.Context, l netlink.Lease) (string, error) {
 		}
 		return d.DialContext(ctx, network, address)
 	}}
-	_, records, err := r.LookupSRV(ctx, "coaps", "udp", l.Domain)
+	_, records, err := r.LookupSRV(ctx, "coaps", "udp", l.Domains[0])
 	if err != nil {
-		return "", fmt.Errorf("flexphone: find storing server of %s: %w", l.Domain, err)
+		return "", fmt.Errorf("flexphone: find storing server of %s: %w", l.Domains[0], err)
 	}
 	if len(records) == 0 {
-		return "", fmt.Errorf("flexphone: find storing server of %s: no record", l.Domain)
+		return "", fmt.Errorf("flexphone: find storing server of %s: no record", l.Domains[0])
 	}
 	var servers []string // in the order to try them
 	for _, r := range records {

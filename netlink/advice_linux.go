@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"slices"
-	"strings"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -17,9 +15,9 @@ import (
 // An advice is what router advertisements say of name servers (RFC 8106). The
 // kernel does not act on it, and hands it to whoever listens.
 type advice struct {
-	index  int
-	dns    []netip.Addr
-	search []string
+	index   int
+	dns     []netip.Addr
+	domains []string
 }
 
 // An advisor listens for it.
@@ -58,7 +56,7 @@ func (a *advisor) run(ctx context.Context, out chan<- advice) {
 				k.dns = dns
 			}
 			if search != nil {
-				k.search = search
+				k.domains = search
 			}
 			known[index] = k
 			select {
@@ -105,23 +103,8 @@ func parseAdvice(b []byte) (index int, dns []netip.Addr, search []string, err er
 		return index, dns, nil, nil
 	case raSearch:
 		search = []string{}
-		for life > 0 && len(body) > 0 && body[0] != 0 && len(search) < 6 {
-			var labels []string
-			for len(body) > 0 && body[0] != 0 {
-				k := int(body[0])
-				if k > 63 || 1+k > len(body) {
-					return 0, nil, nil, errAdvice
-				}
-				labels = append(labels, string(body[1:1+k]))
-				body = body[1+k:]
-			}
-			if len(body) == 0 {
-				return 0, nil, nil, errAdvice
-			}
-			body = body[1:]
-			if s := strings.Join(labels, "."); len(s) < 256 && isName(s) && !slices.Contains(search, s) {
-				search = append(search, s)
-			}
+		if life > 0 {
+			search = appendDomains(search, encodedNames(body)...)
 		}
 		return index, nil, search, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,7 +33,7 @@ func TestClientLeasesFromDnsmasq(t *testing.T) {
 	l := c.want(Bound).Lease
 	assertInstalled(t, l)
 	if l.Prefix != netip.MustParsePrefix("10.77.0.50/24") || l.Router != netip.MustParseAddr("10.77.0.1") ||
-		l.StoringServer != "storing.example:5684" || l.Domain != "isp.example" || l.MTU != 1400 ||
+		!slices.Equal(l.StoringServers, []string{"storing.example:5684"}) || !slices.Equal(l.Domains, []string{"isp.example"}) || l.MTU != 1400 ||
 		l.MAC.String() != testMAC || l.Interface != "eth0" || len(l.Routes) != 1 {
 		t.Errorf("lease is %+v", l)
 	}

@@ -64,19 +64,19 @@ type machine6 struct {
 	mac  MAC
 	rand *rand.Rand
 
-	state  state6
-	link   linkSays
-	out    []any
-	xid    dhcpv6.TransactionID
-	begun  time.Time
-	sent   time.Time
-	wait   time.Duration
-	tries  int
-	retry  time.Time
-	offer  lease6
-	held   lease6
-	dns    []netip.Addr
-	search []string
+	state   state6
+	link    linkSays
+	out     []any
+	xid     dhcpv6.TransactionID
+	begun   time.Time
+	sent    time.Time
+	wait    time.Duration
+	tries   int
+	retry   time.Time
+	offer   lease6
+	held    lease6
+	dns     []netip.Addr
+	domains []string
 }
 
 // Intervals of RFC 8415 §7.6; SOL_MAX_RT and INF_MAX_RT are less than there, for

@@ -195,19 +195,19 @@ func (m *machine) receive(now time.Time, r reply) {
 		m.firstProbe(now, r.yours)
 	case m.state == stateSelecting && r.kind == dhcpv4.MessageTypeAck && r.rapid:
 		m.firstProbe(now, r.yours)
-		m.acknowledged(now, l)
+		m.acknowledged(now, l, r.odd)
 	case m.state == stateRequesting && r.kind == dhcpv4.MessageTypeAck:
 		if r.server == m.offer.server && r.yours == m.offer.yours {
-			m.acknowledged(now, l)
+			m.acknowledged(now, l, r.odd)
 		}
 	case m.state == stateRebooting && r.kind == dhcpv4.MessageTypeAck:
 		if r.yours == m.offer.yours {
 			m.firstProbe(now, r.yours)
-			m.acknowledged(now, l)
+			m.acknowledged(now, l, r.odd)
 		}
 	case (m.state == stateRenewing || m.state == stateRebinding) && r.kind == dhcpv4.MessageTypeAck:
 		if r.yours == m.held.Addr() && (m.state == stateRebinding || r.server == m.held.Server) {
-			m.acknowledged(now, l)
+			m.acknowledged(now, l, r.odd)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package netlink
 import (
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -18,8 +19,13 @@ func (m *machine) firstProbe(now time.Time, a netip.Addr) {
 	m.do(sendProbe{a})
 }
 
-func (m *machine) acknowledged(now time.Time, l Lease) {
+func (m *machine) acknowledged(now time.Time, l Lease, odd []string) {
 	m.avoid = netip.Addr{}
+	if text := strings.Join(odd, "; "); text != m.leftOut {
+		if m.leftOut = text; text != "" {
+			m.note(slog.LevelWarn, "the server sends what cannot be, going without", "what", text)
+		}
+	}
 	if m.fullCheck && (l.Addr() != m.held.Addr() || m.refused) {
 		m.next, m.state, m.retry = l, stateChecking, time.Time{}
 		m.probesTo, m.probeAt = probes, now.Add(time.Duration(m.rand.Int64N(int64(fullProbeWait))))

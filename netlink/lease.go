@@ -2,6 +2,7 @@ package netlink
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -14,41 +15,61 @@ type MAC [6]byte
 // String returns m in the form 02:00:5e:00:53:01.
 func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
 
+// MarshalText implements encoding.TextMarshaler.
+func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (m *MAC) UnmarshalText(b []byte) error {
+	hw, err := net.ParseMAC(string(b))
+	if err != nil || len(hw) != len(m) {
+		return fmt.Errorf("netlink: parse MAC: %q is none", b)
+	}
+	*m = MAC(hw)
+	return nil
+}
+
 // A Lease is the address an interface holds, and what came with it. The zero
-// Prefix means that it holds none.
+// Prefix means that it holds none. As JSON it is what survives a restart.
 type Lease struct {
-	MAC       MAC
-	Interface string       // "eth0"
-	Prefix    netip.Prefix // the address, and how much of it is the network
+	MAC       MAC          `json:"mac"`
+	Interface string       `json:"-"`      // "eth0"
+	Prefix    netip.Prefix `json:"prefix"` // the address, and how much of it is the network
 	// IPv6 are the interface's global IPv6 addresses, best first; empty on a link
 	// without IPv6. On a link without IPv4, Prefix is that of the first of them.
-	IPv6          []netip.Addr
-	Router        netip.Addr // default router; zero when there is none
-	DNS           []netip.Addr
-	Domain        string
-	Routes        []Route    // classless routes beside the default one (RFC 3442)
-	MTU           int        // bytes; 0 when the network does not say
-	Metric        int        // of its routes; less is better
-	Broadcast     netip.Addr // option 28; zero: the last address of Prefix
-	Hostname      string     // option 12: what the network calls this phone
-	Search        []string   // domains to search beside Domain (RFC 3397)
-	NTP           []netip.Addr
-	TimeZone      string     // a name of the tz database, or a POSIX TZ string (RFC 4833)
-	BootFile      string     // option 67
-	Vendor        []byte     // option 43 as sent
-	VoiceVLAN     int        // option 132: where phones belong; 0 when absent
-	StoringServer string     // option 66, 160 or 150 as sent: a host or host:port; empty when absent
-	Server        netip.Addr // DHCP server identifier; zero for an address that we did not lease
-	Start         time.Time  // when the lease was acknowledged
-	Renew, Rebind time.Time  // T1 and T2; zero when nobody renews it here
-	Expiry        time.Time  // zero: never
+	IPv6   []netip.Addr `json:"-"`
+	Router netip.Addr   `json:"router,omitzero"` // default router; zero when there is none
+	// DNS are the name servers that were told by IPv4 and by IPv6, each once, in the
+	// order to try.
+	DNS []netip.Addr `json:"dns,omitempty"`
+	// Domains are those of the network, each once, in the order to try: of option
+	// 119 (RFC 3397), option 15, DHCPv6 option 24 and router advertisements.
+	Domains   []string     `json:"domains,omitempty"`
+	Routes    []Route      `json:"routes,omitempty"`     // classless routes beside the default one (RFC 3442)
+	MTU       int          `json:"mtu,omitempty"`        // bytes; 0 when the network does not say
+	Metric    int          `json:"-"`                    // of its routes; less is better
+	Broadcast netip.Addr   `json:"broadcast,omitzero"`   // option 28; zero: the last address of Prefix
+	Hostname  string       `json:"hostname,omitempty"`   // option 12: what the network calls this phone
+	NTP       []netip.Addr `json:"ntp,omitempty"`        // option 42
+	TimeZone  string       `json:"time_zone,omitempty"`  // a name of the tz database, or a POSIX TZ string (RFC 4833)
+	BootFile  string       `json:"boot_file,omitempty"`  // option 67
+	Vendor    []byte       `json:"vendor,omitempty"`     // option 43 as sent
+	VoiceVLAN int          `json:"voice_vlan,omitempty"` // option 132: where phones belong; 0 when absent
+	// StoringServers are what options 160, 66 and 150 name, in this order: printable,
+	// without blanks around it, and otherwise as sent. Each may be a host, a list of
+	// hosts, or a URL, and may be meant for other makers' phones.
+	StoringServers []string   `json:"storing_servers,omitempty"`
+	Server         netip.Addr `json:"server"` // DHCP server identifier; zero for an address that we did not lease
+	Start          time.Time  `json:"start"`  // when the lease was acknowledged
+	Renew          time.Time  `json:"renew,omitzero"`
+	Rebind         time.Time  `json:"rebind,omitzero"` // T1 and T2; zero when nobody renews it here
+	Expiry         time.Time  `json:"expiry,omitzero"` // zero: never
 }
 
 // A Route leads to a network through a router, or over the link when Via is the
 // zero Addr.
 type Route struct {
-	Dst netip.Prefix
-	Via netip.Addr
+	Dst netip.Prefix `json:"dst"`
+	Via netip.Addr   `json:"via,omitzero"`
 }
 
 // Addr returns the leased address, zero when there is none.

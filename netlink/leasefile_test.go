@@ -14,11 +14,11 @@ import (
 func storedExample() Lease {
 	at := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
 	return Lease{
-		MAC: simMAC, Prefix: netip.PrefixFrom(simAddr, 24), Router: simServer, DNS: []netip.Addr{simServer}, Domain: "isp.example",
+		MAC: simMAC, Prefix: netip.PrefixFrom(simAddr, 24), Router: simServer, DNS: []netip.Addr{simServer},
 		Routes:    []Route{{Dst: netip.MustParsePrefix("198.51.100.0/24"), Via: simServer}, {Dst: netip.MustParsePrefix("203.0.113.0/24")}},
-		Broadcast: netip.MustParseAddr("192.0.2.127"), Hostname: "desk", Search: []string{"eng.isp.example", "isp.example"},
+		Broadcast: netip.MustParseAddr("192.0.2.127"), Hostname: "desk", Domains: []string{"eng.isp.example", "isp.example"},
 		NTP: []netip.Addr{simServer}, TimeZone: "Europe/Berlin", BootFile: "phone.cfg", Vendor: []byte{1, 1, 7}, VoiceVLAN: 42,
-		MTU: 1400, StoringServer: "storing.example:5684", Server: simServer,
+		MTU: 1400, StoringServers: []string{"coaps://storing.example:5684", "192.0.2.9"}, Server: simServer,
 		Start: at, Renew: at.Add(30 * time.Minute), Rebind: at.Add(50 * time.Minute), Expiry: at.Add(time.Hour),
 	}
 }

@@ -126,8 +126,9 @@ type machine struct {
 	repairAt  time.Time
 	naks      int // with less than nakMemory between them
 	nakAt     time.Time
-	conflicts int // since the last undisturbed binding
-	failures  int // of the kernel, in a row
+	conflicts int    // since the last undisturbed binding
+	failures  int    // of the kernel, in a row
+	leftOut   string // of what was acknowledged last, as the log knows it
 }
 
 // start sets the lease that was stored when the machine was last stopped or

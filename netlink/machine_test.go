@@ -26,7 +26,7 @@ func TestLeaseOfAFreshPhone(t *testing.T) {
 	}
 	s.run(1)
 	e := s.want(Bound)[0]
-	if l := e.Lease; l.Prefix != netip.PrefixFrom(simAddr, 24) || l.Router != simServer || l.StoringServer != "storing.example" ||
+	if l := e.Lease; l.Prefix != netip.PrefixFrom(simAddr, 24) || l.Router != simServer || !slices.Equal(l.StoringServers, []string{"storing.example"}) ||
 		l.MAC != simMAC || l.Interface != "eth0" || l.Server != simServer || l.Expiry.Sub(l.Start) != time.Hour {
 		t.Errorf("lease is %+v", l)
 	}

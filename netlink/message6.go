@@ -60,18 +60,14 @@ func (m *machine6) identity(a netip.Addr) *dhcpv6.OptIANA {
 
 // learn takes what comes beside an address.
 func (m *machine6) learn(d *dhcpv6.Message) {
-	m.dns, m.search = nil, nil
+	m.dns, m.domains = nil, nil
 	for _, ip := range d.Options.DNS() {
 		if a := addrFrom(ip); a.Is6() && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback() && len(m.dns) < 8 {
 			m.dns = append(m.dns, a)
 		}
 	}
 	if l := d.Options.DomainSearchList(); l != nil {
-		for _, s := range l.Labels {
-			if isDomain(s) && len(m.search) < 6 {
-				m.search = append(m.search, s)
-			}
-		}
+		m.domains = appendDomains(nil, l.Labels...)
 	}
 }
 

@@ -1,11 +1,11 @@
 package netlink
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -24,24 +24,26 @@ type reply struct {
 	yours     netip.Addr
 	bits      int // prefix length; 0 when the server sent no usable mask
 	router    netip.Addr
+	classless bool // router and routes are those of option 121
 	dns       []netip.Addr
-	domain    string
+	domains   []string
 	routes    []Route
 	mtu       int
 	broadcast netip.Addr
 	hostname  string
-	search    []string
 	ntp       []netip.Addr
 	zone      string
 	file      string
 	vendor    []byte
 	vlan      int
-	storing   string
+	storing   []string
 	time      time.Duration // lease time, 0 when absent
 	t1, t2    time.Duration
 	rapid     bool          // option 80
 	onlySix   time.Duration // option 108: the network would rather not give IPv4; 0 when absent
 	complaint string        // option 56
+	// odd is what was sent and cannot be meant, and was left out, in words.
+	odd []string
 }
 
 // Reasons for which a packet is not a reply to us.
@@ -87,14 +89,13 @@ func parseReply(b []byte, mac MAC) (reply, error) {
 	default:
 		return reply{}, fmt.Errorf("netlink: parse reply: message type %d: %w", r.kind, errNotReply)
 	}
-	r.server = oneAddr(opts[dhcpv4.OptionServerIdentifier.Code()])
+	r.readOptions(opts)
 	if !isHost(r.server) {
 		return reply{}, fmt.Errorf("netlink: parse reply: %w", errBadServer)
 	}
-	r.readOptions(opts)
 	if v := opts[dhcpv4.OptionOptionOverload.Code()]; r.file == "" && (len(v) == 0 || v[0]&1 == 0) {
-		r.file, _, _ = strings.Cut(string(b[fileAt:headerLen]), "\x00")
-		r.file = path(r.file)
+		file, _, _ := bytes.Cut(b[fileAt:headerLen], []byte{0})
+		r.file = path(file)
 	}
 	return r, nil
 }
@@ -156,21 +157,14 @@ func (r reply) lease(sent time.Time) (Lease, error) {
 	if r.time <= 0 {
 		return Lease{}, errors.New("netlink: read lease: no lease time")
 	}
-	n := r.bits
-	if n == 0 {
-		n = classBits(a)
-	}
-	p := netip.PrefixFrom(a, n)
-	if n < 31 && (a == p.Masked().Addr() || a == lastAddr(p)) {
+	p := r.prefix()
+	if isEdge(p, a) {
 		return Lease{}, fmt.Errorf("netlink: read lease: %v is its network's own or broadcast address", p)
 	}
-	if r.router == a {
-		return Lease{}, fmt.Errorf("netlink: read lease: %v is its own router", a)
-	}
 	l := Lease{
-		Prefix: p, Router: r.router, DNS: r.dns, Domain: r.domain, Routes: r.routes, MTU: r.mtu,
-		Hostname: r.hostname, Search: r.search, NTP: r.ntp, TimeZone: r.zone, BootFile: r.file, Vendor: r.vendor, VoiceVLAN: r.vlan,
-		StoringServer: r.storing, Server: r.server, Start: sent,
+		Prefix: p, Router: r.router, DNS: r.dns, Domains: r.domains, Routes: r.routes, MTU: r.mtu,
+		Hostname: r.hostname, NTP: r.ntp, TimeZone: r.zone, BootFile: r.file, Vendor: r.vendor, VoiceVLAN: r.vlan,
+		StoringServers: r.storing, Server: r.server, Start: sent,
 	}
 	if r.broadcast.IsValid() && p.Contains(r.broadcast) && r.broadcast != a {
 		l.Broadcast = r.broadcast
@@ -180,6 +174,27 @@ func (r reply) lease(sent time.Time) (Lease, error) {
 	}
 	return l, nil
 }
+
+// prefix is the address that is offered, and its network.
+func (r reply) prefix() netip.Prefix {
+	if !r.yours.Is4() {
+		return netip.Prefix{}
+	}
+	if r.bits == 0 {
+		return netip.PrefixFrom(r.yours, classBits(r.yours))
+	}
+	return netip.PrefixFrom(r.yours, r.bits)
+}
+
+// isEdge reports whether a is the network's own address or its broadcast address,
+// neither of which a host of the network has.
+func isEdge(network netip.Prefix, a netip.Addr) bool {
+	return network.Bits() < 31 && (a == network.Masked().Addr() || a == lastAddr(network))
+}
+
+// isGateway reports whether a can be a router's IPv4 address. Networks that give
+// every host a network of its own have them at a link-local one.
+func isGateway(a netip.Addr) bool { return isHost(a) || a.Is4() && a.IsLinkLocalUnicast() }
 
 // isHost reports whether a can be one IPv4 host's address: not this network,
 // loopback, link-local, multicast, reserved or broadcast (RFC 6890).

@@ -10,33 +10,15 @@ import (
 	"github.com/insomniacslk/dhcp/iana"
 )
 
-// wanted is the parameter request list (option 55). Classless routes come
-// before the router, as RFC 3442 asks.
-var wanted = dhcpv4.OptionCodeList{
-	dhcpv4.OptionSubnetMask,
-	dhcpv4.OptionClasslessStaticRoute,
-	dhcpv4.OptionRouter,
-	dhcpv4.OptionDomainNameServer,
-	dhcpv4.OptionDomainName,
-	dhcpv4.OptionInterfaceMTU,
-	dhcpv4.OptionNTPServers,
-	dhcpv4.OptionBroadcastAddress,
-	dhcpv4.OptionHostName,
-	dhcpv4.OptionDNSDomainSearchList,
-	dhcpv4.OptionStaticRoutingTable,
-	dhcpv4.OptionVendorSpecificInformation,
-	dhcpv4.OptionBootfileName,
-	dhcpv4.GenericOptionCode(optZonePOSIX),
-	dhcpv4.GenericOptionCode(optZoneName),
-	dhcpv4.GenericOptionCode(optVoiceVLAN),
-	dhcpv4.GenericOptionCode(optTFTPServers),
-	dhcpv4.OptionIPAddressLeaseTime,
-	dhcpv4.OptionServerIdentifier,
-	dhcpv4.OptionRenewTimeValue,
-	dhcpv4.OptionRebindingTimeValue,
-	dhcpv4.OptionTFTPServerName,
-	dhcpv4.GenericOptionCode(optStoringServer),
-}
+// wanted is the parameter request list (option 55), in the order of the table.
+var wanted = func() (list dhcpv4.OptionCodeList) {
+	for _, o := range options {
+		if o.asked {
+			list = append(list, dhcpv4.GenericOptionCode(o.code))
+		}
+	}
+	return list
+}()
 
 // maxMessage is what we can receive in one piece: an Ethernet frame's 1500
 // bytes less 28 of IP and UDP (option 57).

@@ -20,12 +20,8 @@ const (
 func resolvConf(l Lease, before []byte) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, ourHead+"%v\n", l.Addr())
-	search := l.Search // RFC 3397 §4: it counts before option 15
-	if len(search) == 0 && l.Domain != "" {
-		search = []string{l.Domain}
-	}
-	if len(search) > 0 {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
+	if len(l.Domains) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(l.Domains, " "))
 	}
 	for _, a := range l.DNS[:min(len(l.DNS), 3)] { // resolv.conf(5): MAXNS
 		fmt.Fprintf(&b, "nameserver %v\n", a)

@@ -167,7 +167,7 @@ func (s *simulation) bind() Lease {
 func goodReply(kind dhcpv4.MessageType, a netip.Addr) reply {
 	return reply{
 		kind: kind, server: simServer, yours: a, bits: 24, router: simServer, dns: []netip.Addr{simServer},
-		storing: "storing.example", time: time.Hour,
+		storing: []string{"storing.example"}, time: time.Hour,
 	}
 }
 
@@ -213,13 +213,14 @@ func encodeReply(r reply, mac MAC) []byte {
 	if r.bits > 0 {
 		put(1, ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), r.bits)).Mask)
 	}
-	put(3, r.router.AsSlice())
+	if !r.classless {
+		put(3, r.router.AsSlice())
+	}
 	var dns []byte
 	for _, a := range r.dns {
 		dns = append(dns, a.AsSlice()...)
 	}
 	put(6, dns)
-	put(15, []byte(r.domain))
 	if r.mtu > 0 {
 		put(26, binary.BigEndian.AppendUint16(nil, uint16(r.mtu)))
 	}
@@ -227,11 +228,20 @@ func encodeReply(r reply, mac MAC) []byte {
 	put(56, []byte(r.complaint))
 	put(58, number(r.t1))
 	put(59, number(r.t2))
-	put(66, []byte(r.storing))
+	for i, s := range r.storing {
+		switch {
+		case i == 0 && len(r.storing) > 1:
+			put(160, []byte(s))
+		case i < 2:
+			put(66, []byte(s))
+		default:
+			d.Options[150] = append(d.Options[150], netip.MustParseAddr(s).AsSlice()...)
+		}
+	}
 	put(28, r.broadcast.AsSlice())
 	put(12, []byte(r.hostname))
-	if len(r.search) > 0 {
-		put(119, (&rfc1035label.Labels{Labels: r.search}).ToBytes())
+	if len(r.domains) > 0 {
+		put(119, (&rfc1035label.Labels{Labels: r.domains}).ToBytes())
 	}
 	var ntp []byte
 	for _, a := range r.ntp {
@@ -248,7 +258,13 @@ func encodeReply(r reply, mac MAC) []byte {
 	if r.rapid {
 		d.Options[optRapidCommit] = nil
 	}
-	if len(r.routes) > 0 {
+	var old []byte
+	for _, e := range r.routes {
+		old = append(append(old, e.Dst.Addr().AsSlice()...), e.Via.AsSlice()...)
+	}
+	if !r.classless {
+		put(33, old)
+	} else {
 		var list dhcpv4.Routes
 		if r.router.IsValid() {
 			list = append(list, &dhcpv4.Route{Dest: ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0)), Router: r.router.AsSlice()})

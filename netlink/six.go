@@ -14,7 +14,7 @@ type sight6 struct {
 	routed  bool
 	router  netip.Addr
 	dns     []netip.Addr
-	search  []string
+	domains []string
 }
 
 // maxIPv6 is how many IPv6 addresses are told: one of each of two providers, and
@@ -100,10 +100,8 @@ func (p *pair) lease(now time.Time) Lease {
 		l.IPv6 = append(l.IPv6, a.Addr())
 	}
 	if len(six) > 0 || l.Prefix.IsValid() {
-		l.DNS = slices.Concat(l.DNS, p.six.dns)
-		if len(l.Search) == 0 {
-			l.Search = p.six.search
-		}
+		l.DNS = appendNew(l.DNS, p.six.dns...)
+		l.Domains = appendDomains(slices.Clone(l.Domains), p.six.domains...)
 	}
 	if l.Prefix.IsValid() || len(six) == 0 {
 		return l
@@ -148,13 +146,25 @@ func (p *pair) tell(now time.Time, renewed bool) []Event {
 	switch {
 	case l.Prefix != p.told.Prefix:
 		kind = Bound
-	case renewed, !slices.Equal(l.IPv6, p.told.IPv6), !slices.Equal(l.DNS, p.told.DNS):
+	case renewed, !slices.Equal(l.IPv6, p.told.IPv6), !slices.Equal(l.DNS, p.told.DNS), !slices.Equal(l.Domains, p.told.Domains):
 	case !p.four.Prefix.IsValid() && l.Router == p.told.Router && !muchLater(now, l.Expiry, p.told.Expiry),
 		p.four.Prefix.IsValid():
 		return nil
 	}
 	p.told = l
 	return []Event{{Kind: kind, Lease: l, At: now}}
+}
+
+// appendNew returns list with those of more that it does not have; list itself
+// stays as it is.
+func appendNew(list []netip.Addr, more ...netip.Addr) []netip.Addr {
+	list = slices.Clone(list)
+	for _, a := range more {
+		if !slices.Contains(list, a) {
+			list = append(list, a)
+		}
+	}
+	return list
 }
 
 // muchLater reports whether an expiry moved by more than a tenth of what was

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -243,12 +244,12 @@ func (s *six) look(ctx context.Context) error {
 			}
 		}
 	}
-	seen.dns, seen.search = s.machine.dns, s.machine.search
+	seen.dns, seen.domains = s.machine.dns, s.machine.domains
 	if len(seen.dns) == 0 && s.advised.index == l.index {
 		seen.dns = s.advised.dns
 	}
-	if len(seen.search) == 0 && s.advised.index == l.index {
-		seen.search = s.advised.search
+	if s.advised.index == l.index {
+		seen.domains = appendDomains(slices.Clone(seen.domains), s.advised.domains...)
 	}
 	s.tell(s.pair.sixSeen(now, seen))
 	return nil

@@ -32,8 +32,6 @@ type Fixed struct {
 	// Router is the default router; the zero Addr: none.
 	Router netip.Addr
 	DNS    []netip.Addr
-	// StoringServer is handed on in the lease, as from a DHCP server.
-	StoringServer string
 }
 
 // Static returns a Source that keeps f on cfg.Interface, puts it back when it
@@ -44,7 +42,7 @@ func Static(cfg Config, f Fixed) (Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := Lease{Interface: cfg.Interface, Metric: cfg.Metric, DNS: f.DNS, StoringServer: f.StoringServer}
+	l := Lease{Interface: cfg.Interface, Metric: cfg.Metric, DNS: f.DNS}
 	if f.Prefix.IsValid() {
 		switch {
 		case !isHost(f.Prefix.Addr()) || f.Prefix.Bits() == 0:

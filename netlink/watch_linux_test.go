@@ -207,16 +207,13 @@ func TestStaticKeepsAnAddress(t *testing.T) {
 	newISP(t, ispAddr)
 	cfg := testConfig(t)
 	src, err := Static(cfg, Fixed{
-		Prefix: netip.MustParsePrefix("10.77.0.9/24"), Router: netip.MustParseAddr("10.77.0.1"), StoringServer: "storing.example",
+		Prefix: netip.MustParsePrefix("10.77.0.9/24"), Router: netip.MustParseAddr("10.77.0.1"),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := start(t, src)
 	l := s.want(Bound).Lease
-	if l.StoringServer != "storing.example" {
-		t.Errorf("lease is %+v", l)
-	}
 	assertInstalled(t, l)
 	ip(t, "address", "flush", "dev", "eth0")
 	eventually(t, "the route is back", func() bool {
