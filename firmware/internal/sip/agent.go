@@ -51,6 +51,10 @@ type Config struct {
 	SIPPort, SIPSPort uint16
 	// AnyPort takes ports that the kernel chooses instead of those above.
 	AnyPort bool
+	// Panicked is told of each panic: in what, its cause, the stack. It has cost
+	// one call or one request, and is in the log. Nil: nobody else is told. It is
+	// called concurrently.
+	Panicked func(what string, cause any, stack []byte)
 	// Log gets what matters at Info and everything else at Debug. Nil: nothing.
 	Log *slog.Logger
 
@@ -131,7 +135,7 @@ func NewAgent(cfg Config) (*Agent, error) {
 	a.txl = gosip.NewTransactionLayer(a.tp,
 		gosip.WithTransactionLayerLogger(quiet),
 		gosip.WithTransactionLayerUnhandledResponseHandler(func(*gosip.Response) {}))
-	a.txl.OnRequest(a.handle)
+	a.txl.OnRequest(a.serve)
 	if a.udp != nil {
 		a.udp.serve = a.tp.ServeUDP
 	}
@@ -159,7 +163,7 @@ func (a *Agent) listen() error {
 		if err != nil {
 			return err
 		}
-		a.tcp = newGuard(tcp)
+		a.tcp = newGuard(tcp, a.cfg.timers.stall)
 		a.sip = addrPortOf(udp.LocalAddr())
 		if a.udp, err = newPackets(udp, a.unreachable); err != nil {
 			return err
@@ -171,7 +175,7 @@ func (a *Agent) listen() error {
 		if err != nil {
 			return fmt.Errorf("sip: listen on TLS %v: %w", port(a.cfg.SIPSPort), err)
 		}
-		l, a.sips = newGuard(tcp), addrPortOf(tcp.Addr())
+		l, a.sips = newGuard(tcp, a.cfg.timers.stall), addrPortOf(tcp.Addr())
 	}
 	a.tls = newLinks(a.cfg.Identity, l, a.cfg.timers, a.log)
 	return nil
@@ -201,7 +205,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		select {
 		case c := <-a.start:
-			calls.Go(func() { c.run(ctx) })
+			calls.Go(func() {
+				defer a.contain("call", nil)
+				c.run(ctx)
+			})
 		case <-ctx.Done():
 		}
 	}
@@ -324,7 +331,7 @@ func (a *Agent) plainPath(dest netip.AddrPort, transport string) (path, error) {
 	}
 	ip, err := localFor(dest)
 	if err != nil {
-		return path{}, err
+		return path{}, fmt.Errorf("%w: %w", errUnreachable, err)
 	}
 	p := path{transport: transport, local: netip.AddrPortFrom(ip, a.sip.Port()), dest: dest.String()}
 	if transport == "UDP" {
@@ -332,6 +339,13 @@ func (a *Agent) plainPath(dest netip.AddrPort, transport string) (path, error) {
 		p.bind = gosip.Addr{IP: own.IP, Port: own.Port}
 	}
 	return p, nil
+}
+
+// streamPath is how a request leaves on a connection that the peer has opened.
+func (a *Agent) streamPath(s *stream) (path, error) {
+	p, err := a.plainPath(s.from, "TCP")
+	p.lost = s.closed
+	return p, err
 }
 
 // linkPath is how a request leaves on k. Contact and Via name the port at

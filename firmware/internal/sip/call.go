@@ -62,21 +62,26 @@ type Call struct {
 	mu   sync.Mutex
 	peer Peer
 
+	from atomic.Pointer[[]netip.Addr] // plain: where the peer's messages come from
+
 	// The rest belongs to the call's goroutine.
-	d      *dialog
-	state  state
-	sess   session
-	local  LocalMedia
-	media  Media
-	dest   netip.AddrPort // where the peer was last heard, or is to be tried first
-	link   *link
-	target Target // outgoing: whom
-	begin  func(ctx context.Context)
-	out    *inviting // our INVITE that waits for its final response
-	in     *serving  // the peer's INVITE until its ACK
-	waits  map[*exchange]struct{}
-	open   int // transactions that have to end before the call is gone
-	work   sync.WaitGroup
+	d        *dialog
+	state    state
+	sess     session
+	local    LocalMedia
+	media    Media
+	dest     netip.AddrPort // where the peer was last heard, or is to be tried first
+	stream   *stream        // plain: the peer's connection, on which it was last heard
+	nat      bool           // plain: only where the peer was heard leads to it
+	doubting bool           // plain: whether the peer has moved is being found out
+	link     *link
+	target   Target // outgoing: whom
+	begin    func(ctx context.Context)
+	out      *inviting // our INVITE that waits for its final response
+	in       *serving  // the peer's INVITE until its ACK
+	waits    map[*exchange]struct{}
+	open     int // transactions that have to end before the call is gone
+	work     sync.WaitGroup
 }
 
 func newCall(a *Agent, id dialogID) *Call {
@@ -89,20 +94,26 @@ func newCall(a *Agent, id dialogID) *Call {
 // run is the call's life. When stop is done it says good-bye and ends soon.
 func (c *Call) run(stop context.Context) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(stop))
+	defer close(c.done)
 	defer c.leave()
 	defer c.work.Wait()
 	defer cancel()
-	c.begin(ctx)
 	stopping, limit := stop.Done(), (<-chan time.Time)(nil)
+	do := func(f func(context.Context)) {
+		if !c.try(ctx, f) && limit == nil {
+			limit = time.After(stopTime)
+		}
+	}
+	do(c.begin)
 	for c.state != ended || c.open > 0 || !c.box.closeEmpty() {
 		select {
 		case <-c.box.filled:
 			for _, f := range c.box.take() {
-				f(ctx)
+				do(f)
 			}
 		case <-stopping:
 			stopping = nil
-			c.hangUp(ctx, ReasonStopped)
+			do(func(ctx context.Context) { c.hangUp(ctx, ReasonStopped) })
 			limit = time.After(stopTime)
 		case <-limit:
 			c.end(0, ReasonStopped)
@@ -113,10 +124,12 @@ func (c *Call) run(stop context.Context) {
 
 // leave lets go of everything.
 func (c *Call) leave() {
+	defer c.a.contain("end of a call", nil)
+	c.end(0, ReasonFailed) // only a panic comes here before the end
 	c.a.remove(c)
 	c.box.close()
 	c.use(nil)
-	close(c.done)
+	c.carriedBy(nil)
 }
 
 // use makes k the connection of a secure call. It is held already.
@@ -289,7 +302,8 @@ func (c *Call) Retarget(addr netip.AddrPort) error {
 			return ErrEnded
 		}
 		c.d.target.Host, c.d.target.Port, c.d.routes = hostOf(addr.Addr()), int(addr.Port()), nil
-		c.dest = addr
+		c.dest, c.nat = addr, false
+		c.carriedBy(nil)
 		if k := c.link; k != nil && (k.remote.Addr() != addr.Addr() || k.dialled && k.remote != addr) {
 			k.Close() // the peer has left its other end
 		}

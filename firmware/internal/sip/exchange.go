@@ -36,7 +36,7 @@ func (c *Call) exchange(ctx context.Context, x *exchange) {
 	c.open++
 	c.waits[x] = struct{}{}
 	find := c.wayfinder(x.d)
-	c.work.Go(func() {
+	c.aside(func() {
 		err := c.transact(ctx, x, find)
 		if errors.Is(err, errLost) && !x.once { // the peer has perhaps restarted
 			err = c.transact(ctx, x, find)
@@ -82,7 +82,7 @@ func (c *Call) gone(addr netip.AddrPort) {
 // transact runs on its own goroutine until the transaction is over.
 func (c *Call) transact(ctx context.Context, x *exchange, find func(context.Context) (path, error)) error {
 	finding, found := context.WithCancel(ctx)
-	c.work.Go(func() {
+	c.aside(func() {
 		select {
 		case <-x.abort:
 			found()
@@ -123,7 +123,10 @@ func (c *Call) transact(ctx context.Context, x *exchange, find func(context.Cont
 			c.box.post(func(ctx context.Context) { x.again(ctx, res) })
 		}
 	})
-	if err != nil {
+	switch {
+	case err != nil && p.lost != nil: // by another connection it may go
+		return fmt.Errorf("%w: %w", errLost, err)
+	case err != nil:
 		return fmt.Errorf("%w: %w", errUnreachable, err)
 	}
 	defer tx.Terminate()
@@ -188,14 +191,17 @@ func (a *Agent) begin(ctx context.Context, req *gosip.Request, again func(*gosip
 // on any goroutine, and may connect.
 func (c *Call) wayfinder(d *dialog) func(context.Context) (path, error) {
 	if c.pin == [32]byte{} {
-		dest, transport := c.dest, "UDP"
-		if to, t, ok := hop(d.first()); ok {
-			dest = to
-			if t == "TCP" {
-				transport = t
-			}
+		dest, transport := c.plainHop(d)
+		carrier := c.stream
+		if len(d.routes) > 0 {
+			carrier = nil
 		}
-		return func(context.Context) (path, error) { return c.a.plainPath(dest, transport) }
+		return func(context.Context) (path, error) {
+			if carrier != nil && carrier.alive() {
+				return c.a.streamPath(carrier)
+			}
+			return c.a.plainPath(dest, transport)
+		}
 	}
 	k, pin, dest := c.link, c.pin, c.dest
 	if to, _, ok := hop(d.target); ok {

@@ -1,6 +1,9 @@
 package sip
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Hurry makes the timers of RFC 3261 run in milliseconds, so that 64*T1 is
 // 320 ms.
@@ -11,3 +14,6 @@ func Hurry(c *Config) {
 	c.timers.connect, c.timers.stall = time.Second, 100*time.Millisecond
 	c.timers.glare = 100 * time.Microsecond
 }
+
+// Break makes the goroutine of c panic.
+func Break(c *Call) { c.box.post(func(context.Context) { panic("broken") }) }

@@ -3,6 +3,8 @@ package sip
 import (
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"time"
 
 	gosip "github.com/emiago/sipgo/sip"
@@ -39,6 +41,7 @@ func newIncoming(a *Agent, req *gosip.Request, tx *gosip.ServerTx) *Call {
 		c.peer.Secure, c.peer.Fingerprint = true, k.fingerprint
 	}
 	c.begin = func(ctx context.Context) { c.arrived(ctx, req, tx) }
+	c.publish()
 	return c
 }
 
@@ -47,10 +50,12 @@ func (c *Call) arrived(ctx context.Context, req *gosip.Request, tx *gosip.Server
 	if c.link != nil {
 		c.a.tls.hold(c.link)
 	}
+	c.heardFrom(req)
 	c.in = &serving{req: req, tx: tx}
 	c.open++
 	c.a.respond(tx, req, 100, nil)
 	c.watch(ctx, tx)
+	c.expires(req, tx)
 	select {
 	case c.a.incoming <- c:
 	default:
@@ -65,7 +70,7 @@ func (c *Call) watch(ctx context.Context, tx *gosip.ServerTx) {
 	if c.link != nil {
 		lost = c.link.closed
 	}
-	c.work.Go(func() {
+	c.aside(func() {
 		for {
 			select {
 			case ack := <-tx.Acks():
@@ -107,6 +112,25 @@ func (c *Call) abandoned(tx *gosip.ServerTx) {
 	if c.state == starting {
 		c.end(0, ReasonUnreachable)
 	}
+}
+
+// expires ends the ringing when the caller's patience does, if it has said when
+// that is (RFC 3261, 13.3.1).
+func (c *Call) expires(req *gosip.Request, tx *gosip.ServerTx) {
+	h := req.GetHeader("Expires")
+	if h == nil {
+		return
+	}
+	// What is not a number says nothing; more than a day is as good as for ever.
+	seconds, err := strconv.ParseUint(strings.TrimSpace(h.Value()), 10, 32)
+	if err != nil || seconds > 24*60*60 {
+		return
+	}
+	c.after(time.Duration(seconds)*time.Second, func(context.Context) {
+		if c.state == starting && c.in != nil && c.in.tx == tx && c.in.final == nil {
+			c.reject(487, ReasonCancelled)
+		}
+	})
 }
 
 // ownPath is how the peer's next request is to reach us.
@@ -201,7 +225,7 @@ func (c *Call) unacknowledged(ctx context.Context, s *serving) {
 // acked takes the ACK of a 200.
 func (c *Call) acked(ctx context.Context, req *gosip.Request) {
 	s := c.in
-	if s == nil || s.final == nil || req.CSeq() == nil || req.CSeq().SeqNo != s.req.CSeq().SeqNo {
+	if s == nil || s.final == nil || !c.believes(sourceOf(req.Source())) || req.CSeq() == nil || req.CSeq().SeqNo != s.req.CSeq().SeqNo {
 		return
 	}
 	if c.state == ended {

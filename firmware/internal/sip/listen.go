@@ -13,8 +13,6 @@ import (
 // What one phone takes from the network. A person makes a call in a dozen
 // messages; these bounds are far above that and far below what would hurt.
 const (
-	maxStreams       = 128  // TCP and TLS connections that others opened
-	maxStreamsPerIP  = 16   // of them from one address
 	maxSources       = 1024 // UDP sources remembered at a time
 	packetsPerSecond = 2000 // UDP packets from everybody
 	packetsBurst     = 4000
@@ -146,59 +144,6 @@ func (p *packets) WriteTo(b []byte, to net.Addr) (int, error) {
 		n, err = p.UDPConn.WriteTo(b, to)
 	}
 	return n, err
-}
-
-// A guard is a TCP listener that accepts a bounded number of connections, in
-// all and from one address.
-type guard struct {
-	net.Listener
-	mu   sync.Mutex
-	open map[netip.Addr]int
-	all  int
-}
-
-func newGuard(l net.Listener) *guard { return &guard{Listener: l, open: make(map[netip.Addr]int)} }
-
-// Accept returns the next connection within the bounds and closes the others.
-func (g *guard) Accept() (net.Conn, error) {
-	for {
-		c, err := g.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		from := addrPortOf(c.RemoteAddr()).Addr()
-		g.mu.Lock()
-		ok := g.all < maxStreams && g.open[from] < maxStreamsPerIP
-		if ok {
-			g.all++
-			g.open[from]++
-		}
-		g.mu.Unlock()
-		if !ok {
-			c.Close()
-			continue
-		}
-		return &counted{Conn: c, release: sync.OnceFunc(func() { g.release(from) })}, nil
-	}
-}
-
-func (g *guard) release(from netip.Addr) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.all--
-	if g.open[from]--; g.open[from] <= 0 {
-		delete(g.open, from)
-	}
-}
-
-type counted struct {
-	net.Conn
-	release func()
-}
-
-func (c *counted) Close() error {
-	c.release()
-	return c.Conn.Close()
 }
 
 // addrPortOf is the address in a, unmapped; invalid if it holds none.

@@ -39,6 +39,7 @@ func newOutgoing(a *Agent, t Target, lm LocalMedia) *Call {
 		d.target.UriParams.Add("transport", "tls")
 	}
 	c.begin = c.call
+	c.publish()
 	return c
 }
 
@@ -350,7 +351,7 @@ func (c *Call) cancel(ctx context.Context) {
 		req.SetTransport(t)
 	}
 	c.open++
-	c.work.Go(func() {
+	c.aside(func() {
 		err := c.a.cancel(ctx, req)
 		c.box.post(func(context.Context) {
 			c.open--

@@ -13,6 +13,10 @@ func (c *Call) requested(ctx context.Context, req *gosip.Request, tx *gosip.Serv
 		c.a.refuse(tx, req, refuse(481))
 		return
 	}
+	if !c.believes(sourceOf(req.Source())) {
+		c.doubt(ctx, req, tx)
+		return
+	}
 	if c.state == ended && req.Method != gosip.BYE {
 		c.a.refuse(tx, req, refuse(481))
 		return
@@ -51,21 +55,6 @@ func infoAnswer(req *gosip.Request) refusal {
 		return refuse(200)
 	}
 	return refuse(415)
-}
-
-// heardFrom keeps the connection on which a secure peer was last heard: it may
-// have moved and come back by a new one.
-func (c *Call) heardFrom(req *gosip.Request) {
-	if k := c.a.linkOf(req); k != nil && c.pin != [32]byte{} {
-		if k != c.link {
-			c.a.tls.hold(k)
-			c.use(k)
-		}
-		return
-	}
-	if from := sourceOf(req.Source()); from.IsValid() && req.Transport() == "UDP" {
-		c.dest = from
-	}
 }
 
 // reinvited takes an INVITE that changes the call, or refreshes it.
@@ -172,13 +161,7 @@ func (c *Call) contactNow() (*gosip.ContactHeader, error) {
 	if c.link != nil {
 		return contact(c.a.cfg.User, c.a.linkPath(c.link)), nil
 	}
-	dest, transport := c.dest, "UDP"
-	if to, t, ok := hop(c.d.target); ok {
-		dest = to
-		if t == "TCP" {
-			transport = t
-		}
-	}
+	dest, transport := c.plainHop(c.d)
 	p, err := c.a.plainPath(dest, transport)
 	if err != nil {
 		return nil, err

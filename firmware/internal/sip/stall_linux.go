@@ -14,7 +14,7 @@ import (
 // without acknowledgement for so long (tcp(7), TCP_USER_TIMEOUT), instead of
 // after a quarter of an hour: the peer has moved, and is called elsewhere.
 func endStalled(c net.Conn, after time.Duration) error {
-	if g, ok := c.(*counted); ok {
+	if g, ok := c.(*stream); ok {
 		c = g.Conn
 	}
 	s, ok := c.(syscall.Conn)

@@ -13,10 +13,7 @@ import (
 	"time"
 )
 
-const (
-	handshakes = 32              // at a time, of connections that others opened
-	idleTime   = 2 * time.Minute // that a connection opened by others may stay without a call
-)
+const idleTime = 2 * time.Minute // that a connection opened by others may stay without a call
 
 // errWrongKey: the phone at that address is not the one that was meant.
 var errWrongKey = errors.New("sip: check peer: its key is not the pinned one")
@@ -27,7 +24,8 @@ type link struct {
 	fingerprint   [32]byte // SHA-256 of the peer's SubjectPublicKeyInfo
 	local, remote netip.AddrPort
 	dialled       bool
-	calls         int // that use it, guarded by links.mu
+	stream        *stream // what it runs over, unless it is dialled
+	calls         int     // that use it, guarded by links.mu
 	forget        func()
 	closed        chan struct{}
 }
@@ -65,6 +63,9 @@ func (l *links) hold(k *link) {
 	defer l.mu.Unlock()
 	k.calls++
 	k.busy()
+	if k.stream != nil {
+		k.stream.calls.Add(1)
+	}
 }
 
 // release lets k go, which a call has held. Without calls, one that we dialled
@@ -72,6 +73,9 @@ func (l *links) hold(k *link) {
 func (l *links) release(k *link) {
 	l.mu.Lock()
 	k.calls--
+	if k.stream != nil {
+		k.stream.calls.Add(-1)
+	}
 	last := k.calls == 0
 	if last && k.dialled && l.byRemote[k.remote] == k {
 		delete(l.byRemote, k.remote) // nobody takes it up any more
@@ -96,6 +100,9 @@ func (l *links) reuse(addr netip.AddrPort, pin [32]byte) *link {
 		return nil
 	}
 	k.calls++
+	if k.stream != nil {
+		k.stream.calls.Add(1)
+	}
 	return k
 }
 
@@ -179,7 +186,6 @@ func (l *links) Addr() net.Addr {
 func (l *links) accept(ctx context.Context) {
 	var open sync.WaitGroup
 	defer open.Wait()
-	slots := make(chan struct{}, handshakes)
 	for {
 		c, err := l.tcp.Accept()
 		if err != nil {
@@ -194,14 +200,7 @@ func (l *links) accept(ctx context.Context) {
 				return
 			}
 		}
-		select {
-		case slots <- struct{}{}:
-		default:
-			c.Close()
-			continue
-		}
 		open.Go(func() {
-			defer func() { <-slots }()
 			if _, err := l.secure(ctx, tls.Server(c, l.server), addrPortOf(c.RemoteAddr()), false); err != nil {
 				l.log.Debug("sip: TLS connection refused", "from", c.RemoteAddr(), "err", err)
 			}
@@ -269,6 +268,10 @@ func (l *links) secure(ctx context.Context, c *tls.Conn, remote netip.AddrPort, 
 		k.calls = 1
 	} else {
 		k.idle()
+	}
+	if s, ok := c.NetConn().(*stream); ok {
+		k.stream = s
+		s.speaks()
 	}
 	l.mu.Lock()
 	l.byRemote[remote] = k
