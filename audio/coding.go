@@ -5,8 +5,11 @@ import "time"
 // A Format makes the coders of one codec. Packages g711 and opus have them.
 type Format interface {
 	Codec() Codec // as offered; a session's payload type may be another
-	// NewEncoder returns an encoder of packets of the given duration at a
-	// device's rate.
+	// Packet returns the longest duration of packets that the codec can do and
+	// that is not above the wish; its shortest if there is none.
+	Packet(wish time.Duration) time.Duration
+	// NewEncoder returns an encoder of packets of a duration that Packet
+	// returned, at a device's rate.
 	NewEncoder(rate int, packet time.Duration) (Encoder, error)
 	// NewDecoder returns a decoder to a device's rate.
 	NewDecoder(rate int) (Decoder, error)

@@ -22,6 +22,17 @@
 // host cannot speak into a call, and another call of the same host is told
 // apart by its source identifier, which must send two packets in order before
 // it replaces the one that is heard (RFC 3550, appendix A.1).
+//
+// # Which formats a stream hears
+//
+// Whoever names a format must be ready for it at any time (RFC 3264, sections
+// 5.1, 6.1 and 7): a peer that answers with two codecs may send the second, and
+// change in mid-stream. So every format of our own description has its decoder
+// from the start, and each packet is decoded by its payload type. The numbers
+// are those that we gave. But some peers send under the numbers that they gave
+// themselves: these are understood as well, where we gave them to nothing else.
+// Comfort noise (RFC 3389) has its number from RFC 3551, and is heard as silence
+// whether it was agreed or not.
 package audio
 
 import (
@@ -32,6 +43,8 @@ import (
 
 // TickDuration is the engine's clock: one frame of capture and of playback.
 const TickDuration = 10 * time.Millisecond
+
+const ticksPerSecond = int(time.Second / TickDuration)
 
 // A Device is a sound card, or what stands for one: mono 16-bit PCM at Rate,
 // both ways on one clock.
@@ -45,21 +58,29 @@ type Device interface {
 }
 
 // A Codec names how sound is carried in RTP, as SDP does (RFC 8866, RFC 3551).
+// So it does for digits, "telephone-event" (RFC 4733), and for silence, "CN"
+// (RFC 3389).
 type Codec struct {
 	Name        string // "PCMU", "PCMA", "opus"
-	PayloadType uint8
-	ClockRate   int // of the RTP timestamp
+	PayloadType uint8  // 0 to 127
+	ClockRate   int    // of the RTP timestamp
 }
 
 // A Session says where and how sound is exchanged with a peer, as negotiated.
 type Session struct {
 	Remote     netip.AddrPort // RTP
 	RemoteRTCP netip.AddrPort // zero: RTP's next port (RFC 3550, section 11)
-	Codec      Codec
-	DTMF       uint8         // payload type of telephone-event (RFC 4733); 0: not agreed
-	DTMFClock  int           // its clock rate; 0: that of the codec
-	PacketTime time.Duration // of what we send: 10 to 60 ms; 0: 20 ms
-	Send, Recv bool          // SDP's direction (RFC 3264)
+	Codec      Codec          // of what we send, under the peer's number
+	DTMF       uint8          // the peer's payload type of telephone-event (RFC 4733); 0: not agreed
+	DTMFClock  int            // its clock rate; 0: that of the codec
+	// Receive is what the peer may send, under the numbers of our own
+	// description: sound, telephone-event and CN. A codec that the engine does
+	// not have is passed over. See "Which formats a stream hears".
+	Receive []Codec
+	// PacketTime is the peer's wish for what we send (RFC 8866, section 6.4; 0:
+	// none), from which the next shorter duration that the codec can do is made.
+	PacketTime time.Duration
+	Send, Recv bool // SDP's direction (RFC 3264)
 }
 
 // Stats are the figures of one stream.

@@ -47,7 +47,7 @@ func NewEngine(dev Device, formats []Format, log *slog.Logger) *Engine {
 // Run ticks with the device until ctx is done or the device fails, and returns
 // why. It does not allocate while it ticks.
 func (e *Engine) Run(ctx context.Context) error {
-	n := e.dev.Rate() / 100
+	n := e.dev.Rate() / ticksPerSecond
 	play, captured := make([]int16, n), make([]int16, n)
 	for {
 		if err := e.dev.Exchange(ctx, play, captured); err != nil {
@@ -115,10 +115,7 @@ func (e *Engine) Codecs() []Codec {
 var ErrCodec = errors.New("no such codec")
 
 func (e *Engine) format(c Codec) (Format, error) {
-	i := slices.IndexFunc(e.formats, func(f Format) bool {
-		have := f.Codec()
-		return sameName(have.Name, c.Name) && have.ClockRate == c.ClockRate
-	})
+	i := slices.IndexFunc(e.formats, func(f Format) bool { return sameCodec(f.Codec(), c) })
 	if i < 0 {
 		return nil, fmt.Errorf("%w: %s/%d", ErrCodec, c.Name, c.ClockRate)
 	}

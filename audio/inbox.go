@@ -3,6 +3,7 @@ package audio
 import (
 	"sync/atomic"
 
+	"flexphone/audio/jitter"
 	"flexphone/audio/rtp"
 )
 
@@ -11,8 +12,9 @@ const inboxSize = 64
 
 // An arrival is a packet on its way from a stream's reader to the engine.
 type arrival struct {
-	coding    *coding // that of the time when it came
-	restart   bool    // of another source than the one before
+	ear       *ear           // that of the time when it came
+	coding    *jitter.Coding // nil: the peer falls silent
+	restart   bool           // of another source than the one before
 	sequence  uint16
 	timestamp uint32
 	size      int
@@ -27,13 +29,13 @@ type inbox struct {
 }
 
 // put adds a packet, or returns false if the ring is full.
-func (q *inbox) put(c *coding, p *rtp.Packet, restart bool) bool {
+func (q *inbox) put(e *ear, c *jitter.Coding, p *rtp.Packet, restart bool) bool {
 	w := q.written.Load()
 	if w-q.read.Load() == inboxSize {
 		return false
 	}
 	a := &q.ring[w%inboxSize]
-	a.coding, a.restart, a.sequence, a.timestamp = c, restart, p.Sequence, p.Timestamp
+	a.ear, a.coding, a.restart, a.sequence, a.timestamp = e, c, restart, p.Sequence, p.Timestamp
 	a.size = copy(a.payload[:], p.Payload)
 	q.written.Store(w + 1)
 	return true

@@ -49,14 +49,15 @@ func (r *reader) arrive(b []byte, from netip.AddrPort, now time.Time) {
 		s.refused.Add(1)
 		return
 	}
-	sound, digit := p.PayloadType == l.session.Codec.PayloadType, p.PayloadType == l.session.DTMF && l.session.DTMF != 0
-	if !sound && !digit {
+	what := l.receive[p.PayloadType&0x7f]
+	if what.kind == nothing {
 		s.refused.Add(1)
 		return
 	}
 	s.books.Lock()
 	verdict := s.heard.Add(p, now)
-	if sound && verdict != rtp.Drop {
+	if what.kind == sound && verdict != rtp.Drop {
+		s.heard.SetClock(what.coding.Clock)
 		s.heard.Measure(p.Timestamp, now)
 	}
 	s.books.Unlock()
@@ -69,11 +70,11 @@ func (r *reader) arrive(b []byte, from netip.AddrPort, now time.Time) {
 		r.events.Reset()
 	}
 	s.packetsReceived.Add(1)
-	if digit {
+	if what.kind == digit {
 		r.press(p)
 		return
 	}
-	if l.session.Recv && s.inbox.put(l.coding, p, r.restart) {
+	if l.session.Recv && s.inbox.put(l.ear, what.coding, p, r.restart) {
 		r.restart = false
 	}
 }
@@ -97,25 +98,34 @@ func (r *reader) press(p *rtp.Packet) {
 func (s *Stream) receive(pcm []int16) {
 	l := s.leg.Load()
 	for a := s.inbox.next(); a != nil; a = s.inbox.next() {
-		if l != nil && a.coding == l.coding {
-			if a.restart {
-				l.buffer.Reset()
-			}
-			l.buffer.Put(a.sequence, a.timestamp, a.payload[:a.size])
+		if l != nil && a.ear == l.ear {
+			l.ear.take(a)
 		}
 		s.inbox.done()
 	}
 	if l == nil || !l.session.Recv {
 		return
 	}
-	l.buffer.Play(s.pcm)
-	for i, v := range s.pcm {
+	e := l.ear
+	e.buffer.Play(e.pcm)
+	for i, v := range e.pcm {
 		pcm[i] = int16(min(max(int(pcm[i])+int(v), -32768), 32767))
 	}
-	s.delay.Store(int64(l.buffer.Delay()))
-	late := l.buffer.Late()
-	s.late.Add(late - l.late)
-	l.late = late
+	s.delay.Store(int64(e.buffer.Delay()))
+	late := e.buffer.Late()
+	s.late.Add(late - e.late)
+	e.late = late
+}
+
+func (e *ear) take(a *arrival) {
+	if a.restart {
+		e.buffer.Reset()
+	}
+	if a.coding == nil {
+		e.buffer.PutSilence(a.sequence, a.timestamp)
+		return
+	}
+	e.buffer.Put(a.coding, a.sequence, a.timestamp, a.payload[:a.size])
 }
 
 // readReports reads RTCP until the socket is closed.

@@ -46,15 +46,15 @@ func (s *Stream) send(captured []int16) {
 	if l != o.leg {
 		o.adopt(l)
 	}
-	c := l.coding
-	n := copy(c.frame[c.have:], captured)
+	m := l.mouth
+	n := copy(m.frame[m.have:], captured)
 	if s.muted.Load() {
-		clear(c.frame[c.have : c.have+n])
+		clear(m.frame[m.have : m.have+n])
 	}
-	if c.have += n; c.have < len(c.frame) {
+	if m.have += n; m.have < len(m.frame) {
 		return
 	}
-	c.have = 0
+	m.have = 0
 	if l.session.Send && l.session.Remote.IsValid() && !l.address.IsUnspecified() {
 		s.sendPacket(l)
 	} else {
@@ -89,7 +89,7 @@ func (s *Stream) sendPacket(l *leg) {
 		p.Timestamp, p.Marker = o.digit.start, !o.digit.begun
 		size = o.putDigit(l)
 	} else {
-		n, err := l.encoder.Encode(o.packet[rtp.HeaderSize:], l.frame)
+		n, err := l.mouth.encoder.Encode(o.packet[rtp.HeaderSize:], l.mouth.frame)
 		if err != nil {
 			s.complain(err)
 			return

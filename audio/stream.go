@@ -14,7 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"flexphone/audio/jitter"
 	"flexphone/audio/rtp"
 )
 
@@ -45,7 +44,6 @@ type Stream struct {
 	outDigits chan uint8
 	inDigits  chan rune // closed by the reader
 	inbox     inbox
-	pcm       []int16 // a tick of what is heard
 
 	books    sync.Mutex // of what follows; held for a few instructions
 	sent     rtp.Sent
@@ -63,20 +61,19 @@ type Stream struct {
 	loops  sync.WaitGroup
 }
 
-// A coding is what one codec needs at both ends of a stream. It outlives a
-// change of the remote or of the direction, and belongs to the engine's
-// goroutine once its leg is there.
-type coding struct {
+// A mouth is what a stream sends with. It outlives a change of the remote or of
+// the direction, and belongs to the engine's goroutine once its leg is there.
+type mouth struct {
 	encoder Encoder
-	buffer  *jitter.Buffer
 	frame   []int16 // one packet
 	have    int     // of frame
-	late    uint64  // of buffer, as counted already
 }
 
 // A leg is a session as it was agreed; it never changes.
 type leg struct {
-	*coding
+	mouth   *mouth
+	ear     *ear
+	receive formats
 	session Session
 	address netip.Addr // from where packets are taken
 	control netip.AddrPort
@@ -105,7 +102,6 @@ func (e *Engine) open(r, c packetConn, port uint16) *Stream {
 		rtcp:      c,
 		outDigits: make(chan uint8, digitsWaiting),
 		inDigits:  make(chan rune, digitsWaiting),
-		pcm:       make([]int16, e.dev.Rate()/100),
 		control:   rtp.NewControl(base64.RawStdEncoding.EncodeToString(name)),
 		done:      make(chan struct{}),
 	}
@@ -126,7 +122,10 @@ func random() uint32 {
 	return binary.BigEndian.Uint32(b[:])
 }
 
-func sameName(a, b string) bool { return strings.EqualFold(a, b) }
+// sameCodec compares what codecs are, not their numbers.
+func sameCodec(a, b Codec) bool {
+	return strings.EqualFold(a.Name, b.Name) && a.ClockRate == b.ClockRate
+}
 
 // Port returns the port of RTP, which is even; RTCP is at the next one.
 func (s *Stream) Port() uint16 { return s.port }
@@ -138,61 +137,61 @@ func (s *Stream) Start(session Session) error {
 	if s.closed {
 		return fmt.Errorf("audio: start stream: %w", ErrClosed)
 	}
-	if session.PacketTime == 0 {
-		session.PacketTime = defaultPacket
-	}
-	if session.PacketTime < TickDuration || session.PacketTime > 60*time.Millisecond || session.PacketTime%TickDuration != 0 {
-		return fmt.Errorf("audio: start stream: packets of %v", session.PacketTime)
-	}
 	if session.DTMFClock == 0 {
 		session.DTMFClock = session.Codec.ClockRate
 	}
 	if session.RemoteRTCP == (netip.AddrPort{}) && session.Remote.Port() < 65535 {
 		session.RemoteRTCP = netip.AddrPortFrom(session.Remote.Addr(), session.Remote.Port()+1)
 	}
+	l, err := s.newLeg(session)
+	if err != nil {
+		return fmt.Errorf("audio: start stream: %w", err)
+	}
+	if before := s.leg.Load(); before == nil || before.address != l.address {
+		s.books.Lock()
+		s.heard.Reset(session.Codec.ClockRate) // whoever is there now is heard at once
+		s.books.Unlock()
+	}
+	s.leg.Store(l)
+	s.log.Debug("stream started", "codec", session.Codec.Name, "packet", l.session.PacketTime, "remote", session.Remote,
+		"send", session.Send, "receive", session.Recv)
+	return nil
+}
+
+// newLeg makes the leg of a session out of what the one before has already.
+func (s *Stream) newLeg(session Session) (*leg, error) {
+	f, err := s.engine.format(session.Codec)
+	if err != nil {
+		return nil, err
+	}
+	wish := session.PacketTime
+	if wish <= 0 {
+		wish = defaultPacket
+	}
+	session.PacketTime = f.Packet(wish)
+	rate := s.engine.dev.Rate()
 	l := &leg{
 		session: session,
 		address: plain(session.Remote.Addr()),
 		control: session.RemoteRTCP,
 		ssrc:    random(),
 	}
-	if before := s.leg.Load(); before != nil && before.session.Codec == session.Codec && before.session.PacketTime == session.PacketTime {
-		l.coding = before.coding
+	before := s.leg.Load()
+	if before != nil && sameCodec(before.session.Codec, session.Codec) && before.session.PacketTime == session.PacketTime {
+		l.mouth = before.mouth
 	} else {
-		c, err := s.newCoding(session)
+		enc, err := f.NewEncoder(rate, session.PacketTime)
 		if err != nil {
-			return fmt.Errorf("audio: start stream: %w", err)
+			return nil, err
 		}
-		l.coding = c
-		s.books.Lock()
-		s.heard.Reset(session.Codec.ClockRate)
-		s.books.Unlock()
+		l.mouth = &mouth{encoder: enc, frame: make([]int16, int(session.PacketTime*time.Duration(rate)/time.Second))}
 	}
-	s.leg.Store(l)
-	s.log.Debug("stream started", "codec", session.Codec.Name, "remote", session.Remote,
-		"send", session.Send, "receive", session.Recv)
-	return nil
-}
-
-func (s *Stream) newCoding(session Session) (*coding, error) {
-	f, err := s.engine.format(session.Codec)
-	if err != nil {
-		return nil, err
+	if before != nil {
+		l.ear = before.ear
+	} else {
+		l.ear = newEar(rate)
 	}
-	rate := s.engine.dev.Rate()
-	enc, err := f.NewEncoder(rate, session.PacketTime)
-	if err != nil {
-		return nil, err
-	}
-	dec, err := f.NewDecoder(rate)
-	if err != nil {
-		return nil, err
-	}
-	return &coding{
-		encoder: enc,
-		buffer:  jitter.New(dec, rate, session.Codec.ClockRate),
-		frame:   make([]int16, int(session.PacketTime*time.Duration(rate)/time.Second)),
-	}, nil
+	return l, l.listen(s.engine)
 }
 
 // plain returns an address as it can be compared: IPv4 as IPv4, without a zone.

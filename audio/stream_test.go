@@ -254,9 +254,6 @@ func TestHoldCodecChangeAndMute(t *testing.T) {
 		if err := pa.Start(audio.Session{Remote: pb.addr, Codec: audio.Codec{Name: "G729", PayloadType: 18, ClockRate: 8000}}); !errors.Is(err, audio.ErrCodec) {
 			t.Errorf("G.729: %v", err)
 		}
-		if err := pa.Start(audio.Session{Remote: pb.addr, Codec: mu, PacketTime: 33 * time.Millisecond}); err == nil {
-			t.Error("packets of 33 ms were taken")
-		}
 		pa.Close()
 		pb.Close()
 		if err := pa.Start(hold); !errors.Is(err, audio.ErrClosed) {

@@ -14,7 +14,12 @@ import (
 	"flexphone/audio/resample"
 )
 
-const rate = 8000
+const (
+	rate = 8000
+	// longest is of what we send: more than the usual 20 and 30 ms, for those who
+	// count packets, and not so much that one lost packet takes a syllable away.
+	longest = 60 * time.Millisecond
+)
 
 // A Law holds one law's tables.
 type Law struct {
@@ -113,6 +118,11 @@ func PCMA() Format { return Format{audio.Codec{Name: "PCMA", PayloadType: 8, Clo
 
 // Codec returns the codec as SDP names it.
 func (f Format) Codec() audio.Codec { return f.codec }
+
+// Packet returns the wish in whole ticks, from 10 to 60 ms.
+func (Format) Packet(wish time.Duration) time.Duration {
+	return min(max(wish.Truncate(audio.TickDuration), audio.TickDuration), longest)
+}
 
 // NewEncoder returns an encoder from deviceRate, a multiple of 8000.
 func (f Format) NewEncoder(deviceRate int, packet time.Duration) (audio.Encoder, error) {

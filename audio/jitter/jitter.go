@@ -1,9 +1,10 @@
 // Package jitter is the playout buffer: packets go in as the network brings
 // them, sound comes out in order, a tick at a time.
 //
-// It knows timestamps (RFC 3550, section 5.1) and how much sound is waiting; it
-// has a decoder and no clock other than its ticks. It does not know sockets,
-// sources or statistics of the network.
+// It knows timestamps (RFC 3550, section 5.1) and how much sound is waiting. Each
+// packet brings its decoder, since a peer may change the codec in mid-stream; the
+// buffer has no clock other than its ticks. It does not know sockets, sources,
+// payload types or statistics of the network.
 //
 // # How it plays
 //
@@ -15,6 +16,10 @@
 // from a burst, from an earlier growth or because the sender's clock is faster
 // than ours, one tick is blended into its neighbour. So the delay follows a
 // slow sender upwards and never grows with a fast one.
+//
+// Where the peer says that it is silent (RFC 3389), time goes on without sound.
+// Another clock of timestamps, which comes with another codec, is a beginning
+// (RFC 7160): what waited of the old one is left out, so that nothing piles up.
 package jitter
 
 import "time"
@@ -23,6 +28,12 @@ import "time"
 type Decoder interface {
 	Decode(pcm []int16, payload []byte) (int, error)
 	Conceal(pcm []int16) error
+}
+
+// A Coding is how packets of one codec become sound.
+type Coding struct {
+	Decoder Decoder
+	Clock   int // timestamp units per second
 }
 
 const (
@@ -42,8 +53,9 @@ const (
 	patience = 10 // ticks
 	// concealed is how long a decoder may invent sound.
 	concealed = 6 // ticks
-	// longest is the longest packet (RFC 7587, section 4.2).
-	longest = 120 * time.Millisecond
+	// longest is the longest packet: maxSize of G.711. Those of Opus end at 120 ms
+	// (RFC 7587, section 4.2).
+	longest = maxSize * time.Second / 8000
 	// jump is the step of timestamps that is taken for a new beginning.
 	jump = time.Second
 
@@ -52,8 +64,9 @@ const (
 )
 
 type slot struct {
-	seen      bool // a packet of this sequence was here
-	full      bool // and waits
+	seen      bool    // a packet of this sequence was here
+	full      bool    // and waits
+	coding    *Coding // nil: the peer falls silent here
 	sequence  uint16
 	timestamp uint32
 	size      int
@@ -63,9 +76,9 @@ type slot struct {
 // A Buffer orders one source's packets and plays them. It belongs to one
 // goroutine. It does not allocate.
 type Buffer struct {
-	dec   Decoder
-	rate  int // samples per second out
-	clock int // timestamp units per second
+	rate   int     // samples per second out
+	coding *Coding // of the newest packet; all that wait have its clock
+	dec    Decoder // of what was played last
 
 	slots   [slots]slot
 	waiting int // full slots
@@ -74,7 +87,9 @@ type Buffer struct {
 	waited  int    // ticks since the first packet, before playing begins
 	at      uint32 // timestamp of the sound behind that in pcm
 	newest  uint32 // largest timestamp
+	last    uint16 // sequence of that with the largest timestamp
 	length  uint32 // of the last packet, in timestamp units
+	silent  bool   // the peer said so
 	starved int    // ticks in a row with nothing there
 	missing int    // ticks concealed in a row
 
@@ -87,24 +102,19 @@ type Buffer struct {
 	late uint64
 }
 
-// New returns an empty buffer that plays by dec at rate samples per second;
-// clock is that of the timestamps.
-func New(dec Decoder, rate, clock int) *Buffer {
-	return &Buffer{
-		dec:    dec,
-		rate:   rate,
-		clock:  clock,
-		length: uint32(clock / 50),
-		pcm:    make([]int16, samples(longest+4*tick, rate)),
-	}
+// New returns an empty buffer that plays at rate samples per second.
+func New(rate int) *Buffer {
+	return &Buffer{rate: rate, pcm: make([]int16, samples(longest+4*tick, rate))}
 }
 
 func samples(d time.Duration, rate int) int { return int(d * time.Duration(rate) / time.Second) }
 
-func (b *Buffer) units(d time.Duration) uint32 { return uint32(samples(d, b.clock)) }
+// units and duration are of the clock of what waits; there is one once a packet
+// was put.
+func (b *Buffer) units(d time.Duration) uint32 { return uint32(samples(d, b.coding.Clock)) }
 
 func (b *Buffer) duration(units int32) time.Duration {
-	return time.Duration(units) * time.Second / time.Duration(b.clock)
+	return time.Duration(units) * time.Second / time.Duration(b.coding.Clock)
 }
 
 // Reset empties the buffer: another source begins.
@@ -112,7 +122,7 @@ func (b *Buffer) Reset() {
 	for i := range b.slots {
 		b.slots[i].seen, b.slots[i].full = false, false
 	}
-	b.waiting, b.playing, b.waited, b.starved, b.missing, b.have = 0, false, 0, 0, 0, 0
+	b.waiting, b.playing, b.waited, b.starved, b.missing, b.have, b.silent = 0, false, 0, 0, 0, 0, false
 	b.startWindow()
 }
 
@@ -128,11 +138,42 @@ func (b *Buffer) Delay() time.Duration {
 	return max(d, 0)
 }
 
-// Put takes a packet. The payload is copied.
-func (b *Buffer) Put(sequence uint16, timestamp uint32, payload []byte) {
-	if len(payload) > maxSize {
+// Put takes a packet. The payload is copied; the coding is used until the last
+// of its packets is played.
+func (b *Buffer) Put(c *Coding, sequence uint16, timestamp uint32, payload []byte) {
+	if len(payload) > maxSize || !b.adopt(c, sequence) {
 		return
 	}
+	b.put(c, sequence, timestamp, payload)
+}
+
+// PutSilence takes a packet by which the peer says that nothing follows for a
+// while (RFC 3389). It is not put before the first packet of sound.
+func (b *Buffer) PutSilence(sequence uint16, timestamp uint32) {
+	if b.playing || b.waiting > 0 {
+		b.put(nil, sequence, timestamp, nil)
+	}
+}
+
+// adopt makes c the coding of what comes. It returns false for a packet of the
+// time before another clock began.
+func (b *Buffer) adopt(c *Coding, sequence uint16) bool {
+	switch {
+	case b.coding == nil:
+		b.length = uint32(c.Clock / 50)
+	case b.coding.Clock != c.Clock:
+		if d := int16(sequence - b.last); (b.playing || b.waiting > 0) && d < 0 && d > -slots {
+			b.late++
+			return false
+		}
+		b.length = uint32(int64(b.length) * int64(c.Clock) / int64(b.coding.Clock))
+		b.Reset()
+	}
+	b.coding = c
+	return true
+}
+
+func (b *Buffer) put(c *Coding, sequence uint16, timestamp uint32, payload []byte) {
 	s := &b.slots[sequence%slots]
 	if s.seen && s.sequence == sequence {
 		return // a duplicate
@@ -142,6 +183,8 @@ func (b *Buffer) Put(sequence uint16, timestamp uint32, payload []byte) {
 		switch {
 		case ahead > jump || ahead < -jump:
 			b.Reset()
+		case b.silent && (ahead < 0 || ahead > most):
+			b.Reset() // its clock stood still in the silence, or ours went wrong
 		case b.playing && ahead < 0:
 			b.late++
 			return
@@ -150,18 +193,18 @@ func (b *Buffer) Put(sequence uint16, timestamp uint32, payload []byte) {
 		}
 	}
 	if b.waiting == 0 && !b.playing {
-		b.at, b.newest = timestamp, timestamp
+		b.at, b.newest, b.last = timestamp, timestamp, sequence
 	}
 	if !b.playing && int32(timestamp-b.at) < 0 {
 		b.at = timestamp // overtaken by the packet that came first
 	}
 	if int32(timestamp-b.newest) > 0 {
-		b.newest = timestamp
+		b.newest, b.last = timestamp, sequence
 	}
 	if !s.full {
 		b.waiting++
 	}
-	s.seen, s.full, s.sequence, s.timestamp = true, true, sequence, timestamp
+	s.seen, s.full, s.coding, s.sequence, s.timestamp = true, true, c, sequence, timestamp
 	s.size = copy(s.data[:], payload)
 }
 
@@ -224,22 +267,27 @@ func (b *Buffer) fill(n int) {
 	}
 }
 
-// more adds at least one tick, or one packet, to pcm.
+// more adds at least one tick, or one packet, to pcm, or learns that the peer is
+// silent.
 func (b *Buffer) more() {
 	s := b.earliest()
-	if s == nil {
+	if s == nil && !b.silent {
 		b.starve()
 		return
 	}
 	b.starved = 0
-	ahead := int32(s.timestamp - b.at)
-	if ahead >= int32(b.units(tick)) {
+	if s == nil || int32(s.timestamp-b.at) >= int32(b.units(tick)) {
 		b.conceal() // lost, or not sent
 		b.at += b.units(tick)
 		return
 	}
 	s.full = false
 	b.waiting--
+	if b.silent = s.coding == nil; b.silent {
+		b.at = s.timestamp
+		return
+	}
+	b.dec = s.coding.Decoder
 	n, err := b.dec.Decode(b.pcm[b.have:], s.data[:s.size])
 	if err != nil || n <= 0 {
 		b.conceal()
@@ -248,7 +296,7 @@ func (b *Buffer) more() {
 	}
 	b.have += n
 	b.missing = 0
-	b.length = uint32(int64(n) * int64(b.clock) / int64(b.rate))
+	b.length = uint32(int64(n) * int64(b.coding.Clock) / int64(b.rate))
 	b.at = s.timestamp + b.length
 }
 
@@ -267,7 +315,7 @@ func (b *Buffer) starve() {
 // too long.
 func (b *Buffer) conceal() {
 	gap := b.pcm[b.have : b.have+samples(tick, b.rate)]
-	if b.missing++; b.missing > concealed || b.dec.Conceal(gap) != nil {
+	if b.missing++; b.silent || b.missing > concealed || b.dec == nil || b.dec.Conceal(gap) != nil {
 		clear(gap)
 	}
 	b.have += len(gap)

@@ -37,6 +37,12 @@ func (plain) Conceal(pcm []int16) error {
 	return nil
 }
 
+// narrow is the coding of the tests, but where they change it.
+var narrow = &Coding{plain{}, rate}
+
+// wide has the same sound at six times the clock, as Opus beside G.711.
+var wide = &Coding{plain{}, 6 * rate}
+
 // A sender numbers packets from anywhere; the sound of the i-th is i in all of
 // its samples.
 type sender struct {
@@ -50,7 +56,7 @@ func (s sender) put(i int) {
 	for range perPack {
 		payload = binary.BigEndian.AppendUint16(payload, uint16(i))
 	}
-	s.buffer.Put(s.sequence+uint16(i), s.timestamp+uint32(i*perPack), payload)
+	s.buffer.Put(narrow, s.sequence+uint16(i), s.timestamp+uint32(i*perPack), payload)
 }
 
 // A listener writes down what is played, a number for each tick.
@@ -85,7 +91,7 @@ func (l *listener) sound() []int {
 }
 
 func call(t testing.TB) (sender, *listener) {
-	b := New(plain{}, rate, rate)
+	b := New(rate)
 	return sender{buffer: b, sequence: 100, timestamp: 5000}, &listener{t: t, buffer: b}
 }
 
@@ -246,11 +252,165 @@ func TestAnotherTimeIsANewBeginning(t *testing.T) {
 	}
 }
 
+// The peer changes the codec: at the same clock no packet is lost; at another
+// one the new one is heard soon, the old one is not heard late, and the delay is
+// what it was.
+func TestCodecThatChangesInMidStream(t *testing.T) {
+	for name, c := range map[string]*Coding{"same clock": {plain{}, rate}, "another clock": wide} {
+		t.Run(name, func(t *testing.T) {
+			s, l := call(t)
+			for round := range 20 {
+				before, after := narrow, c
+				if round%2 == 1 {
+					before, after = after, before
+				}
+				from := round * 50
+				put := func(c *Coding, i int) {
+					payload := make([]byte, 0, 2*perPack)
+					for range perPack {
+						payload = binary.BigEndian.AppendUint16(payload, uint16(i))
+					}
+					s.buffer.Put(c, s.sequence+uint16(i), s.timestamp*uint32(c.Clock/rate)+uint32(i*perPack*c.Clock/rate), payload)
+				}
+				for i := from + 1; i <= from+25; i++ {
+					put(before, i)
+					l.play(2)
+				}
+				for i := from + 26; i <= from+50; i++ {
+					if i == from+27 { // overtaken by the first of the other codec
+						l.play(2)
+						continue
+					}
+					put(after, i)
+					if i == from+28 {
+						put(before, from+27)
+					}
+					l.play(2)
+				}
+				if d := l.buffer.Delay(); d > target+surplus {
+					t.Fatalf("after %d changes %v wait", round+1, d)
+				}
+				for i := from + 40; i < from+46; i++ {
+					if !slices.Contains(l.heard, i) {
+						t.Fatalf("after %d changes %d was not heard", round+1, i)
+					}
+				}
+			}
+			sound := slices.DeleteFunc(l.sound(), func(v int) bool { return v == invented || v == 0 })
+			if !slices.IsSorted(sound) {
+				t.Errorf("out of order: %v", sound)
+			}
+			if missed := 1000 - len(sound); name == "same clock" && missed > 10 || missed > 20*5 {
+				t.Errorf("%d packets of 1000 were not heard", missed)
+			}
+		})
+	}
+}
+
+// A peer that says that it is silent takes no time to be heard again, and its
+// pauses add up to nothing.
+func TestSilenceThatIsSaidIsNoLoss(t *testing.T) {
+	for _, pause := range []int{1, 2, 3, 4, 7, 50, 500} { // packets
+		s, l := call(t)
+		at, sent := 0, 0
+		for range 20 {
+			for range 30 {
+				at, sent = at+1, sent+1
+				s.buffer.Put(narrow, s.sequence+uint16(sent), s.timestamp+uint32(at*perPack), slices.Repeat([]byte{1}, 2*perPack))
+				l.play(2)
+			}
+			for k := range pause {
+				at++
+				if k%10 == 0 { // again and again
+					sent++
+					s.buffer.PutSilence(s.sequence+uint16(sent), s.timestamp+uint32(at*perPack))
+				}
+				l.play(2)
+			}
+		}
+		if slices.Contains(l.heard, invented) {
+			t.Errorf("pauses of %d: something was invented", pause)
+		}
+		if d := l.buffer.Delay(); d > target+surplus || l.buffer.Late() != 0 {
+			t.Errorf("pauses of %d: %v wait, %d late", pause, d, l.buffer.Late())
+		}
+		heard := 0
+		for _, v := range l.heard {
+			if v == 0x101 {
+				heard++
+			}
+		}
+		if want := 20 * 30 * 2; heard < want-10 || heard > want {
+			t.Errorf("pauses of %d: %d ticks of %d were heard", pause, heard, want)
+		}
+	}
+}
+
+// Timestamps that stand still in a silence are those of a new beginning.
+func TestClockThatStoodStillInSilence(t *testing.T) {
+	s, l := call(t)
+	for i := 1; i <= 10; i++ {
+		s.put(i)
+		l.play(2)
+	}
+	s.buffer.PutSilence(s.sequence+11, s.timestamp+11*perPack)
+	l.play(200)
+	s.sequence++
+	for i := 11; i <= 40; i++ {
+		s.put(i)
+		l.play(2)
+	}
+	if got := l.sound(); !slices.Contains(got, 35) {
+		t.Errorf("heard %v", got)
+	}
+}
+
+// Packets of any duration are played whole, in their order.
+func TestPacketsOfAnyDuration(t *testing.T) {
+	for ms := 10; ms <= 160; ms += 5 {
+		size := ms * rate / 1000
+		b := New(rate)
+		pcm, sent, missed := make([]int16, perTick), 0, 0
+		for played := range 1000 {
+			for sent*size <= played*perTick {
+				payload := make([]byte, 0, size)
+				for range size {
+					payload = append(payload, byte(sent%100)+1)
+				}
+				b.Put(octets, uint16(sent), uint32(sent*size), payload)
+				sent++
+			}
+			b.Play(pcm)
+			if played > 100 && (pcm[0] == 0 || pcm[0] == invented) {
+				missed++
+			}
+		}
+		if missed > 0 || b.Late() > 2 {
+			t.Errorf("packets of %d ms: %d ticks of 900 missed, %d late", ms, missed, b.Late())
+		}
+	}
+}
+
+// octets are samples of eight bits, as long in sound as G.711.
+var octets = &Coding{eight{}, rate}
+
+type eight struct{ plain }
+
+func (eight) Decode(pcm []int16, payload []byte) (int, error) {
+	if len(payload) > len(pcm) {
+		return 0, errors.New("too many samples")
+	}
+	for i, v := range payload {
+		pcm[i] = int16(v)
+	}
+	return len(payload), nil
+}
+
 func TestBufferDoesNotAllocate(t *testing.T) {
-	b := New(plain{}, rate, rate)
+	b := New(rate)
 	pcm, payload, i := make([]int16, perTick), make([]byte, 2*perPack), 0
 	if n := testing.AllocsPerRun(1000, func() {
-		b.Put(uint16(i), uint32(i*perPack), payload)
+		b.Put(narrow, uint16(i), uint32(i*perPack), payload)
 		b.Play(pcm)
 		b.Play(pcm)
 		i++
@@ -263,13 +423,21 @@ func TestBufferDoesNotAllocate(t *testing.T) {
 // waits is bounded, and a source that is well again is heard.
 func FuzzBuffer(f *testing.F) {
 	f.Add([]byte{0, 1, 0, 0, 160, 255, 255, 0, 2, 0, 1, 64})
+	f.Add([]byte{1, 1, 0, 0, 160, 255, 0x61, 0, 2, 0, 1, 64, 0x71, 0, 3, 0, 1, 64, 1, 0, 4, 0, 2, 64})
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0x80, 0, 0x7f, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, script []byte) {
-		b := New(plain{}, rate, rate)
+		b := New(rate)
 		pcm, payload := make([]int16, perTick), make([]byte, 2*maxSize)
 		for len(script) >= 6 {
 			sequence, timestamp := binary.BigEndian.Uint16(script), binary.BigEndian.Uint32(script[1:])
-			b.Put(sequence, timestamp, payload[:int(script[5])*8])
+			switch script[0] >> 4 & 7 {
+			case 6:
+				b.PutSilence(sequence, timestamp)
+			case 7:
+				b.Put(wide, sequence, timestamp, payload[:int(script[5])*8])
+			default:
+				b.Put(narrow, sequence, timestamp, payload[:int(script[5])*8])
+			}
 			for range script[0] % 4 {
 				b.Play(pcm)
 			}
@@ -293,11 +461,11 @@ func FuzzBuffer(f *testing.F) {
 // BenchmarkBuffer is a packet of 20 ms: put, and played in two ticks. The
 // decoder of the tests costs little.
 func BenchmarkBuffer(b *testing.B) {
-	buffer := New(plain{}, rate, rate)
+	buffer := New(rate)
 	pcm, payload, i := make([]int16, perTick), make([]byte, 2*perPack), 0
 	b.ReportAllocs()
 	for b.Loop() {
-		buffer.Put(uint16(i), uint32(i*perPack), payload)
+		buffer.Put(narrow, uint16(i), uint32(i*perPack), payload)
 		buffer.Play(pcm)
 		buffer.Play(pcm)
 		i++

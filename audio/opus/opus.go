@@ -37,6 +37,16 @@ func (Format) Codec() audio.Codec {
 	return audio.Codec{Name: "opus", PayloadType: PayloadType, ClockRate: 48000}
 }
 
+// Packet returns the longest of 10, 20, 40 and 60 ms that is not above the wish.
+func (Format) Packet(wish time.Duration) time.Duration {
+	for _, p := range []time.Duration{60, 40, 20} {
+		if p *= time.Millisecond; p <= wish {
+			return p
+		}
+	}
+	return 10 * time.Millisecond
+}
+
 // NewEncoder returns an encoder from rate, one of 8000, 16000 and 48000, of
 // packets of 10, 20, 40 or 60 ms.
 func (Format) NewEncoder(rate int, packet time.Duration) (audio.Encoder, error) {

@@ -39,9 +39,10 @@ type Receiver struct {
 	// of the last report
 	expectedPrior, receivedPrior uint32
 	// jitter, in timestamp units, scaled by 16
-	transit int32
-	jitter  uint32
-	first   time.Time
+	transit  int32
+	jitter   uint32
+	first    time.Time
+	measured bool // transit is of the clock that we have now
 	// the source or position that may take over
 	next struct {
 		ssrc uint32
@@ -105,8 +106,21 @@ func (r *Receiver) begin(p *Packet, now time.Time) {
 		received:   1,
 		lostBefore: r.Lost(),
 		first:      now,
+		measured:   true,
 	}
 	r.transit = -int32(p.Timestamp)
+}
+
+// SetClock says what the timestamps count from the next packet on, since another
+// codec may have another clock (RFC 7160).
+func (r *Receiver) SetClock(clock int) {
+	if clock == r.clock {
+		return
+	}
+	if r.clock != 0 {
+		r.jitter = uint32(int64(r.jitter) * int64(clock) / int64(r.clock))
+	}
+	r.clock, r.measured = clock, false
 }
 
 // Measure takes the timestamp of a packet that was kept and arrived now into
@@ -117,6 +131,10 @@ func (r *Receiver) Measure(timestamp uint32, now time.Time) {
 	transit := int32(uint32(arrival) - timestamp)
 	d := transit - r.transit
 	r.transit = transit
+	if !r.measured {
+		r.measured = true
+		return
+	}
 	if d < 0 {
 		d = -d
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 )
 
 // headerSize is that of the files we write: RIFF, WAVE, fmt and data.
@@ -21,7 +22,8 @@ func rateOK(rate int) bool { return rate == 8000 || rate == 16000 || rate == 480
 // Decode reads a whole WAV file: 16-bit mono PCM at 8, 16 or 48 kHz. Chunks that
 // it does not know are passed over. A file that was cut short, or whose writer
 // did not live to fill in the lengths, is read as far as it goes.
-func Decode(r io.Reader) (samples []int16, rate int, err error) {
+func Decode(file io.Reader) (samples []int16, rate int, err error) {
+	r := &counter{Reader: file}
 	var head [12]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, 0, fmt.Errorf("wav: read header: %w", err)
@@ -29,6 +31,8 @@ func Decode(r io.Reader) (samples []int16, rate int, err error) {
 	if string(head[:4]) != "RIFF" || string(head[8:]) != "WAVE" {
 		return nil, 0, errors.New("wav: read header: no RIFF WAVE file")
 	}
+	length := binary.LittleEndian.Uint32(head[4:])
+	unknown := func() bool { return int64(length)+8 <= r.read || length == math.MaxUint32 }
 	for {
 		var chunk [8]byte
 		if _, err := io.ReadFull(r, chunk[:]); err != nil {
@@ -43,6 +47,9 @@ func Decode(r io.Reader) (samples []int16, rate int, err error) {
 		case "data":
 			if rate == 0 {
 				return nil, 0, errors.New("wav: find sound: no format before it")
+			}
+			if size == 0 && unknown() {
+				size = maxSound // nobody said how much there is
 			}
 			b, err := io.ReadAll(io.LimitReader(r, min(size, maxSound)))
 			if err != nil {
@@ -59,6 +66,18 @@ func Decode(r io.Reader) (samples []int16, rate int, err error) {
 			}
 		}
 	}
+}
+
+// A counter knows how far a file was read.
+type counter struct {
+	io.Reader
+	read int64
+}
+
+func (c *counter) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	c.read += int64(n)
+	return n, err
 }
 
 func decodeFormat(r io.Reader, size int64) (rate int, err error) {

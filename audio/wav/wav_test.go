@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -187,6 +188,68 @@ func TestFilesThatAreNotOursAreRefused(t *testing.T) {
 	eight := write(t, count(10), 8000)
 	if _, err := Open(write(t, count(10), 16000), eight); err == nil {
 		t.Error("a recording was continued at another rate")
+	}
+}
+
+// A writer that was killed left the lengths of its first moment, whatever these
+// were; what it wrote of sound is there, and is continued.
+func TestRecordingWhoseWriterWasKilled(t *testing.T) {
+	sound := count(1000)
+	var whole bytes.Buffer
+	if err := Encode(&whole, sound, 16000); err != nil {
+		t.Fatal(err)
+	}
+	le := binary.LittleEndian
+	for name, c := range map[string]struct {
+		riff, data uint32
+		cut        int // bytes, from the end
+		after      []byte
+		want       int // samples
+	}{
+		"both 0":                {0, 0, 0, nil, 1000},
+		"of an empty file":      {36, 0, 0, nil, 1000},
+		"both unknown":          {math.MaxUint32, math.MaxUint32, 0, nil, 1000},
+		"RIFF unknown, data 0":  {math.MaxUint32, 0, 0, nil, 1000},
+		"RIFF 0, data right":    {0, 2000, 0, nil, 1000},
+		"data too long":         {0, 4000, 0, nil, 1000},
+		"half a sample":         {0, 0, 1, nil, 999},
+		"nothing at all":        {0, 0, 2000, nil, 0},
+		"really empty":          {48, 0, 2000, []byte("LIST\x04\x00\x00\x00abcd"), 0},
+		"lengths of before":     {36 + 1000, 1000, 0, nil, 500},
+		"lengths of after this": {36 + 2002, 2002, 0, nil, 1000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := append(bytes.Clone(whole.Bytes()[:whole.Len()-c.cut]), c.after...)
+			le.PutUint32(b[4:], c.riff)
+			le.PutUint32(b[40:], c.data)
+			got, rate, err := Decode(bytes.NewReader(b))
+			if err != nil || rate != 16000 || !slices.Equal(got, sound[:c.want]) {
+				t.Fatalf("%d samples at %d Hz of %d, %v", len(got), rate, c.want, err)
+			}
+			if c.after != nil {
+				return // not one of ours
+			}
+			file := filepath.Join(t.TempDir(), "playback.wav")
+			if err := os.WriteFile(file, b, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				d, err := Open("", file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := d.Exchange(t.Context(), count(160), make([]int16, 160)); err != nil {
+					t.Fatal(err)
+				}
+				if err := d.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := slices.Concat(sound[:c.want], count(160), count(160))
+			if got, _, err := readFile(file); err != nil || !slices.Equal(got, want) {
+				t.Errorf("continued: %d samples of %d, %v", len(got), len(want), err)
+			}
+		})
 	}
 }
 
