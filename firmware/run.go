@@ -158,6 +158,9 @@ func runPhone(ctx context.Context, settings config.Config, broken map[string]err
 		Registrar: server, Link: server, Sequence: sequence, Token: settings.Token, Log: log, Spread: spread,
 		Report: func(o registry.Outcome) {
 			self.announced(ctx, o, ph, events)
+			if o.Kind == registry.Failed {
+				netlink.Doubt(source)
+			}
 			if boot != nil && o.Kind == registry.Registered && boot.Reached("registered") {
 				events.Publish("booted", boot.Steps()...)
 				log.LogAttrs(ctx, slog.LevelInfo, "from power-on", boot.Steps()...)

@@ -63,6 +63,7 @@ func (c Config) check() (Config, error) {
 type Client struct {
 	cfg    Config
 	events *queue
+	doubts chan struct{}
 	since  func() time.Duration // as in clock
 }
 
@@ -72,11 +73,14 @@ func NewClient(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{cfg: cfg, events: newQueue(), since: bootTime}, nil
+	return &Client{cfg: cfg, events: newQueue(), doubts: make(chan struct{}, 1), since: bootTime}, nil
 }
 
 // Next implements Source.
 func (c *Client) Next(ctx context.Context) (Event, error) { return c.events.next(ctx) }
+
+// Doubt has the lease asked about; see the function of that name.
+func (c *Client) Doubt() { wake(c.doubts) }
 
 // Run leases an address and keeps it until ctx is done; then it gives it back,
 // takes it away, and returns nil. Other errors mean that the kernel refuses what
@@ -112,22 +116,22 @@ func (c *Client) Run(ctx context.Context) error {
 // A runner is the one goroutine that owns the machine, and its sockets.
 type runner struct {
 	*Client
-	clock   clock // the machine's
-	alarm   *alarm
-	names   nameServers
-	left    netip.Addr // held when the last event was told; zero: none
-	machine machine
-	link    link
-	dhcp    *tap // open while the machine is listening
-	xid     transaction
-	arp     *tap // open while an address is watched
-	watched netip.Addr
-	router  netip.Addr
-	server  *net.UDPConn // open during a renewal
-	readers sync.WaitGroup
-	hints   chan struct{}
-	packets chan []byte
-	arps    chan []byte
+	clock     clock // the machine's
+	alarm     *alarm
+	names     nameServers
+	left      netip.Addr // held when the last event was told; zero: none
+	machine   machine
+	link      link
+	dhcp      *tap // open while the machine is listening
+	xid       transaction
+	arp       *tap // open while an address is watched
+	watched   netip.Addr
+	overheard []netip.Addr
+	server    *net.UDPConn // open during a renewal
+	readers   sync.WaitGroup
+	hints     chan struct{}
+	packets   chan []byte
+	arps      chan []byte
 }
 
 func (r *runner) loop(ctx context.Context) error {
@@ -148,6 +152,8 @@ func (r *runner) loop(ctx context.Context) error {
 			err = r.tick(ctx)
 		case <-r.hints:
 			err = r.look(ctx)
+		case <-r.doubts:
+			err = r.step(ctx, doubted{})
 		case b := <-r.packets:
 			err = r.packet(ctx, b)
 		case b := <-r.arps:
@@ -164,7 +170,7 @@ func (r *runner) loop(ctx context.Context) error {
 // the time to read the answer.
 func (r *runner) tick(ctx context.Context) error {
 	var heard [][]byte
-	if r.machine.state == stateChecking && r.arp != nil {
+	if (r.machine.state == stateChecking || r.machine.suspicion.pending()) && r.arp != nil {
 		heard = r.arp.pending()
 		for len(r.arps) > 0 {
 			heard = append(heard, <-r.arps)
@@ -219,7 +225,7 @@ func (r *runner) look(ctx context.Context) error {
 	if err := r.step(ctx, linkChanged{up: l.running, mac: l.mac}); err != nil {
 		return err
 	}
-	if held := r.machine.held; l.running && held.Prefix.IsValid() && r.machine.state >= stateBound {
+	if held := r.machine.held; l.running && r.machine.using() {
 		ok, err := isInstalled(l.index, held)
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/net/bpf"
@@ -69,9 +70,9 @@ func (r *runner) openSockets() (err error) {
 			return err
 		}
 	}
-	if a, n := m.watched(), m.neighbour(); a.IsValid() && (r.arp == nil || r.watched != a || r.router != n) {
-		r.watched, r.router = a, n
-		r.arp, err = r.openTap(r.arp, unix.ETH_P_ARP, arpFilter(m.mac, a, n), r.arps)
+	if a, others := m.watched(), m.overheard(); a.IsValid() && (r.arp == nil || r.watched != a || !slices.Equal(r.overheard, others)) {
+		r.watched, r.overheard = a, others
+		r.arp, err = r.openTap(r.arp, unix.ETH_P_ARP, arpFilter(m.mac, a, others...), r.arps)
 	}
 	return err
 }

@@ -106,6 +106,10 @@ func (m *machine6) step(now time.Time, in any) []any {
 		m.receive(now, in.msg)
 	case duplicate:
 		m.decline(now, in.addr)
+	case doubted:
+		if m.state == bound6 && now.Sub(m.sent) >= doubtGap {
+			m.begin(now, confirming6, first6)
+		}
 	case stopped:
 		m.stop(now)
 		return m.out

@@ -19,6 +19,7 @@ func (m *machine) link(now time.Time, in linkChanged) {
 	m.note(slog.LevelInfo, "carrier", "up", m.up)
 	if !m.up {
 		m.rest(time.Time{})
+		m.suspicion.until = time.Time{}
 		if end := now.Add(linkGrace); m.told.Prefix.IsValid() && (m.lose.IsZero() || m.lose.After(end)) {
 			m.lose, m.loseReason, m.loseHeld = end, "link down", m.refused
 		}
@@ -34,7 +35,7 @@ func (m *machine) link(now time.Time, in linkChanged) {
 		}
 	}
 	m.mac, m.naks, m.conflicts, m.avoid = in.mac, 0, 0, netip.Addr{}
-	m.attached = false
+	m.attached, m.unconfirmed, m.suspicion = false, false, suspicion{}
 	switch {
 	case m.held.Prefix.IsValid() && !m.refused:
 		wait := rebootWait
@@ -111,16 +112,17 @@ func (m *machine) resend(now time.Time) {
 	switch m.state {
 	case stateInit:
 		m.discover(now)
-	case stateRebooting:
-		if m.attached && m.keepOld(now) {
-			return
+	case stateRebooting, stateSelecting:
+		silent := m.attempt >= discoversBeforeOld
+		switch {
+		case (silent || m.attached) && m.keepOld(now, silent):
+		case m.unconfirmed:
+			m.askAgain(now)
+		case m.state == stateRebooting:
+			m.discover(now) // the old address stays until something better is known
+		default:
+			m.sendDiscover(now)
 		}
-		m.discover(now) // the old address stays until something better is known
-	case stateSelecting:
-		if m.attempt == discoversBeforeOld && m.keepOld(now) {
-			return
-		}
-		m.sendDiscover(now)
 	case stateRequesting:
 		tries := firstTries
 		if m.offer.server == m.avoid { // and there is no other
@@ -140,8 +142,10 @@ func (m *machine) resend(now time.Time) {
 }
 
 // keepOld uses a lease that nobody confirmed and nobody refused
-// (RFC 2131 §3.2), when it certainly has not expired.
-func (m *machine) keepOld(now time.Time) bool {
+// (RFC 2131 §3.2), when it certainly has not expired, and goes on asking. It
+// reports false when there is nothing to do. silent says that all were asked, and
+// nobody answered.
+func (m *machine) keepOld(now time.Time, silent bool) bool {
 	l := m.held
 	if !l.Prefix.IsValid() {
 		l = m.next
@@ -150,12 +154,50 @@ func (m *machine) keepOld(now time.Time) bool {
 		!l.Expiry.IsZero() && !l.Expiry.After(now) {
 		return false
 	}
-	m.note(slog.LevelWarn, "no server answers, keeping the lease", "address", l.Prefix, "expiry", l.Expiry)
-	if soon := now.Add(confirmWait); m.attached && l.Renew.After(soon) {
-		l.Renew = soon
+	if m.unconfirmed && m.told.Prefix == l.Prefix && (m.told.Doubtful || !silent) {
+		return false // it is kept
+	}
+	m.note(slog.LevelWarn, "no server answers, keeping the lease and asking on", "address", l.Prefix, "expiry", l.Expiry)
+	m.unconfirmed = true
+	l.Doubtful, l.Metric = silent, m.metric
+	if silent && m.metric != 0 {
+		l.Metric += doubtMetric
 	}
 	m.take(l)
 	return true
+}
+
+// resume goes on asking about the lease that is in use.
+func (m *machine) resume(now time.Time) {
+	m.state, m.retry = m.asking, now.Add(backoff(m.rand, m.attempt))
+	if soon := now.Add(confirmWait); m.attached && m.attempt < discoversBeforeOld {
+		m.retry = soon
+	}
+}
+
+// askAgain asks about the lease in use: for its address, and in turn for any, since
+// a server that does not know the first is silent about it.
+func (m *machine) askAgain(now time.Time) {
+	n, begun := m.attempt, m.begun
+	if m.asking == stateSelecting || m.attached && n < discoversBeforeOld {
+		m.reboot(now, m.held.Addr(), 0)
+	} else {
+		m.discover(now)
+	}
+	m.attempt, m.begun, m.retry = n, begun, now.Add(backoff(m.rand, n))
+}
+
+// doubt asks whether the lease still holds, though it need not be renewed yet:
+// this may be another network without the carrier having been away.
+func (m *machine) doubt(now time.Time) {
+	if m.state != stateBound || !m.using() || !m.held.Server.IsValid() || now.Sub(m.sent) < doubtGap {
+		return
+	}
+	m.unconfirmed, m.attached = true, false
+	if m.held.Router.IsValid() && m.routerAt != (MAC{}) {
+		m.do(sendAsk{from: m.held.Addr(), addr: m.held.Router, to: m.routerAt})
+	}
+	m.reboot(now, m.held.Addr(), rebootWait)
 }
 
 func (m *machine) receive(now time.Time, r reply) {

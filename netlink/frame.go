@@ -151,8 +151,8 @@ func parseARP(b []byte) (arpSeen, error) {
 }
 
 // arpFilter lets through what says that addr is another's: ARP with addr as
-// the sender's, and probes for it, unless from mac; and what router says.
-func arpFilter(mac MAC, addr, router netip.Addr) []bpf.Instruction {
+// the sender's, and probes for it, unless from mac; and what the others say.
+func arpFilter(mac MAC, addr netip.Addr, others ...netip.Addr) []bpf.Instruction {
 	number := func(addr netip.Addr) uint32 {
 		if !addr.IsValid() {
 			return 0 // of nobody: matches probes for 0.0.0.0 only
@@ -160,23 +160,22 @@ func arpFilter(mac MAC, addr, router netip.Addr) []bpf.Instruction {
 		b := addr.As4()
 		return binary.BigEndian.Uint32(b[:])
 	}
-	a := number(addr)
-	r := a
-	if router.IsValid() {
-		r = number(router)
-	}
-	return []bpf.Instruction{
+	a, n := number(addr), uint8(len(others))
+	prog := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: 10, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(mac[2:]), SkipTrue: 2},
 		bpf.LoadAbsolute{Off: 8, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(binary.BigEndian.Uint16(mac[:])), SkipTrue: 7},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(binary.BigEndian.Uint16(mac[:])), SkipTrue: 6 + n}, // drop
 		bpf.LoadAbsolute{Off: 14, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: r, SkipTrue: 4},
+	}
+	for i, other := range others {
+		prog = append(prog, bpf.JumpIf{Cond: bpf.JumpEqual, Val: number(other), SkipTrue: 3 + n - uint8(i)}) // pass
+	}
+	return append(prog,
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: a, SkipTrue: 3},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 3},
 		bpf.LoadAbsolute{Off: 24, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: a, SkipTrue: 1},
 		bpf.RetConstant{Val: arpLen},
-		bpf.RetConstant{Val: 0},
-	}
+		bpf.RetConstant{Val: 0})
 }

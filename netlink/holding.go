@@ -20,7 +20,7 @@ func (m *machine) firstProbe(now time.Time, a netip.Addr) {
 }
 
 func (m *machine) acknowledged(now time.Time, l Lease, odd []string) {
-	m.avoid = netip.Addr{}
+	m.avoid, m.unconfirmed = netip.Addr{}, false
 	if text := strings.Join(odd, "; "); text != m.leftOut {
 		if m.leftOut = text; text != "" {
 			m.note(slog.LevelWarn, "the server sends what cannot be, going without", "what", text)
@@ -34,6 +34,11 @@ func (m *machine) acknowledged(now time.Time, l Lease, odd []string) {
 	if hold := m.probed.Add(holdForProbe); !m.probed.IsZero() && now.Before(hold) {
 		m.next, m.state = l, stateChecking
 		m.retry, m.probeAt = time.Time{}, hold
+		return
+	}
+	if m.suspicion.pending() && m.suspicion.claim.addr == l.Addr() && (l.Addr() != m.held.Addr() || m.refused) {
+		m.next, m.state = l, stateChecking
+		m.retry, m.probeAt = time.Time{}, m.suspicion.until
 		return
 	}
 	m.take(l)
@@ -71,12 +76,15 @@ func (m *machine) installed(now time.Time, err error) {
 		m.do(sendAsk{from: m.next.Addr(), addr: m.next.Router})
 	}
 	kind := Renewed
+	if !fresh && m.probesTo > 0 {
+		m.probeAt = now.Add(probeGap)
+	}
 	if m.told.Prefix != m.next.Prefix {
 		kind = Bound
 	}
 	m.held, m.last, m.refused, m.state = m.next, m.next.Addr(), false, stateBound
 	m.lose, m.retry = time.Time{}, time.Time{}
-	if kind == Bound || !m.told.Start.Equal(m.held.Start) { // else it was only repaired
+	if kind == Bound || !m.told.Start.Equal(m.held.Start) || m.told.Doubtful != m.held.Doubtful { // else it was only repaired
 		m.told = m.held
 		m.do(tell{Event{Kind: kind, Lease: m.held, At: now}})
 		m.do(store{m.held})
@@ -89,6 +97,9 @@ func (m *machine) installed(now time.Time, err error) {
 		m.do(sendAnnounce{m.held.Addr()})
 	} else if m.probesTo == 0 {
 		m.conflicts = 0
+	}
+	if m.unconfirmed {
+		m.resume(now)
 	}
 }
 
@@ -103,6 +114,9 @@ func (m *machine) probe(now time.Time) {
 			m.probeAt = now.Add(fullProbeGap + time.Duration(m.rand.Int64N(int64(fullProbeGap))))
 		}
 		m.probesTo--
+		return
+	case m.state == stateChecking && m.suspicion.pending():
+		m.probeAt = m.suspicion.until
 		return
 	case m.state == stateChecking:
 		m.take(m.next)
@@ -123,8 +137,7 @@ func (m *machine) probe(now time.Time) {
 
 // tampered puts back what somebody removed.
 func (m *machine) tampered(now time.Time) {
-	switch m.state {
-	case stateBound, stateRenewing, stateRebinding:
+	if m.using() {
 		if next := m.repaired.Add(repairGap); now.Before(next) {
 			m.repairAt = next
 			return
@@ -135,8 +148,7 @@ func (m *machine) tampered(now time.Time) {
 
 func (m *machine) repair(now time.Time) {
 	m.repairAt = time.Time{}
-	switch m.state {
-	case stateBound, stateRenewing, stateRebinding:
+	if m.using() {
 		m.repaired = now
 		m.note(slog.LevelWarn, "address or route was removed, installing it again", "address", m.held.Prefix)
 		m.take(m.held)

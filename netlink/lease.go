@@ -59,10 +59,13 @@ type Lease struct {
 	// hosts, or a URL, and may be meant for other makers' phones.
 	StoringServers []string   `json:"storing_servers,omitempty"`
 	Server         netip.Addr `json:"server"` // DHCP server identifier; zero for an address that we did not lease
-	Start          time.Time  `json:"start"`  // when the lease was acknowledged
-	Renew          time.Time  `json:"renew,omitzero"`
-	Rebind         time.Time  `json:"rebind,omitzero"` // T1 and T2; zero when nobody renews it here
-	Expiry         time.Time  `json:"expiry,omitzero"` // zero: never
+	// Doubtful: nobody confirmed it since the cable was plugged in, or since it was
+	// doubted. It is used for want of a better one, and asked about.
+	Doubtful bool      `json:"-"`
+	Start    time.Time `json:"start"` // when the lease was acknowledged
+	Renew    time.Time `json:"renew,omitzero"`
+	Rebind   time.Time `json:"rebind,omitzero"` // T1 and T2; zero when nobody renews it here
+	Expiry   time.Time `json:"expiry,omitzero"` // zero: never
 }
 
 // A Route leads to a network through a router, or over the link when Via is the
@@ -133,4 +136,17 @@ type Source interface {
 	// Next blocks until there is an event; it returns ctx's error once ctx is
 	// done.
 	Next(ctx context.Context) (Event, error)
+}
+
+// A doubter is a Source that can ask whether its address still holds.
+type doubter interface{ Doubt() }
+
+// Doubt tells s that what the phone needs cannot be reached from its address: this
+// may be another network, though the cable was never out. A Source that leases the
+// address uses it on, and asks a server about it unless one confirmed it within
+// the last minute; others have nothing to ask.
+func Doubt(s Source) {
+	if d, ok := s.(doubter); ok {
+		d.Doubt()
+	}
 }

@@ -35,6 +35,9 @@ type overheard struct {
 	by *linkLocal
 }
 
+// Doubt passes a doubt on.
+func (o *overheard) Doubt() { Doubt(o.Source) }
+
 // Next implements Source.
 func (o *overheard) Next(ctx context.Context) (Event, error) {
 	e, err := o.Source.Next(ctx)
@@ -164,7 +167,7 @@ func (l *linkLocal) listen() error {
 	case !a.IsValid():
 		l.closeTap()
 	case l.tap == nil:
-		t, err := openTap(l.link.index, unix.ETH_P_ARP, arpFilter(l.machine.mac, a, netip.Addr{}), l.arps)
+		t, err := openTap(l.link.index, unix.ETH_P_ARP, arpFilter(l.machine.mac, a), l.arps)
 		if err != nil {
 			return err
 		}
@@ -172,7 +175,7 @@ func (l *linkLocal) listen() error {
 		l.readers.Go(t.read)
 	case a != l.watched:
 		l.watched = a
-		return l.tap.filter(arpFilter(l.machine.mac, a, netip.Addr{}))
+		return l.tap.filter(arpFilter(l.machine.mac, a))
 	}
 	return nil
 }

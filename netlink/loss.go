@@ -49,7 +49,7 @@ func (m *machine) giveUp(now time.Time, reason string, grace time.Duration) {
 	if !m.held.Prefix.IsValid() {
 		return
 	}
-	m.refused = true
+	m.refused, m.unconfirmed = true, false
 	m.lose, m.loseReason, m.loseHeld = now.Add(grace), reason, true
 }
 
@@ -75,7 +75,7 @@ func (m *machine) expire(now time.Time) {
 	m.giveUp(now, "expired", 0)
 	m.tellLost(now)
 	switch m.state {
-	case stateBound, stateRenewing, stateRebinding:
+	case stateBound, stateRenewing, stateRebinding, stateRebooting:
 		m.discover(now)
 	}
 }
@@ -85,29 +85,53 @@ func (m *machine) arp(now time.Time, c arpSeen) {
 	if c.from == m.mac || !c.addr.IsValid() {
 		return
 	}
+	if m.suspicion.hears(c) {
+		m.note(slog.LevelWarn, "a proxy answers for every address, not believing it about ours", "proxy", c.from, "address", m.suspicion.claim.addr)
+		if m.state == stateChecking && m.probesTo == 0 {
+			m.probeAt = now
+		}
+		return
+	}
 	if c.addr == m.neighbour() && !c.probe {
 		m.routerSeen(now, c.from)
 		return
 	}
-	if c.addr != m.watched() {
+	if c.from == m.suspicion.proxy {
 		return
 	}
-	switch m.state {
-	case stateRequesting, stateChecking:
-		m.decline(now, c)
-	case stateBound, stateRenewing, stateRebinding:
+	switch {
+	case m.up && c.addr == m.held.Addr() && !m.refused:
 		switch {
 		case c.probe: // the kernel answers it
 		case m.probesTo > announcements: // still probing
-			m.decline(now, c)
+			m.accuse(now, c, m.held.Prefix)
 		case m.defended.IsZero() || now.Sub(m.defended) > defendInterval:
+			// And keep it (RFC 5227 §2.4 c): who only had to say something to take
+			// a phone its address could silence all of them.
 			m.defended = now
 			m.note(slog.LevelWarn, "defending the address", "address", c.addr, "against", c.from)
 			m.do(sendAnnounce{c.addr})
-		default:
-			m.decline(now, c)
 		}
+	case c.addr != m.watched():
+	case m.state == stateRequesting:
+		m.accuse(now, c, m.offer.prefix())
+	case m.state == stateChecking:
+		m.accuse(now, c, m.next.Prefix)
 	}
+}
+
+// accuse looks into a claim to an address of network, which is declined unless the
+// claim is a proxy's.
+func (m *machine) accuse(now time.Time, c arpSeen, network netip.Prefix) {
+	if m.suspicion.pending() && m.suspicion.claim == c {
+		return
+	}
+	probes := m.suspicion.accuse(now, m.rand, network, c)
+	if len(probes) == 0 {
+		m.decline(now, c)
+		return
+	}
+	m.out = append(m.out, probes...)
 }
 
 // routerSeen detects network attachment (RFC 4436): the router that we knew,
@@ -117,6 +141,8 @@ func (m *machine) routerSeen(now time.Time, from MAC) {
 	switch {
 	case m.state >= stateBound:
 		m.routerAt = from
+	case m.state == stateRebooting && from == m.routerAt && m.unconfirmed: // the server gets its time
+		m.attached = true
 	case m.state == stateRebooting && from == m.routerAt && !m.attached:
 		m.attached = true
 		if soon := now.Add(attachWait); soon.Before(m.retry) {
@@ -127,19 +153,24 @@ func (m *machine) routerSeen(now time.Time, from MAC) {
 
 // decline gives an address back that somebody else uses (RFC 2131 §3.1.5).
 func (m *machine) decline(now time.Time, c arpSeen) {
+	m.suspicion.concede(c)
+	if c.addr != m.watched() && c.addr != m.held.Addr() {
+		return // what was looked into meanwhile is not ours any more
+	}
 	m.note(slog.LevelWarn, "address is in use, declining it", "address", c.addr, "by", c.from)
 	server := m.held.Server
-	switch m.state {
-	case stateRequesting:
+	switch {
+	case c.addr == m.held.Addr():
+	case m.state == stateRequesting:
 		server = m.offer.server
-	case stateChecking:
+	case m.state == stateChecking:
 		server = m.next.Server
 	}
 	m.xid[0]++ // no late ACK for this exchange
 	m.do(sendMessage{msg: m.message(now, dhcpv4.MessageTypeDecline,
 		optAddr(dhcpv4.OptionRequestedIPAddress, c.addr),
 		optAddr(dhcpv4.OptionServerIdentifier, server))})
-	m.next, m.last, m.defended = Lease{}, netip.Addr{}, time.Time{}
+	m.next, m.last, m.defended, m.unconfirmed = Lease{}, netip.Addr{}, time.Time{}, false
 	m.do(store{})
 	if m.held.Addr() == c.addr {
 		m.giveUp(now, "conflict", 0)

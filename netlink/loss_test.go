@@ -120,6 +120,7 @@ func TestConflict(t *testing.T) {
 		s.want(Bound)
 		s.server = nil
 		s.give(claim)
+		s.run(hearing)
 		if e := s.want(Lost)[0]; e.Reason != "conflict" || len(s.kernel) != 0 {
 			t.Errorf("lost because %q, kernel has %v", e.Reason, s.kernel)
 		}
@@ -132,12 +133,101 @@ func TestConflict(t *testing.T) {
 		if want := []any{sendAnnounce{simAddr}}; !slices.Equal(s.arp, want) {
 			t.Errorf("ARP is %v; want %v", s.arp, want)
 		}
-		s.run(2 * defendInterval)
-		s.give(claim)
+	})
+	t.Run("again and again after binding", func(t *testing.T) {
+		s := newSimulation(t)
+		s.bind()
+		for range 60 {
+			s.give(claim)
+			s.run(time.Second)
+		}
 		s.want()
-		s.run(time.Second)
+		if n := len(s.arp); n < 5 || n > 6 {
+			t.Errorf("defended %d times in a minute; want each %v", n, defendInterval)
+		}
+		if got := s.kinds(); len(got) > 0 {
+			t.Errorf("sent %v", got)
+		}
+	})
+	t.Run("with a proxy that answers for every address", func(t *testing.T) {
+		for _, full := range []bool{false, true} {
+			s := newSimulation(t)
+			s.m.fullCheck = full
+			s.proxy = otherMAC
+			s.server = pool(simAddr)
+			s.plug()
+			s.run(10 * time.Second)
+			if e := s.want(Bound)[0]; e.Lease.Addr() != simAddr {
+				t.Errorf("bound to %v", e.Lease.Prefix)
+			}
+			if slices.Contains(s.kinds(), declineType) {
+				t.Error("declined what a proxy answered for")
+			}
+			s.unplug()
+			s.run(time.Minute)
+			s.want(Lost)
+			s.plug()
+			s.run(time.Minute)
+			s.want(Bound)
+		}
+	})
+	t.Run("with a proxy that shows itself when the address is in use", func(t *testing.T) {
+		s := newSimulation(t)
+		s.server = pool(simAddr)
+		s.plug()
+		s.run(2 * holdForProbe)
+		s.want(Bound)
+		s.proxy = otherMAC
+		s.run(time.Minute)
+		s.want()
+	})
+	t.Run("with a proxy too slow for its hearing", func(t *testing.T) {
+		s := newSimulation(t)
+		pools := []netip.Addr{simAddr, simNext}
+		s.server = func(d *dhcpv4.DHCPv4) []reply { return pool(pools[0])(d) }
+		s.plug()
 		s.give(claim)
-		s.want(Lost)
+		pools = pools[1:]
+		s.run(hearing)
+		s.give(arpSeen{addr: simNext, from: otherMAC})
+		s.run(hearing)
+		s.give(arpSeen{addr: simNext, from: otherMAC})
+		s.run(2 * declineWait)
+		for range 3 {
+			s.give(arpSeen{addr: simNext, from: otherMAC})
+		}
+		if e := s.want(Bound)[0]; e.Lease.Addr() != simNext || s.m.suspicion.proxy != otherMAC {
+			t.Errorf("bound to %v", e.Lease.Prefix)
+		}
+	})
+	t.Run("with a host that has one more address", func(t *testing.T) {
+		s := newSimulation(t)
+		s.server = pool(simAddr)
+		s.plug()
+		s.server = pool(simNext)
+		s.give(claim)
+		for _, a := range s.m.suspicion.decoys[:1] {
+			s.give(arpSeen{addr: a, from: otherMAC})
+		}
+		s.run(time.Second)
+		if e := s.want(Bound)[0]; e.Lease.Addr() != simNext {
+			t.Errorf("bound to %v", e.Lease.Prefix)
+		}
+	})
+	t.Run("with a host, while a third one speaks", func(t *testing.T) {
+		s := newSimulation(t)
+		s.server = pool(simAddr)
+		s.plug()
+		s.server = pool(simNext)
+		s.give(claim)
+		for _, a := range slices.Clone(s.m.suspicion.decoys) {
+			s.give(arpSeen{addr: a, from: MAC{2, 0, 0, 0, 0, 3}})
+			s.give(arpSeen{addr: a, from: otherMAC, probe: true})
+		}
+		s.run(time.Second)
+		if e := s.want(Bound)[0]; e.Lease.Addr() != simNext {
+			t.Errorf("bound to %v", e.Lease.Prefix)
+		}
 	})
 	t.Run("with ourselves, or about another address", func(t *testing.T) {
 		s := newSimulation(t)

@@ -44,6 +44,7 @@ type (
 	}
 	installed struct{ err error } // answers install
 	tampered  struct{}            // the installed address or its route is missing
+	doubted   struct{}            // what the phone needs cannot be reached from the address
 	tick      struct{}            // deadline may have passed
 	stopped   struct{}
 )
@@ -100,14 +101,20 @@ type machine struct {
 	begun   time.Time // of this exchange
 	sent    time.Time // of the last REQUEST: leases count from here
 	attempt int
-	retry   time.Time // next transmission, or next beginning in stateInit
+	// asking is how the last exchange that was to find an address began: in
+	// stateRebooting or stateSelecting.
+	asking state
+	retry  time.Time // next transmission, or next beginning in stateInit
 
 	offer   reply
 	avoid   netip.Addr // server whose offer led to nothing
 	held    Lease      // installed, and not expired
 	refused bool       // held was refused or is in conflict: not to be used again
-	next    Lease      // acknowledged, on its way to be held
-	last    netip.Addr // to ask for again
+	// unconfirmed: held is used, and nobody confirmed that it may be; the asking
+	// goes on.
+	unconfirmed bool
+	next        Lease      // acknowledged, on its way to be held
+	last        netip.Addr // to ask for again
 	// routerAt is the hardware address of held's router, zero when unknown;
 	// attached says that it answered there since the carrier came up.
 	routerAt MAC
@@ -121,6 +128,7 @@ type machine struct {
 	probed    time.Time // first probe of next
 	probeAt   time.Time // next probe or announcement
 	probesTo  int       // probes and then announcements still to send
+	suspicion suspicion
 	defended  time.Time
 	repaired  time.Time
 	repairAt  time.Time
@@ -152,6 +160,8 @@ func (m *machine) step(now time.Time, in any) []any {
 		m.installed(now, in.err)
 	case tampered:
 		m.tampered(now)
+	case doubted:
+		m.doubt(now)
 	case tick:
 	case stopped:
 		m.stop(now)
@@ -163,7 +173,7 @@ func (m *machine) step(now time.Time, in any) []any {
 
 // deadline returns when step wants a tick; zero: never.
 func (m *machine) deadline() time.Time {
-	return earliest(m.retry, m.probeAt, m.repairAt, m.lose, m.phase(), m.held.Expiry)
+	return earliest(m.retry, m.probeAt, m.repairAt, m.lose, m.phase(), m.held.Expiry, m.suspicion.until)
 }
 
 // phase returns when bound becomes renewing or renewing rebinding.
@@ -182,6 +192,11 @@ func (m *machine) listening() bool {
 	return m.state != stateInit && m.state != stateBound && m.state != stateChecking
 }
 
+// using reports whether an address is in use and nothing speaks against it.
+func (m *machine) using() bool {
+	return m.up && m.held.Prefix.IsValid() && !m.refused && m.state != stateChecking
+}
+
 // watched returns the address whose conflicts matter, the zero Addr for none.
 func (m *machine) watched() netip.Addr {
 	switch m.state {
@@ -197,6 +212,18 @@ func (m *machine) watched() netip.Addr {
 // the zero Addr for none.
 func (m *machine) neighbour() netip.Addr { return m.held.Router }
 
+// overheard returns the addresses of which it matters who says that it has them.
+func (m *machine) overheard() []netip.Addr {
+	var out []netip.Addr
+	if a := m.neighbour(); a.IsValid() {
+		out = append(out, a)
+	}
+	if m.suspicion.pending() {
+		out = append(out, m.suspicion.decoys...)
+	}
+	return out
+}
+
 // due does what time asks for.
 func (m *machine) due(now time.Time) {
 	if passed(now, m.held.Expiry) {
@@ -210,6 +237,9 @@ func (m *machine) due(now time.Time) {
 	}
 	if passed(now, m.repairAt) {
 		m.repair(now)
+	}
+	if passed(now, m.suspicion.until) {
+		m.decline(now, m.suspicion.claim)
 	}
 	if passed(now, m.probeAt) {
 		m.probe(now)
@@ -228,7 +258,13 @@ func (m *machine) begin(now time.Time, s state) {
 	m.state, m.begun, m.attempt = s, now, 0
 	u := m.rand.Uint32()
 	m.xid = transaction{byte(u >> 24), byte(u >> 16), byte(u >> 8), byte(u)}
-	m.stopProbing()
+	if s == stateRebooting || s == stateSelecting {
+		m.asking = s
+	}
+	m.probed = time.Time{}
+	if !m.held.Prefix.IsValid() || m.refused { // else the checks of held go on
+		m.stopProbing()
+	}
 }
 
 func (m *machine) stopProbing() { m.probed, m.probeAt, m.probesTo = time.Time{}, time.Time{}, 0 }

@@ -125,6 +125,13 @@ type prefer struct {
 // Next implements Source.
 func (p *prefer) Next(ctx context.Context) (Event, error) { return p.events.next(ctx) }
 
+// Doubt passes a doubt on to all: the one that is used is one of them.
+func (p *prefer) Doubt() {
+	for _, s := range p.sources {
+		Doubt(s)
+	}
+}
+
 // Run implements Source. It ends when one of the sources cannot run.
 func (p *prefer) Run(ctx context.Context) error {
 	inner, cancel := context.WithCancel(ctx)

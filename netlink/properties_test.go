@@ -33,6 +33,8 @@ func TestWhateverHappens(t *testing.T) {
 			"arp":      w.conflict,
 			"tampered": w.tamper,
 			"kernel":   w.kernelFails,
+			"doubt":    func(*rapid.T) { w.give(doubted{}) },
+			"proxy":    func(t *rapid.T) { w.proxy = rapid.SampledFrom([]MAC{{}, otherMAC}).Draw(t, "proxy") },
 		})
 		w.recovers()
 	})
@@ -131,7 +133,7 @@ func (w *whatever) conflict(t *rapid.T) {
 }
 
 func (w *whatever) tamper(*rapid.T) {
-	if w.m.held.Prefix.IsValid() && w.m.state >= stateBound {
+	if w.m.using() {
 		delete(w.kernel, w.m.held.Prefix)
 		w.give(tampered{})
 	}

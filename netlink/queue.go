@@ -31,8 +31,13 @@ func (q *queue) push(e Event) {
 }
 
 func (q *queue) signal() {
+	wake(q.wake)
+}
+
+// wake fills a channel of one slot.
+func wake(c chan<- struct{}) {
 	select {
-	case q.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

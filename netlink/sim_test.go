@@ -41,6 +41,7 @@ type simulation struct {
 	stored  Lease
 	failing error // of the kernel
 	router  MAC   // zero: silent
+	proxy   MAC   // answers for every address; zero: nobody does
 	wire    *pcap // nil: nothing is recorded
 }
 
@@ -73,7 +74,12 @@ func (s *simulation) give(in any) {
 					r.xid = d.TransactionID
 					inputs = append(inputs, s.answer(r))
 				}
-			case sendProbe, sendAnnounce:
+			case sendProbe:
+				s.arp = append(s.arp, a)
+				if s.proxy != (MAC{}) && s.m.up {
+					inputs = append(inputs, arpSeen{addr: a.addr, from: s.proxy})
+				}
+			case sendAnnounce:
 				s.arp = append(s.arp, a)
 			case sendAsk:
 				if s.router != (MAC{}) && s.m.up && (a.to == MAC{} || a.to == s.router) {

@@ -35,7 +35,7 @@ func newSix(cfg Config, four Source, manage bool) (Source, error) {
 		return nil, err
 	}
 	return &six{
-		cfg: cfg, four: four, manage: manage, events: newQueue(), pair: pair{ifname: cfg.Interface, alone: four == nil},
+		cfg: cfg, four: four, manage: manage, events: newQueue(), doubts: make(chan struct{}, 1), pair: pair{ifname: cfg.Interface, alone: four == nil},
 		names:   nameServers{path: cfg.ResolvConf},
 		machine: machine6{rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))},
 	}, nil
@@ -47,6 +47,7 @@ type six struct {
 	four    Source // may be nil
 	manage  bool
 	events  *queue
+	doubts  chan struct{}
 	pair    pair
 	machine machine6
 	clock   clock // the machine's
@@ -63,6 +64,14 @@ type six struct {
 
 // Next implements Source.
 func (s *six) Next(ctx context.Context) (Event, error) { return s.events.next(ctx) }
+
+// Doubt passes a doubt on to IPv4, and has an address of DHCPv6 confirmed.
+func (s *six) Doubt() {
+	if s.four != nil {
+		Doubt(s.four)
+	}
+	wake(s.doubts)
+}
 
 // Run implements Source.
 func (s *six) Run(ctx context.Context) error {
@@ -130,6 +139,8 @@ func (s *six) Run(ctx context.Context) error {
 		case e := <-fours:
 			s.tell(s.pair.fourEvent(time.Now(), e))
 			err = s.look(ctx)
+		case <-s.doubts:
+			err = s.step(doubted{})
 		case s.advised = <-advice:
 			err = s.look(ctx)
 		case b := <-s.packets:

@@ -24,8 +24,8 @@ const (
 	// attachWait is how long a server may be silent once the router has shown
 	// that this is the network we knew (RFC 4436 §4.1).
 	attachWait = 100 * time.Millisecond
-	// confirmWait is when a lease that was kept for the router's sake is renewed:
-	// a server that was slow, and not silent, may have refused it meanwhile.
+	// confirmWait is when a server is asked again about a lease that was kept for the
+	// router's sake: one that was slow, and not silent, may have refused it meanwhile.
 	confirmWait = 2 * time.Second
 	// discoversBeforeOld is how many DISCOVERs stay unanswered before a lease
 	// that has not expired is used again (RFC 2131 §3.2).
@@ -35,6 +35,19 @@ const (
 	// long as that for one lost packet is a dead phone.
 	firstRetry = time.Second
 	maxRetry   = 64 * time.Second
+	// portRetry is how often a server is asked after the first few times, portTries
+	// times, which are two minutes: the port of a switch forwards nothing for the
+	// first 30 s of a spanning tree or 50 s (IEEE 802.1D), and a server comes back
+	// after its phones when the power does.
+	portRetry = 8 * time.Second
+	portTries = 14
+	// doubtGap is how long a lease that a server confirmed is not doubted again: a
+	// thousand phones without their storing server ask a DHCP server 17 times a
+	// second.
+	doubtGap = time.Minute
+	// doubtMetric is added to that of a lease that nobody confirms, so that another
+	// interface's routes come before it.
+	doubtMetric = 1000
 	// requestTries is how many REQUESTs an offer is worth (RFC 2131 §3.1.5), a
 	// quarter of a minute of them. The first time it is worth firstTries, three
 	// seconds: a phone that waits longer for a rogue that offered first is one that
@@ -94,13 +107,18 @@ func earliest(times ...time.Time) (first time.Time) {
 // passed reports whether it is time for what was planned for t.
 func passed(now, t time.Time) bool { return !t.IsZero() && !now.Before(t) }
 
-// backoff returns the wait before transmission n+1: 1, 2, 4 … 64 s, each a
-// quarter more or less so that a street that lost its power does not speak in
-// chorus.
+// backoff returns the wait before transmission n+1: 1, 2, 4 s, for two minutes
+// 8 s, and then 16, 32, 64 s, each a quarter more or less so that a street that
+// lost its power does not speak in chorus.
 func backoff(r *rand.Rand, n int) time.Duration {
 	d := maxRetry
-	if n < 6 {
+	switch later := n - portTries; {
+	case n < 3:
 		d = firstRetry << n
+	case later < 3:
+		d = portRetry
+	case later < 6:
+		d = portRetry << (later - 3)
 	}
 	return fuzz(r, d, 4)
 }

@@ -65,6 +65,9 @@ type voice struct {
 	make   func(ifname string, vlan int) (string, error)
 	remove func(name string) error
 
+	mu      sync.Mutex
+	current Source // that runs; nil: none
+
 	readers sync.WaitGroup
 	heard   chan []byte
 	tap     *tap
@@ -78,6 +81,22 @@ type voice struct {
 
 // Next implements Source.
 func (v *voice) Next(ctx context.Context) (Event, error) { return v.events.next(ctx) }
+
+// Doubt passes a doubt on.
+func (v *voice) Doubt() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.current != nil {
+		Doubt(v.current)
+	}
+}
+
+// use says which Source runs.
+func (v *voice) use(s Source) {
+	v.mu.Lock()
+	v.current = s
+	v.mu.Unlock()
+}
 
 // Run implements Source.
 func (v *voice) Run(ctx context.Context) (err error) {
@@ -207,6 +226,7 @@ func (v *voice) enter(ctx context.Context, vlan int) (*placed, error) {
 	if err != nil {
 		return nil, err
 	}
+	v.use(source)
 	inner, cancel := context.WithCancel(ctx)
 	p := &placed{events: make(chan Event), ended: make(chan error, 1)}
 	var running sync.WaitGroup
@@ -229,6 +249,7 @@ func (v *voice) enter(ctx context.Context, vlan int) (*placed, error) {
 		}
 	})
 	p.leave = func() error {
+		v.use(nil)
 		cancel()
 		running.Wait()
 		if vlan == 0 {

@@ -144,7 +144,7 @@ func (w *watch) listen(l link) error {
 		w.index = l.index
 	}
 	if l.index != 0 && l.enabled && w.tap == nil && l.mac != (MAC{}) {
-		t, err := openTap(l.index, unix.ETH_P_ARP, arpFilter(l.mac, w.fixed.Addr(), netip.Addr{}), w.arps)
+		t, err := openTap(l.index, unix.ETH_P_ARP, arpFilter(l.mac, w.fixed.Addr()), w.arps)
 		if err != nil {
 			if isGone(err) {
 				return nil
