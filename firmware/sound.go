@@ -94,9 +94,19 @@ func (s stream) Start(m sip.Media) error {
 		Codec:      audio.Codec{Name: m.Codec.Name, PayloadType: m.Codec.PayloadType, ClockRate: m.Codec.ClockRate},
 		DTMF:       m.DTMF,
 		DTMFClock:  m.DTMFRate,
+		Receive:    receivable(m),
 		PacketTime: m.PacketTime,
 		Send:       m.Send, Recv: m.Recv,
 	})
+}
+
+// receivable is what the peer may send, as we described it.
+func receivable(m sip.Media) []audio.Codec {
+	var cs []audio.Codec
+	for _, c := range m.Receive {
+		cs = append(cs, audio.Codec{Name: c.Name, PayloadType: c.PayloadType, ClockRate: c.ClockRate})
+	}
+	return cs
 }
 
 // SendDigit implements phone.Stream.
