@@ -2,19 +2,26 @@
 // signalling into calls.
 //
 // What to do next is decided by step, a pure function of the model and an event;
-// what is shown and heard follows from the model by view. Phone.Run carries out
-// what they say. One call is one function, from top to bottom: placeCall for a
-// call that starts here, takeCall for one that comes in (call.go).
+// the model holds the handset, the network and the calls, each of which is a value
+// with a step of its own (call.go). What is shown and heard follows from the model
+// by view. Phone.Run carries out what they say (shell.go). One call is one
+// function, from top to bottom: placeCall for a call that starts here, takeCall
+// for one that comes in (carry.go).
 //
-// The package knows the dial plan, the waits and the words of a telephone. It
-// knows no SIP message, no socket, no codec and no driver: these stand behind
-// the interfaces below.
+// The package knows the dial plan, the waits and the words of a telephone, and
+// with which final status of SIP a call is refused. It knows no SIP message, no
+// socket, no codec and no driver: these stand behind the interfaces below.
 //
 // # Why
 //
 // A call's function runs in a goroutine of its own and talks to the model only
-// through events that carry the call's generation, so that a late answer of a
-// call that is over can never disturb the next one.
+// through events that carry the call's id. Several may run: a call that is over is
+// released behind its user's back, and a caller may be asked for its proof while
+// another rings. A late answer of a call that is over can never disturb the next.
+//
+// Whatever a part says, a call goes on in another way or ends with a reason, and
+// the peer is told. A panic ends the call whose function or part it is in; one in
+// call control itself ends all calls, and the phone goes on from what is safe.
 package phone
 
 import (
@@ -23,8 +30,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime/debug"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"flexphone/firmware/internal/sip"
 	"flexphone/hal"
@@ -64,6 +72,9 @@ type Call interface {
 	Hangup(ctx context.Context) error
 	Update(ctx context.Context, local sip.LocalMedia) error
 	Retarget(addr netip.AddrPort) error
+	// Probe asks whether the peer still knows of the call. It returns nil
+	// whatever the peer answers, and an error when nothing comes back.
+	Probe(ctx context.Context) error
 }
 
 // A Line sets up calls.
@@ -95,7 +106,7 @@ type Sound interface {
 	Open(ctx context.Context) (Stream, error)
 }
 
-// Parts are what a phone is made of. All are needed.
+// Parts are what a phone is made of. All are needed but Panicked.
 type Parts struct {
 	Keypad    hal.Keypad
 	Hook      hal.Hook
@@ -106,7 +117,11 @@ type Parts struct {
 	Sound     Sound
 	// Report is told of each step of the method as it happens.
 	Report func(event string, attrs ...slog.Attr)
-	Log    *slog.Logger
+	// Panicked is told of each panic: in what, its cause, the stack. It has cost
+	// one call at most, and is in the log. Nil: nobody else is told. It is called
+	// concurrently.
+	Panicked func(what string, cause any, stack []byte)
+	Log      *slog.Logger
 }
 
 // A Phone is a telephone with one line.
@@ -114,51 +129,19 @@ type Phone struct {
 	parts  Parts
 	events chan event
 
-	mu     sync.Mutex // guards what Status reads
-	status Status
-	stream Stream
+	away atomic.Bool // there is no address
+
+	mu      sync.Mutex // guards what Status reads
+	status  Status
+	focus   int            // id of the call that status tells of
+	streams map[int]Stream // of the calls that talk, by id
 }
 
 // New returns a phone that lies on the hook and knows of no network.
 func New(parts Parts) *Phone {
-	p := &Phone{parts: parts, events: make(chan event)}
-	p.status = statusOf(model{state: Initial})
+	p := &Phone{parts: parts, events: make(chan event), streams: map[int]Stream{}}
+	p.status = statusOf(model{})
 	return p
-}
-
-// Run works the phone until ctx is done; it then releases a call that goes on.
-// It fails when a part of the hardware does.
-func (p *Phone) Run(ctx context.Context) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	s := &shell{Phone: p, stop: stop, timer: time.NewTimer(time.Hour)}
-	s.timer.Stop()
-	defer s.timer.Stop()
-	s.parts.Report("state", slog.String("state", string(Initial)))
-
-	var readers sync.WaitGroup
-	defer readers.Wait()
-	defer stop(context.Canceled)
-	readers.Go(func() { s.readKeys(ctx) })
-	readers.Go(func() { s.readHook(ctx) })
-	readers.Go(func() { s.readLine(ctx) })
-
-	m := model{state: Initial}
-	s.show(view(m))
-	for {
-		var e event
-		select {
-		case <-ctx.Done():
-			s.endCall(errors.New(ReasonStopped))
-			s.drain()
-			return context.Cause(ctx)
-		case e = <-p.events:
-		case <-s.timer.C:
-			e = timedOut{m.timer.seq}
-		}
-		next, actions := step(m, e)
-		s.apply(ctx, m, next, actions)
-		m = next
-	}
 }
 
 // post hands e to Run, or drops it when the phone is switched off.
@@ -195,160 +178,10 @@ func (p *Phone) Answer(ctx context.Context) { p.post(ctx, answered{}) }
 // Hangup ends whatever the phone does.
 func (p *Phone) Hangup(ctx context.Context) { p.post(ctx, hungUp{}) }
 
-// shell is Run's own: what carries out the actions of step.
-type shell struct {
-	*Phone
-	stop  context.CancelCauseFunc // of the phone
-	timer *time.Timer
-	shown View
-
-	calls  sync.WaitGroup          // functions of calls, at most one not yet ended by us
-	cancel context.CancelCauseFunc // of the present call; its cause is the reason
-	answer chan struct{}
-	moves  chan struct{}
-}
-
-func (s *shell) apply(ctx context.Context, old, m model, actions []action) {
-	if m.timer != old.timer {
-		s.timer.Stop()
-		if m.timer.d > 0 {
-			s.timer.Reset(m.timer.d)
-		}
-	}
-	// Before the events: who asks because of one is told of what has become.
-	s.mu.Lock()
-	s.status = statusOf(m)
-	s.mu.Unlock()
-	for _, a := range actions {
-		s.do(ctx, a)
-	}
-	s.show(view(m))
-	if m.state != old.state {
-		s.parts.Log.Debug("phone state", "state", m.state, "was", old.state)
-		s.parts.Report("state", slog.String("state", string(m.state)))
-	}
-}
-
-func (s *shell) do(ctx context.Context, a action) {
-	switch a := a.(type) {
-	case place:
-		s.startCall(ctx, func(ctx context.Context, c *callShell) string { return c.placeCall(ctx, a.to) }, a.call)
-	case ring:
-		s.startCall(ctx, func(ctx context.Context, c *callShell) string { return c.takeCall(ctx, a.line) }, a.call)
-	case answer:
-		close(s.answer)
-	case release:
-		s.endCall(errors.New(a.reason))
-	case move:
-		select {
-		case s.moves <- struct{}{}:
-		default: // one is waiting already, and will read the newest address
-		}
-	case refuse:
-		s.calls.Go(func() {
-			if err := a.line.Reject(statusBusyHere); err != nil {
-				s.parts.Log.Warn("call not refused", "err", err)
-			}
-		})
-	case sendDigit:
-		s.mu.Lock()
-		stream := s.stream
-		s.mu.Unlock()
-		if stream == nil {
-			return
-		}
-		if err := stream.SendDigit(a.key); err != nil {
-			s.parts.Log.Warn("digit not sent", "err", err)
-		}
-	case click:
-		s.parts.Sound.Click(a.key)
-	case report:
-		s.parts.Report(a.name, a.attrs...)
-	}
-}
-
-// startCall runs one call's function. It ends with callEnded, whatever happens.
-func (s *shell) startCall(ctx context.Context, run func(context.Context, *callShell) string, generation int) {
-	// The call outlives ctx by as long as its release takes.
-	callCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	s.cancel, s.answer, s.moves = cancel, make(chan struct{}), make(chan struct{}, 1)
-	c := &callShell{Phone: s.Phone, generation: generation, answer: s.answer, moves: s.moves}
-	c.post = func(e event) { s.post(ctx, e) }
-	s.calls.Go(func() {
-		defer cancel(nil)
-		reason := run(callCtx, c)
-		c.post(callEnded{generation, reason})
-	})
-}
-
-func (s *shell) endCall(reason error) {
-	if s.cancel != nil {
-		s.cancel(reason)
-	}
-}
-
-// drain waits until every call is released. Events are of no use any more.
-func (s *shell) drain() {
-	s.calls.Wait()
-	s.parts.Sound.Play(Silence)
-}
-
-func (s *shell) show(v View) {
-	if v.Tone != s.shown.Tone {
-		s.parts.Sound.Play(v.Tone)
-	}
-	if v.Lamp != s.shown.Lamp {
-		if err := s.parts.Lamp.SetLamp(v.Lamp); err != nil {
-			s.parts.Log.Warn("lamp not set", "err", err)
-		}
-	}
-	if v.Line1 != s.shown.Line1 || v.Line2 != s.shown.Line2 {
-		if err := s.parts.Display.Show(v.Line1, v.Line2); err != nil {
-			s.parts.Log.Warn("display not written", "err", err)
-		}
-	}
-	s.shown = v
-}
-
-func (s *shell) readKeys(ctx context.Context) {
-	for {
-		k, err := s.parts.Keypad.ReadKey(ctx)
-		if err != nil {
-			s.PartFailed(ctx, "keypad", err)
-			return
-		}
-		if k.Motion == hal.Down {
-			s.post(ctx, keyPressed{k.Key})
-		}
-	}
-}
-
-func (s *shell) readHook(ctx context.Context) {
-	for {
-		h, err := s.parts.Hook.ReadHook(ctx)
-		if err != nil {
-			s.PartFailed(ctx, "hook switch", err)
-			return
-		}
-		s.post(ctx, hookMoved{h})
-	}
-}
-
-func (s *shell) readLine(ctx context.Context) {
-	for {
-		c, err := s.parts.Line.Incoming(ctx)
-		if err != nil {
-			s.PartFailed(ctx, "line", err)
-			return
-		}
-		s.post(ctx, offered{c, callerName(c.Peer())})
-	}
-}
-
 // Alive returns once call control has answered, or ctx's error when it does not.
 func (p *Phone) Alive(ctx context.Context) error {
 	select {
-	case p.events <- asked{}:
+	case p.events <- alive{}:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("phone: call control: %w", ctx.Err())
@@ -364,6 +197,34 @@ func (p *Phone) PartFailed(ctx context.Context, part string, err error) {
 	p.parts.Log.Error("part of the phone failed", "part", part, "err", err)
 	p.parts.Report("failed", slog.String("part", part), slog.String("error", err.Error()))
 	p.post(ctx, partFailed{part})
+}
+
+// PartWorks tells the phone that a part of it that had failed works again.
+func (p *Phone) PartWorks(ctx context.Context, part string) {
+	if ctx.Err() != nil {
+		return
+	}
+	p.parts.Log.Info("part of the phone works again", "part", part)
+	p.post(ctx, partWorks{part})
+}
+
+// contain runs f. A panic in it is reported and goes no further; ok is false then.
+func (p *Phone) contain(what string, f func()) (ok bool) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			p.panicked(what, cause, debug.Stack())
+			ok = false
+		}
+	}()
+	f()
+	return true
+}
+
+func (p *Phone) panicked(what string, cause any, stack []byte) {
+	p.parts.Log.Error("panic", "in", what, "cause", cause, "stack", string(stack))
+	if p.parts.Panicked != nil {
+		p.parts.Panicked(what, cause, stack)
+	}
 }
 
 // callerName is what the display says of a caller: its own words, cut to the

@@ -1,254 +1,43 @@
 package phone
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
-	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"flexphone/firmware/internal/sip"
-	"flexphone/hal"
-	"flexphone/hal/sim"
 )
 
-// world is everything around call control, and writes down what it is asked.
-type world struct {
-	mu        sync.Mutex
-	did       []string
-	resolve   []func() (Peer, error) // answers, in order; the last one stays
-	invite    []*fakeCall
-	incoming  chan Call
-	received  atomic.Uint64 // what a stream says that came from the peer
-	peerMoves chan netip.AddrPort
-	vouched   bool
-	noUpdate  int // how many updates fail
-	noStart   int // not 0: a stream that is started again refuses
-	started   int
+// outgoing is a world with a phone at 192.0.2.9 whose calls bring these events,
+// one call after the other.
+func outgoing(calls ...*fakeCall) *world {
+	return &world{resolve: []func() (Peer, error){found("192.0.2.9:5061")}, invite: calls}
 }
 
-func (w *world) wrote(format string, args ...any) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.did = append(w.did, fmt.Sprintf(format, args...))
-}
-
-func (w *world) take() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s := strings.Join(w.did, "; ")
-	w.did = nil
-	return s
-}
-
-func (w *world) Resolve(ctx context.Context, to Destination) (Peer, error) {
-	w.wrote("resolve %v", to)
-	answer := w.resolve[0]
-	if len(w.resolve) > 1 {
-		w.resolve = w.resolve[1:]
-	}
-	if answer == nil { // the storing server does not answer
-		<-ctx.Done()
-		return Peer{}, ctx.Err()
-	}
-	return answer()
-}
-
-func (w *world) Follow(ctx context.Context, _ sip.Peer, moved func(netip.AddrPort)) {
-	for {
-		select {
-		case a := <-w.peerMoves:
-			moved(a)
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (w *world) Vouches(context.Context, sip.Peer) bool { return w.vouched }
-
-func found(addr string) func() (Peer, error) {
-	return func() (Peer, error) {
-		return Peer{Name: "102", Target: sip.Target{User: "02005e005302", Addr: netip.MustParseAddrPort(addr)}}, nil
-	}
-}
-
-func (w *world) Invite(_ context.Context, to sip.Target, _ sip.LocalMedia) (Call, error) {
-	w.wrote("invite %v", to.Addr)
-	c := w.invite[0]
-	w.invite = w.invite[1:]
-	c.world = w
-	return c, nil
-}
-
-func (w *world) Incoming(ctx context.Context) (Call, error) {
-	select {
-	case c := <-w.incoming:
-		return c, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-func (w *world) Play(t Tone) { w.wrote("tone %q", t) }
-
-func (w *world) Click(hal.Key) {}
-
-func (w *world) Open(context.Context) (Stream, error) {
-	w.wrote("open")
-	return fakeStream{w}, nil
-}
-
-type fakeStream struct{ *world }
-
-func (fakeStream) Local(netip.Addr) sip.LocalMedia { return sip.LocalMedia{} }
-func (s fakeStream) Start(m sip.Media) error {
-	s.wrote("media %v", m.Remote)
-	if s.started++; s.noStart > 0 && s.started > 1 {
-		return errors.New("no such packet time")
-	}
-	return nil
-}
-func (s fakeStream) SendDigit(k hal.Key) error { s.wrote("digit %c", k); return nil }
-func (s fakeStream) Received() uint64          { return s.received.Load() }
-func (fakeStream) Stats() any                  { return map[string]int{"sent": 1} }
-func (s fakeStream) Close() error              { s.wrote("close"); return nil }
-
-// fakeCall is one call whose events are written into it.
-type fakeCall struct {
-	*world
-	first  []sip.Event
-	events chan sip.Event
-}
-
-func newFakeCall(events ...sip.Event) *fakeCall { return &fakeCall{first: events} }
-
-// open makes the channel, which must be done inside the bubble.
-func (c *fakeCall) open() *fakeCall {
-	c.events = make(chan sip.Event, 8)
-	for _, e := range c.first {
-		c.events <- e
-	}
-	return c
-}
-
-func (c *fakeCall) Next(ctx context.Context) (sip.Event, error) {
-	select {
-	case e := <-c.events:
-		return e, nil
-	case <-ctx.Done():
-		return sip.Event{}, ctx.Err()
-	}
-}
-
-func (c *fakeCall) Peer() sip.Peer { return sip.Peer{User: "102"} }
-func (c *fakeCall) Ring() error    { c.wrote("ring"); return nil }
-func (c *fakeCall) Answer(sip.LocalMedia) error {
-	c.wrote("answer")
-	c.events <- talk
-	return nil
-}
-func (c *fakeCall) Reject(code int) error        { c.wrote("reject %d", code); return nil }
-func (c *fakeCall) Hangup(context.Context) error { c.wrote("hangup"); return nil }
-func (c *fakeCall) Update(context.Context, sip.LocalMedia) error {
-	c.wrote("update")
-	if c.noUpdate > 0 {
-		c.noUpdate--
-		return errors.New("nobody there")
-	}
-	return nil
-}
-func (c *fakeCall) Retarget(a netip.AddrPort) error { c.wrote("retarget %v", a); return nil }
-
-var (
-	talk = sip.Event{Kind: sip.Established, Media: sip.Media{Remote: netip.MustParseAddrPort("192.0.2.9:4000")}}
-	bye  = sip.Event{Kind: sip.Ended, Reason: sip.ReasonHangup}
-)
-
-// desk is a phone at work in simulated time.
-type desk struct {
-	*world
-	*Phone
-	keys   *sim.Keypad
-	hook   *sim.Hook
-	events []string
-}
-
-// try runs script at a phone that is online, in simulated time, and checks that
-// the phone stops cleanly and lets go of everything.
-func try(t *testing.T, w *world, script func(*testing.T, *desk)) {
+// dials lifts the handset and dials 102; what that does is left to be expected.
+func (d *table) dials(t *testing.T) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		w.incoming, w.peerMoves = make(chan Call), make(chan netip.AddrPort)
-		for _, c := range w.invite {
-			c.open()
-		}
-		d := &desk{world: w, keys: sim.NewKeypad(), hook: sim.NewHook()}
-		d.Phone = New(Parts{
-			Keypad: d.keys, Hook: d.hook, Lamp: sim.NewLamp(), Display: sim.NewDisplay(),
-			Directory: w, Line: w, Sound: w,
-			Report: func(event string, _ ...slog.Attr) {
-				if event != "state" {
-					d.events = append(d.events, event)
-				}
-			},
-			Log: slog.New(slog.DiscardHandler),
-		})
-		done := make(chan error)
-		go func() { done <- d.Run(ctx) }()
-		d.NetworkUp(ctx, netip.MustParseAddr("192.0.2.1"))
-		d.Registered(ctx, "101")
-		synctest.Wait()
-		w.take()
-		script(t, d)
-		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			t.Errorf("Run() = %v; want context.Canceled", err)
-		}
-	})
-}
-
-func (d *desk) expect(t *testing.T, want string) {
-	t.Helper()
+	d.hook.Lift()
+	d.expect(t, `tone "dial"`)
+	d.keys.Press("102#")
 	synctest.Wait()
-	if got := d.take(); got != want {
-		t.Errorf("did\n     %s\nwant %s", got, want)
-	}
 }
 
-// expectBoth is expect for what the call's function and the phone do side by
-// side, in either order.
-func (d *desk) expectBoth(t *testing.T, want ...string) {
+// talks dials 102, which answers at once.
+func (d *table) talks(t *testing.T) {
 	t.Helper()
-	synctest.Wait()
-	got := strings.Split(d.take(), "; ")
-	slices.Sort(got)
-	slices.Sort(want)
-	if !slices.Equal(got, want) {
-		t.Errorf("did %q; want %q", got, want)
-	}
-}
-
-func (d *desk) expectState(t *testing.T, want State) {
-	t.Helper()
-	synctest.Wait()
-	if got := d.Status().State; got != want {
-		t.Errorf("state %s; want %s", got, want)
-	}
+	d.dials(t)
+	d.expectState(t, Talking)
+	d.take()
 }
 
 func TestACallFromDialToneToRelease(t *testing.T) {
 	call := newFakeCall(sip.Event{Kind: sip.Progress})
-	w := &world{resolve: []func() (Peer, error){found("192.0.2.9:5061")}, invite: []*fakeCall{call}}
-	try(t, w, func(t *testing.T, d *desk) {
+	try(t, outgoing(call), func(t *testing.T, d *table) {
 		d.hook.Lift()
 		d.expect(t, `tone "dial"`)
 		d.keys.Press("102")
@@ -258,13 +47,13 @@ func TestACallFromDialToneToRelease(t *testing.T) {
 		call.events <- talk
 		d.expect(t, `media 192.0.2.9:4000; tone ""`)
 		d.expectState(t, Talking)
-		if s := d.Status(); s.Call == nil || s.Call.Statistics == nil || s.Call.Peer != "102" {
+		if s := d.Status(); s.Call == nil || s.Call.Statistics == nil || s.Call.Peer != "102" || s.Call.Codec != "opus" {
 			t.Errorf("status of a call: %+v", s.Call)
 		}
 		d.keys.Press("5")
 		d.expect(t, "digit 5")
 		d.hook.Lay()
-		d.expect(t, "hangup; close")
+		d.expectBoth(t, "hangup", "close")
 		d.expectState(t, Standby)
 		if got := strings.Join(d.events, " "); got != "dialed resolved connected ringing established ended" {
 			t.Errorf("events: %s", got)
@@ -275,59 +64,66 @@ func TestACallFromDialToneToRelease(t *testing.T) {
 // The address in the row is somebody else's by now: ask again, once.
 func TestAWrongPhoneIsResolvedAgainOnce(t *testing.T) {
 	wrong := sip.Event{Kind: sip.Ended, Reason: sip.ReasonWrongPhone, Code: 404}
-	w := &world{
-		resolve: []func() (Peer, error){found("192.0.2.8:5061"), found("192.0.2.9:5061")},
-		invite:  []*fakeCall{newFakeCall(wrong), newFakeCall(talk, bye)},
-	}
-	try(t, w, func(t *testing.T, d *desk) {
-		d.Dial(t.Context(), "102")
-		d.expect(t, `resolve 102; open; invite 192.0.2.8:5061; resolve 102; invite 192.0.2.9:5061; media 192.0.2.9:4000; close; tone "busy"`)
+	w := outgoing(newFakeCall(wrong), newFakeCall(talk, bye))
+	w.resolve = []func() (Peer, error){found("192.0.2.8:5061"), found("192.0.2.9:5061")}
+	try(t, w, func(t *testing.T, d *table) {
+		d.dials(t)
+		d.expectBoth(t, `tone ""`, "resolve 102", "open", "invite 192.0.2.8:5061", "resolve 102", "invite 192.0.2.9:5061",
+			"media 192.0.2.9:4000", "close", `tone "busy"`)
 	})
-	w = &world{
-		resolve: []func() (Peer, error){found("192.0.2.8:5061")},
-		invite:  []*fakeCall{newFakeCall(wrong), newFakeCall(wrong)},
-	}
-	try(t, w, func(t *testing.T, d *desk) {
-		d.Dial(t.Context(), "102")
-		d.expect(t, `resolve 102; open; invite 192.0.2.8:5061; resolve 102; invite 192.0.2.8:5061; close; tone "special information"`)
+	try(t, outgoing(newFakeCall(wrong), newFakeCall(wrong)), func(t *testing.T, d *table) {
+		d.dials(t)
+		d.expectBoth(t, `tone ""`, "resolve 102", "open", "invite 192.0.2.9:5061", "resolve 102", "invite 192.0.2.9:5061",
+			"close", `tone "special information"`)
 	})
 }
 
 // Nobody at the address, and the row has not changed: there is nowhere to try.
 func TestAnUnreachablePhoneIsNotTriedTwiceAtTheSameAddress(t *testing.T) {
-	w := &world{
-		resolve: []func() (Peer, error){found("192.0.2.8:5061")},
-		invite:  []*fakeCall{newFakeCall(sip.Event{Kind: sip.Ended, Reason: sip.ReasonUnreachable})},
-	}
-	try(t, w, func(t *testing.T, d *desk) {
-		d.Dial(t.Context(), "102")
-		d.expect(t, `resolve 102; open; invite 192.0.2.8:5061; resolve 102; close; tone "congestion"`)
+	try(t, outgoing(newFakeCall(sip.Event{Kind: sip.Ended, Reason: sip.ReasonUnreachable})), func(t *testing.T, d *table) {
+		d.dials(t)
+		d.expectBoth(t, `tone ""`, "resolve 102", "open", "invite 192.0.2.9:5061", "resolve 102", "close", `tone "congestion"`)
 	})
 }
 
 func TestWhatTheDirectorySaysIsHeard(t *testing.T) {
 	for _, tt := range []struct {
 		err  error
-		want string
+		want Tone
+		line string
 	}{
-		{fmt.Errorf("directory: %w", ErrUnknown), `resolve 102; tone "special information"`},
-		{fmt.Errorf("directory: %w", ErrOffline), `resolve 102; tone "special information"`},
-		{errors.New("timeout"), `resolve 102; tone "congestion"`},
+		{fmt.Errorf("directory: %w", ErrUnknown), ToneSIT, "unknown number"},
+		{fmt.Errorf("directory: %w", ErrOffline), ToneSIT, "not connected"},
+		{errors.New("timeout"), ToneCongestion, "storing server away"},
 	} {
 		w := &world{resolve: []func() (Peer, error){func() (Peer, error) { return Peer{}, tt.err }}}
-		try(t, w, func(t *testing.T, d *desk) {
+		try(t, w, func(t *testing.T, d *table) {
+			d.dials(t)
+			if s := d.Status(); s.Tone != tt.want || s.Display[1] != tt.line || s.State != Releasing {
+				t.Errorf("%v sounds %q and shows %q in %s", tt.err, s.Tone, s.Display, s.State)
+			}
+			d.hook.Lay()
+			d.expectState(t, Standby)
+
+			d.take() // nobody listens to a phone whose handset was never lifted
 			d.Dial(t.Context(), "102")
-			d.expect(t, tt.want)
+			d.expect(t, "resolve 102")
+			if s := d.Status(); s.Tone != Silence || s.Display[1] != tt.line || s.State != Standby {
+				t.Errorf("%v, dialled without the handset, sounds %q and shows %q in %s", tt.err, s.Tone, s.Display, s.State)
+			}
+			time.Sleep(lingerWait)
+			synctest.Wait()
+			if s := d.Status(); s.Display != [2]string{"101", "192.0.2.1"} {
+				t.Errorf("%v after the end of an attempt the display says %q", lingerWait, s.Display)
+			}
 		})
 	}
 }
 
 func TestHangingUpWhileTheServerIsAsked(t *testing.T) {
-	try(t, &world{resolve: []func() (Peer, error){nil}}, func(t *testing.T, d *desk) {
-		d.hook.Lift()
-		d.expect(t, `tone "dial"`)
-		d.keys.Press("102#")
-		d.expect(t, `tone ""; resolve 102`)
+	try(t, &world{resolve: []func() (Peer, error){nil}}, func(t *testing.T, d *table) {
+		d.dials(t)
+		d.expectBoth(t, `tone ""`, "resolve 102")
 		d.expectState(t, Resolving)
 		d.hook.Lay()
 		d.expectState(t, Standby)
@@ -335,15 +131,12 @@ func TestHangingUpWhileTheServerIsAsked(t *testing.T) {
 }
 
 func TestACallIsTakenAndASecondIsBusy(t *testing.T) {
-	w := &world{}
-	try(t, w, func(t *testing.T, d *desk) {
-		first, second := newFakeCall().open(), newFakeCall().open()
-		first.world, second.world = w, w
-		w.incoming <- first
+	try(t, &world{}, func(t *testing.T, d *table) {
+		first := d.offers(sip.Peer{User: "102"})
 		d.expectBoth(t, "ring", `tone "alerting"`)
 		d.hook.Lift()
 		d.expectBoth(t, `tone ""`, "open", "answer", "media 192.0.2.9:4000")
-		w.incoming <- second
+		d.offers(sip.Peer{User: "103", Secure: true})
 		d.expect(t, "reject 486")
 		d.NetworkUp(t.Context(), netip.MustParseAddr("192.0.2.77"))
 		d.expect(t, "update")
@@ -354,94 +147,239 @@ func TestACallIsTakenAndASecondIsBusy(t *testing.T) {
 	})
 }
 
-// The phone rings whoever calls, and says whether it is who it says.
+// The phone rings whoever calls, and says whether it is who it says. Who calls in
+// the clear cannot prove anything, and the storing server is not asked.
 func TestACallerIsProvedOrNot(t *testing.T) {
-	for vouched, want := range map[bool]string{true: "is calling", false: "calls, not proved"} {
-		w := &world{vouched: vouched}
-		try(t, w, func(t *testing.T, d *desk) {
-			c := newFakeCall().open()
-			c.world = w
-			w.incoming <- c
+	for _, tt := range []struct {
+		secure, vouched bool
+		want            string
+	}{
+		{true, true, "is calling"},
+		{true, false, "calls, not proved"},
+		{false, true, "calls, not proved"},
+	} {
+		try(t, &world{vouched: tt.vouched}, func(t *testing.T, d *table) {
+			d.offers(sip.Peer{User: "102", Secure: tt.secure})
 			d.expectBoth(t, "ring", `tone "alerting"`)
-			if s := d.Status(); s.Display != [2]string{"102", want} || *s.Call.Proved != vouched {
-				t.Errorf("display %q, proved %v; want %q", s.Display, *s.Call.Proved, want)
+			proved := tt.secure && tt.vouched
+			if s := d.Status(); s.Display != [2]string{"102", tt.want} || *s.Call.Proved != proved {
+				t.Errorf("display %q, proved %v; want %q", s.Display, *s.Call.Proved, tt.want)
 			}
 		})
 	}
 }
 
+// A stranger that rings is in nobody's way: a phone of ours that is proved takes
+// the ring over, also from a whole crowd.
+func TestAProvedPhoneRingsInAFloodOfStrangers(t *testing.T) {
+	try(t, &world{vouched: true}, func(t *testing.T, d *table) {
+		stranger := d.offers(sip.Peer{User: "1"})
+		d.expectBoth(t, "ring", `tone "alerting"`)
+		for range 1000 {
+			d.offers(sip.Peer{User: "2"})
+		}
+		synctest.Wait()
+		d.take()
+		ours := d.offers(sip.Peer{User: "103", Secure: true})
+		synctest.Wait()
+		if got := d.take(); !strings.Contains(got, "ring") || !strings.Contains(got, "reject 486") {
+			t.Errorf("did %s", got)
+		}
+		if !stranger.told || ours.told {
+			t.Errorf("stranger refused: %v, ours: %v; want true, false", stranger.told, ours.told)
+		}
+		for range 1000 {
+			d.offers(sip.Peer{User: "2"})
+		}
+		d.expectState(t, Ringing)
+		if s := d.Status(); s.Display != [2]string{"103", "is calling"} {
+			t.Errorf("display %q", s.Display)
+		}
+		d.hook.Lift()
+		d.expectState(t, Talking)
+	})
+}
+
+// Who only seems to be ours does not disturb the ring, and keeps nobody waiting.
+func TestWhoCannotProveItIsToldBusy(t *testing.T) {
+	try(t, &world{}, func(t *testing.T, d *table) {
+		d.offers(sip.Peer{User: "1"})
+		d.expectBoth(t, "ring", `tone "alerting"`)
+		for range 100 {
+			d.offers(sip.Peer{User: "103", Secure: true})
+			d.expect(t, "reject 486")
+		}
+		if s := d.Status(); s.Display[0] != "1" || s.State != Ringing {
+			t.Errorf("%s, display %q", s.State, s.Display)
+		}
+	})
+}
+
 func TestACallThatNobodyTakes(t *testing.T) {
-	w := &world{}
-	try(t, w, func(t *testing.T, d *desk) {
-		c := newFakeCall().open()
-		c.world = w
-		w.incoming <- c
+	try(t, &world{}, func(t *testing.T, d *table) {
+		d.offers(sip.Peer{User: "102"})
 		d.expectBoth(t, "ring", `tone "alerting"`)
 		time.Sleep(ringWait)
 		d.expectBoth(t, `tone ""`, "reject 480")
-		if s := d.Status(); s.Lamp != "on" || s.Display[1] != "1 missed call" {
+		if s := d.Status(); s.Lamp != "on" || s.Display[1] != "1 missed call" || s.State != Standby {
 			t.Errorf("after a missed call: %+v", s)
 		}
 	})
 }
 
-// The phone is switched off, or its network goes, in the middle of a call.
+// The phone is switched off in the middle of a call.
 func TestTheCallIsReleasedWhenThePhoneStops(t *testing.T) {
-	w := &world{resolve: []func() (Peer, error){found("192.0.2.9:5061")}, invite: []*fakeCall{newFakeCall(talk)}}
-	try(t, w, func(t *testing.T, d *desk) {
-		d.Dial(t.Context(), "102")
-		d.expectState(t, Talking)
-		w.take()
-	})
-	if got := w.take(); got != `hangup; close; tone ""` {
+	w := outgoing(newFakeCall(talk))
+	try(t, w, func(t *testing.T, d *table) { d.talks(t) })
+	if got := w.take(); got != `hangup; close; tone ""` && got != `close; hangup; tone ""` {
 		t.Errorf("at the end of the phone: %s", got)
 	}
 }
 
+// A peer that does not confirm the end keeps nobody from the next call, and is
+// not heard in it.
+func TestTheNextCallNeedNotWaitForTheRelease(t *testing.T) {
+	try(t, outgoing(newFakeCall(talk), newFakeCall(talk)), func(t *testing.T, d *table) {
+		d.talks(t)
+		d.trouble("Call.Hangup", late)
+		d.hook.Lay()
+		d.expectBoth(t, "hangup", "close")
+		d.expectState(t, Standby)
+		d.talks(t)
+		if d.heard() != 1 {
+			t.Errorf("%d streams sound; want 1", d.heard())
+		}
+		d.hook.Lay()
+		d.expectState(t, Standby)
+		d.offers(sip.Peer{User: "103"})
+		d.expectState(t, Ringing)
+		d.hook.Lift()
+		d.expectState(t, Talking)
+		time.Sleep(lateBy)
+		d.expectState(t, Talking)
+		if d.heard() != 1 {
+			t.Errorf("%d streams sound; want 1", d.heard())
+		}
+		d.trouble("", no)
+	})
+}
+
 // The peer has lost its link, and can tell nobody.
 func TestACallEndsWhenNothingComesFromThePeerAnyMore(t *testing.T) {
-	w := &world{resolve: []func() (Peer, error){found("192.0.2.9:5061")}, invite: []*fakeCall{newFakeCall(talk)}}
-	try(t, w, func(t *testing.T, d *desk) {
-		d.Dial(t.Context(), "102")
-		d.expectState(t, Talking)
-		w.take()
-		time.Sleep(2 * lostAfter) // never heard anything: a phone that sends no sound
-		d.expectState(t, Talking)
+	w := outgoing(newFakeCall(talk))
+	try(t, w, func(t *testing.T, d *table) {
+		d.talks(t)
 		for range 10 {
 			w.received.Add(1)
 			time.Sleep(lostAfter / 2)
 		}
 		d.expectState(t, Talking)
 		time.Sleep(lostAfter/2 + 2*time.Second) // half of it has passed already
-		d.expect(t, `hangup; close; tone "congestion"`)
+		d.expectBoth(t, "hangup", "close", `tone "congestion"`)
 		d.expectState(t, Releasing)
-		if s := d.Status(); s.Display[1] != ReasonLost {
+		if s := d.Status(); s.Display[1] != string(ReasonLost) {
 			t.Errorf("display: %q", s.Display)
 		}
 	})
 }
 
-func TestTheCallEndsWithTheNetwork(t *testing.T) {
-	w := &world{resolve: []func() (Peer, error){found("192.0.2.9:5061")}, invite: []*fakeCall{newFakeCall(talk)}}
-	try(t, w, func(t *testing.T, d *desk) {
-		d.Dial(t.Context(), "102")
+// Silence that was agreed upon is no loss (RFC 3264, 8.4), nor is a peer that was
+// never heard: it is asked whether it lives, and lost only if it is not there.
+func TestAPeerThatMayBeSilentIsAsked(t *testing.T) {
+	hold := changed(func(m *sip.Media) { m.Silent = true })
+	resume := changed(func(m *sip.Media) { m.PacketTime = 20 * time.Millisecond })
+	for name, before := range map[string]func(*table, *fakeCall){
+		"held": func(d *table, c *fakeCall) {
+			d.received.Add(50)
+			time.Sleep(2 * time.Second)
+			c.events <- hold
+		},
+		"never heard": func(*table, *fakeCall) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newFakeCall(talk)
+			try(t, outgoing(c), func(t *testing.T, d *table) {
+				d.talks(t)
+				before(d, c)
+				synctest.Wait()
+				d.take()
+				time.Sleep(10 * lostAfter)
+				synctest.Wait()
+				if got := d.take(); strings.Count(got, "probe") < 8 || strings.Count(got, "probe") > 10 || strings.Contains(got, "hangup") {
+					t.Errorf("in %v of silence the phone did %q", 10*lostAfter, got)
+				}
+				d.expectState(t, Talking)
+				d.trouble("Call.Probe", twice) // two questions are lost
+				time.Sleep(3 * lostAfter)
+				d.expectState(t, Talking)
+				d.trouble("Call.Probe", no)
+				time.Sleep(2 * lostAfter)
+				d.expectState(t, Releasing)
+				if s := d.Status(); s.Display[1] != string(ReasonLost) {
+					t.Errorf("display: %q", s.Display)
+				}
+			})
+		})
+	}
+	c := newFakeCall(talk)
+	try(t, outgoing(c), func(t *testing.T, d *table) {
+		d.talks(t)
+		d.received.Add(50)
+		time.Sleep(2 * time.Second)
+		c.events <- hold
+		time.Sleep(10*lostAfter + lostAfter*9/10)
+		c.events <- resume
+		time.Sleep(lostAfter - 2*time.Second)
 		d.expectState(t, Talking)
-		w.take()
+		time.Sleep(4 * time.Second) // it was to be heard again
+		d.expectState(t, Releasing)
+	})
+}
+
+// A cable that is out is no reason to hang up. The call waits as long as for a
+// peer, and that does not count as the peer's silence.
+func TestTheCallWaitsForTheNetwork(t *testing.T) {
+	w := outgoing(newFakeCall(talk))
+	try(t, w, func(t *testing.T, d *table) {
+		d.talks(t)
+		w.received.Add(1)
+		time.Sleep(lostAfter / 2)
 		d.NetworkDown(t.Context(), "link down")
-		d.expect(t, "hangup; close")
+		time.Sleep(lostAfter * 9 / 10)
+		d.expect(t, "")
+		d.expectState(t, Talking)
+		if s := d.Status(); s.Display[1] != "no network, waiting" {
+			t.Errorf("display: %q", s.Display)
+		}
+		d.NetworkUp(t.Context(), netip.MustParseAddr("198.51.100.7"))
+		d.expect(t, "update")
+		if s := d.Status(); s.Display[1] != "not private" {
+			t.Errorf("display: %q", s.Display)
+		}
+		time.Sleep(lostAfter - 3*time.Second) // the peer has to find the way as well
+		d.expectState(t, Talking)
+		w.received.Add(1)
+		time.Sleep(2 * time.Second)
+		d.NetworkDown(t.Context(), "link down")
+		d.NetworkUp(t.Context(), netip.MustParseAddr("198.51.100.7")) // the same: nobody need be told
+		d.expect(t, "")
+		d.NetworkDown(t.Context(), "link down")
+		time.Sleep(lostAfter)
+		d.expectBoth(t, "hangup", "close", `tone "congestion"`) // of the phone without a network
 		d.expectState(t, Initial)
+		if got := d.events[len(d.events)-1]; got != "ended" {
+			t.Errorf("last event %q; want ended", got)
+		}
 	})
 }
 
 // Both ends move at once: ours is told again and again, and goes to where the
 // peer's row says it is.
 func TestACallOutlivesTheAddressesOfBothEnds(t *testing.T) {
-	w := &world{resolve: []func() (Peer, error){found("192.0.2.9:5061")}, invite: []*fakeCall{newFakeCall(talk)}}
-	try(t, w, func(t *testing.T, d *desk) {
-		d.Dial(t.Context(), "102")
-		d.expectState(t, Talking)
-		w.take()
-		w.noUpdate = 2
+	w := outgoing(newFakeCall(talk))
+	try(t, w, func(t *testing.T, d *table) {
+		d.talks(t)
+		w.trouble("Call.Update", twice)
 		d.NetworkUp(t.Context(), netip.MustParseAddr("198.51.100.7"))
 		d.expect(t, "update")
 		w.peerMoves <- netip.MustParseAddrPort("198.51.100.9:5061")
@@ -450,7 +388,7 @@ func TestACallOutlivesTheAddressesOfBothEnds(t *testing.T) {
 		d.expect(t, "update")
 		time.Sleep(updateWait)
 		d.expect(t, "update")
-		time.Sleep(time.Minute)
+		time.Sleep(lostAfter - 2*time.Second)
 		d.expect(t, "")
 		if got := d.events[len(d.events)-1]; got != "moved" {
 			t.Errorf("last event %q; want moved", got)
@@ -459,15 +397,87 @@ func TestACallOutlivesTheAddressesOfBothEnds(t *testing.T) {
 	})
 }
 
-// What the peer asks for in the middle of a call may be more than the stream can.
-func TestACallWhoseStreamRefusesAChangeEndsForBoth(t *testing.T) {
-	changed := sip.Event{Kind: sip.Changed, Media: talk.Media}
-	w := &world{resolve: []func() (Peer, error){found("192.0.2.9:5061")}, invite: []*fakeCall{newFakeCall(talk, changed)}, noStart: 1}
-	try(t, w, func(t *testing.T, d *desk) {
-		d.Dial(t.Context(), "102")
-		d.expect(t, `resolve 102; open; invite 192.0.2.9:5061; media 192.0.2.9:4000; media 192.0.2.9:4000; hangup; close; tone "congestion"`)
-		if s := d.Status(); s.Display[1] != ReasonSound {
-			t.Errorf("display: %q", s.Display)
+// What the peer sends before it answers is heard in place of the ringing tone, as
+// long as it comes.
+func TestEarlySoundIsHeardInPlaceOfTheRingingTone(t *testing.T) {
+	c := newFakeCall(sip.Event{Kind: sip.Progress}, sip.Event{Kind: sip.Early, Media: talk.Media})
+	try(t, outgoing(c), func(t *testing.T, d *table) {
+		d.dials(t)
+		d.expectBoth(t, `tone ""`, "resolve 102", "open", "invite 192.0.2.9:5061", "media 192.0.2.9:4000", `tone "ringing tone"`)
+		for range 20 {
+			d.received.Add(1)
+			time.Sleep(earlyLook)
 		}
+		d.expect(t, `tone ""`)
+		d.expectState(t, Calling)
+		time.Sleep(earlyGap + earlyLook)
+		d.expect(t, `tone "ringing tone"`)
+		c.events <- talk // as it flows already
+		d.expect(t, `tone ""`)
+		d.expectState(t, Talking)
 	})
+}
+
+// Who is called speaks as soon as its answer has left.
+func TestTheAnswererSpeaksBeforeItIsAcknowledged(t *testing.T) {
+	try(t, &world{}, func(t *testing.T, d *table) {
+		c := d.offers(sip.Peer{User: "102"})
+		d.expectBoth(t, "ring", `tone "alerting"`)
+		d.trouble("Call.Answer", late)
+		d.hook.Lift()
+		d.expectBoth(t, `tone ""`, "open", "answer")
+		c.events <- sip.Event{Kind: sip.Early, Media: talk.Media}
+		d.expect(t, "media 192.0.2.9:4000")
+		d.expectState(t, Ringing)
+		time.Sleep(lateBy)
+		d.expectState(t, Talking)
+	})
+}
+
+// How long packets are is a wish, and a codec that the stream does not take is
+// replaced by another; only where there is none left the call ends, at both ends.
+func TestACallIsHeardInAnotherWay(t *testing.T) {
+	strange := func(codec string, d time.Duration) sip.Event {
+		return changed(func(m *sip.Media) { m.Codec.Name, m.PacketTime = codec, d })
+	}
+	for _, tt := range []struct {
+		name    string
+		first   []sip.Event
+		refuses func(sip.Media) bool
+		state   State
+		codec   string
+	}{
+		{"packet time of the first answer", []sip.Event{{Kind: sip.Established, Media: strange("opus", 15*time.Millisecond).Media}},
+			func(m sip.Media) bool { return m.PacketTime != 0 }, Talking, "opus"},
+		{"packet time of a change", []sip.Event{talk, strange("opus", 100*time.Millisecond)},
+			func(m sip.Media) bool { return m.PacketTime != 0 }, Talking, "opus"},
+		{"codec of the first answer", []sip.Event{talk},
+			func(m sip.Media) bool { return m.Codec.Name == "opus" }, Talking, "PCMA"},
+		{"codec of a change", []sip.Event{{Kind: sip.Established, Media: strange("PCMA", 0).Media}, strange("opus", 0)},
+			func(m sip.Media) bool { return m.Codec.Name == "opus" }, Talking, "PCMA"},
+		{"everything", []sip.Event{talk}, func(sip.Media) bool { return true }, Releasing, ""},
+		{"everything, in a call", []sip.Event{talk, strange("PCMA", 0)},
+			func(m sip.Media) bool { return true }, Releasing, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newFakeCall(tt.first...)
+			c.update = func(lm sip.LocalMedia) []sip.Event { return []sip.Event{strange(lm.Codecs[0].Name, 0)} }
+			w := outgoing(c)
+			w.refuses = tt.refuses
+			try(t, w, func(t *testing.T, d *table) {
+				d.dials(t)
+				d.expectState(t, tt.state)
+				s := d.Status()
+				if tt.state == Releasing {
+					if s.Display[1] != string(ReasonSound) || !c.told {
+						t.Errorf("display %q, peer told: %v", s.Display, c.told)
+					}
+					return
+				}
+				if s.Call.Codec != tt.codec || d.heard() != 1 {
+					t.Errorf("codec %q, %d streams sound; want %q, 1", s.Call.Codec, d.heard(), tt.codec)
+				}
+			})
+		})
+	}
 }

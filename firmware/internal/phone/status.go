@@ -24,13 +24,14 @@ type CallStatus struct {
 func statusOf(m model) Status {
 	v := view(m)
 	s := Status{
-		State: m.state, Registered: m.registered,
+		State: m.state(), Registered: m.registered,
 		Display: [2]string{v.Line1, v.Line2}, Tone: v.Tone, Lamp: lampNames[v.Lamp],
 	}
-	if m.active {
-		s.Call = &CallStatus{Peer: m.peer, Codec: m.codec, Security: security(m.private)}
-		if m.incoming {
-			s.Call.Proved = &m.proved
+	if c, busy := m.focused(); busy {
+		s.Call = &CallStatus{Peer: c.peer, Codec: c.codec, Security: security(c.private)}
+		if c.incoming {
+			proved := c.trust == proved
+			s.Call.Proved = &proved
 		}
 	}
 	return s
@@ -41,11 +42,11 @@ var lampNames = map[hal.LampState]string{hal.LampOff: "off", hal.LampOn: "on", h
 // Status returns what the phone does now.
 func (p *Phone) Status() Status {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	s := p.status
-	if s.Call != nil && p.stream != nil {
+	s, stream := p.status, p.streams[p.focus]
+	p.mu.Unlock()
+	if s.Call != nil && stream != nil {
 		call := *s.Call
-		call.Statistics = p.stream.Stats()
+		p.contain("statistics of a call", func() { call.Statistics = stream.Stats() })
 		s.Call = &call
 	}
 	return s

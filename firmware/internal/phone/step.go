@@ -2,6 +2,7 @@ package phone
 
 import (
 	"log/slog"
+	"slices"
 	"time"
 
 	"flexphone/firmware/internal/sip"
@@ -30,55 +31,56 @@ const (
 	interDigitWait = 4 * time.Second  // then what has been dialled is the number
 	noAnswerWait   = 60 * time.Second // ringing there
 	ringWait       = 90 * time.Second // ringing here; longer than any caller's patience
-	lingerWait     = 4 * time.Second  // a tone with the handset on the phone
+	lingerWait     = 4 * time.Second  // the display tells of an end, with the handset on the phone
 )
 
-// Reasons for an end that come from here. Those that come from the peer are
-// package sip's.
+// mostWaiting is how many callers may be asked for their proof at the same time
+// while a stranger rings. Each takes a goroutine and a question to the storing
+// server, and whoever comes in a flood is nobody's friend.
+const mostWaiting = 4
+
+// mostCalls is how many calls there may be, most of which are being released,
+// before callers are told at once that this phone is engaged.
+const mostCalls = 16
+
+// A desk is what the handset and the keys are used for while no call is in focus.
+type desk int
+
 const (
-	ReasonNetwork = "network down"
-	ReasonOffline = "not connected"  // the storing server knows that the phone is away
-	ReasonServer  = "no server"      // the storing server does not answer
-	ReasonInvalid = "invalid number" // outside the dial plan
-	ReasonNoDigit = "nothing dialled"
-	ReasonStopped = "phone stopped"
-	ReasonLost    = "connection lost" // nothing comes from the peer any more
-	ReasonSound   = "no sound"        // no RTP port or no sound device
+	idle     desk = iota
+	dialling      // digits are coming in, or the dial tone is heard
+	told          // the handset is off, and a tone tells why there is no call
 )
 
-// model is all that call control remembers. It is a value: step takes one and
-// returns the next.
+// model is all that call control remembers: the handset, the network and the
+// calls. It is a value: step takes one and returns the next.
 type model struct {
-	state      State
-	hook       hal.HookState
+	hook   hal.HookState
+	desk   desk
+	digits string
+	notice notice
+	timer  timer // of the desk
+
 	leased     bool
-	addr       string
+	addr       string // the last that there was
 	everOnline bool   // registered at least once since there is an address
 	registered bool   // and the storing server still knows it, as far as we know
 	number     string // our short number
-	digits     string
-	peer       string // whom we talk to, as shown
-	peerRings  bool
-	reached    bool // the peer's phone has answered in any way
-	incoming   bool // the present call came from the peer
-	proved     bool // who is who it says
-	answering  bool
-	talked     bool
-	local      bool // the present end was asked for here
-	codec      string
-	private    bool
-	reason     string // why there is no call
-	missed     int
-	broken     string // the part that failed last
-	call       int    // generation of the present call; events of older ones are stale
-	active     bool   // the present call's function runs
-	timer      timer
+	away       timer  // for how long calls wait for an address
+
+	calls []call // oldest first; one that is over stays until it is released
+	focus int    // id of the call that the user is busy with; 0: none
+	last  int    // id of the newest call
+
+	missed int
+	broken []string // parts that do not work, the last one last
 }
 
-// timer is the one thing that the phone waits for. A new seq restarts it.
-type timer struct {
-	seq int
-	d   time.Duration // 0: stopped
+// A notice tells of the end of the last call.
+type notice struct {
+	peer   string
+	reason Reason // "": there is none
+	asked  bool   // the user wanted it, and needs no tone to know
 }
 
 type (
@@ -96,54 +98,55 @@ type (
 		number string
 	}
 	offered struct {
-		call Call
-		from string
+		call   Call
+		from   string
+		secure bool // it may be able to prove who it is
 	}
-	callResolved struct {
-		call int
-		peer Peer
+	timedOut struct {
+		id  int // of a call, deskTimer or awayTimer
+		seq int
 	}
-	callerProved    struct{ call int }
-	callProgress    struct{ call int }
-	callEstablished struct {
-		call    int
-		codec   string
-		private bool
-	}
-	callChanged struct {
-		call int
-		what string // "local" or "peer": whose address is new
-	}
-	callEnded struct {
-		call   int
-		reason string
-	}
-	timedOut   struct{ seq int }
 	partFailed struct{ part string }
-	asked      struct{} // whether call control lives
+	partWorks  struct{ part string }
+	alive      struct{} // whether call control lives
 )
 
 type (
 	action any
 
-	place struct {
-		call int
-		to   Destination
+	place struct { // begins the function of a call
+		id int
+		to Destination
 	}
-	ring struct {
-		call int
+	take struct { // likewise, of one that came in; it does not ring yet
+		id   int
 		line Call
+		ask  bool // it may be able to prove who it is
 	}
-	refuse    struct{ line Call }
-	answer    struct{}
-	release   struct{ reason string }
-	move      struct{}
-	sendDigit struct{ key hal.Key }
-	click     struct{ key hal.Key }
-	report    struct {
+	refuse struct{ line Call }
+	ring   struct{ id int }
+	answer struct{ id int }
+	// release ends the function of a call, which tells the peer.
+	release struct {
+		id     int
+		reason Reason
+	}
+	move      struct{ id int } // this phone has another address
+	sendDigit struct {
+		id  int
+		key hal.Key
+	}
+	click  struct{ key hal.Key }
+	report struct {
 		name  string
 		attrs []slog.Attr
 	}
+)
+
+// Ids of timers that are no call's.
+const (
+	deskTimer = 0
+	awayTimer = -1
 )
 
 func tell(name string, attrs ...slog.Attr) report { return report{name, attrs} }
@@ -151,23 +154,25 @@ func tell(name string, attrs ...slog.Attr) report { return report{name, attrs} }
 // step is call control: what a phone in state m makes of e. It does nothing
 // itself.
 func step(m model, e event) (model, []action) {
+	m.calls = slices.Clone(m.calls)
+	m, did := m.step(e)
+	return m.settle(did)
+}
+
+func (m model) step(e event) (model, []action) {
 	switch e := e.(type) {
 	case keyPressed:
 		return m.key(e.key)
 	case hookMoved:
 		return m.moveHook(e.to)
 	case dialled:
-		if m.state != Standby && m.state != Dialing && !(m.state == Initial && m.leased) {
+		if !m.leased || m.focus != 0 {
 			return m, nil
 		}
 		m.digits = e.number
 		return m.dial()
 	case answered:
-		if m.state != Ringing || m.answering {
-			return m, nil
-		}
-		m.answering = true
-		return m.wait(0), []action{answer{}}
+		return m.answer()
 	case hungUp:
 		return m.hangUp()
 	case networkUp, networkDown, registration:
@@ -175,58 +180,111 @@ func step(m model, e event) (model, []action) {
 	case offered:
 		return m.offer(e)
 	case partFailed:
-		m.broken = e.part
-		return m, nil
-	case asked:
-		return m, nil
+		m.broken = append(without(m.broken, e.part), e.part)
+	case partWorks:
+		m.broken = without(m.broken, e.part)
 	case timedOut:
-		if e.seq != m.timer.seq || m.timer.d == 0 {
-			return m, nil
-		}
-		return m.timeOut()
+		return m.timeOut(e)
+	case callEvent:
+		return m.of(e)
 	}
-	return m.progress(e)
+	return m, nil
+}
+
+func without(parts []string, part string) []string {
+	return slices.DeleteFunc(slices.Clone(parts), func(p string) bool { return p == part })
+}
+
+// state is where the phone is in the method.
+func (m model) state() State {
+	c, busy := m.focused()
+	switch {
+	case busy:
+		return c.state()
+	case m.desk == dialling:
+		return Dialing
+	case m.desk == told:
+		return Releasing
+	case !m.leased || !m.everOnline:
+		return Initial
+	}
+	return Standby
+}
+
+// focused returns the call that the user is busy with.
+func (m model) focused() (call, bool) {
+	if i := m.find(m.focus); i >= 0 {
+		return m.calls[i], true
+	}
+	return call{}, false
+}
+
+func (m model) find(id int) int {
+	return slices.IndexFunc(m.calls, func(c call) bool { return c.id == id })
+}
+
+// timers are all that is waited for, by the ids of events.
+func (m model) timers() map[int]timer {
+	ts := map[int]timer{}
+	set := func(id int, t timer) {
+		if t.d > 0 {
+			ts[id] = t
+		}
+	}
+	set(deskTimer, m.timer)
+	set(awayTimer, m.away)
+	for _, c := range m.calls {
+		set(c.id, c.timer)
+	}
+	return ts
 }
 
 func (m model) wait(d time.Duration) model {
-	m.timer = timer{m.timer.seq + 1, d}
+	m.timer = m.timer.set(d)
 	return m
 }
 
 // rest is where the phone goes when there is nothing to do.
 func (m model) rest() model {
 	m = m.wait(0)
-	m.state, m.digits, m.peer, m.codec, m.reason = Standby, "", "", "", ""
-	m.peerRings, m.reached, m.incoming, m.proved, m.answering, m.talked, m.local, m.private = false, false, false, false, false, false, false, false
-	switch {
-	case !m.leased || !m.everOnline:
-		m.state = Initial
-	case m.hook == hal.OffHook:
-		m.state = Dialing
+	m.desk, m.digits, m.notice, m.focus = idle, "", notice{}, 0
+	if m.hook == hal.OffHook && m.leased && m.everOnline {
+		m.desk = dialling
 		return m.wait(firstDigitWait)
 	}
 	return m
 }
 
-// fail is the end of an attempt: a tone says why until the handset is put back,
-// or for a while when it was never lifted.
-func (m model) fail(reason string) model {
-	m.state, m.reason = Releasing, reason
-	m.answering, m.peerRings = false, false
-	if m.hook == hal.OnHook {
-		return m.wait(lingerWait)
+// fail is the end of an attempt. Who listens is told by a tone, until the handset
+// is put back; else the display says why for a while, and the phone is free.
+func (m model) fail(n notice) model {
+	m = m.rest()
+	if !m.leased {
+		return m
 	}
-	return m.wait(0)
+	if m.hook == hal.OffHook {
+		m.desk, m.notice = told, n
+		return m.wait(0)
+	}
+	if n.asked {
+		return m
+	}
+	m.notice = n
+	return m.wait(lingerWait)
 }
 
 func (m model) key(k hal.Key) (model, []action) {
+	c, busy := m.focused()
 	switch {
-	case m.state == Talking:
-		return m, []action{click{k}, sendDigit{k}}
-	case m.state == Standby:
-		m.state, m.digits = Dialing, ""
-	case m.state != Dialing:
+	case busy && c.phase == talking:
+		return m, []action{click{k}, sendDigit{c.id, k}}
+	case busy, m.desk == told:
 		return m, nil
+	case m.desk == idle:
+		if m.state() == Initial {
+			return m, nil
+		}
+		m.desk, m.digits, m.notice = dialling, "", notice{}
 	}
 	if k != '#' && len(m.digits) < dialMost {
 		m.digits += string(k)
@@ -234,7 +292,7 @@ func (m model) key(k hal.Key) (model, []action) {
 	did := []action{click{k}}
 	switch {
 	case k == '#' && m.digits == "":
-		return m, did
+		return m.wait(firstDigitWait), did
 	case k == '#', complete(m.digits):
 		m, dialled := m.dial()
 		return m, append(did, dialled...)
@@ -244,16 +302,26 @@ func (m model) key(k hal.Key) (model, []action) {
 
 // dial ends the dialling: the number is what m.digits holds.
 func (m model) dial() (model, []action) {
-	did := tell("dialed", slog.String("number", m.digits))
-	to, err := ParseNumber(m.digits)
-	m.peer = m.digits
+	number := m.digits
+	did := tell("dialed", slog.String("number", number))
+	to, err := ParseNumber(number)
 	if err != nil {
-		return m.fail(ReasonInvalid), []action{did, tell("ended", slog.String("reason", ReasonInvalid), slog.String("number", m.digits))}
+		return m.fail(notice{peer: number, reason: ReasonInvalid}),
+			[]action{did, tell("ended", slog.String("reason", string(ReasonInvalid)), slog.String("number", number))}
 	}
-	m = m.wait(0)
-	m.state, m.active, m.call = Resolving, true, m.call+1
-	m.reached, m.peerRings, m.incoming, m.proved, m.talked, m.local, m.missed = false, false, false, false, false, false, 0
-	return m, []action{did, place{m.call, to}}
+	m = m.rest().wait(0)
+	m.missed = 0
+	m = m.begin(call{number: number, peer: number, phase: resolving})
+	m.desk, m.focus = idle, m.last
+	return m, []action{did, place{m.last, to}}
+}
+
+// begin adds a new call.
+func (m model) begin(c call) model {
+	m.last++
+	c.id = m.last
+	m.calls = append(m.calls, c)
+	return m
 }
 
 func (m model) moveHook(to hal.HookState) (model, []action) {
@@ -265,89 +333,237 @@ func (m model) moveHook(to hal.HookState) (model, []action) {
 		return m.hangUp()
 	}
 	m.missed = 0
-	switch m.state {
-	case Standby, Initial:
-		if m.leased { // without registration an address can still be dialled
-			m.state, m.digits = Dialing, ""
-			return m.wait(firstDigitWait), nil
-		}
-	case Ringing:
-		return step(m, answered{})
-	case Releasing:
-		if !m.active {
-			return m.rest(), nil
-		}
+	c, busy := m.focused()
+	switch {
+	case busy && c.phase == ringing:
+		return m.answer()
+	case !busy && m.desk == idle && m.leased: // without registration an address can still be dialled
+		m.desk, m.digits, m.notice = dialling, "", notice{}
+		return m.wait(firstDigitWait), nil
 	}
 	return m, nil
 }
 
-// hangUp is the user's wish to end whatever goes on.
-func (m model) hangUp() (model, []action) {
-	if !m.active {
-		if m.state == Initial || m.state == Standby {
-			return m, nil
-		}
-		return m.rest(), nil
+func (m model) answer() (model, []action) {
+	i := m.find(m.focus)
+	if i < 0 || m.calls[i].phase != ringing {
+		return m, nil
 	}
-	m.local = true
-	return m.let(sip.ReasonHangup)
+	c := m.calls[i].wait(0)
+	c.phase = answering
+	m.calls[i] = c
+	return m, []action{answer{c.id}}
 }
 
-// let releases the present call for reason.
-func (m model) let(reason string) (model, []action) {
-	m.state, m.reason = Releasing, reason
-	return m.wait(0), []action{release{reason}}
+// hangUp is the user's wish to end whatever goes on.
+func (m model) hangUp() (model, []action) {
+	if m.focus != 0 {
+		return m.end(m.focus, sip.ReasonHangup, true)
+	}
+	return m.rest(), nil
+}
+
+// end is the end of a live call for reason, asked for by the user or not. The
+// phone is free at once; the peer is told meanwhile.
+func (m model) end(id int, reason Reason, asked bool) (model, []action) {
+	i := m.find(id)
+	if i < 0 || !m.calls[i].live() {
+		return m, nil
+	}
+	was := m.calls[i]
+	c, let := was.leave(reason)
+	m.calls[i] = c
+	did := []action{let}
+	if id != m.focus {
+		if was.phase != waiting {
+			did = append(did, ended(was, reason))
+		}
+		return m, did
+	}
+	switch {
+	case was.unheard() && !asked:
+		m.missed++
+		m = m.rest()
+	default:
+		m = m.fail(notice{was.peer, reason, asked})
+	}
+	if (asked || !was.unheard()) && m.state() != Releasing { // it passes so fast that only who reads the events sees it
+		did = append(did, tell("state", slog.String("state", string(Releasing))))
+	}
+	return m, append(did, ended(was, reason))
+}
+
+func ended(c call, reason Reason) report {
+	return tell("ended", slog.String("reason", string(reason)), slog.String("peer", c.peer))
+}
+
+// of follows one call.
+func (m model) of(e callEvent) (model, []action) {
+	i := m.find(e.of())
+	if i < 0 {
+		return m, nil
+	}
+	switch e := e.(type) {
+	case callOver:
+		return m.end(e.of(), e.reason, false)
+	case callGone:
+		m, did := m.end(e.of(), e.reason, false)
+		m.calls = slices.Delete(m.calls, i, i+1)
+		return m, did
+	}
+	c, did := m.calls[i].step(e)
+	m.calls[i] = c
+	return m, did
 }
 
 func (m model) network(e event) (model, []action) {
 	switch e := e.(type) {
 	case networkUp:
-		moved := m.leased && m.addr != e.addr
-		m.leased, m.addr = true, e.addr
-		if moved && m.active {
-			return m, []action{move{}}
+		moved := m.addr != "" && m.addr != e.addr
+		m.leased, m.addr, m.away = true, e.addr, m.away.set(0)
+		if moved {
+			return m, m.eachLive(func(c call) action { return move{c.id} })
 		}
 	case networkDown:
-		m.leased, m.everOnline, m.registered, m.addr = false, false, false, ""
-		if m.active {
-			return m.let(ReasonNetwork)
+		m.leased, m.everOnline, m.registered = false, false, false
+		if m.focus == 0 {
+			m = m.rest()
 		}
-		return m.rest(), nil
+		if m.away.d == 0 && slices.ContainsFunc(m.calls, call.live) {
+			m.away = m.away.set(lostAfter)
+		}
 	case registration:
 		m.registered = e.ok
 		if !e.ok || !m.leased {
 			return m, nil
 		}
 		m.everOnline, m.number = true, e.number
-		if m.state == Initial {
+		if m.focus == 0 && m.desk == idle && m.notice.reason == "" {
 			return m.rest(), nil
 		}
 	}
 	return m, nil
 }
 
-func (m model) offer(e offered) (model, []action) {
-	lingering := m.state == Releasing && !m.active
-	free := m.state == Standby || m.state == Initial && m.leased || lingering
-	if !free || m.hook == hal.OffHook {
-		return m, []action{refuse{e.call}}
+func (m model) eachLive(f func(call) action) []action {
+	var did []action
+	for _, c := range m.calls {
+		if c.live() {
+			did = append(did, f(c))
+		}
 	}
-	m = m.rest()
-	m.state, m.peer, m.incoming, m.active, m.call = Ringing, e.from, true, true, m.call+1
-	return m.wait(ringWait), []action{ring{m.call, e.call}, tell("ringing", slog.String("from", e.from))}
+	return did
 }
 
-func (m model) timeOut() (model, []action) {
-	switch m.state {
-	case Dialing:
+// offer decides about a call that comes in. While a stranger rings, one that may
+// be able to prove who it is waits for its proof; everybody else is told that
+// this phone is engaged.
+func (m model) offer(e offered) (model, []action) {
+	c := call{incoming: true, peer: e.from, phase: waiting, trust: stranger}
+	if e.secure {
+		c.trust = asked
+	}
+	f, busy := m.focused()
+	mayWait := busy && f.phase == ringing && f.trust != proved && e.secure && m.waiting() < mostWaiting
+	if !m.free() && !mayWait || len(m.calls) >= mostCalls {
+		return m, []action{refuse{e.call}}
+	}
+	m = m.begin(c)
+	return m, []action{take{m.last, e.call, e.secure}} // and it rings, if nothing does
+}
+
+// free reports whether a call may ring.
+func (m model) free() bool {
+	return m.focus == 0 && m.desk == idle && m.leased && m.hook == hal.OnHook
+}
+
+func (m model) waiting() int {
+	n := 0
+	for _, c := range m.calls {
+		if c.phase == waiting {
+			n++
+		}
+	}
+	return n
+}
+
+// settle decides which of the calls that came in rings: the first, until one is
+// proved while a stranger rings. The others are told that this phone is engaged
+// as soon as there is nothing for them to wait for.
+func (m model) settle(did []action) (model, []action) {
+	for _, c := range m.calls {
+		if c.phase != waiting {
+			continue
+		}
+		f, busy := m.focused()
+		var more []action
+		switch {
+		case m.free():
+			m, more = m.letRing(c.id)
+		case busy && f.phase == ringing && f.trust == stranger && c.trust == proved:
+			m, more = m.end(f.id, busyWith, false)
+			did = append(did, more...)
+			m, more = m.letRing(c.id)
+		case busy && f.phase == ringing && f.trust != proved && c.trust != stranger: // one of them is still being asked for
+		default:
+			m, more = m.end(c.id, busyWith, false)
+		}
+		did = append(did, more...)
+	}
+	if m.away.d > 0 && !slices.ContainsFunc(m.calls, call.live) {
+		m.away = m.away.set(0)
+	}
+	return m, did
+}
+
+// letRing makes a call that came in the one that the user hears of.
+func (m model) letRing(id int) (model, []action) {
+	m = m.rest()
+	c := m.calls[m.find(id)].wait(ringWait)
+	c.phase = ringing
+	m.calls[m.find(id)], m.focus = c, id
+	return m, []action{ring{id}, tell("ringing", slog.String("from", c.peer))}
+}
+
+func (m model) timeOut(e timedOut) (model, []action) {
+	if m.timers()[e.id].seq != e.seq || m.timers()[e.id].d == 0 {
+		return m, nil
+	}
+	switch e.id {
+	case awayTimer:
+		m.away = m.away.set(0)
+		var did []action
+		for _, c := range m.calls {
+			var more []action
+			m, more = m.end(c.id, ReasonNetwork, false)
+			did = append(did, more...)
+		}
+		return m, did
+	case deskTimer:
+		if m.desk != dialling {
+			return m.rest(), nil
+		}
 		if m.digits != "" {
 			return m.dial()
 		}
-		return m.fail(ReasonNoDigit), nil
-	case Calling, Ringing:
-		return m.let(sip.ReasonNoAnswer)
-	case Releasing:
-		return m.rest(), nil
+		return m.fail(notice{reason: ReasonNoDigit}), nil
 	}
-	return m, nil
+	return m.end(e.id, sip.ReasonNoAnswer, false)
+}
+
+// safe is the model to go on from when step itself has failed: what is known of
+// the network and the handset, and no call. What there was of calls is released.
+func (m model) safe() (model, []action) {
+	var did []action
+	next := model{hook: m.hook, leased: m.leased, addr: m.addr, everOnline: m.everOnline, registered: m.registered,
+		number: m.number, last: m.last, missed: m.missed, broken: m.broken}
+	next.timer, next.away = m.timer.set(0), m.away.set(0)
+	for _, c := range m.calls {
+		if c.live() {
+			did = append(did, ended(c, ReasonBroken))
+		}
+		c, let := c.leave(ReasonBroken)
+		next.calls, did = append(next.calls, c), append(did, let)
+	}
+	return next.rest(), did
 }

@@ -2,6 +2,8 @@ package phone
 
 import (
 	"fmt"
+	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -11,7 +13,7 @@ import (
 
 // online is a phone that lies on the hook, leased and registered as 101.
 func online() model {
-	m, _ := step(model{state: Initial}, networkUp{"192.0.2.1"})
+	m, _ := step(model{}, networkUp{"192.0.2.1"})
 	m, _ = step(m, registration{true, "101"})
 	return m
 }
@@ -32,27 +34,56 @@ func play(m model, script string) (model, string) {
 			}
 		}
 	}
-	return m, strings.TrimSpace(strings.Join(did, " ") + " | " + string(m.state))
+	return m, strings.TrimSpace(strings.Join(did, " ") + " | " + string(m.state()))
 }
 
+// eventsOf are the events that word means. Those of a call are of the newest, or
+// of the one whose id is written behind a slash.
 func eventsOf(m model, word string) []event {
+	id := callID(m.last)
+	if w, n, ok := strings.Cut(word, "/"); ok {
+		i, err := strconv.Atoi(n)
+		if err != nil {
+			panic(err)
+		}
+		word, id = w, callID(i)
+	}
 	switch word {
 	case "lift":
 		return []event{hookMoved{hal.OffHook}}
 	case "lay":
 		return []event{hookMoved{hal.OnHook}}
-	case "wait":
-		return []event{timedOut{m.timer.seq}}
+	case "wait": // for whatever the user would wait for
+		if c, busy := m.focused(); busy {
+			return []event{timedOut{c.id, c.timer.seq}}
+		}
+		return []event{timedOut{deskTimer, m.timer.seq}}
+	case "away!":
+		return []event{timedOut{awayTimer, m.away.seq}}
 	case "resolved":
-		return []event{callResolved{m.call, Peer{Name: m.digits}}}
+		return []event{callResolved{id, Peer{Name: m.calls[m.find(id.of())].number}}}
 	case "rings":
-		return []event{callProgress{m.call}}
+		return []event{callProgress{id}}
+	case "flows":
+		return []event{callHeard{id, true}}
+	case "stops":
+		return []event{callHeard{id, false}}
 	case "established":
-		return []event{callEstablished{m.call, "opus", false}}
-	case "offer":
-		return []event{offered{nil, "102"}}
+		return []event{callEstablished{id, "opus", false}}
+	case "codec":
+		return []event{callCodec{id, "PCMA"}}
+	case "moved":
+		return []event{callChanged{id, "peer"}}
+	case "offer": // a stranger's
+		return []event{offered{nil, "102", false}}
+	case "ours":
+		return []event{offered{nil, "103", true}}
 	case "proved":
-		return []event{callerProved{m.call}}
+		return []event{callProved{id, true}}
+	case "denied":
+		return []event{callProved{id, false}}
+	case "gone":
+		return []event{callGone{id, ReasonBroken}}
 	case "answer":
 		return []event{answered{}}
 	case "hangup":
@@ -61,15 +92,22 @@ func eventsOf(m model, word string) []event {
 		return []event{networkDown{"link down"}}
 	case "up":
 		return []event{networkUp{"192.0.2.7"}}
+	case "back":
+		return []event{networkUp{"192.0.2.1"}}
 	case "registered":
 		return []event{registration{true, "101"}}
 	case "broken":
 		return []event{partFailed{"hook switch"}}
+	case "mended":
+		return []event{partWorks{"hook switch"}}
 	case "away":
 		return []event{registration{}}
 	}
 	if reason, ok := strings.CutPrefix(word, "ended:"); ok {
-		return []event{callEnded{m.call, strings.ReplaceAll(reason, "_", " ")}}
+		return []event{callOver{id, Reason(strings.ReplaceAll(reason, "_", " "))}, callGone{id, ReasonBroken}}
+	}
+	if reason, ok := strings.CutPrefix(word, "over:"); ok {
+		return []event{callOver{id, Reason(strings.ReplaceAll(reason, "_", " "))}}
 	}
 	if number, ok := strings.CutPrefix(word, "dial:"); ok {
 		return []event{dialled{number}}
@@ -89,8 +127,11 @@ func wordOf(a action) string {
 	case place:
 		return "place:" + a.to.String()
 	case release:
-		return "release:" + strings.ReplaceAll(a.reason, " ", "_")
+		return "release:" + strings.ReplaceAll(string(a.reason), " ", "_")
 	case report:
+		if a.name == "state" {
+			return "(" + a.attrs[0].Value.String() + ")"
+		}
 		return a.name
 	case sendDigit:
 		return "digit:" + string(a.key)
@@ -101,9 +142,13 @@ func wordOf(a action) string {
 func TestStep(t *testing.T) {
 	for _, tt := range []struct{ name, script, want string }{
 		{"a call and the peer's end", "lift 102# resolved rings established ended:hangup lay",
-			"dialed place:102 resolved connected ringing established ended | standby"},
-		{"a call and our end", "lift 102# resolved rings established lay ended:hangup",
 			"dialed place:102 resolved connected ringing established release:hangup ended | standby"},
+		{"a call and our end", "lift 102# resolved rings established lay",
+			"dialed place:102 resolved connected ringing established release:hangup (releasing) ended | standby"},
+		{"while a call is released the next is made", "lift 102# resolved established lay lift 103#",
+			"dialed place:102 resolved connected established release:hangup (releasing) ended dialed place:103 | resolving"},
+		{"while a call is released another comes", "lift 102# resolved established lay offer gone/1",
+			"dialed place:102 resolved connected established release:hangup (releasing) ended take ring ringing | ringing"},
 		{"answered without ringing", "lift 102# resolved established",
 			"dialed place:102 resolved connected established | talking"},
 		{"a pause ends a short number", "lift 102 wait", "dialed place:102 | resolving"},
@@ -115,33 +160,66 @@ func TestStep(t *testing.T) {
 		{"# alone is nothing", "lift #", "| dialing"},
 		{"outside the dial plan", "lift 12#", "dialed ended | releasing"},
 		{"on-hook dialling", "102#", "dialed place:102 | resolving"},
-		{"hands-free by command", "dial:102 resolved established hangup ended:hangup",
-			"dialed place:102 resolved connected established release:hangup ended | standby"},
-		{"hands-free, peer ends, tone ends", "dial:102 resolved established ended:hangup wait",
-			"dialed place:102 resolved connected established ended | standby"},
+		{"hands-free by command", "dial:102 resolved established hangup",
+			"dialed place:102 resolved connected established release:hangup (releasing) ended | standby"},
+		{"hands-free, peer ends", "dial:102 resolved established ended:hangup",
+			"dialed place:102 resolved connected established release:hangup (releasing) ended | standby"},
 		{"hands-free, then handset", "dial:102 resolved established lift lay",
-			"dialed place:102 resolved connected established release:hangup | releasing"},
-		{"busy", "lift 102# resolved ended:busy", "dialed place:102 resolved ended | releasing"},
-		{"after busy, dial again", "lift 102# resolved ended:busy lay lift", "dialed place:102 resolved ended | dialing"},
-		{"no answer here: the caller gives up", "lift 102# resolved rings wait ended:no_answer",
+			"dialed place:102 resolved connected established release:hangup (releasing) ended | standby"},
+		{"hung up by command, handset off", "lift 102# resolved established hangup",
+			"dialed place:102 resolved connected established release:hangup ended | releasing"},
+		{"busy", "lift 102# resolved ended:busy", "dialed place:102 resolved release:busy ended | releasing"},
+		{"after busy, dial again", "lift 102# resolved ended:busy lay lift", "dialed place:102 resolved release:busy ended | dialing"},
+		{"after busy, dial again by command", "lift 102# resolved ended:busy dial:103",
+			"dialed place:102 resolved release:busy ended dialed place:103 | resolving"},
+		{"no answer there: the caller gives up", "lift 102# resolved rings wait",
 			"dialed place:102 resolved connected ringing release:no_answer ended | releasing"},
 		{"resolved twice", "lift 102# resolved resolved rings", "dialed place:102 resolved resolved connected ringing | calling"},
-		{"taken", "offer lift established ended:hangup", "ring ringing answer established ended | releasing"},
-		{"taken by command", "offer answer established hangup ended:hangup",
-			"ring ringing answer established release:hangup ended | standby"},
-		{"answered twice is answered once", "offer answer answer", "ring ringing answer | ringing"},
-		{"declined", "offer hangup ended:hangup", "ring ringing release:hangup ended | standby"},
-		{"second call", "offer lift established offer", "ring ringing answer established refuse | talking"},
+		{"taken", "offer lift established ended:hangup", "take ring ringing answer established release:hangup ended | releasing"},
+		{"taken by command", "offer answer established hangup",
+			"take ring ringing answer established release:hangup (releasing) ended | standby"},
+		{"answered twice is answered once", "offer answer answer", "take ring ringing answer | ringing"},
+		{"declined", "offer hangup", "take ring ringing release:hangup (releasing) ended | standby"},
+		{"given up by the caller", "offer ended:cancelled", "take ring ringing release:cancelled ended | standby"},
+		{"second call", "offer lift established offer", "take ring ringing answer established refuse | talking"},
+		{"a second call of ours while we talk", "offer lift established ours", "take ring ringing answer established refuse | talking"},
 		{"call while dialling", "lift 1 offer", "refuse | dialing"},
-		{"call while a tone lingers", "dial:12 offer", "dialed ended ring ringing | ringing"},
-		{"network goes in a call", "offer lift established down ended:network_down lay",
-			"ring ringing answer established release:network_down ended | initial"},
+		{"call after an attempt", "dial:12 offer", "dialed ended take ring ringing | ringing"},
+		{"call without an address", "down offer", "refuse | initial"},
+		{"network goes in a call and comes back", "offer lift established down back",
+			"take ring ringing answer established | talking"},
+		{"network goes in a call and comes back elsewhere", "offer lift established down up",
+			"take ring ringing answer established move | talking"},
+		{"network goes in a call for good", "offer lift established down away! lay",
+			"take ring ringing answer established release:network_down (releasing) ended | initial"},
+		{"network goes in a call that is hung up", "offer lift established down lay",
+			"take ring ringing answer established release:hangup (releasing) ended | initial"},
+		{"network comes back in time", "offer lift established down back away!", "take ring ringing answer established | talking"},
 		{"network goes and comes", "down up registered", "| standby"},
 		{"network comes, handset off", "down lift up registered", "| dialing"},
-		{"address moves in a call", "offer lift established up", "ring ringing answer established move | talking"},
+		{"address moves in a call", "offer lift established up moved", "take ring ringing answer established move moved | talking"},
 		{"no network, no call", "down 102#", "| initial"},
 		{"server away is no reason to rest", "away lift 102#", "dialed place:102 | resolving"},
 		{"stale timer", "lift 1 lay wait", "| standby"},
+
+		// A stranger's ring, and one of ours.
+		{"a stranger while a stranger rings", "offer offer", "take ring ringing refuse | ringing"},
+		{"ours, proved, takes the ring over", "offer ours proved",
+			"take ring ringing take release:busy ended ring ringing | ringing"},
+		{"ours that proves nothing is told busy", "offer ours denied", "take ring ringing take release:busy | ringing"},
+		{"a stranger while ours rings", "ours proved offer", "take ring ringing refuse | ringing"},
+		{"ours while ours rings that is proved", "ours proved ours", "take ring ringing refuse | ringing"},
+		{"ours while ours is asked, which is proved", "ours ours proved/2 proved/1", "take ring ringing take release:busy | ringing"},
+		{"ours while ours is asked, which is not proved", "ours ours proved/2 denied/1",
+			"take ring ringing take release:busy ended ring ringing | ringing"},
+		{"ours while ours is asked, neither is proved", "ours ours denied/2 denied/1", "take ring ringing take release:busy | ringing"},
+		{"the handset is lifted for the stranger", "offer ours lift", "take ring ringing take answer release:busy | ringing"},
+		{"the stranger gives up first", "offer ours ended:cancelled/1 proved/2", "take ring ringing take release:cancelled ended ring ringing | ringing"},
+		{"the stranger is declined", "offer ours hangup", "take ring ringing take release:hangup (releasing) ended ring ringing | ringing"},
+		{"ours gives up before it is proved", "offer ours ended:cancelled/2", "take ring ringing take release:cancelled | ringing"},
+		{"more than may be asked", "offer ours ours ours ours ours", "take ring ringing take take take take refuse | ringing"},
+		{"two of ours, proved: the first", "offer ours ours proved/3 proved/2",
+			"take ring ringing take take release:busy ended ring ringing release:busy | ringing"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, got := play(online(), tt.script); got != tt.want {
@@ -153,19 +231,35 @@ func TestStep(t *testing.T) {
 
 // Events of a call that is over must not touch the next one.
 func TestEventsOfAnOldCallAreIgnored(t *testing.T) {
-	m, _ := play(online(), "lift 102# resolved rings lay ended:hangup offer")
+	m, _ := play(online(), "lift 102# resolved rings lay gone offer")
+	old := callID(m.last - 1)
 	for _, stale := range []event{
-		callResolved{m.call - 1, Peer{Name: "102"}}, callProgress{m.call - 1}, callerProved{m.call - 1},
-		callEstablished{m.call - 1, "opus", true}, callChanged{m.call - 1, "peer"}, callEnded{m.call - 1, "busy"},
+		callResolved{old, Peer{Name: "102"}}, callProgress{old}, callProved{old, true}, callHeard{old, true}, callCodec{old, "PCMA"},
+		callEstablished{old, "opus", true}, callChanged{old, "peer"}, callOver{old, "busy"}, callGone{old, "busy"},
 	} {
-		if after, actions := step(m, stale); after != m || actions != nil {
+		if after, actions := step(m, stale); !reflect.DeepEqual(after, m) || actions != nil {
 			t.Errorf("%T of an old call changed the phone: %+v %v", stale, after, actions)
 		}
 	}
 }
 
+// Whatever a call that is over says beside its end changes nothing for the user.
+func TestACallThatIsReleasedIsNotHeardOf(t *testing.T) {
+	m, _ := play(online(), "lift 102# resolved rings lay")
+	before := view(m)
+	for _, word := range strings.Fields("resolved rings flows established codec moved proved over:busy gone") {
+		var did string
+		if m, did = play(m, word); did != "| standby" || view(m) != before {
+			t.Errorf("%s did %s and shows %+v; want | standby and %+v", word, did, view(m), before)
+		}
+	}
+	if len(m.calls) != 0 {
+		t.Errorf("calls that are gone are kept: %+v", m.calls)
+	}
+}
+
 func TestMissedCallsLightTheLamp(t *testing.T) {
-	m, _ := play(online(), "offer ended:cancelled offer wait ended:no_answer")
+	m, _ := play(online(), "offer ended:cancelled offer wait")
 	if v := view(m); v.Lamp != hal.LampOn || m.missed != 2 {
 		t.Errorf("%d missed, lamp %v; want 2, on", m.missed, v.Lamp)
 	}
@@ -186,12 +280,16 @@ func TestView(t *testing.T) {
 		{"lift 102# resolved rings", "ringing tone | 102 | ringing"},
 		{"lift 102# resolved established", " | 102 | not private"},
 		{"offer", "alerting | 102 | calls, not proved"},
-		{"offer proved", "alerting | 102 | is calling"},
+		{"ours proved", "alerting | 103 | is calling"},
+		{"lift 102# resolved rings flows", " | 102 | ringing"},
+		{"lift 102# resolved rings flows stops", "ringing tone | 102 | ringing"},
+		{"offer denied", "alerting | 102 | calls, not proved"},
+		{"offer ours proved", "alerting | 103 | is calling"},
 		{"offer answer", " | 102 | calls, not proved"},
-		{"offer proved ended:cancelled offer", "alerting | 102 | calls, not proved"},
+		{"ours proved ended:cancelled offer", "alerting | 102 | calls, not proved"},
 		{"lift 102# resolved ended:busy", "busy | 102 | busy"},
 		{"lift 102# resolved established ended:hangup", "busy | 102 | call ended"},
-		{"lift 102# resolved rings wait ended:no_answer", "busy | 102 | no answer"},
+		{"lift 102# resolved rings wait", "busy | 102 | no answer"},
 		{"lift 102# ended:unknown_number", "special information | 102 | unknown number"},
 		{"lift 102# ended:not_connected", "special information | 102 | not connected"},
 		{"lift 12#", "special information | 12 | no such number"},
@@ -200,9 +298,17 @@ func TestView(t *testing.T) {
 		{"down", " | No network | waiting for an address"},
 		{"down lift", "congestion | No network | waiting for an address"},
 		{"down up", " | 192.0.2.7 | not registered yet"},
-		{"lift 102# resolved established down ended:network_down", "congestion | No network | waiting for an address"},
+		{"lift 102# resolved established down", " | 102 | no network, waiting"},
+		{"lift 102# resolved established down back", " | 102 | not private"},
+		{"lift 102# resolved established down away!", "congestion | No network | waiting for an address"},
+		{"lift 102# resolved established hangup", " | 102 | call ended"},
+		{"102# resolved ended:busy", " | 102 | busy"},
+		{"102# resolved ended:busy wait", " | 101 | 192.0.2.1"},
+		{"102# resolved established ended:hangup", " | 102 | call ended"},
+		{"102# resolved established hangup", " | 101 | 192.0.2.1"},
 		{"away", " | 101 | storing server away"},
 		{"broken", " | 101 | broken: hook switch"},
+		{"broken mended", " | 101 | 192.0.2.1"},
 		{"lift wait", "congestion |  | nothing dialled"},
 	} {
 		m, _ := play(online(), tt.script)
@@ -211,45 +317,6 @@ func TestView(t *testing.T) {
 			t.Errorf("%q shows %q; want %q", tt.script, got, tt.want)
 		}
 	}
-}
-
-// Whatever happens in whatever order: a call that runs can be ended, a phone at
-// rest has no timer and no call, and the lines fit the display.
-func FuzzStep(f *testing.F) {
-	words := []string{"lift", "lay", "wait", "resolved", "rings", "established", "offer", "proved", "answer", "hangup", "down",
-		"up", "registered", "away", "ended:hangup", "ended:busy", "dial:102", "1", "2", "#", "*"}
-	f.Add([]byte{0, 17, 17, 17, 19, 3, 4, 5, 1, 14})
-	f.Fuzz(func(t *testing.T, script []byte) {
-		m := model{state: Initial}
-		for _, b := range script {
-			word := words[int(b)%len(words)]
-			if strings.HasPrefix(word, "ended") && !m.active {
-				continue
-			}
-			m, _ = play(m, word)
-			if rests := m.state == Standby || m.state == Initial; rests && (m.active || m.timer.d != 0) {
-				t.Fatalf("%s: at rest with a call or a timer: %+v", word, m)
-			}
-			if talks := m.state == Resolving || m.state == Calling || m.state == Ringing || m.state == Talking; talks && !m.active {
-				t.Fatalf("%s: %s without a call: %+v", word, m.state, m)
-			}
-			if v := view(m); len(v.Line1) > hal.DisplayColumns || len(v.Line2) > hal.DisplayColumns {
-				t.Fatalf("%s: too long for the display: %+v", word, v)
-			}
-		}
-		m, _ = play(m, "lay")
-		if m.active {
-			m, _ = play(m, "hangup")
-			if m.state != Releasing {
-				t.Fatalf("a call cannot be ended: %+v", m)
-			}
-			m, _ = play(m, "ended:hangup")
-		}
-		m, _ = play(m, "hangup")
-		if m.state != Standby && m.state != Initial {
-			t.Fatalf("does not come to rest: %+v", m)
-		}
-	})
 }
 
 func FuzzParseNumber(f *testing.F) {
@@ -293,7 +360,7 @@ func TestParseNumber(t *testing.T) {
 
 // Every word that ends a call, of package sip's and of ours, is heard and shown.
 func TestEveryReasonIsHeardAndShown(t *testing.T) {
-	for reason, want := range map[string]struct {
+	for reason, want := range map[Reason]struct {
 		tone Tone
 		line string
 	}{
@@ -318,10 +385,11 @@ func TestEveryReasonIsHeardAndShown(t *testing.T) {
 		ReasonStopped:         {ToneCongestion, "phone stopped"},
 		ReasonLost:            {ToneCongestion, "connection lost"},
 		ReasonSound:           {ToneCongestion, "no sound"},
+		ReasonBroken:          {ToneCongestion, "internal error"},
 	} {
 		m := online()
 		m.hook = hal.OffHook
-		if v := view(m.fail(reason)); v.Tone != want.tone || v.Line2 != want.line || len(v.Line2) > hal.DisplayColumns {
+		if v := view(m.fail(notice{reason: reason})); v.Tone != want.tone || v.Line2 != want.line || len(v.Line2) > hal.DisplayColumns {
 			t.Errorf("%q sounds %q and shows %q; want %q and %q", reason, v.Tone, v.Line2, want.tone, want.line)
 		}
 	}

@@ -1,9 +1,6 @@
 package phone
 
-import (
-	"flexphone/firmware/internal/sip"
-	"flexphone/hal"
-)
+import "flexphone/hal"
 
 // A Tone names what the phone's user hears beside speech.
 type Tone string
@@ -32,7 +29,8 @@ func view(m model) View {
 	if m.missed > 0 {
 		v.Lamp = hal.LampOn
 	}
-	switch m.state {
+	c, _ := m.focused()
+	switch m.state() {
 	case Initial:
 		v.Line1, v.Line2 = "No network", "waiting for an address"
 		if m.leased {
@@ -44,64 +42,66 @@ func view(m model) View {
 	case Standby:
 		v.Line1, v.Line2 = m.number, m.addr
 		switch {
+		case m.notice.reason != "":
+			v.Line1, v.Line2 = m.notice.peer, m.notice.reason.line()
 		case !m.registered:
 			v.Line2 = "storing server away"
 		case m.missed == 1:
 			v.Line2 = "1 missed call"
 		case m.missed > 1:
 			v.Line2 = "missed calls"
-		case m.broken != "":
-			v.Line2 = "broken: " + m.broken
+		case len(m.broken) > 0:
+			v.Line2 = "broken: " + m.broken[len(m.broken)-1]
 		}
 	case Dialing:
 		v.Line1, v.Line2 = "Dial a number", m.digits
 		if m.digits == "" && m.hook == hal.OffHook {
 			v.Tone = ToneDial
 		}
-	case Resolving:
-		v.Line1, v.Line2 = m.digits, "looking up"
-	case Calling:
-		v.Line1, v.Line2 = m.peer, "calling"
-		if m.peerRings {
-			v.Line2, v.Tone = "ringing", ToneRing
-		}
-	case Ringing:
-		v.Line1, v.Line2, v.Lamp = m.peer, "calls, not proved", hal.LampBlink
-		if m.proved { // anybody can say that he is 102
-			v.Line2 = "is calling"
-		}
-		if !m.answering {
-			v.Tone = ToneAlert
-		}
-	case Talking:
-		v.Line1, v.Line2 = m.peer, security(m.private)
 	case Releasing:
-		v.Line1, v.Line2 = m.peer, lines[m.reason]
-		if v.Line2 == "" {
-			v.Line2 = m.reason
+		v.Line1, v.Line2 = m.notice.peer, m.notice.reason.line()
+		if !m.notice.asked {
+			v.Tone = m.notice.reason.tone()
 		}
-		if !m.active && !m.local {
-			v.Tone = toneOf(m.reason)
+	default:
+		v = c.view(v)
+		if !m.leased { // the call waits for an address
+			v.Line2 = "no network, waiting"
 		}
 	}
 	return v
 }
 
-// lines are what the display says of an end; a reason that is missing stands
-// for itself.
-var lines = map[string]string{
-	sip.ReasonHangup:  "call ended",
-	sip.ReasonUnknown: "unknown number",
-	ReasonInvalid:     "no such number",
-	ReasonServer:      "storing server away",
+// view is what a call shows and sounds, in place of v's lines and tone.
+func (c call) view(v View) View {
+	v.Line1 = c.peer
+	switch c.phase {
+	case resolving:
+		v.Line2 = "looking up"
+	case calling:
+		v.Line2 = "calling"
+	case reached:
+		v.Line2 = "ringing"
+		if !c.heard {
+			v.Tone = ToneRing
+		}
+	case ringing, answering:
+		v.Line2, v.Lamp = "calls, not proved", hal.LampBlink
+		if c.trust == proved { // anybody can say that he is 102
+			v.Line2 = "is calling"
+		}
+		if c.phase == ringing {
+			v.Tone = ToneAlert
+		}
+	case talking:
+		v.Line2 = security(c.private)
+	}
+	return v
 }
 
-func toneOf(reason string) Tone {
-	switch reason {
-	case sip.ReasonHangup, sip.ReasonBusy, sip.ReasonNoAnswer, sip.ReasonDeclined, sip.ReasonCancelled:
-		return ToneBusy
-	case sip.ReasonUnknown, sip.ReasonWrongPhone, ReasonOffline, ReasonInvalid:
-		return ToneSIT
+func security(private bool) string {
+	if private {
+		return "private"
 	}
-	return ToneCongestion
+	return "not private"
 }

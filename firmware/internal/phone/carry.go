@@ -1,0 +1,335 @@
+package phone
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"flexphone/firmware/internal/sip"
+)
+
+// releaseWait bounds the release of a call whose peer does not answer. It is
+// longer than two retransmissions of a BYE (RFC 3261 17.1.2.2: 0.5 and 1 s); a
+// new call need not wait for it.
+const releaseWait = 2 * time.Second
+
+// releaseTries is how often a peer is told of the end while that fails at once.
+const releaseTries = 3
+
+// An ending is the wish that a call ends, and why: the first reason stays.
+type ending struct {
+	cancel context.CancelFunc // ends the context of the call's function
+
+	mu     sync.Mutex
+	reason Reason
+}
+
+func (e *ending) wish(r Reason) {
+	e.mu.Lock()
+	if e.reason == "" {
+		e.reason = r
+	}
+	e.mu.Unlock()
+	e.cancel()
+}
+
+// why is the reason of a call whose context is done.
+func (e *ending) why() Reason {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.reason == "" {
+		return ReasonStopped
+	}
+	return e.reason
+}
+
+// worker carries out one call: what its function works with, and what is released
+// at its end.
+type worker struct {
+	*Phone
+	*leash
+	id   callID
+	post func(event)
+	side sync.WaitGroup // what runs beside the function
+
+	incoming bool
+	call     Call        // whose peer is to be told of the end; nil: nobody is
+	answers  atomic.Bool // it came in and is being answered: it cannot be refused any more
+	sounding
+}
+
+// run is the life of a call: its function, then the release of all that it holds,
+// however the function has ended. It returns the reason of the end.
+func (w *worker) run(ctx context.Context, f func(context.Context, *worker) Reason) Reason {
+	reason := ReasonBroken
+	w.contain("call", func() { reason = f(ctx, w) })
+	w.wish(reason) // nothing has to go on beside it
+
+	// The user, the peer and the sound: none of them waits for another.
+	var releasing sync.WaitGroup
+	if w.call != nil {
+		refusal := 0
+		if w.incoming && !w.answers.Load() {
+			refusal = reason.status()
+		}
+		releasing.Go(func() { w.tellEnd(ctx, w.call, refusal) })
+	}
+	releasing.Go(w.close)
+	w.post(callOver{w.id, reason})
+	releasing.Wait()
+	w.side.Wait()
+	return reason
+}
+
+// beside runs f beside the function of the call. If it panics, the call ends.
+func (w *worker) beside(f func()) {
+	w.side.Go(func() {
+		if !w.contain("call", f) {
+			w.wish(ReasonBroken)
+		}
+	})
+}
+
+// tellEnd tells the peer of call that it is over: by the final status refusal,
+// unless that is 0.
+func (p *Phone) tellEnd(ctx context.Context, call Call, refusal int) {
+	for range releaseTries {
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWait)
+		err := errPanicked
+		p.contain("release of a call", func() {
+			if refusal != 0 {
+				err = call.Reject(refusal)
+			} else {
+				err = call.Hangup(bounded)
+			}
+		})
+		given := bounded.Err() != nil
+		cancel()
+		if err == nil || errors.Is(err, sip.ErrEnded) {
+			return
+		}
+		p.parts.Log.Warn("peer did not confirm the end", "err", err)
+		if given && refusal == 0 {
+			return // it goes on by itself
+		}
+		refusal = 0
+	}
+}
+
+// errPanicked stands for what a part would have said.
+var errPanicked = errors.New("phone: a part has panicked")
+
+// placeCall is a call that starts here: resolve, connect, talk. A phone that
+// answers at the address but is another one than was dialled, or nobody there at
+// all, means that the address is out of date: it is asked for again, once. It
+// returns the reason of the end; run releases the call.
+func (w *worker) placeCall(ctx context.Context, to Destination) Reason {
+	peer, err := w.parts.Directory.Resolve(ctx, to)
+	if err != nil {
+		return w.notResolved(ctx, to, err)
+	}
+	w.post(callResolved{w.id, peer})
+	stream, err := w.open(ctx)
+	if err != nil {
+		return ReasonSound
+	}
+	reason := w.connect(ctx, peer, stream)
+	if ctx.Err() != nil || reason != sip.ReasonWrongPhone && reason != sip.ReasonUnreachable {
+		return reason
+	}
+	again, err := w.parts.Directory.Resolve(ctx, to)
+	if err != nil {
+		return w.notResolved(ctx, to, err)
+	}
+	if reason == sip.ReasonUnreachable && again == peer {
+		return reason // nobody there, and nowhere else to look
+	}
+	w.parts.Log.Info("address out of date, resolved again", "number", to, "reason", reason, "address", again.Target.Addr)
+	w.post(callResolved{w.id, again})
+	return w.connect(ctx, again, stream)
+}
+
+func (w *worker) notResolved(ctx context.Context, to Destination, err error) Reason {
+	switch {
+	case ctx.Err() != nil:
+		return w.why()
+	case errors.Is(err, ErrUnknown):
+		return sip.ReasonUnknown
+	case errors.Is(err, ErrOffline):
+		return ReasonOffline
+	}
+	w.parts.Log.Warn("number not resolved", "number", to, "err", err)
+	if w.away.Load() {
+		return ReasonNetwork
+	}
+	return ReasonServer
+}
+
+func (w *worker) connect(ctx context.Context, peer Peer, stream Stream) Reason {
+	if w.call != nil { // the first try failed without telling it
+		w.tellEnd(ctx, w.call, 0)
+		w.call = nil
+	}
+	call, err := w.parts.Line.Invite(ctx, peer.Target, stream.Local(peer.Target.Addr.Addr()))
+	switch {
+	case err == nil:
+		w.call = call
+		return w.carry(ctx, call, stream)
+	case ctx.Err() != nil:
+		return w.why()
+	}
+	w.parts.Log.Warn("call not started", "peer", peer.Name, "err", err)
+	return sip.ReasonUnreachable
+}
+
+// takeCall is a call that comes in: ring, answer, talk. It returns the reason of
+// the end; run releases the call. Whether the caller is who it says is asked while
+// it rings, or before, if another rings already.
+func (w *worker) takeCall(ctx context.Context, call Call, ask bool) Reason {
+	w.call, w.incoming = call, true
+	if ask {
+		w.beside(func() { w.post(callProved{w.id, w.parts.Directory.Vouches(ctx, call.Peer())}) })
+	}
+	if reason, over := w.untilAnswered(ctx, call); over {
+		return reason
+	}
+	stream, err := w.open(ctx)
+	if err != nil {
+		return ReasonSound
+	}
+	w.answers.Store(true)
+	w.beside(func() { w.answerCall(ctx, call, stream) })
+	return w.carry(ctx, call, stream)
+}
+
+// untilAnswered rings when it may, until the user answers or the call is over.
+func (w *worker) untilAnswered(ctx context.Context, call Call) (reason Reason, over bool) {
+	given := make(chan Reason, 1)
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	w.beside(func() { given <- w.untilGivenUp(watching, call) })
+	for ring := w.ring; ; {
+		select {
+		case <-ring:
+			ring = nil
+			if err := call.Ring(); err != nil {
+				w.parts.Log.Warn("ringing not sent", "err", err)
+			}
+			continue
+		case reason = <-given:
+		case <-ctx.Done():
+		case <-w.answer:
+			stop()
+			select {
+			case reason = <-given: // "": not given up while the handset was being lifted
+			case <-ctx.Done():
+			}
+		}
+		switch {
+		case reason == reasonSilent:
+			return sip.ReasonUnreachable, true
+		case reason != "":
+			w.call = nil
+			return reason, true
+		case ctx.Err() != nil:
+			return w.why(), true
+		}
+		return "", false
+	}
+}
+
+// reasonSilent is of a call whose events cannot be read: its peer has to be told.
+const reasonSilent Reason = "no events"
+
+// untilGivenUp returns the reason for which the caller gave up, or "" when ctx
+// was done first.
+func (w *worker) untilGivenUp(ctx context.Context, call Call) Reason {
+	for {
+		e, err := call.Next(ctx)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return ""
+		case err != nil:
+			w.parts.Log.Warn("call lost", "err", err)
+			return reasonSilent
+		case e.Kind == sip.Ended:
+			return Reason(e.Reason)
+		}
+	}
+}
+
+// answerCall returns when the caller has acknowledged; sound flows before.
+func (w *worker) answerCall(ctx context.Context, call Call, stream Stream) {
+	err := call.Answer(w.local(call, stream))
+	switch {
+	case err == nil, ctx.Err() != nil:
+		return
+	case errors.Is(err, sip.ErrEnded): // its last event says why
+		sleep(ctx, releaseWait)
+	default:
+		w.answers.Store(false)
+	}
+	if ctx.Err() == nil {
+		w.parts.Log.Warn("call not answered", "err", err)
+		w.wish(sip.ReasonFailed)
+	}
+}
+
+// carry follows a call that is being set up until it has ended, and returns why.
+func (w *worker) carry(ctx context.Context, call Call, stream Stream) Reason {
+	following, stop := context.WithCancel(ctx)
+	defer stop()
+	early, hush := context.WithCancel(following)
+	defer hush()
+	hears, talks := false, false // who runs beside it
+	w.beside(func() { w.followMoves(following, call, stream) })
+	for {
+		e, err := call.Next(ctx)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return w.why()
+		case err != nil:
+			w.parts.Log.Warn("call lost", "err", err)
+			return sip.ReasonUnreachable
+		}
+		switch e.Kind {
+		case sip.Progress:
+			w.post(callProgress{w.id})
+		case sip.Early:
+			if err := w.play(stream, e.Media); err != nil {
+				w.parts.Log.Warn("no sound before the call is up", "err", err) // then again, or in another way
+				continue
+			}
+			if !w.incoming && !hears {
+				hears = true
+				w.beside(func() { w.hearEarly(early, stream) })
+			}
+		case sip.Established, sip.Changed:
+			before := w.playing()
+			if reason := w.agree(following, call, stream, e.Media); reason != "" {
+				return reason
+			}
+			if e.Kind == sip.Changed {
+				if before.Remote != e.Media.Remote {
+					w.post(callChanged{w.id, "peer"})
+				}
+				w.post(callCodec{w.id, e.Media.Codec.Name})
+				continue
+			}
+			if talks {
+				continue
+			}
+			talks = true
+			hush()
+			w.talk(stream)
+			w.beside(func() { w.followPeer(following, call) })
+			w.beside(func() { w.watch(following, call, stream) })
+			w.post(callEstablished{w.id, e.Media.Codec.Name, false})
+		case sip.Ended:
+			w.call = nil
+			return Reason(e.Reason)
+		}
+	}
+}

@@ -1,0 +1,320 @@
+package phone
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"flexphone/firmware/internal/sip"
+	"flexphone/hal"
+)
+
+// stopWait bounds how long a phone that is switched off waits for its calls. It
+// is longer than the release of a call whose peer does not answer.
+const stopWait = releaseWait + time.Second
+
+// mostRefusals is how many calls are refused at the same time; further ones wait
+// for that, in the line.
+const mostRefusals = 8
+
+// The pause before a part that could not be read is read again.
+const (
+	readPauseFirst = time.Second
+	readPauseMost  = 30 * time.Second
+)
+
+// shell is Run's own: what carries out the actions of step.
+type shell struct {
+	*Phone
+	timers   map[int]*running // what the model waits for, by id
+	calls    map[int]*leash   // functions of calls that run
+	works    sync.WaitGroup   // these functions, and refusals
+	refusals chan struct{}    // holds one for each refusal that goes on
+	shown    View
+}
+
+// running is a timer that runs.
+type running struct {
+	timer
+	clock *time.Timer
+}
+
+// A leash holds the function of one call.
+type leash struct {
+	*ending
+	ring   chan struct{} // closed when it may ring
+	answer chan struct{} // closed when the user answers
+	moves  chan struct{} // holds one when this phone has another address
+}
+
+// Run works the phone until ctx is done; it then releases the calls that go on,
+// and returns ctx's error. It does not end before: a part that fails is told of
+// and tried again, and a panic costs the calls.
+func (p *Phone) Run(ctx context.Context) error {
+	s := &shell{Phone: p, timers: map[int]*running{}, calls: map[int]*leash{}, refusals: make(chan struct{}, mostRefusals)}
+	s.report("state", slog.String("state", string(Initial)))
+
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	readers.Go(func() { s.read(ctx, "keypad", s.readKey) })
+	readers.Go(func() { s.read(ctx, "hook switch", s.readHook) })
+	readers.Go(func() { s.read(ctx, "line", s.readLine) })
+
+	var m model
+	s.show(view(m))
+	for {
+		select {
+		case <-ctx.Done():
+			s.stop()
+			return ctx.Err()
+		case e := <-p.events:
+			m = s.next(ctx, m, e)
+		}
+	}
+}
+
+// next is one step. One that panics ends the calls, and the phone goes on from a
+// model that is safe.
+func (s *shell) next(ctx context.Context, m model, e event) model {
+	next := m
+	var actions []action
+	decide := func() { next, actions = step(m, e) }
+	apply := func() { s.apply(ctx, m, next, actions) }
+	if s.contain("call control", decide) && s.contain("call control", apply) {
+		return next
+	}
+	for _, l := range s.calls { // whatever the model knows of them
+		l.wish(ReasonBroken)
+	}
+	next, actions = m.safe()
+	s.contain("call control", apply)
+	return next
+}
+
+func (s *shell) apply(ctx context.Context, old, m model, actions []action) {
+	s.setTimers(ctx, m.timers())
+	s.away.Store(!m.leased)
+	// Before the events: who asks because of one is told of what has become.
+	status := statusOf(m)
+	s.mu.Lock()
+	s.status, s.focus = status, m.focus
+	s.mu.Unlock()
+	for _, a := range actions {
+		s.do(ctx, a)
+	}
+	for id := range s.calls {
+		if m.find(id) < 0 {
+			delete(s.calls, id)
+		}
+	}
+	s.show(view(m))
+	if was, is := old.state(), m.state(); is != was {
+		s.parts.Log.Debug("phone state", "state", is, "was", was)
+		s.report("state", slog.String("state", string(is)))
+	}
+}
+
+func (s *shell) setTimers(ctx context.Context, want map[int]timer) {
+	for id, r := range s.timers {
+		if want[id] != r.timer {
+			r.clock.Stop()
+			delete(s.timers, id)
+		}
+	}
+	for id, t := range want {
+		if s.timers[id] == nil {
+			s.timers[id] = &running{t, time.AfterFunc(t.d, func() { s.post(ctx, timedOut{id, t.seq}) })}
+		}
+	}
+}
+
+func (s *shell) do(ctx context.Context, a action) {
+	switch a := a.(type) {
+	case place:
+		s.begin(ctx, a.id, func(ctx context.Context, w *worker) Reason { return w.placeCall(ctx, a.to) })
+	case take:
+		s.begin(ctx, a.id, func(ctx context.Context, w *worker) Reason { return w.takeCall(ctx, a.line, a.ask) })
+	case refuse:
+		s.refuse(ctx, a.line)
+	case sendDigit:
+		s.sendDigit(a)
+	case click:
+		s.contain("sound", func() { s.parts.Sound.Click(a.key) })
+	case report:
+		s.report(a.name, a.attrs...)
+	case ring:
+		s.leashed(a.id, func(l *leash) { close(l.ring) })
+	case answer:
+		s.leashed(a.id, func(l *leash) { close(l.answer) })
+	case release:
+		s.leashed(a.id, func(l *leash) { l.wish(a.reason) })
+	case move:
+		s.leashed(a.id, func(l *leash) {
+			select {
+			case l.moves <- struct{}{}:
+			default: // one is waiting already, and will read the newest address
+			}
+		})
+	}
+}
+
+func (s *shell) leashed(id int, f func(*leash)) {
+	if l := s.calls[id]; l != nil {
+		f(l)
+	}
+}
+
+func (s *shell) report(event string, attrs ...slog.Attr) {
+	s.contain("report", func() { s.parts.Report(event, attrs...) })
+}
+
+// begin runs the function of a call. It ends with callGone, whatever happens.
+func (s *shell) begin(ctx context.Context, id int, f func(context.Context, *worker) Reason) {
+	// The call outlives ctx by as long as its release takes.
+	callCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	l := &leash{ending: &ending{cancel: cancel}, ring: make(chan struct{}), answer: make(chan struct{}), moves: make(chan struct{}, 1)}
+	s.calls[id] = l
+	w := &worker{Phone: s.Phone, leash: l, id: callID(id), post: func(e event) { s.post(ctx, e) }}
+	s.works.Go(func() {
+		defer cancel()
+		reason := w.run(callCtx, f)
+		w.post(callGone{w.id, reason})
+	})
+}
+
+// refuse tells a caller that this phone is engaged.
+func (s *shell) refuse(ctx context.Context, line Call) {
+	s.works.Go(func() {
+		select {
+		case s.refusals <- struct{}{}:
+			defer func() { <-s.refusals }()
+		case <-ctx.Done(): // the line ends, and with it the call
+			return
+		}
+		s.tellEnd(ctx, line, busyWith.status())
+	})
+}
+
+func (s *shell) sendDigit(a sendDigit) {
+	s.mu.Lock()
+	stream := s.streams[a.id]
+	s.mu.Unlock()
+	if stream == nil {
+		return
+	}
+	var err error
+	if !s.contain("digit of a call", func() { err = stream.SendDigit(a.key) }) {
+		s.leashed(a.id, func(l *leash) { l.wish(ReasonBroken) })
+	}
+	if err != nil {
+		s.parts.Log.Warn("digit not sent", "err", err)
+	}
+}
+
+// stop ends everything. Events are of no use any more.
+func (s *shell) stop() {
+	s.setTimers(context.Background(), nil)
+	for _, l := range s.calls {
+		l.wish(ReasonStopped)
+	}
+	released := make(chan struct{})
+	go func() {
+		s.works.Wait()
+		close(released)
+	}()
+	limit := time.NewTimer(stopWait)
+	defer limit.Stop()
+	select {
+	case <-released:
+	case <-limit.C:
+		s.parts.Log.Error("a call was not released in time")
+	}
+	s.contain("sound", func() { s.parts.Sound.Play(Silence) })
+}
+
+func (s *shell) show(v View) {
+	old := s.shown
+	s.shown = v
+	if v.Tone != old.Tone {
+		s.contain("sound", func() { s.parts.Sound.Play(v.Tone) })
+	}
+	if v.Lamp != old.Lamp {
+		s.contain("lamp", func() {
+			if err := s.parts.Lamp.SetLamp(v.Lamp); err != nil {
+				s.parts.Log.Warn("lamp not set", "err", err)
+			}
+		})
+	}
+	if v.Line1 != old.Line1 || v.Line2 != old.Line2 {
+		s.contain("display", func() {
+			if err := s.parts.Display.Show(v.Line1, v.Line2); err != nil {
+				s.parts.Log.Warn("display not written", "err", err)
+			}
+		})
+	}
+}
+
+// read reads a part again and again until ctx is done. One that fails is told of
+// once, and tried again after a pause that grows.
+func (s *shell) read(ctx context.Context, part string, once func(context.Context) error) {
+	pause, failed := readPauseFirst, ""
+	for ctx.Err() == nil {
+		var err error
+		if !s.contain(part, func() { err = once(ctx) }) {
+			err = errPanicked
+		}
+		if err == nil {
+			if failed != "" {
+				s.PartWorks(ctx, part)
+			}
+			pause, failed = readPauseFirst, ""
+			continue
+		}
+		if err.Error() != failed {
+			s.contain(part, func() { s.PartFailed(ctx, part, err) })
+		}
+		failed = err.Error()
+		sleep(ctx, pause)
+		pause = min(2*pause, readPauseMost)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+func (s *shell) readKey(ctx context.Context) error {
+	k, err := s.parts.Keypad.ReadKey(ctx)
+	if err == nil && k.Motion == hal.Down {
+		s.post(ctx, keyPressed{k.Key})
+	}
+	return err
+}
+
+func (s *shell) readHook(ctx context.Context) error {
+	h, err := s.parts.Hook.ReadHook(ctx)
+	if err == nil {
+		s.post(ctx, hookMoved{h})
+	}
+	return err
+}
+
+func (s *shell) readLine(ctx context.Context) error {
+	c, err := s.parts.Line.Incoming(ctx)
+	if err != nil {
+		return err
+	}
+	var peer sip.Peer
+	if !s.contain("call", func() { peer = c.Peer() }) {
+		s.tellEnd(ctx, c, ReasonBroken.status())
+		return nil
+	}
+	s.post(ctx, offered{c, callerName(peer), peer.Secure})
+	return nil
+}

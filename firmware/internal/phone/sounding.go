@@ -1,0 +1,262 @@
+package phone
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"flexphone/firmware/internal/sip"
+)
+
+// updateWait is between two tries to tell the peer of a new address: a network
+// that has just come up drops the first packets.
+const updateWait = 500 * time.Millisecond
+
+// recodeWait bounds a try to agree with the peer upon another codec, in which
+// nothing is heard.
+const recodeWait = 8 * time.Second
+
+// lostAfter is how long nothing may come from a peer that was heard before. A
+// peer without a link cannot say that it is gone. Reports come from it every
+// 7.5 s at least (RFC 3550, section 6.2), even when it says nothing, and an
+// address changes faster than this. As long may there be no address here.
+const lostAfter = 20 * time.Second
+
+// Where silence was agreed upon, or nothing was ever heard, the peer is asked
+// whether it lives. A network that has just come up, or is full, loses a question.
+const (
+	probeWait  = 5 * time.Second
+	probePause = 2 * time.Second
+	probeTries = 3
+)
+
+// Sound before the answer flows while something came in the last earlyGap: no
+// codec's packets, and no report of its silence, are that far apart.
+const (
+	earlyLook = 100 * time.Millisecond
+	earlyGap  = time.Second
+)
+
+// sounding is the sound of one call: its stream, and what it has been started
+// with.
+type sounding struct {
+	books   sync.Mutex
+	stream  Stream // nil: there is none, or it is closed
+	media   sip.Media
+	refused []string // names of codecs that the stream does not take
+}
+
+// open opens the sound of the call.
+func (w *worker) open(ctx context.Context) (Stream, error) {
+	stream, err := w.parts.Sound.Open(ctx)
+	if err != nil {
+		w.parts.Log.Error("no sound for the call", "err", err)
+		return nil, err
+	}
+	w.books.Lock()
+	defer w.books.Unlock()
+	w.stream = stream
+	return stream, nil
+}
+
+// close ends the sound of the call.
+func (w *worker) close() {
+	w.mu.Lock()
+	delete(w.streams, w.id.of())
+	w.mu.Unlock()
+	w.books.Lock()
+	stream := w.stream
+	w.stream = nil
+	w.books.Unlock()
+	if stream == nil {
+		return
+	}
+	w.contain("end of a stream", func() {
+		if err := stream.Close(); err != nil {
+			w.parts.Log.Warn("stream not closed", "err", err)
+		}
+	})
+}
+
+// talk makes stream the one that digits go to and that Status tells of.
+func (w *worker) talk(stream Stream) {
+	w.mu.Lock()
+	w.streams[w.id.of()] = stream
+	w.mu.Unlock()
+}
+
+// playing is what the stream has been started with; zero: it has not.
+func (w *worker) playing() sip.Media {
+	w.books.Lock()
+	defer w.books.Unlock()
+	return w.media
+}
+
+// play makes sound flow as m says. How long packets are is a wish of the peer
+// (RFC 8866, 6.4): where it cannot be met, they have the usual length.
+func (w *worker) play(stream Stream, m sip.Media) error {
+	if m.Equal(w.playing()) {
+		return nil
+	}
+	err := stream.Start(m)
+	if err != nil && m.PacketTime != 0 {
+		usual := m
+		usual.PacketTime = 0
+		if again := stream.Start(usual); again != nil {
+			return errors.Join(err, again)
+		}
+		w.parts.Log.Info("packets are of the usual length", "peer wants", m.PacketTime, "err", err)
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	w.books.Lock()
+	defer w.books.Unlock()
+	w.media = m
+	return nil
+}
+
+// agree plays what both ends have agreed upon. What the stream does not take is
+// offered no more: the peer is asked for another codec. It returns a reason if
+// there is none left, and the call is over.
+func (w *worker) agree(ctx context.Context, call Call, stream Stream, m sip.Media) Reason {
+	err := w.play(stream, m)
+	if err == nil {
+		return ""
+	}
+	w.parts.Log.Error("no sound for the call", "codec", m.Codec.Name, "err", err)
+	w.books.Lock()
+	again := slices.Contains(w.refused, m.Codec.Name)
+	w.refused = append(w.refused, m.Codec.Name)
+	w.books.Unlock()
+	others := w.local(call, stream)
+	if again || !slices.ContainsFunc(others.Codecs, func(c sip.Codec) bool { return c.Name != "telephone-event" }) {
+		return ReasonSound
+	}
+	w.beside(func() {
+		bounded, cancel := context.WithTimeout(ctx, recodeWait)
+		defer cancel()
+		if err := call.Update(bounded, others); err != nil && ctx.Err() == nil {
+			w.parts.Log.Error("peer does not take another codec", "err", err)
+			w.wish(ReasonSound)
+		}
+	})
+	return ""
+}
+
+// local is what to offer to the peer of call.
+func (w *worker) local(call Call, stream Stream) sip.LocalMedia {
+	lm := stream.Local(call.Peer().Addr.Addr())
+	w.books.Lock()
+	defer w.books.Unlock()
+	if len(w.refused) > 0 {
+		lm.Codecs = slices.DeleteFunc(slices.Clone(lm.Codecs), func(c sip.Codec) bool { return slices.Contains(w.refused, c.Name) })
+	}
+	return lm
+}
+
+// hearEarly tells whether sound comes before the call is answered.
+func (w *worker) hearEarly(ctx context.Context, stream Stream) {
+	look := time.NewTicker(earlyLook)
+	defer look.Stop()
+	received, flows := stream.Received(), false
+	var at time.Time // when more of it was seen last
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-look.C:
+			if n := stream.Received(); n != received {
+				received, at = n, now
+			}
+			if is := now.Sub(at) < earlyGap; is != flows {
+				flows = is
+				w.post(callHeard{w.id, is})
+			}
+		}
+	}
+}
+
+// followMoves tells the peer whenever this phone has another address, again and
+// again until it has heard: it may be on the move as well.
+func (w *worker) followMoves(ctx context.Context, call Call, stream Stream) {
+	again := time.NewTimer(0)
+	again.Stop()
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.moves:
+		case <-again.C:
+		}
+		again.Stop()
+		if err := call.Update(ctx, w.local(call, stream)); err != nil {
+			w.parts.Log.Info("peer not yet told of the new address", "err", err)
+			again.Reset(updateWait)
+			continue
+		}
+		w.post(callChanged{w.id, "local"})
+	}
+}
+
+// followPeer sends what is to come to where the peer's row says it is now: when
+// both ends move at once, neither can tell the other.
+func (w *worker) followPeer(ctx context.Context, call Call) {
+	w.parts.Directory.Follow(ctx, call.Peer(), func(addr netip.AddrPort) {
+		if addr == call.Peer().Addr {
+			return
+		}
+		if err := call.Retarget(addr); err != nil {
+			w.parts.Log.Info("peer's new address not taken", "err", err)
+		}
+	})
+}
+
+// watch ends a call whose peer is gone without a word. One that was heard and is
+// heard no more is, unless silence was agreed upon (RFC 3264, 8.4): then, and where
+// nothing was ever heard, it is asked. Without an address here nobody can be heard,
+// which says nothing about the peer.
+func (w *worker) watch(ctx context.Context, call Call, stream Stream) {
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	received, silent := stream.Received(), w.playing().Silent
+	at := time.Now() // when it was known last that the peer lives
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		n, agreed := stream.Received(), w.playing().Silent
+		switch {
+		case n != received || agreed != silent || w.away.Load():
+			received, silent, at = n, agreed, time.Now()
+		case time.Since(at) < lostAfter:
+		case (silent || n == 0) && w.lives(ctx, call):
+			at = time.Now()
+		case ctx.Err() == nil && !w.away.Load():
+			w.wish(ReasonLost)
+			return
+		}
+	}
+}
+
+// lives asks the peer of call whether it is there.
+func (w *worker) lives(ctx context.Context, call Call) bool {
+	for range probeTries {
+		bounded, cancel := context.WithTimeout(ctx, probeWait)
+		err := call.Probe(bounded)
+		cancel()
+		if err == nil || errors.Is(err, sip.ErrEnded) { // the call's last event says why
+			return true
+		}
+		w.parts.Log.Info("peer does not answer", "err", err)
+		sleep(ctx, probePause)
+	}
+	return false
+}
