@@ -351,6 +351,10 @@ func (c *Call) hangUp(ctx context.Context, reason string) {
 		c.cancel(ctx)
 	case c.state == answered: // no BYE before the ACK (RFC 3261, 15)
 		c.in.byeAfter = true
+		if c.in.up != nil { // Answer need not wait for it
+			c.in.up <- ErrEnded
+			c.in.up = nil
+		}
 		c.end(0, reason)
 	default:
 		c.end(0, reason)

@@ -126,7 +126,7 @@ func checkContact(req *gosip.Request) refusal {
 	return refusal{}
 }
 
-// checkBody knows one kind of body, and extensions that we do not have.
+// checkBody wants a body in which a session is described, and no extensions that we do not have.
 func checkBody(req *gosip.Request) refusal {
 	if req.Method == gosip.ACK || req.Method == gosip.CANCEL { // neither can be refused like that
 		return refusal{}
@@ -140,17 +140,8 @@ func checkBody(req *gosip.Request) refusal {
 	if accept := values(req, "Accept"); len(accept) > 0 && !accepts(accept) {
 		return refuse(406)
 	}
-	if len(req.Body()) == 0 {
-		return refusal{}
-	}
-	kind := req.ContentType()
-	if kind == nil {
-		return refuse(400)
-	}
-	if !isType(kind.Value(), sdpType) || countOf(req, "Content-Encoding") > 0 {
-		return refuse(415, gosip.NewHeader("Accept", sdpType))
-	}
-	return refusal{}
+	_, r := bodyOf(req)
+	return r
 }
 
 func accepts(kinds []string) bool {

@@ -3,216 +3,153 @@ package sip
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/pion/sdp/v3"
 )
 
-// audio is the peer's audio line.
-type audio struct {
-	index      int // among the m= lines
-	addr       netip.Addr
-	port       uint16
-	rtcp       netip.AddrPort
-	codecs     []Codec
-	send, recv bool // the peer's direction
-	ptime      time.Duration
-	silent     bool // it may send neither sound nor reports
+// A description is a session description as it came. Whatever line is unknown,
+// misplaced or malformed is passed over: it is meant for others, or it costs
+// its stream alone (RFC 8866, section 5; RFC 3264, section 6). Other telephones
+// send lines of other standards, of standards to be, and of nobody's.
+type description struct {
+	section
+	when    []sdp.TimeDescription // its t= lines that can be read
+	streams []mediaLine
 }
 
-// readDescription finds the first audio stream that plain RTP can carry.
-func readDescription(b []byte) (*sdp.SessionDescription, audio, error) {
+// A section is what the session and each stream may say.
+type section struct {
+	connection string          // value of its first c= line; empty: none
+	attributes []sdp.Attribute // keys in lower case
+	noReports  bool            // b=RR:0 (RFC 3556)
+}
+
+// A mediaLine is an m= line and what follows it.
+type mediaLine struct {
+	section
+	name sdp.MediaName // can be sent back; Port is the one offered, 0 if that is none
+}
+
+// readDescription reads b, in which neither order nor line ends matter.
+func readDescription(b []byte) (*description, error) {
 	if len(b) > maxSDP {
-		return nil, audio{}, fmt.Errorf("%w: %d bytes", errBadSDP, len(b))
+		return nil, fmt.Errorf("%w: %d bytes", errBadSDP, len(b))
 	}
-	sd := new(sdp.SessionDescription)
-	if err := sd.Unmarshal(b); err != nil {
-		return nil, audio{}, fmt.Errorf("%w: %w", errBadSDP, err)
-	}
-	if len(sd.MediaDescriptions) > maxMedia {
-		return nil, audio{}, fmt.Errorf("%w: %d m= lines", errBadSDP, len(sd.MediaDescriptions))
-	}
-	for i, md := range sd.MediaDescriptions {
-		n := md.MediaName
-		if n.Media != "audio" || n.Port.Value <= 0 || n.Port.Value > 65535 || !slices.Equal(n.Protos, []string{"RTP", "AVP"}) {
+	d := new(description)
+	at, begun := &d.section, false
+	for line := range strings.FieldsFuncSeq(string(b), func(r rune) bool { return r == '\r' || r == '\n' }) {
+		key, value, ok := strings.Cut(line, "=")
+		if key = strings.TrimLeft(key, " \t\ufeff"); !ok || len(strings.TrimSpace(key)) != 1 {
 			continue
 		}
-		a, err := readAudio(sd, md)
-		if err != nil {
-			return nil, audio{}, err
-		}
-		a.index = i
-		return sd, a, nil
-	}
-	return nil, audio{}, errNoMedia
-}
-
-func readAudio(sd *sdp.SessionDescription, md *sdp.MediaDescription) (audio, error) {
-	a := audio{port: uint16(md.MediaName.Port.Value), send: true, recv: true}
-	c := md.ConnectionInformation
-	if c == nil {
-		c = sd.ConnectionInformation
-	}
-	if c == nil || c.Address == nil {
-		return audio{}, fmt.Errorf("%w: no c= line", errBadSDP)
-	}
-	var err error
-	if a.addr, err = mediaAddr(c.AddressType, c.Address.Address); err != nil {
-		return audio{}, err
-	}
-	a.rtcp = netip.AddrPortFrom(a.addr, a.port+1)
-	if a.port == 65535 {
-		a.rtcp = netip.AddrPort{} // there is no port above
-	}
-	for _, at := range slices.Concat(sd.Attributes, md.Attributes) { // the media's own come last and win
-		switch at.Key {
-		case "sendrecv":
-			a.send, a.recv = true, true
-		case "sendonly":
-			a.send, a.recv = true, false
-		case "recvonly":
-			a.send, a.recv = false, true
-		case "inactive":
-			a.send, a.recv = false, false
-		case "ptime":
-			if ms, err := strconv.ParseFloat(strings.TrimSpace(at.Value), 64); err == nil && ms >= 1 && ms <= 500 {
-				a.ptime = time.Duration(ms * float64(time.Millisecond))
+		value = strings.TrimSpace(value)
+		switch key[0] {
+		case 'v':
+			begun = true
+		case 't':
+			d.when = appendTime(d.when, value)
+		case 'm':
+			if len(d.streams) == maxStreamLines {
+				return nil, fmt.Errorf("%w: more than %d m= lines", errNoMedia, maxStreamLines)
 			}
-		case "rtcp":
-			if to, ok := rtcpAddr(at.Value, a.addr); ok {
-				a.rtcp = to
+			d.streams = append(d.streams, mediaLine{name: mediaName(value)})
+			at = &d.streams[len(d.streams)-1].section
+		default:
+			at.add(key[0], value)
+		}
+	}
+	if !begun && len(d.streams) == 0 {
+		return nil, fmt.Errorf("%w: no v= and no m= line", errBadSDP)
+	}
+	return d, nil
+}
+
+func (s *section) add(key byte, value string) {
+	switch key {
+	case 'c':
+		if s.connection == "" {
+			s.connection = value
+		}
+	case 'b':
+		kind, most, _ := strings.Cut(value, ":")
+		if n, err := strconv.ParseUint(strings.TrimSpace(most), 10, 64); err == nil && n == 0 && strings.EqualFold(strings.TrimSpace(kind), "RR") {
+			s.noReports = true // whoever only listens sends none
+		}
+	case 'a':
+		name, rest, _ := strings.Cut(value, ":")
+		s.attributes = append(s.attributes, sdp.Attribute{Key: strings.ToLower(strings.TrimSpace(name)), Value: strings.TrimSpace(rest)})
+	}
+}
+
+// appendTime keeps a t= line: the answer's are the offer's (RFC 3264, 6).
+func appendTime(when []sdp.TimeDescription, value string) []sdp.TimeDescription {
+	f := strings.Fields(value)
+	if len(f) != 2 {
+		return when
+	}
+	start, err1 := strconv.ParseUint(f[0], 10, 64)
+	stop, err2 := strconv.ParseUint(f[1], 10, 64)
+	if err1 != nil || err2 != nil {
+		return when
+	}
+	return append(when, sdp.TimeDescription{Timing: sdp.Timing{StartTime: start, StopTime: stop}})
+}
+
+// mediaName reads an m= line so that it can be refused with its own words, each
+// of which is made printable; what is missing is made up.
+func mediaName(value string) sdp.MediaName {
+	f := strings.Fields(value)
+	for i := range f {
+		f[i] = strings.Map(func(r rune) rune {
+			if r <= ' ' || r > '~' {
+				return '-'
 			}
-			a.silent = a.silent || firstField(at.Value) == "0"
-		case "silenceSupp": // RFC 3108, 5.6.3.4
-			a.silent = a.silent || strings.EqualFold(firstField(at.Value), "on")
-		case "vad":
-			a.silent = a.silent || !strings.EqualFold(firstField(at.Value), "off")
+			return r
+		}, f[i])
+	}
+	for i, missing := range []string{"unknown", "0", "unknown", "0"} {
+		if len(f) == i {
+			f = append(f, missing)
 		}
 	}
-	for _, b := range slices.Concat(sd.Bandwidth, md.Bandwidth) {
-		a.silent = a.silent || b.Type == "RR" && b.Bandwidth == 0 // RFC 3556: whoever only listens sends no reports
+	port, _, _ := strings.Cut(f[1], "/")
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		n = 0
 	}
-	if a.addr.IsUnspecified() { // hold as RFC 2543 had it
-		a.recv = false
-	}
-	a.codecs = formats(md)
-	a.silent = a.silent || slices.ContainsFunc(a.codecs, pauses)
-	return a, nil
+	return sdp.MediaName{Media: f[0], Port: sdp.RangedPort{Value: int(n)}, Protos: strings.Split(f[2], "/"), Formats: f[3:]}
 }
 
-// pauses reports whether a description that names c announces pauses.
-func pauses(c Codec) bool {
-	if strings.EqualFold(c.Name, "CN") {
-		return true
-	}
-	for p := range strings.SplitSeq(strings.ToLower(c.Params), ";") {
-		switch strings.ReplaceAll(p, " ", "") {
-		case "usedtx=1", "vad=yes", "vad=on", "vad=1", "annexb=yes": // Opus (RFC 7587), and others as they write it
-			return true
-		}
-	}
-	return false
+// refused is s as an answer that does not want it has it (RFC 3264, 6).
+func (s mediaLine) refused() *sdp.MediaDescription {
+	name := s.name
+	name.Port = sdp.RangedPort{}
+	return &sdp.MediaDescription{MediaName: name}
 }
 
-func firstField(s string) string {
-	f, _, _ := strings.Cut(strings.TrimSpace(s), " ")
-	return f
+// address is where a stream is to be sent. Names are not looked up: a telephone
+// may have no name server, and nobody may have it ask one. A name, or no c=
+// line at all, stands for the host that the message came from, which is where
+// the media of a telephone are.
+func (d *description) address(s mediaLine, from netip.Addr) (netip.Addr, bool) {
+	value := s.connection
+	if value == "" {
+		value = d.connection
+	}
+	if f := strings.Fields(value); len(f) > 0 {
+		if addr, ok := literal(f[len(f)-1]); ok {
+			return addr, !addr.IsMulticast() && addr != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+		}
+	}
+	from = from.Unmap().WithZone("")
+	return from, from.IsValid()
 }
 
-// mediaAddr is the address of a c= line. Names are not resolved: a phone says
-// where it is.
-func mediaAddr(kind, s string) (netip.Addr, error) {
-	addr, err := netip.ParseAddr(s)
-	if err != nil || addr.Is4() != (kind == "IP4") || addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
-		return netip.Addr{}, fmt.Errorf("%w: address %q", errBadSDP, s)
-	}
-	return addr, nil
-}
-
-// rtcpAddr reads a=rtcp:PORT [IN IP4 ADDRESS] (RFC 3605).
-func rtcpAddr(v string, addr netip.Addr) (netip.AddrPort, bool) {
-	f := strings.Fields(v)
-	if len(f) == 0 {
-		return netip.AddrPort{}, false
-	}
-	port, err := strconv.ParseUint(f[0], 10, 16)
-	if err != nil || port == 0 {
-		return netip.AddrPort{}, false
-	}
-	if len(f) == 4 {
-		if addr, err = mediaAddr(f[2], f[3]); err != nil {
-			return netip.AddrPort{}, false
-		}
-	}
-	return netip.AddrPortFrom(addr, uint16(port)), true
-}
-
-// static are the payload types that need no a=rtpmap (RFC 3551, table 4).
-var static = map[uint8]Codec{
-	0:  {Name: "PCMU", PayloadType: 0, ClockRate: 8000, Channels: 1},
-	8:  {Name: "PCMA", PayloadType: 8, ClockRate: 8000, Channels: 1},
-	9:  {Name: "G722", PayloadType: 9, ClockRate: 8000, Channels: 1},
-	13: {Name: "CN", PayloadType: 13, ClockRate: 8000, Channels: 1},
-}
-
-// formats are the codecs of an m= line, in its order. What cannot be read is
-// left out: it may be meant for others.
-func formats(md *sdp.MediaDescription) []Codec {
-	maps, params := map[uint8]Codec{}, map[uint8]string{}
-	for _, at := range md.Attributes {
-		f, rest, _ := strings.Cut(strings.TrimSpace(at.Value), " ")
-		pt, err := strconv.ParseUint(f, 10, 7)
-		if err != nil {
-			continue
-		}
-		switch at.Key {
-		case "rtpmap":
-			if c, ok := rtpmap(rest); ok {
-				c.PayloadType = uint8(pt)
-				maps[uint8(pt)] = c
-			}
-		case "fmtp":
-			params[uint8(pt)] = strings.TrimSpace(rest)
-		}
-	}
-	var out []Codec
-	for _, f := range md.MediaName.Formats {
-		pt, err := strconv.ParseUint(f, 10, 7)
-		if err != nil {
-			continue
-		}
-		c, ok := maps[uint8(pt)]
-		if !ok {
-			c, ok = static[uint8(pt)]
-		}
-		if ok {
-			c.Params = params[uint8(pt)]
-			out = append(out, c)
-		}
-	}
-	return out
-}
-
-// rtpmap reads NAME/RATE[/CHANNELS].
-func rtpmap(s string) (Codec, bool) {
-	f := strings.Split(strings.TrimSpace(s), "/")
-	if len(f) < 2 || len(f) > 3 || f[0] == "" {
-		return Codec{}, false
-	}
-	rate, err := strconv.ParseUint(f[1], 10, 20)
-	if err != nil || rate == 0 {
-		return Codec{}, false
-	}
-	c := Codec{Name: f[0], ClockRate: int(rate), Channels: 1}
-	if len(f) == 3 {
-		n, err := strconv.ParseUint(f[2], 10, 4)
-		if err != nil || n == 0 {
-			return Codec{}, false
-		}
-		c.Channels = int(n)
-	}
-	return c, true
+// literal is an address as c= and a=rtcp write it, or as they should not.
+func literal(s string) (netip.Addr, bool) {
+	s, _, _ = strings.Cut(s, "/") // a multicast address has its TTL
+	addr, err := netip.ParseAddr(strings.Trim(s, "[]"))
+	return addr.Unmap().WithZone(""), err == nil
 }

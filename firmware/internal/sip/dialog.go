@@ -137,7 +137,7 @@ func (d *dialog) request(method gosip.RequestMethod, p path, seq uint32) *gosip.
 	if method == gosip.INVITE || method == gosip.UPDATE {
 		req.AppendHeader(contact(d.local.User, p))
 		req.AppendHeader(gosip.NewHeader("Allow", allowed))
-		req.AppendHeader(gosip.NewHeader("Accept", sdpType))
+		req.AppendHeader(gosip.NewHeader("Accept", taken))
 	}
 	req.AppendHeader(gosip.NewHeader("User-Agent", agentName))
 	req.SetBody(nil)

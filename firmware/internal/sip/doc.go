@@ -2,7 +2,7 @@
 //
 // It knows SIP as a user agent needs it: the core, offer and answer, and how
 // to find out that the phone at an address is the one that was meant
-// (RFC 3261, 3264, 3311, 3581, 4475, 6026, 7587, 8866). Calls to our own
+// (RFC 3261, 3264, 3311, 3581, 4475, 5621, 6026, 7587, 8866). Calls to our own
 // phones go over TLS 1.3, both ends presenting their device certificate and
 // the caller insisting on the key that the storing server's row names. Calls
 // to other phones go over UDP, or TCP when a request is too long for it.
@@ -25,6 +25,16 @@
 // Which key a connection must end at differs from call to call, so the
 // connections are made here, checked here, and only then handed to sipgo's
 // transport as if they had been accepted. sipgo itself never dials TLS.
+//
+// # What peers describe
+//
+// Descriptions are written by pion/sdp and read here: its reader wants every
+// line to be known and in its place, and other telephones send lines that are
+// neither. What cannot be read costs its own stream, never the call. The first
+// stream of sound that plain RTP can carry is taken and every other refused in
+// its place. A description may lie among other things in a body of several
+// parts. No name in a description is looked up: where c= holds one, or is
+// missing, media go to the host that the message came from.
 //
 // # When an address changes
 //

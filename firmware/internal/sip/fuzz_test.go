@@ -1,15 +1,21 @@
 package sip
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	gosip "github.com/emiago/sipgo/sip"
+	"github.com/pion/sdp/v3"
 )
+
+// fuzzSource is where a message comes from. It is IPv4 as fuzzMedia is.
+var fuzzSource = netip.MustParseAddr("192.0.2.77")
 
 var fuzzMedia = LocalMedia{Addr: netip.MustParseAddr("192.0.2.1"), Port: 4000, Codecs: []Codec{
 	{Name: "opus", PayloadType: 111, ClockRate: 48000, Channels: 2},
@@ -17,30 +23,75 @@ var fuzzMedia = LocalMedia{Addr: netip.MustParseAddr("192.0.2.1"), Port: 4000, C
 	{Name: eventName, PayloadType: 101, ClockRate: 8000, Params: "0-15"},
 }}
 
-// FuzzSDP: whatever is offered, what we answer can be read back, and says what
-// we believe was agreed.
+// FuzzSDP: whatever is offered, what we answer can be read back, says what we
+// believe was agreed, and refuses every other stream in its place.
 func FuzzSDP(f *testing.F) {
 	for _, s := range descriptions {
 		f.Add([]byte(s))
 	}
+	for _, s := range oddities {
+		f.Add([]byte(s))
+	}
 	f.Fuzz(func(t *testing.T, offer []byte) {
 		s := newSession()
-		_, _ = readAnswer(offer, fuzzMedia) // as an answer it need only not panic
-		answer, m, err := s.answer(offer, fuzzMedia)
+		_, _ = readAnswer(offer, fuzzSource, fuzzMedia) // as an answer it need only not panic
+		answer, m, err := s.answer(offer, fuzzSource, fuzzMedia)
 		if err != nil {
 			return
 		}
-		if !m.Remote.IsValid() || m.Remote.Port() == 0 || m.Codec.ClockRate == 0 {
+		if !m.Remote.IsValid() || m.Remote.Port() == 0 || m.Codec.ClockRate == 0 || len(m.Receive) == 0 || m.PacketTime < 0 || m.PacketTime > longestPacket {
 			t.Fatalf("agreed on %+v", m)
 		}
-		_, ours, err := readDescription(answer)
+		fits(t, offer, answer, m)
+		_, again, err := s.answer(offer, fuzzSource, fuzzMedia)
+		if err != nil || !again.Equal(m) {
+			t.Fatalf("the same offer again: %+v, %v, want %+v", again, err, m)
+		}
+		own, lm, err := s.offer(fuzzMedia) // has the lines that the offer had
 		if err != nil {
-			t.Fatalf("cannot read our own answer: %v\n%s", err, answer)
+			t.Fatal(err)
 		}
-		if ours.port != fuzzMedia.Port || ours.send != m.Send || ours.recv != m.Recv || ours.codecs[0].PayloadType != m.Receive[0].PayloadType {
-			t.Fatalf("answer %+v does not say %+v", ours, m)
-		}
+		fits(t, offer, own, Media{Send: true, Recv: true, Receive: lm.Codecs})
 	})
+}
+
+// fits wants ours to have the m= lines of offer, one of which is fuzzMedia's
+// and says m, and the others refused.
+func fits(t *testing.T, offer, ours []byte, m Media) {
+	t.Helper()
+	d, err := readDescription(offer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, err := readDescription(ours)
+	if err != nil {
+		t.Fatalf("cannot read our own description: %v\n%s", err, ours)
+	}
+	own := said.audios(netip.Addr{})
+	if len(own) != 1 || len(said.streams) != len(d.streams) {
+		t.Fatalf("%d of %d m= lines are taken, of %d offered:\n%s", len(own), len(said.streams), len(d.streams), ours)
+	}
+	for i, s := range said.streams {
+		offered := d.streams[i].name
+		if i == own[0].index {
+			s.name.Formats, offered.Formats = nil, nil
+			offered.Media = strings.ToLower(offered.Media)
+			s.name.Port, offered.Port = sdp.RangedPort{}, sdp.RangedPort{}
+		}
+		offered.Port = sdp.RangedPort{}
+		if got, want := s.name.String(), offered.String(); got != want {
+			t.Fatalf("m= line %d: %q, want %q", i, got, want)
+		}
+	}
+	if a := own[0]; a.addr.Is4() && a.addr != fuzzMedia.Addr || a.port != fuzzMedia.Port || a.send != m.Send || a.recv != m.Recv {
+		t.Fatalf("description %+v does not say %+v", a, m)
+	}
+	if !slices.EqualFunc(own[0].codecs, m.Receive, func(a, b Codec) bool { return same(a, b) && a.PayloadType == b.PayloadType }) {
+		t.Fatalf("description names %+v, want %+v", own[0].codecs, m.Receive)
+	}
+	if !bytes.HasPrefix(ours, []byte("v=0\r\no=")) || !bytes.HasSuffix(ours, []byte("\r\n")) {
+		t.Fatalf("not a description:\n%s", ours)
+	}
 }
 
 // FuzzRequest: raw bytes through parser, checks and dialog. What is taken for
@@ -119,7 +170,7 @@ func FuzzResponse(f *testing.F) {
 		if reasonOf(res.StatusCode) == "" {
 			t.Fatal("no reason")
 		}
-		_, _ = readAnswer(res.Body(), fuzzMedia)
+		_, _ = readAnswer(descriptionIn(res), fuzzSource, fuzzMedia)
 		_, _, _ = hop(d.first())
 		says(t, d)
 	})

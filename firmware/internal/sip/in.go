@@ -171,11 +171,12 @@ func (c *Call) accept(ctx context.Context, lm LocalMedia, answeredUp chan error)
 func (c *Call) agree(ctx context.Context, s *serving, lm LocalMedia) error {
 	var body []byte
 	var err error
-	if s.lm = lm; len(s.req.Body()) > 0 {
-		body, s.media, err = c.sess.answer(s.req.Body(), lm)
+	if offer := descriptionIn(s.req); offer != nil {
+		s.lm = lm
+		body, s.media, err = c.sess.answer(offer, senderOf(s.req), lm)
 	} else {
 		s.offered = true
-		body, err = c.sess.offer(lm)
+		body, s.lm, err = c.sess.offer(lm)
 	}
 	if err != nil {
 		return err
@@ -236,7 +237,7 @@ func (c *Call) acked(ctx context.Context, req *gosip.Request) {
 		return
 	}
 	if s.offered {
-		m, err := readAnswer(req.Body(), s.lm)
+		m, err := readAnswer(descriptionIn(req), senderOf(req), s.lm)
 		if err != nil {
 			c.a.log.Debug("sip: answer in ACK not usable", "call", c.id.callID, "err", err)
 			c.served(ErrEnded)

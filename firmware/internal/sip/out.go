@@ -60,7 +60,7 @@ func (c *Call) call(ctx context.Context) {
 
 // invite sends an INVITE with lm: the first one, or one that changes the call.
 func (c *Call) invite(ctx context.Context, lm LocalMedia, agreed chan error) error {
-	offer, err := c.sess.offer(lm)
+	offer, lm, err := c.sess.offer(lm)
 	if err != nil {
 		return err
 	}
@@ -157,10 +157,11 @@ func (a *Agent) overhear(msg gosip.Message) {
 // that answers through a proxy is a dialog with a description of its own
 // (RFC 3261, 13.2.2.4), and the last one to describe itself is heard.
 func (c *Call) early(i *inviting, res *gosip.Response) {
-	if len(res.Body()) == 0 {
+	answer := descriptionIn(res)
+	if answer == nil {
 		return
 	}
-	m, err := readAnswer(res.Body(), i.lm)
+	m, err := readAnswer(answer, senderOf(res), i.lm)
 	if err != nil {
 		c.a.log.Debug("sip: early description not usable", "call", c.id.callID, "err", err)
 		return
@@ -184,7 +185,7 @@ func (c *Call) early(i *inviting, res *gosip.Response) {
 // same phone has described before, or may say something that we cannot use: the
 // description that we have is the answer then (RFC 3261, 13.2.1).
 func (i *inviting) answerIn(res *gosip.Response) (Media, error) {
-	m, err := readAnswer(res.Body(), i.lm)
+	m, err := readAnswer(descriptionIn(res), senderOf(res), i.lm)
 	if early, known := i.early[tagOf(res)]; err != nil && known {
 		return early, nil
 	}

@@ -374,3 +374,112 @@ func TestUpdateRefused(t *testing.T) {
 	}
 	expect(t, c, sip.Ended, sip.ReasonUnreachable)
 }
+
+// parts is a body of several parts, and the header line that says so.
+func parts(kind, description string) (header, body string) {
+	return "Content-Type: multipart/" + kind + ";boundary=b1",
+		"--b1\r\nContent-Type: application/sdp\r\nContent-Disposition: session;handling=required\r\n\r\n" + description +
+			"\r\n--b1\r\nContent-Type: application/isup;version=itu-t92+\r\nContent-Disposition: signal;handling=optional\r\n\r\nxx\r\n--b1--\r\n"
+}
+
+// TestParts: descriptions in bodies of several parts, in each message that may
+// have one.
+func TestParts(t *testing.T) {
+	for _, kind := range []string{"mixed", "alternative", "related"} {
+		t.Run(kind, func(t *testing.T) {
+			b := newPhone(t, userB)
+			p := calls(t, b)
+			header, body := parts(kind, p.audio(7000))
+			p.sends("INVITE", body, header)
+			c := b.isCalled()
+			said := answering(c)
+			p.wants(p.expects("200").body, "m=audio 5000")
+			p.sends("ACK", "")
+			must(t, <-said)
+			if e := expect(t, c, sip.Established, ""); e.Media.Remote.Port() != 7000 {
+				t.Errorf("INVITE: %+v", e.Media)
+			}
+			header, body = parts(kind, p.audio(7100))
+			p.sends("UPDATE", body, header)
+			p.expects("200")
+			if e := expect(t, c, sip.Changed, ""); e.Media.Remote.Port() != 7100 {
+				t.Errorf("UPDATE: %+v", e.Media)
+			}
+			p.sends("INVITE", "") // the answer comes in the ACK
+			p.expects("200")
+			header, body = parts(kind, p.audio(7200))
+			p.sends("ACK", body, header)
+			if e := expect(t, c, sip.Changed, ""); e.Media.Remote.Port() != 7200 {
+				t.Errorf("ACK: %+v", e.Media)
+			}
+			updated := make(chan error, 1)
+			go func() { updated <- c.Update(patience(t), media(6000)) }()
+			invite := p.expects("INVITE")
+			header, body = parts(kind, p.audio(7300))
+			p.answers(invite, "200", body, header)
+			p.expects("ACK")
+			must(t, <-updated)
+			if e := expect(t, c, sip.Changed, ""); e.Media.Remote.Port() != 7300 {
+				t.Errorf("200: %+v", e.Media)
+			}
+			p.sends("BYE", "")
+			p.expects("200")
+		})
+	}
+}
+
+// TestRefusedBodies: what cannot be taken is refused with what could be.
+func TestRefusedBodies(t *testing.T) {
+	b := newPhone(t, userB)
+	for i, c := range []struct {
+		lines  []string
+		body   string
+		status string
+		want   [2]string // a header and what it holds
+	}{
+		{[]string{"Content-Type: text/plain"}, "hi", "415", [2]string{"Accept", "multipart/mixed"}},
+		{[]string{"c: application/sdp", "e: gzip"}, "zz", "415", [2]string{"Accept-Encoding", "identity"}},
+		{[]string{"Content-Type: multipart/mixed;boundary=b"}, "--b\r\nContent-Type: x/y\r\nContent-Disposition: x;handling=required\r\n\r\nx\r\n--b--\r\n", "415", [2]string{"Accept", "application/sdp"}},
+		{[]string{"Content-Type: multipart/mixed"}, "--b--\r\n", "400", [2]string{}},
+		{[]string{"c: application/sdp"}, "hello", "400", [2]string{}},
+		{[]string{"c: application/sdp"}, "v=0\r\nm=audio 5000 RTP/SAVP 0\r\n", "488", [2]string{}},
+		{[]string{"c: application/sdp"}, "v=0\r\n", "488", [2]string{}},
+	} {
+		p := calls(t, b)
+		p.callID += string(rune('a' + i))
+		p.sends("INVITE", c.body, c.lines...)
+		m := p.expects(c.status)
+		if c.want[0] != "" {
+			p.wants(m.get(c.want[0]), c.want[1])
+		}
+		p.sends("ACK", "")
+		b.isNotCalled()
+	}
+}
+
+// TestUnknownStreams: a call with a fax line, and one whose description has a
+// name for an address and no end of its last line; what we offer in the call has
+// the peer's lines.
+func TestUnknownStreams(t *testing.T) {
+	b := newPhone(t, userB)
+	p := calls(t, b)
+	p.sends("INVITE", "v=0\r\no=- 1 1 IN IP4 host.example\r\ns=-\r\nc=IN IP4 host.example\r\nt=0 0\r\ny=1\r\nb=FOO:64\r\nm=image 5022 udptl t38\r\nm=audio 7000 RTP/AVP 0\r\na=sendrecv")
+	c := b.isCalled()
+	said := answering(c)
+	p.wants(p.expects("200").body, "m=image 0 udptl t38\r\nm=audio 5000 RTP/AVP 0\r\n")
+	p.sends("ACK", "")
+	must(t, <-said)
+	if e := expect(t, c, sip.Established, ""); e.Media.Remote.Port() != 7000 || e.Media.Remote.Addr() != p.at.Addr() {
+		t.Errorf("media %+v", e.Media)
+	}
+	updated := make(chan error, 1)
+	go func() { updated <- c.Update(patience(t), media(6000)) }()
+	invite := p.expects("INVITE")
+	p.wants(invite.body, "m=image 0 udptl t38\r\nm=audio 6000 RTP/AVP 111 0 8")
+	p.answers(invite, "200", "v=0\r\nm=image 0 udptl t38\r\nm=audio 7100 RTP/AVP 0\r\n")
+	p.expects("ACK")
+	must(t, <-updated)
+	if e := expect(t, c, sip.Changed, ""); e.Media.Remote.Port() != 7100 || e.Media.Remote.Addr() != p.at.Addr() {
+		t.Errorf("media %+v", e.Media)
+	}
+}

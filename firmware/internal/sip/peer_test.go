@@ -275,7 +275,8 @@ func compose(start, body string, head, lines []string) []byte {
 			text += l + "\r\n"
 		}
 	}
-	if body != "" {
+	typed := slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "Content-Type:") || strings.HasPrefix(l, "c:") })
+	if body != "" && !typed {
 		text += "Content-Type: application/sdp\r\n"
 	}
 	return fmt.Appendf(nil, "%sContent-Length: %d\r\n\r\n%s", text, len(body), body)

@@ -86,7 +86,7 @@ func (c *Call) reinvited(ctx context.Context, req *gosip.Request, tx *gosip.Serv
 	if err := c.agree(ctx, s, lm); err != nil {
 		c.a.log.Debug("sip: change refused", "call", c.id.callID, "err", err)
 		c.d.target = was
-		c.a.refuse(tx, req, refuse(488))
+		c.a.refuse(tx, req, refuseOffer(err))
 		c.served(ErrEnded)
 		return
 	}
@@ -126,7 +126,8 @@ func (c *Call) moved(s *serving) {
 
 // updated takes an UPDATE (RFC 3311), which is a re-INVITE without ACK.
 func (c *Call) updated(ctx context.Context, req *gosip.Request, tx *gosip.ServerTx) {
-	if len(req.Body()) > 0 {
+	offer := descriptionIn(req)
+	if offer != nil {
 		switch {
 		case c.in != nil && c.in.final == nil: // its first offer has no answer yet (5.2)
 			c.a.refuse(tx, req, refuse(500, gosip.NewHeader("Retry-After", "1")))
@@ -141,11 +142,11 @@ func (c *Call) updated(ctx context.Context, req *gosip.Request, tx *gosip.Server
 	was := c.d.target
 	c.d.refresh(req.Contact())
 	var body []byte
-	if len(req.Body()) > 0 {
+	if offer != nil {
 		var err error
-		if body, s.media, err = c.sess.answer(req.Body(), c.local); err != nil {
+		if body, s.media, err = c.sess.answer(offer, senderOf(req), c.local); err != nil {
 			c.d.target = was
-			c.a.refuse(tx, req, refuse(488))
+			c.a.refuse(tx, req, refuseOffer(err))
 			return
 		}
 	}

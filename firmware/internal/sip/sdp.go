@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	sdpType      = "application/sdp"
-	eventName    = "telephone-event"
-	maxSDP       = 8 << 10 // bytes; a phone's description is about 500
-	maxMedia     = 16      // m= lines that we read and answer
-	packetTimeMS = 20      // what we ask for: the usual packet of G.711 and Opus
+	sdpType        = "application/sdp"
+	eventName      = "telephone-event"
+	maxSDP         = 64 << 10 // bytes; a phone's description is about 500, a browser's up to 10,000
+	maxStreamLines = 64       // m= lines that we read and answer
+	packetTimeMS   = 20       // what we ask for: the usual packet of G.711 and Opus
 )
 
 var (
@@ -26,10 +26,15 @@ var (
 	errBadSDP  = errors.New("malformed session description")
 )
 
-// session is the o= line of one call (RFC 8866, section 5.2): the same id all
-// the time, and a version that rises with each description.
+// session is what descriptions of one call have in common: the o= line
+// (RFC 8866, section 5.2) with the same id all the time and a version that
+// rises with each description, and what the peer's offers have laid down for
+// offers of ours (RFC 3264, section 8).
 type session struct {
 	id, version uint64
+	lines       []mediaLine     // the m= lines that a new offer must have in their places
+	audio       int             // which of them is ours
+	types       map[uint8]Codec // what the peer's payload types mean, for as long as the call lasts
 }
 
 func newSession() session {
@@ -39,21 +44,62 @@ func newSession() session {
 	return session{id: id, version: id}
 }
 
-// offer describes lm.
-func (s *session) offer(lm LocalMedia) ([]byte, error) {
-	return s.marshal(lm, []*sdp.MediaDescription{audioLine(lm, lm.Codecs, !lm.Hold, true)}, nil)
+// offer describes lm. The media returned are lm as the offer has it: with the
+// payload types that are free for it in this call.
+func (s *session) offer(lm LocalMedia) ([]byte, LocalMedia, error) {
+	lm.Codecs = s.numbered(lm.Codecs)
+	lines, protos := make([]*sdp.MediaDescription, max(1, len(s.lines))), []string{"RTP", "AVP"}
+	for i, l := range s.lines {
+		lines[i] = l.refused()
+		if i == s.audio {
+			protos = l.name.Protos
+		}
+	}
+	lines[s.audio] = audioLine(lm, protos, lm.Codecs, !lm.Hold, true)
+	b, err := s.marshal(lm, lines, nil)
+	return b, lm, err
 }
 
-// answer is what to say to the peer's offer, and what was agreed by it.
-func (s *session) answer(offer []byte, lm LocalMedia) ([]byte, Media, error) {
-	sd, peer, err := readDescription(offer)
+// numbered is codecs under the payload types that the peer has given them; one
+// to which it has given none must not have a number that means something else
+// (RFC 3264, 8.3.2).
+func (s *session) numbered(codecs []Codec) []Codec {
+	if len(s.types) == 0 {
+		return codecs
+	}
+	var taken [128]bool
+	for _, c := range codecs {
+		taken[c.PayloadType&127] = true
+	}
+	for pt := range s.types {
+		taken[pt] = true
+	}
+	out := slices.Clone(codecs)
+	for i, c := range out {
+		known, clash := false, false
+		for pt, t := range s.types {
+			if same(t, c) && (!known || pt < out[i].PayloadType) {
+				out[i].PayloadType, known = pt, true
+			}
+			clash = clash || pt == c.PayloadType
+		}
+		for pt := 127; clash && !known && pt >= 96; pt-- {
+			if !taken[pt] {
+				taken[pt], known, out[i].PayloadType = true, true, uint8(pt)
+			}
+		}
+	}
+	return out
+}
+
+// answer is what to say to the offer that the host from sent, and what was
+// agreed by it.
+func (s *session) answer(offer []byte, from netip.Addr, lm LocalMedia) ([]byte, Media, error) {
+	d, peer, pick, err := usable(offer, from, lm.Codecs)
 	if err != nil {
 		return nil, Media{}, err
 	}
-	pick, ok := match(lm.Codecs, peer.codecs)
-	if !ok {
-		return nil, Media{}, errNoMedia
-	}
+	lm.Addr = facing(lm.Addr, peer.addr)
 	// The offer's payload types are used in both directions (RFC 3264, 6.1).
 	pick.local.PayloadType, pick.localEvent.PayloadType = pick.remote.PayloadType, pick.remoteEvent.PayloadType
 	chosen := []Codec{pick.local}
@@ -62,56 +108,75 @@ func (s *session) answer(offer []byte, lm LocalMedia) ([]byte, Media, error) {
 	}
 	m := agreed(pick, peer, lm)
 	m.Receive = chosen
-	lines := make([]*sdp.MediaDescription, 0, len(sd.MediaDescriptions))
-	for i, md := range sd.MediaDescriptions {
-		if i == peer.index {
-			lines = append(lines, audioLine(lm, chosen, m.Recv, m.Send))
-			continue
-		}
-		refused := md.MediaName
-		refused.Port = sdp.RangedPort{}
-		lines = append(lines, &sdp.MediaDescription{MediaName: refused})
+	lines := make([]*sdp.MediaDescription, len(d.streams))
+	for i, l := range d.streams {
+		lines[i] = l.refused()
 	}
-	b, err := s.marshal(lm, lines, sd.TimeDescriptions)
-	return b, m, err
+	lines[peer.index] = audioLine(lm, peer.protos, chosen, m.Recv, m.Send)
+	b, err := s.marshal(lm, lines, d.when)
+	if err != nil {
+		return nil, Media{}, err
+	}
+	s.lines, s.audio = d.streams, peer.index
+	if s.types == nil {
+		s.types = make(map[uint8]Codec)
+	}
+	for _, c := range peer.codecs {
+		s.types[c.PayloadType] = c
+	}
+	return b, m, nil
 }
 
-// readAnswer is what was agreed by the peer's answer to an offer of lm.
-func readAnswer(answer []byte, lm LocalMedia) (Media, error) {
-	_, peer, err := readDescription(answer)
+// readAnswer is what was agreed by the answer of the host from to an offer of
+// lm. What it names beside our offer is passed over.
+func readAnswer(answer []byte, from netip.Addr, lm LocalMedia) (Media, error) {
+	d, err := readDescription(answer)
 	if err != nil {
 		return Media{}, err
 	}
-	if peer.index != 0 {
-		return Media{}, fmt.Errorf("%w: answer to an m= line that was not offered", errBadSDP)
-	}
-	// The answerer's order counts: its first codec is what it wants to use.
-	for _, c := range peer.codecs {
-		if strings.EqualFold(c.Name, eventName) {
-			continue
-		}
-		only := slices.DeleteFunc(slices.Clone(peer.codecs), func(o Codec) bool {
-			return !strings.EqualFold(o.Name, eventName) && o != c
-		})
-		if pick, ok := match(lm.Codecs, only); ok {
-			m := agreed(pick, peer, lm)
-			m.Receive = ready(lm.Codecs, peer.codecs)
-			return m, nil
+	for _, peer := range d.audios(from) {
+		// The answerer's order counts: its first codec is what it wants to use.
+		for _, c := range peer.codecs {
+			if strings.EqualFold(c.Name, eventName) {
+				continue
+			}
+			only := slices.DeleteFunc(slices.Clone(peer.codecs), func(o Codec) bool {
+				return !strings.EqualFold(o.Name, eventName) && o != c
+			})
+			if pick, ok := match(lm.Codecs, only); ok {
+				m := agreed(pick, peer, lm)
+				m.Receive = ready(lm.Codecs, peer.codecs)
+				return m, nil
+			}
 		}
 	}
 	return Media{}, errNoMedia
 }
 
-// usable reports whether the offer holds audio in one of codecs.
-func usable(offer []byte, codecs []Codec) error {
-	_, peer, err := readDescription(offer)
+// usable finds the first stream of an offer that has sound in one of codecs.
+func usable(offer []byte, from netip.Addr, codecs []Codec) (*description, audio, pair, error) {
+	d, err := readDescription(offer)
 	if err != nil {
-		return err
+		return nil, audio{}, pair{}, err
 	}
-	if _, ok := match(codecs, peer.codecs); !ok {
-		return errNoMedia
+	for _, a := range d.audios(from) {
+		if p, ok := match(codecs, a.codecs); ok {
+			return d, a, p, nil
+		}
 	}
-	return nil
+	return nil, audio{}, pair{}, errNoMedia
+}
+
+// facing is our address for media with theirs: ours, or if that is of the other
+// family, the one from which the kernel would send to theirs.
+func facing(ours, theirs netip.Addr) netip.Addr {
+	if !ours.IsValid() || theirs.IsUnspecified() || ours.Unmap().Is4() == theirs.Is4() {
+		return ours
+	}
+	if a, err := localFor(netip.AddrPortFrom(theirs, 9)); err == nil {
+		return a
+	}
+	return ours
 }
 
 // pair is a codec and an event format that both ends can do, each as the one
@@ -122,8 +187,11 @@ type pair struct {
 	hasEvent                bool
 }
 
+// same reports whether a and b are one codec. Opus is always called stereo
+// (RFC 7587, section 7), except by those who do not know.
 func same(a, b Codec) bool {
-	return strings.EqualFold(a.Name, b.Name) && a.ClockRate == b.ClockRate && max(a.Channels, 1) == max(b.Channels, 1)
+	return strings.EqualFold(a.Name, b.Name) && a.ClockRate == b.ClockRate &&
+		(max(a.Channels, 1) == max(b.Channels, 1) || strings.EqualFold(a.Name, "opus"))
 }
 
 // match finds the codec that the local end likes best.
@@ -196,11 +264,11 @@ func addrType(a netip.Addr) string {
 	return "IP6"
 }
 
-func audioLine(lm LocalMedia, codecs []Codec, recv, send bool) *sdp.MediaDescription {
+func audioLine(lm LocalMedia, protos []string, codecs []Codec, recv, send bool) *sdp.MediaDescription {
 	md := &sdp.MediaDescription{MediaName: sdp.MediaName{
 		Media:  "audio",
 		Port:   sdp.RangedPort{Value: int(lm.Port)},
-		Protos: []string{"RTP", "AVP"},
+		Protos: protos,
 	}}
 	add := func(key, value string) {
 		md.Attributes = append(md.Attributes, sdp.Attribute{Key: key, Value: value})

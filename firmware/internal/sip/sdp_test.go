@@ -48,14 +48,14 @@ func TestAnswer(t *testing.T) {
 		{err: errNoMedia},
 		{err: errNoMedia},
 		{media: Media{Remote: at("[2001:db8::1]:65535"), Codec: pcma, Receive: []Codec{ourPCMA}, Send: true, Recv: true}},
-		{err: errBadSDP},
-		{err: errBadSDP},
-		{err: errBadSDP},
+		{media: Media{Remote: at("192.0.2.77:5000"), RemoteRTCP: at("192.0.2.77:5001"), Codec: pcma, Receive: []Codec{ourPCMA}, Send: true, Recv: true}},
+		{media: Media{Remote: at("192.0.2.77:5000"), RemoteRTCP: at("192.0.2.77:5001"), Codec: pcma, Receive: []Codec{ourPCMA}, Send: true, Recv: true}},
+		{err: errNoMedia},
 		{err: errBadSDP},
 	}
 	for i, offer := range descriptions {
 		s := newSession()
-		answer, m, err := s.answer([]byte(offer), fuzzMedia)
+		answer, m, err := s.answer([]byte(offer), fuzzSource, fuzzMedia)
 		if !errors.Is(err, want[i].err) {
 			t.Errorf("%q: error %v, want %v", offer, err, want[i].err)
 			continue
@@ -86,7 +86,7 @@ func TestReceive(t *testing.T) {
 		"18 8":    {opus, pcma, event},
 	} {
 		body := head + "m=audio 5000 RTP/AVP " + answer + "\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:97 opus/48000/2\r\na=rtpmap:100 telephone-event/8000\r\n"
-		m, err := readAnswer([]byte(body), fuzzMedia)
+		m, err := readAnswer([]byte(body), fuzzSource, fuzzMedia)
 		if err != nil {
 			t.Errorf("%s: %v", answer, err)
 			continue
@@ -114,18 +114,18 @@ func TestSilent(t *testing.T) {
 		}
 		body := []byte(head + "m=audio 5000 RTP/AVP " + formats + "\r\n" + lines + "\r\na=rtpmap:97 opus/48000/2\r\n")
 		s := newSession()
-		_, offered, err := s.answer(body, fuzzMedia)
+		_, offered, err := s.answer(body, fuzzSource, fuzzMedia)
 		if err != nil || offered.Silent != want {
 			t.Errorf("%q offered: silent %v, %v", lines, offered.Silent, err)
 		}
-		answered, err := readAnswer(body, fuzzMedia)
+		answered, err := readAnswer(body, fuzzSource, fuzzMedia)
 		if err != nil || answered.Silent != want {
 			t.Errorf("%q answered: silent %v, %v", lines, answered.Silent, err)
 		}
 	}
 	hold := fuzzMedia
 	hold.Hold = true
-	if m, err := readAnswer([]byte(descriptions[0]), hold); err != nil || !m.Silent {
+	if m, err := readAnswer([]byte(descriptions[0]), fuzzSource, hold); err != nil || !m.Silent {
 		t.Errorf("holding: %+v, %v", m, err)
 	}
 }
@@ -142,15 +142,15 @@ func TestOfferAnswer(t *testing.T) {
 	sa, sb := newSession(), newSession()
 	for _, hold := range []bool{false, true} {
 		a.Hold = hold
-		offer, err := sa.offer(a)
+		offer, _, err := sa.offer(a)
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer, mb, err := sb.answer(offer, b)
+		answer, mb, err := sb.answer(offer, fuzzSource, b)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ma, err := readAnswer(answer, a)
+		ma, err := readAnswer(answer, fuzzSource, a)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -192,7 +192,7 @@ func BenchmarkAnswer(b *testing.B) {
 	s := newSession()
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := s.answer([]byte(descriptions[0]), fuzzMedia); err != nil {
+		if _, _, err := s.answer([]byte(descriptions[0]), fuzzSource, fuzzMedia); err != nil {
 			b.Fatal(err)
 		}
 	}

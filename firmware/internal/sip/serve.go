@@ -45,7 +45,7 @@ func (a *Agent) handle(req *gosip.Request, tx *gosip.ServerTx) {
 func capabilities() []gosip.Header {
 	return []gosip.Header{
 		gosip.NewHeader("Allow", allowed),
-		gosip.NewHeader("Accept", sdpType),
+		gosip.NewHeader("Accept", taken),
 	}
 }
 
@@ -131,12 +131,9 @@ func (a *Agent) invited(req *gosip.Request, tx *gosip.ServerTx) {
 		a.refuse(tx, req, refuse(404))
 		return
 	}
-	if len(req.Body()) > 0 {
-		if err := usable(req.Body(), a.cfg.Codecs); errors.Is(err, errNoMedia) {
-			a.refuse(tx, req, refuse(488))
-			return
-		} else if err != nil {
-			a.refuse(tx, req, refuse(400))
+	if offer := descriptionIn(req); offer != nil {
+		if _, _, _, err := usable(offer, senderOf(req), a.cfg.Codecs); err != nil {
+			a.refuse(tx, req, refuseOffer(err))
 			return
 		}
 	}
@@ -150,6 +147,14 @@ func (a *Agent) invited(req *gosip.Request, tx *gosip.ServerTx) {
 		a.refuse(tx, req, refuse(503))
 		return
 	}
+}
+
+// refuseOffer is what to say to an offer that cannot be answered.
+func refuseOffer(err error) refusal {
+	if errors.Is(err, errBadSDP) {
+		return refuse(400)
+	}
+	return refuse(488)
 }
 
 // admit registers an incoming call, unless its INVITE came to us by another way
