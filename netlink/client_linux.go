@@ -122,6 +122,7 @@ type runner struct {
 	left      netip.Addr // held when the last event was told; zero: none
 	machine   machine
 	link      link
+	site      site
 	dhcp      *tap // open while the machine is listening
 	xid       transaction
 	arp       *tap // open while an address is watched
@@ -221,12 +222,15 @@ func (r *runner) look(ctx context.Context) error {
 			return err
 		}
 	}
+	if l.index != r.link.index {
+		r.site = site{ifname: r.cfg.Interface, index: l.index, mtu: l.mtu}
+	}
 	r.link = l
 	if err := r.step(ctx, linkChanged{up: l.running, mac: l.mac}); err != nil {
 		return err
 	}
 	if held := r.machine.held; l.running && r.machine.using() {
-		ok, err := isInstalled(l.index, held)
+		ok, err := r.site.has(held)
 		if err != nil {
 			return err
 		}
@@ -309,7 +313,8 @@ func (r *runner) act(ctx context.Context, a any) any {
 			r.cfg.Log.Debug("cannot send ARP", "error", err)
 		}
 	case install:
-		return installed{installLease(r.cfg.Interface, r.link.index, a.lease, a.old, r.clock.now())}
+		err := r.site.install(a.lease, a.old, r.clock.now())
+		return installed{err, r.site.notTaken()}
 	case remove:
 		if err := removeLease(r.link.index, a.lease); err != nil {
 			r.cfg.Log.Error("cannot remove the address", "error", err)

@@ -14,6 +14,7 @@
 //
 //	machine.go   the DHCP client, without I/O and without a clock: (now, input) → actions
 //	exchange.go  how it comes to a lease; holding.go: to hold its address; loss.go: to lose it
+//	suspicion.go who answers for every address, and is not believed about ours
 //	timing.go    every interval, and every rule about time
 //	clock_linux.go  the time by which a lease runs out, sleep included
 //	packet.go    bytes from the network → reply, or an error; our validation over the codec
@@ -60,6 +61,23 @@
 // probe leaves together with the REQUEST and the address waits holdForProbe for
 // an answer. Two more probes follow after it was installed; an answer to them
 // takes it away again.
+//
+// # Why a lease is kept, and asked about
+//
+// A phone that is plugged in behind a switch whose port is closed for half a minute,
+// or that has its power back before the server, uses the address it had: likely it
+// is still its own. It goes on asking, for that address and in turn for any, until
+// somebody confirms, replaces or refuses it, and tells meanwhile that the lease is
+// doubtful, so that an interface whose lease is not comes first. The same is done
+// when the storing server is out of reach (Doubt): a cable need not be out for the
+// network behind it to be another one.
+//
+// # Why an address in use is not given up
+//
+// Who had only to say twice that an address is his could silence every phone. So
+// one that was probed and is in use is defended and kept (RFC 5227 §2.4 c), and who
+// answers the first probes is asked for addresses that nobody has: if he has those
+// as well he is a proxy, and has none of them.
 //
 // # Why Lost comes late
 //

@@ -51,11 +51,11 @@ func (m *machine) take(l Lease) {
 }
 
 // installed goes on once the kernel has the address and its route.
-func (m *machine) installed(now time.Time, err error) {
+func (m *machine) installed(now time.Time, in installed) {
 	if m.state != stateChecking {
 		return
 	}
-	if err != nil {
+	if err := in.err; err != nil {
 		m.note(slog.LevelError, "cannot install the address", "address", m.next.Prefix, "error", err)
 		m.do(remove{m.next})
 		if m.held.Prefix.IsValid() && m.held.Prefix != m.next.Prefix {
@@ -70,6 +70,11 @@ func (m *machine) installed(now time.Time, err error) {
 		return
 	}
 	m.failures = 0
+	if in.refused != m.withoutRoutes {
+		if m.withoutRoutes = in.refused; in.refused != "" {
+			m.note(slog.LevelWarn, "the kernel refuses routes, going without", "routes", in.refused)
+		}
+	}
 	fresh := m.held.Prefix != m.next.Prefix
 	if m.next.Router.IsValid() && (m.routerAt == (MAC{}) || m.held.Router != m.next.Router) {
 		m.routerAt = MAC{}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	rtnl "github.com/vishvananda/netlink"
@@ -117,6 +118,9 @@ func leaseRoutes(index int, l Lease) []rtnl.Route {
 			LinkIndex: index, Dst: ipNet(dst), Src: l.Addr().AsSlice(), Protocol: unix.RTPROT_DHCP,
 			Scope: rtnl.SCOPE_LINK, Family: unix.AF_INET, Priority: l.Metric,
 		}
+		if l.MTU < minMTU6 {
+			r.MTU = l.MTU
+		}
 		if via.IsValid() {
 			r.Gw, r.Scope = via.AsSlice(), rtnl.SCOPE_UNIVERSE
 			if !l.Prefix.Contains(via) || l.Prefix.Bits() == 32 {
@@ -141,27 +145,35 @@ func leaseRoutes(index int, l Lease) []rtnl.Route {
 	return out
 }
 
-// installLease makes l usable before it takes old away, so that the host is
+// A site is an interface as a lease is installed on it.
+type site struct {
+	ifname string
+	index  int
+	mtu    int // what it can send at most; 0: an Ethernet's
+	// refused are the routes that the kernel did not take, which are not missed.
+	refused []rtnl.Route
+}
+
+// install makes l usable before it takes old away, so that the host is
 // never without an address: the new address, its routes, then the old address.
-// An address that an earlier life of this process left behind goes too.
-func installLease(ifname string, index int, l, old Lease, now time.Time) error {
+// An address that an earlier life of this process left behind goes too. A route
+// that the kernel refuses is no reason to have no address: it is in refused
+// afterwards.
+func (s *site) install(l, old Lease, now time.Time) error {
 	// Without it, deleting an old address deletes new ones of its network.
-	promote := filepath.Join("/proc/sys/net/ipv4/conf", ifname, "promote_secondaries")
+	promote := filepath.Join("/proc/sys/net/ipv4/conf", s.ifname, "promote_secondaries")
 	if b, err := os.ReadFile(promote); err == nil && string(b) != "1\n" {
 		// Where it is read-only, what gets lost is noticed and put back.
 		_ = os.WriteFile(promote, []byte("1"), 0o644)
 	}
 	if l.Metric != 0 {
 		// A cable that is out must not attract what another interface could send.
-		_ = os.WriteFile(filepath.Join("/proc/sys/net/ipv4/conf", ifname, "ignore_routes_with_linkdown"), []byte("1"), 0o644)
+		_ = os.WriteFile(filepath.Join("/proc/sys/net/ipv4/conf", s.ifname, "ignore_routes_with_linkdown"), []byte("1"), 0o644)
 	}
-	if l.MTU == 0 && old.MTU != 0 {
-		l.MTU = etherMTU // what the last network asked for does not hold here
-	}
-	if l.MTU != 0 {
-		if li, err := readLink(ifname); err == nil && li.mtu != l.MTU {
+	if l.MTU != 0 || old.MTU != 0 { // what the last network asked for does not hold here
+		if li, err := readLink(s.ifname); err == nil && li.mtu != s.mtuFor(l) {
 			// A driver that cannot do it is no reason to have no address.
-			_ = rtnl.LinkSetMTU(linkOf(index), l.MTU)
+			_ = rtnl.LinkSetMTU(linkOf(s.index), s.mtuFor(l))
 		}
 	}
 	addr := &rtnl.Addr{IPNet: ipNet(l.Prefix)}
@@ -175,22 +187,46 @@ func installLease(ifname string, index int, l, old Lease, now time.Time) error {
 	if l.Broadcast.IsValid() {
 		addr.Broadcast = l.Broadcast.AsSlice()
 	}
-	if err := rtnl.AddrReplace(linkOf(index), addr); err != nil {
+	if err := rtnl.AddrReplace(linkOf(s.index), addr); err != nil {
 		return fmt.Errorf("netlink: install %v: add address: %w", l.Prefix, err)
 	}
-	routes := leaseRoutes(index, l)
+	routes := leaseRoutes(s.index, l)
+	s.refused = nil
 	for _, r := range routes {
 		if err := rtnl.RouteReplace(&r); err != nil {
-			return fmt.Errorf("netlink: install %v: add route %v: %w", l.Prefix, r, err)
+			s.refused = append(s.refused, r)
 		}
 	}
-	for _, r := range leaseRoutes(index, old) {
+	for _, r := range leaseRoutes(s.index, old) {
 		if !hasRoute(routes, r) {
 			_ = rtnl.RouteDel(&r) // gone already, or soon with its address
 		}
 	}
-	return removeOthers(index, l, old)
+	return removeOthers(s.index, l, old)
 }
+
+// mtuFor is the link's for l: not more than it can send, whatever a server says,
+// and not less than IPv6 needs, which would take that away (RFC 8200 §5). A
+// network that wants less of IPv4 has it from the routes.
+func (s *site) mtuFor(l Lease) int {
+	most := max(s.mtu, etherMTU)
+	if l.MTU == 0 {
+		return most
+	}
+	return max(min(l.MTU, most), minMTU6)
+}
+
+// notTaken says in words what was refused.
+func (s *site) notTaken() string {
+	var out []string
+	for _, r := range s.refused {
+		out = append(out, fmt.Sprintf("%v via %v", prefixOf(r.Dst), addrFrom(r.Gw)))
+	}
+	return strings.Join(out, ", ")
+}
+
+// minMTU6 is the least MTU of a link with IPv6.
+const minMTU6 = 1280
 
 // etherMTU is an Ethernet's when nothing else is said.
 const etherMTU = 1500
@@ -230,18 +266,18 @@ func removeLease(index int, l Lease) error {
 	return nil
 }
 
-// isInstalled reports whether l's address and routes are on the interface.
-func isInstalled(index int, l Lease) (bool, error) {
-	s, err := readAddresses(index)
+// has reports whether l's address and routes are on the interface.
+func (s *site) has(l Lease) (bool, error) {
+	have, err := readAddresses(s.index)
 	if err != nil {
 		return false, err
 	}
 	found := false
-	for _, a := range s.addrs {
+	for _, a := range have.addrs {
 		found = found || a.prefix == l.Prefix
 	}
-	for _, r := range leaseRoutes(index, l) {
-		found = found && hasRoute(s.routes, r)
+	for _, r := range leaseRoutes(s.index, l) {
+		found = found && (hasRoute(have.routes, r) || hasRoute(s.refused, r))
 	}
 	return found, nil
 }

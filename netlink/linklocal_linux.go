@@ -145,7 +145,8 @@ func (l *linkLocal) step(ctx context.Context, in any) error {
 				l.send(arpPacket(l.machine.mac, a.addr, true))
 			case install:
 				a.lease.Metric = l.cfg.Metric
-				inputs = append(inputs, installed{installLease(l.cfg.Interface, l.link.index, a.lease, Lease{}, time.Now())})
+				at := site{ifname: l.cfg.Interface, index: l.link.index}
+				inputs = append(inputs, installed{err: at.install(a.lease, Lease{}, time.Now())})
 			case remove:
 				if err := removeLease(l.link.index, a.lease); err != nil {
 					l.cfg.Log.Error("cannot remove the address", "error", err)

@@ -37,7 +37,7 @@ func (s *localSim) give(in any) {
 				if s.broken == nil {
 					s.kernel[a.lease.Prefix] = true
 				}
-				inputs = append(inputs, installed{s.broken})
+				inputs = append(inputs, installed{err: s.broken})
 			case remove:
 				delete(s.kernel, a.lease.Prefix)
 			case tell:

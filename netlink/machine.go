@@ -42,11 +42,16 @@ type (
 		from  MAC
 		probe bool
 	}
-	installed struct{ err error } // answers install
-	tampered  struct{}            // the installed address or its route is missing
-	doubted   struct{}            // what the phone needs cannot be reached from the address
-	tick      struct{}            // deadline may have passed
-	stopped   struct{}
+	// installed answers install. refused are the routes without which it was done, in
+	// words.
+	installed struct {
+		err     error
+		refused string
+	}
+	tampered struct{} // the installed address or its route is missing
+	doubted  struct{} // what the phone needs cannot be reached from the address
+	tick     struct{} // deadline may have passed
+	stopped  struct{}
 )
 
 // What the machine wants done, in order.
@@ -125,18 +130,19 @@ type machine struct {
 	loseReason string
 	loseHeld   bool // and held is removed
 
-	probed    time.Time // first probe of next
-	probeAt   time.Time // next probe or announcement
-	probesTo  int       // probes and then announcements still to send
-	suspicion suspicion
-	defended  time.Time
-	repaired  time.Time
-	repairAt  time.Time
-	naks      int // with less than nakMemory between them
-	nakAt     time.Time
-	conflicts int    // since the last undisturbed binding
-	failures  int    // of the kernel, in a row
-	leftOut   string // of what was acknowledged last, as the log knows it
+	probed        time.Time // first probe of next
+	probeAt       time.Time // next probe or announcement
+	probesTo      int       // probes and then announcements still to send
+	suspicion     suspicion
+	defended      time.Time
+	repaired      time.Time
+	repairAt      time.Time
+	naks          int // with less than nakMemory between them
+	nakAt         time.Time
+	conflicts     int    // since the last undisturbed binding
+	failures      int    // of the kernel, in a row
+	withoutRoutes string // as the log knows it
+	leftOut       string // of what was acknowledged last, as the log knows it
 }
 
 // start sets the lease that was stored when the machine was last stopped or
@@ -157,7 +163,7 @@ func (m *machine) step(now time.Time, in any) []any {
 	case arpSeen:
 		m.arp(now, in)
 	case installed:
-		m.installed(now, in.err)
+		m.installed(now, in)
 	case tampered:
 		m.tampered(now)
 	case doubted:

@@ -92,7 +92,7 @@ func (s *simulation) give(in any) {
 						delete(s.kernel, a.old.Prefix)
 					}
 				}
-				inputs = append(inputs, installed{s.failing})
+				inputs = append(inputs, installed{err: s.failing})
 			case remove:
 				delete(s.kernel, a.lease.Prefix)
 			case tell:

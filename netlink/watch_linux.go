@@ -63,6 +63,7 @@ type watch struct {
 	core     watcher
 	fixed    Lease
 	names    nameServers
+	site     site
 	repaired time.Time
 	guard    guard
 	up       bool // as the guard knows it
@@ -213,7 +214,10 @@ func (w *watch) keep(l link) (time.Time, error) {
 	if err := w.listen(l); err != nil {
 		return time.Time{}, err
 	}
-	ok, err := isInstalled(l.index, w.fixed)
+	if l.index != w.site.index {
+		w.site = site{ifname: w.cfg.Interface, index: l.index, mtu: l.mtu}
+	}
+	ok, err := w.site.has(w.fixed)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -232,9 +236,13 @@ func (w *watch) keep(l link) (time.Time, error) {
 		return next, nil
 	}
 	w.repaired = now
-	if err := installLease(w.cfg.Interface, l.index, w.fixed, Lease{}, now); err != nil {
+	before := w.site.notTaken()
+	if err := w.site.install(w.fixed, Lease{}, now); err != nil {
 		w.cfg.Log.Error("cannot install the address", "error", err)
 		return now.Add(repairGap), nil
+	}
+	if text := w.site.notTaken(); text != "" && text != before {
+		w.cfg.Log.Warn("the kernel refuses routes, going without", "routes", text)
 	}
 	return w.guard.next, nil
 }

@@ -1,0 +1,194 @@
+package netlink
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+)
+
+// classless builds option 121 from pairs of a destination and a router.
+func classless(pairs ...string) []byte {
+	var b []byte
+	for ; len(pairs) > 0; pairs = pairs[2:] {
+		dst, via := netip.MustParsePrefix(pairs[0]), netip.MustParseAddr(pairs[1])
+		b = append(b, byte(dst.Bits()))
+		b = append(b, dst.Addr().AsSlice()[:(dst.Bits()+7)/8]...)
+		b = append(b, via.AsSlice()...)
+	}
+	return b
+}
+
+// TestOddLeases: what servers in the field send, installed by this kernel. The
+// address is there, and the routes that can be; the others are not missed.
+func TestOddLeases(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	newISP(t, "192.0.2.1/24")
+	many := []string{"0.0.0.0/0", "192.0.2.1"}
+	for i := range 100 {
+		many = append(many, "10.1."+strconv.Itoa(i)+".0/24", "192.0.2.1")
+	}
+	const byRouter = "default via 192.0.2.1 "
+	host := []byte{255, 255, 255, 255}
+	for _, tt := range []struct {
+		name    string
+		edit    func(dhcpv4.Options)
+		routes  []string // that there are
+		without []string // and are not
+	}{
+		{"nothing odd", func(o dhcpv4.Options) {}, []string{byRouter}, nil},
+		{"router: broadcast", func(o dhcpv4.Options) { o[3] = []byte{192, 0, 2, 255} }, nil, []string{"default"}},
+		{"router: the network", func(o dhcpv4.Options) { o[3] = []byte{192, 0, 2, 0} }, nil, []string{"default"}},
+		{"router: its own address", func(o dhcpv4.Options) { o[3] = simAddr.AsSlice() }, nil, []string{"default"}},
+		{"routers: the first bad", func(o dhcpv4.Options) { o[3] = []byte{192, 0, 2, 255, 192, 0, 2, 1} }, []string{byRouter}, nil},
+		{"router of another network", func(o dhcpv4.Options) { o[3] = []byte{198, 51, 100, 1} }, []string{"default via 198.51.100.1 "}, nil},
+		{"link-local router of a host alone", func(o dhcpv4.Options) { o[1], o[3] = host, []byte{169, 254, 1, 1} }, []string{"default via 169.254.1.1 "}, nil},
+		{"link-local router of a network", func(o dhcpv4.Options) { o[3] = []byte{169, 254, 1, 1} }, []string{"default via 169.254.1.1 "}, nil},
+		{"121: link-local", func(o dhcpv4.Options) {
+			o[121] = classless("169.254.169.254/32", "192.0.2.1", "0.0.0.0/0", "169.254.1.1")
+		},
+			[]string{"default via 169.254.1.1 ", "169.254.169.254 via 192.0.2.1 "}, nil},
+		{"121: a router on the link of a host alone", func(o dhcpv4.Options) {
+			o[1], o[121] = host, classless("198.51.100.1/32", "0.0.0.0", "0.0.0.0/0", "198.51.100.1")
+		}, []string{"default via 198.51.100.1 ", "198.51.100.1 dev eth0 "}, nil},
+		{"121: via its own address", func(o dhcpv4.Options) { o[121] = classless("10.88.0.0/16", simAddr.String(), "0.0.0.0/0", "192.0.2.1") },
+			[]string{byRouter}, []string{"10.88"}},
+		{"121: via broadcast", func(o dhcpv4.Options) { o[121] = classless("10.88.0.0/16", "192.0.2.255", "0.0.0.0/0", "192.0.2.1") },
+			[]string{byRouter}, []string{"10.88"}},
+		{"121: twice the same", func(o dhcpv4.Options) {
+			o[121] = classless("10.88.0.0/16", "192.0.2.1", "10.88.0.0/16", "192.0.2.2", "0.0.0.0/0", "192.0.2.1")
+		}, []string{byRouter, "10.88.0.0/16 via 192.0.2.1 "}, []string{"192.0.2.2"}},
+		{"121: twice all", func(o dhcpv4.Options) { o[121] = classless("0.0.0.0/0", "192.0.2.1", "0.0.0.0/0", "192.0.2.2") }, []string{byRouter}, []string{"192.0.2.2"}},
+		{"121: the own network", func(o dhcpv4.Options) { o[121] = classless("192.0.2.0/24", "192.0.2.1", "0.0.0.0/0", "192.0.2.1") },
+			[]string{byRouter, "192.0.2.0/24 dev eth0 proto kernel"}, []string{"192.0.2.0/24 via"}},
+		{"121: the own address", func(o dhcpv4.Options) { o[121] = classless("192.0.2.50/32", "192.0.2.1", "0.0.0.0/0", "192.0.2.1") }, []string{byRouter}, nil},
+		{"121: halves", func(o dhcpv4.Options) { o[121] = classless("0.0.0.0/1", "192.0.2.1", "128.0.0.0/1", "192.0.2.1") },
+			[]string{"0.0.0.0/1 via 192.0.2.1 ", "128.0.0.0/1 via 192.0.2.1 "}, nil},
+		{"121: multicast, as for television", func(o dhcpv4.Options) { o[121] = classless("224.0.0.0/4", "192.0.2.1", "0.0.0.0/0", "192.0.2.1") }, []string{byRouter}, nil},
+		{"121: reserved", func(o dhcpv4.Options) { o[121] = classless("240.0.0.0/4", "192.0.2.1", "0.0.0.0/0", "192.0.2.1") }, []string{byRouter}, nil},
+		{"121: broadcast", func(o dhcpv4.Options) {
+			o[121] = classless("255.255.255.255/32", "192.0.2.1", "0.0.0.0/0", "192.0.2.1")
+		}, []string{byRouter}, nil},
+		{"121: loopback", func(o dhcpv4.Options) { o[121] = classless("127.0.0.0/8", "192.0.2.1", "0.0.0.0/0", "192.0.2.1") }, []string{byRouter}, []string{"127."}},
+		{"121: a hundred", func(o dhcpv4.Options) { o[121] = classless(many...) }, []string{byRouter, "10.1.99.0/24 via 192.0.2.1 "}, nil},
+		{"33: one impossible", func(o dhcpv4.Options) {
+			o[33] = slices.Concat([]byte{10, 88, 0, 1}, simAddr.AsSlice(), []byte{10, 0, 0, 0, 192, 0, 2, 1})
+		}, []string{byRouter, "10.0.0.0/8 via 192.0.2.1 "}, []string{"10.88"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, err := parseReply(testPacket(tt.edit), simMAC)
+			if err != nil {
+				t.Fatal(err)
+			}
+			now := time.Now()
+			l, err := r.lease(now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			eth0, err := readLink("eth0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !eth0.enabled {
+				if err := enable(eth0.index); err != nil {
+					t.Fatal(err)
+				}
+			}
+			at := site{ifname: "eth0", index: eth0.index, mtu: eth0.mtu}
+			for range 2 { // and once more, as at a renewal
+				if err := at.install(l, Lease{}, now); err != nil {
+					t.Fatal(err)
+				}
+				if ok, err := at.has(l); !ok || err != nil {
+					t.Errorf("it is missed at once (%v), and would be installed for ever", err)
+				}
+			}
+			if got := at.notTaken(); got != "" {
+				t.Errorf("the kernel refused %s", got)
+			}
+			have := ip(t, "-4", "route")
+			for _, r := range tt.routes {
+				if !strings.Contains(have, r) {
+					t.Errorf("there is no route %q:\n%s", r, have)
+				}
+			}
+			for _, r := range tt.without {
+				if strings.Contains(have, r) {
+					t.Errorf("there is a route %q:\n%s", r, have)
+				}
+			}
+			if err := removeLease(eth0.index, l); err != nil {
+				t.Fatal(err)
+			}
+			if have := ip(t, "-4", "route"); have != "" {
+				t.Errorf("left behind:\n%s", have)
+			}
+		})
+	}
+	t.Run("routes that the kernel refuses", func(t *testing.T) {
+		eth0, err := readLink("eth0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		router := netip.MustParseAddr("192.0.2.1")
+		l := Lease{Prefix: netip.MustParsePrefix("192.0.2.50/24"), Router: netip.MustParseAddr("192.0.2.255"), Routes: []Route{
+			{netip.MustParsePrefix("10.0.0.0/8"), router}, {netip.MustParsePrefix("10.0.0.0/9"), netip.MustParseAddr("192.0.2.255")},
+		}}
+		at := site{ifname: "eth0", index: eth0.index}
+		if err := at.install(l, Lease{}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := at.has(l); !ok || err != nil {
+			t.Errorf("missed at once (%v)", err)
+		}
+		if got, want := at.notTaken(), "0.0.0.0/0 via 192.0.2.255, 10.0.0.0/9 via 192.0.2.255"; got != want {
+			t.Errorf("refused: %q; want %q", got, want)
+		}
+		ip(t, "route", "delete", "10.0.0.0/8")
+		if ok, err := at.has(l); ok || err != nil {
+			t.Errorf("what was removed is not missed (%v)", err)
+		}
+	})
+}
+
+// TestMTU: what a server says of it, on a link of 1500 bytes.
+func TestMTU(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	newISP(t, "192.0.2.1/24")
+	ip(t, "link", "set", "eth0", "up")
+	eth0, err := readLink("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := site{ifname: "eth0", index: eth0.index, mtu: eth0.mtu}
+	old := Lease{}
+	for _, tt := range []struct {
+		told, link int
+		route      string
+	}{
+		{1400, 1400, ""}, {0, 1500, ""}, {9000, 1500, ""}, {0xffff, 1500, ""}, {576, 1280, "mtu 576"}, {1279, 1280, "mtu 1279"}, {1280, 1280, ""}, {1500, 1500, ""}, {0, 1500, ""},
+	} {
+		l := Lease{Prefix: netip.MustParsePrefix("192.0.2.50/24"), Router: netip.MustParseAddr("192.0.2.1"), MTU: tt.told}
+		if err := at.install(l, old, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		old = l
+		if is, err := readLink("eth0"); err != nil || is.mtu != tt.link {
+			t.Errorf("told %d, the link has %d, %v; want %d", tt.told, is.mtu, err, tt.link)
+		}
+		if route := ip(t, "route", "show", "default"); !strings.Contains(route, tt.route) || tt.route == "" && strings.Contains(route, "mtu") {
+			t.Errorf("told %d, the route is %s; want %q", tt.told, route, tt.route)
+		}
+		if six := ip(t, "-6", "address", "show", "dev", "eth0"); !strings.Contains(six, "fe80::") {
+			t.Errorf("told %d, there is no IPv6 left", tt.told)
+		}
+	}
+}
