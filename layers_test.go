@@ -57,8 +57,10 @@ var floorPlan = map[string]room{
 	"firmware/internal/poweron":  {"", "times since power-on are the kernel's"},
 	"firmware/internal/reach":    {"", "the order of addresses is the same whatever is spoken there"},
 	"firmware/internal/control":  {"", "a socket that carries commands does not know what they do"},
-	"firmware/internal/sip":      {"", "signalling knows addresses and media descriptions, not phones"},
-	"firmware/internal/phone":    {"hal firmware/internal/sip", "call control knows keys and calls; sound and the storing server stand behind its own interfaces"},
+	"internal/sipcheck":          {"", "what a SIP message has to look like is the same for a phone and a registrar"},
+
+	"firmware/internal/sip":   {"internal/sipcheck", "signalling knows addresses and media descriptions, not phones"},
+	"firmware/internal/phone": {"hal firmware/internal/sip", "call control knows keys and calls; sound and the storing server stand behind its own interfaces"},
 
 	"firmware":                {"*", "the phone is made of all the others; nobody knows it"},
 	"firmware/image/recipe":   {"boards", "an image is made of what its board says"},

@@ -17,11 +17,12 @@ import (
 )
 
 const (
-	agentName  = "Flexphone"
-	maxPending = 8    // incoming calls that nobody has answered yet
-	longPacket = 1300 // bytes: a longer request goes over TCP (RFC 3261, 18.1.1)
-	stopTime   = 2 * time.Second
-	streamIdle = 10 * time.Minute // of plain TCP; a call reconnects when it needs to
+	agentName         = "Flexphone"
+	maxPending        = 8    // incoming calls that nobody has answered yet, over TLS and otherwise
+	maxPendingPerHost = 4    // of those over TLS, from one address
+	longPacket        = 1300 // bytes: a longer request goes over TCP (RFC 3261, 18.1.1)
+	stopTime          = 2 * time.Second
+	streamIdle        = 10 * time.Minute // of plain TCP; a call reconnects when it needs to
 )
 
 // ErrStopped is returned when the agent no longer runs.
@@ -99,7 +100,7 @@ func NewAgent(cfg Config) (*Agent, error) {
 	tuneSipgo()
 	a := &Agent{
 		cfg: cfg, log: cfg.Log,
-		incoming: make(chan *Call, maxPending),
+		incoming: make(chan *Call, 2*maxPending),
 		start:    make(chan *Call),
 		stopping: make(chan struct{}),
 		calls:    make(map[dialogID]*Call),
@@ -128,8 +129,9 @@ func NewAgent(cfg Config) (*Agent, error) {
 	noNames := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		return nil, errors.New("sip: names are not looked up")
 	}}
-	a.tp = gosip.NewTransportLayer(noNames, gosip.NewParser(), &tls.Config{MinVersion: tls.VersionTLS13},
+	a.tp = gosip.NewTransportLayer(noNames, gosip.NewParser(gosip.WithHeadersParsers(a.parsers())), &tls.Config{MinVersion: tls.VersionTLS13},
 		gosip.WithTransportLayerLogger(quiet),
+		gosip.WithTransportLayerReadFilter(newScreen(a).read),
 		gosip.WithTransportLayerTransports(gosip.TransportsConfig{TCP: plain, TLS: refuseDial}))
 	a.tp.OnMessage(a.overhear) // before the transactions hear of it
 	a.txl = gosip.NewTransactionLayer(a.tp,

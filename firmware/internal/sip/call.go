@@ -55,6 +55,7 @@ type Call struct {
 	firstSeq uint32
 	settled  atomic.Bool // incoming: no longer waits for the user
 	pin      [32]byte    // zero: plain SIP
+	source   netip.Addr  // incoming: where the INVITE came from
 	box      *mailbox
 	done     chan struct{} // closed when nothing of the call is left
 	events   *queue

@@ -27,66 +27,10 @@ func (r refusal) taken() bool { return r.code == 0 }
 // maxToken bounds tags and Call-IDs, which are kept for as long as a call.
 const maxToken = 1024 // bytes
 
-// once are the headers that a request has exactly once.
-var once = []string{"From", "To", "Call-ID", "CSeq"}
-
-// atMostOnce are those that it may leave out.
-var atMostOnce = []string{"Max-Forwards", "Content-Length", "Content-Type", "Content-Encoding", "Content-Disposition", "Date", "Expires"}
-
-// check is what the parser leaves open: whether a request is one at all
-// (RFC 3261, section 8.2; RFC 4475).
+// check is what is left to say of a request that the screen has let through:
+// whether a dialog can be made of it, and whether its body is known (RFC 3261,
+// 8.2.2 and 8.2.3).
 func check(req *gosip.Request) refusal {
-	bad := refuse(400)
-	if req.SipVersion != "SIP/2.0" {
-		return refuse(505)
-	}
-	for _, name := range once {
-		if countOf(req, name) != 1 {
-			return bad
-		}
-	}
-	for _, name := range atMostOnce {
-		if countOf(req, name) > 1 {
-			return bad
-		}
-	}
-	via, from, to, id, seq := req.Via(), req.From(), req.To(), req.CallID(), req.CSeq()
-	if via == nil || from == nil || to == nil || id == nil || seq == nil {
-		return bad
-	}
-	if via.ProtocolName != "SIP" || via.ProtocolVersion != "2.0" || via.Host == "" || strings.ContainsAny(via.Host, " \t,;<>\"") {
-		return bad
-	}
-	branch, _ := via.Params.Get("branch")
-	if branch == gosip.RFC3261BranchMagicCookie { // RFC 2543 branches are unlike it, these nothing at all
-		return bad
-	}
-	if !strings.EqualFold(string(seq.MethodName), string(req.Method)) || seq.SeqNo >= 1<<31 {
-		return bad
-	}
-	if strings.ContainsAny(id.Value(), " \t\r\n") || len(id.Value()) > maxToken {
-		return bad
-	}
-	tag, _ := from.Params.Get("tag")
-	toTag, tagged := to.Params.Get("tag")
-	if tag == "" || len(tag) > maxToken || len(toTag) > maxToken || tagged && toTag == "" {
-		return bad
-	}
-	if !isAddress(from.Address) || !isAddress(to.Address) || strings.Contains(from.DisplayName, "<") || strings.Contains(to.DisplayName, "<") {
-		return bad
-	}
-	if s := req.Recipient.Scheme; s != "sip" && s != "sips" {
-		return refuse(416)
-	}
-	if !isAddress(req.Recipient) || len(req.Recipient.Headers) > 0 {
-		return bad
-	}
-	if d := req.GetHeader("Date"); d != nil && !strings.HasSuffix(d.Value(), " GMT") {
-		return bad
-	}
-	if n := req.ContentLength(); n != nil && int(*n) != len(req.Body()) {
-		return bad
-	}
 	if r := checkContact(req); !r.taken() {
 		return r
 	}

@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"errors"
 	"runtime/debug"
 
 	gosip "github.com/emiago/sipgo/sip"
@@ -62,3 +63,18 @@ func (c *Call) aside(f func()) {
 		f()
 	})
 }
+
+// parsers are sipgo's parsers of header fields, of which one that panics loses its
+// message and not the phone.
+func (a *Agent) parsers() map[string]gosip.HeaderParser {
+	out := make(map[string]gosip.HeaderParser)
+	for name, parse := range gosip.DefaultHeadersParser() {
+		out[name] = func(name []byte, text string) (h gosip.Header, err error) {
+			defer a.contain("header", func() { h, err = nil, errUnread })
+			return parse(name, text)
+		}
+	}
+	return out
+}
+
+var errUnread = errors.New("sip: parse header: panic")

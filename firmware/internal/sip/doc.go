@@ -36,6 +36,14 @@
 // parts. No name in a description is looked up: where c= holds one, or is
 // missing, media go to the host that the message came from.
 //
+// # Why a screen
+//
+// Before sipgo reads a message, sipcheck does (screen.go): what is none is
+// answered as RFC 4475 wants it instead of being dropped, what is odd in form is
+// written plainly, what another host says in a peer's name goes no further, and of
+// what is too much nothing is kept. Calls over TLS have room of their own, so that
+// a flood from anywhere does not keep our phones out.
+//
 // # When an address changes
 //
 // Each request looks up anew from which address the kernel would send it, so

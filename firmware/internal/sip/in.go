@@ -32,7 +32,8 @@ func newIncoming(a *Agent, req *gosip.Request, tx *gosip.ServerTx) *Call {
 	c.incoming, c.d = true, d
 	c.firstTag, c.firstSeq = d.remoteTag, d.remoteSeq
 	c.dest = sourceOf(req.Source())
-	c.peer = Peer{User: shown(req.From().Address.User), DisplayName: shown(req.From().DisplayName), Addr: c.dest}
+	c.source = c.dest.Addr()
+	c.peer = Peer{User: shown(plainText(req.From().Address.User)), DisplayName: shown(req.From().DisplayName), Addr: c.dest}
 	if to, _, ok := hop(d.target); ok {
 		c.peer.Addr = to
 	}

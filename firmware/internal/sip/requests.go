@@ -43,7 +43,7 @@ func (c *Call) requested(ctx context.Context, req *gosip.Request, tx *gosip.Serv
 	case gosip.PRACK:
 		c.a.refuse(tx, req, refuse(481))
 	default:
-		c.a.refuse(tx, req, unsupported(req.Method))
+		c.a.refuse(tx, req, refuse(unsupported(string(req.Method)), gosip.NewHeader("Allow", allowed)))
 	}
 }
 

@@ -2,14 +2,18 @@ package sip
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"net/netip"
+	"net/url"
 	"strings"
 
 	gosip "github.com/emiago/sipgo/sip"
 )
 
 // handle takes each request that is not a retransmission. It is called on a
-// goroutine of its own.
+// goroutine of its own, and what it gets has passed the screen.
 func (a *Agent) handle(req *gosip.Request, tx *gosip.ServerTx) {
 	if req.IsAck() {
 		a.handleACK(req)
@@ -17,7 +21,7 @@ func (a *Agent) handle(req *gosip.Request, tx *gosip.ServerTx) {
 		return
 	}
 	if r := check(req); !r.taken() {
-		a.refuse(tx, req, r)
+		a.turnAway(tx, req, r)
 		return
 	}
 	if tag, ok := req.To().Params.Get("tag"); ok && req.Method != gosip.CANCEL { // sipgo finds what a CANCEL is for
@@ -28,18 +32,36 @@ func (a *Agent) handle(req *gosip.Request, tx *gosip.ServerTx) {
 	case gosip.INVITE:
 		a.invited(req, tx)
 	case gosip.OPTIONS:
-		if !a.owns(req.Recipient.User) {
-			a.refuse(tx, req, refuse(404))
+		if !a.owns(called(req.Recipient)) {
+			a.turnAway(tx, req, refuse(404))
 			return
 		}
-		a.respond(tx, req, 200, nil, capabilities()...)
-	case gosip.BYE, gosip.UPDATE, gosip.INFO, gosip.PRACK, gosip.CANCEL:
-		a.refuse(tx, req, refuse(481))
+		a.turnAway(tx, req, refuse(200, capabilities()...))
 	case gosip.REFER:
-		a.refuse(tx, req, refuse(603))
-	default:
-		a.refuse(tx, req, unsupported(req.Method))
+		a.turnAway(tx, req, refuse(603))
+	default: // of a dialog that there is not
+		a.turnAway(tx, req, refuse(481))
 	}
+}
+
+// called is the user that a request URI names. An escaped letter is the letter
+// (RFC 3261, 19.1.4), and of a telephone number the parameters and what only helps
+// to read it do not count (19.1.6; RFC 3966, 5.1.1).
+func called(u gosip.Uri) string {
+	user := plainText(u.User)
+	if kind, _ := u.UriParams.Get("user"); strings.EqualFold(kind, "phone") {
+		user, _, _ = strings.Cut(user, ";")
+		user = strings.NewReplacer("-", "", ".", "", "(", "", ")", "").Replace(user)
+	}
+	return user
+}
+
+// plainText is a part of a URI without its escapes.
+func plainText(s string) string {
+	if plain, err := url.PathUnescape(s); err == nil {
+		return plain
+	}
+	return s
 }
 
 func capabilities() []gosip.Header {
@@ -49,11 +71,24 @@ func capabilities() []gosip.Header {
 	}
 }
 
-func unsupported(m gosip.RequestMethod) refusal {
-	if strings.Contains(known, " "+string(m)+" ") {
-		return refuse(405, gosip.NewHeader("Allow", allowed))
+// unsupported is the status for a method that is not taken.
+func unsupported(method string) int {
+	if strings.Contains(known, " "+method+" ") {
+		return 405
 	}
-	return refuse(501, gosip.NewHeader("Allow", allowed))
+	return 501
+}
+
+// turnAway answers a request that nothing is kept of, not even its transaction:
+// when it comes again it is answered again, and in the same way (RFC 3261, 8.2.7).
+func (a *Agent) turnAway(tx *gosip.ServerTx, req *gosip.Request, r refusal) {
+	if _, tagged := req.To().Params.Get("tag"); !tagged {
+		branch, _ := req.Via().Params.Get("branch")
+		sum := sha256.Sum256([]byte(strings.Join([]string{branch, req.CallID().Value(), req.From().Value(), req.CSeq().Value()}, "\n")))
+		req.To().Params.Add("tag", hex.EncodeToString(sum[:8]))
+	}
+	a.refuse(tx, req, r)
+	tx.Terminate()
 }
 
 func (a *Agent) refuse(tx *gosip.ServerTx, req *gosip.Request, r refusal) {
@@ -81,9 +116,6 @@ func response(req *gosip.Request, code int, body []byte, headers ...gosip.Header
 }
 
 func (a *Agent) handleACK(req *gosip.Request) {
-	if !check(req).taken() {
-		return
-	}
 	tag, _ := req.To().Params.Get("tag")
 	c := a.find(req.CallID().Value(), tag)
 	if c == nil || a.stranger(c, req) {
@@ -113,38 +145,38 @@ func (a *Agent) linkOf(req *gosip.Request) *link {
 func (a *Agent) inDialog(req *gosip.Request, tx *gosip.ServerTx, tag string) {
 	c := a.find(req.CallID().Value(), tag)
 	if c == nil {
-		a.refuse(tx, req, refuse(481))
+		a.turnAway(tx, req, refuse(481))
 		return
 	}
 	if a.stranger(c, req) {
-		a.refuse(tx, req, refuse(403))
+		a.turnAway(tx, req, refuse(403))
 		return
 	}
 	if !c.box.post(func(ctx context.Context) { c.requested(ctx, req, tx) }) {
-		a.refuse(tx, req, refuse(481))
+		a.turnAway(tx, req, refuse(481))
 	}
 }
 
 // invited makes a call of an INVITE, or refuses it.
 func (a *Agent) invited(req *gosip.Request, tx *gosip.ServerTx) {
-	if !a.owns(req.Recipient.User) {
-		a.refuse(tx, req, refuse(404))
+	if !a.owns(called(req.Recipient)) {
+		a.turnAway(tx, req, refuse(404))
 		return
 	}
 	if offer := descriptionIn(req); offer != nil {
 		if _, _, _, err := usable(offer, senderOf(req), a.cfg.Codecs); err != nil {
-			a.refuse(tx, req, refuseOffer(err))
+			a.turnAway(tx, req, refuseOffer(err))
 			return
 		}
 	}
 	c := newIncoming(a, req, tx)
 	if r := a.admit(c); !r.taken() {
-		a.refuse(tx, req, r)
+		a.turnAway(tx, req, r)
 		return
 	}
 	if err := a.launch(c, nil); err != nil {
 		a.remove(c)
-		a.refuse(tx, req, refuse(503))
+		a.turnAway(tx, req, refuse(503))
 		return
 	}
 }
@@ -162,21 +194,49 @@ func refuseOffer(err error) refusal {
 func (a *Agent) admit(c *Call) refusal {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	waiting := 0
 	for id, o := range a.calls {
-		if !o.incoming {
-			continue
-		}
-		if id.callID == c.id.callID && o.firstTag == c.firstTag && o.firstSeq == c.firstSeq {
+		if o.incoming && id.callID == c.id.callID && o.firstTag == c.firstTag && o.firstSeq == c.firstSeq {
 			return refuse(482)
 		}
-		if !o.settled.Load() {
-			waiting++
-		}
 	}
-	if waiting >= maxPending {
+	if !a.hasRoom(c.pin != [32]byte{}, c.source) {
 		return refuse(486)
 	}
 	a.calls[c.id] = c
 	return refusal{}
+}
+
+// room reports whether one more call may wait to be answered. Calls over TLS have
+// a room of their own, so that whoever only sends packets cannot fill it, and one
+// host cannot fill that.
+func (a *Agent) room(secure bool, host netip.Addr) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.hasRoom(secure, host)
+}
+
+func (a *Agent) hasRoom(secure bool, host netip.Addr) bool {
+	all, same := 0, 0
+	for _, o := range a.calls {
+		if o.incoming && !o.settled.Load() && secure == (o.pin != [32]byte{}) {
+			all++
+			if o.source == host {
+				same++
+			}
+		}
+	}
+	return all < maxPending && (!secure || same < maxPendingPerHost)
+}
+
+// called are the calls to us of that Call-ID.
+func (a *Agent) called(callID string) []*Call {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []*Call
+	for id, c := range a.calls {
+		if c.incoming && id.callID == callID {
+			out = append(out, c)
+		}
+	}
+	return out
 }

@@ -64,6 +64,39 @@ func TestThirdHost(t *testing.T) {
 	}
 }
 
+// TestThirdHostDoesNotCancel: nor does it end the ringing, or answer for the
+// phone that is called.
+func TestThirdHostDoesNotCancel(t *testing.T) {
+	b := newPhone(t, userB)
+	p := calls(t, b)
+	p.sends("INVITE", p.audio(7000))
+	c := b.isCalled()
+	o := p.beside("127.0.0.2")
+	o.branch, o.inviteSeq, o.otherTag = p.branch, p.inviteSeq, ""
+	o.sends("CANCEL", "", fmt.Sprintf("Via: SIP/2.0/UDP %v;branch=%s;rport", p.at, p.branch))
+	o.expects("481")
+	said := answering(c)
+	p.expects("200")
+	p.sends("ACK", "")
+	must(t, <-said)
+	expect(t, c, sip.Established, "")
+
+	a := newPhone(t, userA)
+	callee, call, invite := called(t, a)
+	forger := newPeer(t, "UDP", "127.0.0.2")
+	forger.tag = "forger"
+	forged := invite
+	forger.phone = a.SIPAddr()
+	forged.reply = forger.out
+	forger.answers(forged, "200", forger.audio(9000))
+	forger.answers(forged, "486", "")
+	callee.answers(invite, "200", callee.audio(7000))
+	callee.expects("ACK")
+	if e := expect(t, call, sip.Established, ""); e.Media.Remote != netip.AddrPortFrom(callee.at.Addr(), 7000) {
+		t.Errorf("sound goes to %v", e.Media.Remote)
+	}
+}
+
 // TestPlainPeerMoves: a peer that is known to have left its address is believed
 // at the new one.
 func TestPlainPeerMoves(t *testing.T) {
