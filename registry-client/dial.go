@@ -8,9 +8,11 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pion/dtls/v3"
+	"github.com/pion/dtls/v3/pkg/protocol/alert"
 
 	"flexphone/registry-client/wire"
 )
@@ -21,6 +23,9 @@ const (
 	// handshakeEach.
 	handshakeMost = 10 * time.Second
 	handshakeEach = 3 * time.Second
+	// fullRetry is for how long a server is left alone that has no room for
+	// another session.
+	fullRetry = 30 * time.Second
 )
 
 // withPort adds the port to a host, a bare IPv6 address too.
@@ -125,6 +130,9 @@ func (c *Client) dial(ctx context.Context, server string, local netip.Addr, most
 		if pinErr != nil {
 			return nil, pinErr
 		}
+		if turnedAway(err) {
+			return nil, &BusyError{After: fullRetry}
+		}
 		return nil, unreachable(err)
 	}
 	c.mu.Lock()
@@ -133,6 +141,12 @@ func (c *Client) dial(ctx context.Context, server string, local netip.Addr, most
 	c.mu.Unlock()
 	c.log.Debug("session made", "server", server, "session", id)
 	return newSession(id, server, sock, association, c.cfg.AckTimeout), nil
+}
+
+// turnedAway reports whether a handshake failed by the alert user_canceled, by
+// which a server says that it has no room. pion/dtls exports no type of it.
+func turnedAway(err error) bool {
+	return strings.Contains(err.Error(), alert.UserCanceled.String())
 }
 
 // lookup returns an address of the server's of local's family: the first, and

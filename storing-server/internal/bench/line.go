@@ -312,6 +312,9 @@ func (r *run) take(p *phone, b []byte) error {
 		}
 	case message.Confirmable:
 		ack := []byte{0x60, 0, b[2], b[3]} // RFC 7252 section 4.2: empty acknowledgement
+		if code == codes.Empty {
+			ack[0] = 0x70 // section 4.3: a ping is answered by a reset
+		}
 		if err := r.send(p, ack); err != nil {
 			return err
 		}

@@ -15,19 +15,19 @@ import (
 	"flexphone/registry-client/wire"
 )
 
-// A talk is what all conversations of a server share.
-type talk struct {
-	handler Handler
-	hub     *hub
-	limits  Limits
-	count   Counters
-	crier   *crier
+// A endpoint is what all conversations of a server share.
+type endpoint struct {
+	handler    Handler
+	hub        *hub
+	limits     Limits
+	count      Counters
+	limitedLog *limitedLog
 }
 
 // A conversation is the CoAP side of one session: what was answered and what
 // is observed. It knows nothing of DTLS.
 type conversation struct {
-	*talk
+	*endpoint
 	peer   Peer
 	sender sender
 	nextID atomic.Uint32
@@ -42,10 +42,15 @@ type conversation struct {
 }
 
 // A sender puts one message on its way, without waiting.
-type sender interface{ send(message []byte) }
+type sender interface {
+	send(message []byte)
+	// answered tells that the peer has acknowledged or refused the message with
+	// an ID.
+	answered(id uint16, from netip.AddrPort)
+}
 
-func (c *conversation) begin(t *talk, peer Peer, s sender) {
-	c.talk, c.peer, c.sender = t, peer, s
+func (c *conversation) begin(t *endpoint, peer Peer, s sender) {
+	c.endpoint, c.peer, c.sender = t, peer, s
 	c.nextID.Store(rand.Uint32())
 }
 
@@ -57,7 +62,7 @@ func (c *conversation) end() { c.hub.end(c) }
 func (c *conversation) drop(why string) {
 	c.count.Dropped(why)
 	if why != repeated {
-		c.crier.say(why, "mac", c.peer.MAC.String())
+		c.limitedLog.say(why, "mac", c.peer.MAC.String())
 	}
 }
 
@@ -87,6 +92,7 @@ func (c *conversation) receive(data []byte, from netip.AddrPort) {
 	switch {
 	case m.Type == message.Acknowledgement || m.Type == message.Reset:
 		c.hub.settle(c, uint16(m.MessageID), m.Type == message.Reset)
+		c.sender.answered(uint16(m.MessageID), from)
 	case m.Code == codes.Empty:
 		if m.Type == message.Confirmable { // a ping
 			c.write(d, message.Message{Type: message.Reset, MessageID: m.MessageID})
@@ -205,6 +211,6 @@ func (c *conversation) observe(m, out message.Message, r Response) (message.Mess
 	if o == nil {
 		return out, nil
 	}
-	out.Options = append(message.Options{wire.UintOption(message.Observe, firstObserved)}, out.Options...)
+	out.Options = append(message.Options{wire.UintOption(message.Observe, o.first)}, out.Options...)
 	return out, o
 }

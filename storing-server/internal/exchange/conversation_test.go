@@ -61,7 +61,7 @@ type bench struct {
 
 func newBench(t *testing.T, l Limits) *bench {
 	b := &bench{t: t, h: &counting{}, sent: make(chan message.Message, 1000)}
-	b.begin(&talk{handler: b.h, hub: newHub(), limits: l, count: noCount{}, crier: newCrier(discard(nil))}, Peer{}, b)
+	b.begin(&endpoint{handler: b.h, hub: newHub(), limits: l, count: noCount{}, limitedLog: newLimitedLog(discard(nil))}, Peer{}, b)
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
 	b.done.Go(func() { b.hub.run(ctx) })
@@ -82,6 +82,9 @@ func (b *bench) send(data []byte) {
 	}
 	b.sent <- m
 }
+
+// answered implements sender.
+func (b *bench) answered(uint16, netip.AddrPort) {}
 
 func (b *bench) give(m message.Message) {
 	b.t.Helper()

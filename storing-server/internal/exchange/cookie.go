@@ -17,6 +17,7 @@ const (
 	typeChangeCipherSpec = 20
 	typeAlert            = 21
 	typeHandshake        = 22
+	typeApplication      = 23
 	typeConnectionID     = 25 // tls12_cid, RFC 9146
 
 	messageClientHello        = 1
@@ -135,6 +136,16 @@ func (c *cookies) request(from netip.AddrPort, h hello, now time.Time) []byte {
 	out = binary.BigEndian.AppendUint16(out, handshakeHeader+length)
 	out = append(out, messageHelloVerifyRequest, 0, 0, length, 0, 0, 0, 0, 0, 0, 0, length, 0xfe, 0xfd, cookieLength)
 	return append(out, cookie[:]...)
+}
+
+// turnedAway answers h with the alert that the handshake is cancelled "for some
+// reason unrelated to a protocol failure" (RFC 5246, section 7.2.2), so that the
+// client need not wait for its own patience to end.
+func turnedAway(h hello) []byte {
+	out := make([]byte, 0, recordHeader+2)
+	out = append(out, typeAlert, 0xfe, 0xfd, 0, 0)
+	out = appendUint48(out, h.sequence)
+	return append(out, 0, 2, alertFatal, alertUserCanceled)
 }
 
 func recordSequence(record []byte) uint64 {

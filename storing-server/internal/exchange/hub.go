@@ -13,8 +13,15 @@ import (
 	"flexphone/registry-client/wire"
 )
 
-// firstObserved is the Observe option of the answer that begins an observation.
-const firstObserved = 2
+// observeTick is how long an Observe number lasts: they follow the clock, so
+// that they rise over a refresh of an observation, also by another token, and
+// over a restart of the server (RFC 7641, section 4.4). In the 128 seconds after
+// which a client trusts its own clock more (section 3.4), 2^21 of them pass, of
+// the 2^23 that a client can tell apart.
+const observeTick = time.Second / (1 << 14)
+
+// observeBits is how much of a number the option has, RFC 7641 section 2.
+const observeBits = 24
 
 // A hub knows who observes what, and owes them notifications: one goroutine
 // sends those of all sessions.
@@ -24,6 +31,7 @@ type hub struct {
 	mu    sync.Mutex
 	byKey map[wire.Query]map[*observation]struct{}
 	due   agenda
+	began time.Time // reads the monotonic clock as well: numbers never go back
 }
 
 // An observation is one observed query. Its fields belong to hub.mu.
@@ -31,7 +39,8 @@ type observation struct {
 	owner  *conversation
 	token  message.Token
 	key    wire.Query
-	number uint32
+	number uint64 // of the newest notification; the option has its lowest bits
+	first  uint32 // the option of the answer that began it
 	dirty  bool
 	flying bool // a notification is not acknowledged yet
 	gone   bool
@@ -45,21 +54,32 @@ type observation struct {
 }
 
 func newHub() *hub {
-	return &hub{wake: make(chan struct{}, 1), byKey: map[wire.Query]map[*observation]struct{}{}}
+	return &hub{wake: make(chan struct{}, 1), byKey: map[wire.Query]map[*observation]struct{}{}, began: time.Now()}
 }
+
+// number returns the first number after last that the clock allows.
+func (h *hub) number(last uint64, now time.Time) uint64 {
+	clock := uint64(h.began.UnixNano()+int64(now.Sub(h.began))) / uint64(observeTick)
+	return max(last+1, clock)
+}
+
+func observeOption(number uint64) uint32 { return uint32(number & (1<<observeBits - 1)) }
 
 // observe ends what c observes by token, and begins anew when that was asked
 // for and c may. It returns nil when nothing is observed now.
 func (h *hub) observe(c *conversation, token message.Token, key wire.Query, asked bool) *observation {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	var last uint64
 	if old := c.observed[string(token)]; old != nil {
+		last = old.number
 		h.forget(old)
 	}
 	if !asked || c.ended || len(c.observed) >= c.limits.Observations {
 		return nil
 	}
-	o := &observation{owner: c, token: append(message.Token(nil), token...), key: key, number: firstObserved, place: -1}
+	o := &observation{owner: c, token: append(message.Token(nil), token...), key: key, number: h.number(last, time.Now()), place: -1}
+	o.first = observeOption(o.number)
 	if c.observed == nil {
 		c.observed = map[string]*observation{}
 	}
@@ -106,7 +126,7 @@ func (h *hub) changed(keys []wire.Query) {
 	any := false
 	for _, k := range keys {
 		for o := range h.byKey[k] {
-			h.soil(o)
+			h.invalidate(o)
 			any = true
 		}
 	}
@@ -119,13 +139,13 @@ func (h *hub) changed(keys []wire.Query) {
 // mark is changed for one observation.
 func (h *hub) mark(o *observation) {
 	h.mu.Lock()
-	h.soil(o)
+	h.invalidate(o)
 	h.mu.Unlock()
 	h.rouse()
 }
 
-// soil notes that o's answer is another; h.mu is held.
-func (h *hub) soil(o *observation) {
+// invalidate notes that o's answer is another; h.mu is held.
+func (h *hub) invalidate(o *observation) {
 	o.dirty = true
 	if !o.flying && !o.gone && o.place < 0 {
 		o.at = time.Time{} // now
@@ -155,7 +175,7 @@ func (h *hub) settle(c *conversation, id uint16, reset bool) {
 		if reset {
 			h.forget(o)
 		} else if o.dirty {
-			h.soil(o)
+			h.invalidate(o)
 			h.rouse()
 		}
 		return
@@ -206,7 +226,7 @@ func (h *hub) take(now time.Time) (o *observation, next time.Time) {
 		// A retransmission carries the newest state too, as a new message
 		// (RFC 7641, section 4.5.2).
 		o.id, o.flying, o.dirty = o.owner.newID(), true, false
-		o.number = (o.number + 1) & (1<<24 - 1)
+		o.number = h.number(o.number, now)
 		o.sent++
 		o.at = now.Add(o.timeout)
 		o.timeout *= 2
@@ -227,7 +247,7 @@ func (h *hub) tell(o *observation) {
 	}
 	m := message.Message{Type: message.Confirmable, MessageID: int32(o.id), Token: o.token, Code: r.Code, Payload: r.Payload}
 	if r.Code == codes.Content {
-		m.Options = append(m.Options, wire.UintOption(message.Observe, o.number))
+		m.Options = append(m.Options, wire.UintOption(message.Observe, observeOption(o.number)))
 	} else {
 		h.forget(o) // RFC 7641, section 4.2: an error ends it
 	}

@@ -24,17 +24,17 @@ type outbox struct {
 	done chan struct{}    // closed when run has ended
 
 	mu     sync.Mutex
-	posted []parcel
+	posted []packet
 	closed bool
 }
 
-// A parcel is one datagram, in a buffer of the pool of parcels.
-type parcel struct {
+// A packet is one datagram, in a buffer of the pool of packets.
+type packet struct {
 	data *[]byte
 	to   netip.AddrPort
 }
 
-var parcels = sync.Pool{New: func() any {
+var packets = sync.Pool{New: func() any {
 	b := make([]byte, 0, maxDatagram)
 	return &b
 }}
@@ -48,12 +48,12 @@ func (o *outbox) post(data *[]byte, to netip.AddrPort) bool {
 	o.mu.Lock()
 	room := len(o.posted) < outboxMost && !o.closed
 	if room {
-		o.posted = append(o.posted, parcel{data, to})
+		o.posted = append(o.posted, packet{data, to})
 	}
 	first := len(o.posted) == 1
 	o.mu.Unlock()
 	if !room {
-		parcels.Put(data)
+		packets.Put(data)
 		return false
 	}
 	if first {
@@ -72,7 +72,7 @@ func (o *outbox) rouse() {
 // run sends until close.
 func (o *outbox) run() {
 	defer close(o.done)
-	var batch []parcel
+	var batch []packet
 	var ms [atOnce]ipv6.Message
 	var to [atOnce]net.UDPAddr
 	for i := range ms {
@@ -113,7 +113,7 @@ func (o *outbox) run() {
 				sent += k
 			}
 			for _, p := range rest[:n] {
-				parcels.Put(p.data)
+				packets.Put(p.data)
 			}
 			rest = rest[n:]
 		}

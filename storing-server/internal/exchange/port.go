@@ -26,33 +26,39 @@ const (
 // is for, and lets nobody begin one who has not shown by a cookie that he
 // receives what is sent to his address (RFC 6347, section 4.2.1). Until then
 // nothing is kept about him.
+//
+// A session is found by its connection ID, and one without by its address
+// alone (RFC 9146, section 3).
 type port struct {
 	conn    *net.UDPConn
 	out     *outbox
 	cookies *cookies
 	drop    func(why string, from netip.AddrPort)
-	most    int // unfinished handshakes
-	// hurry is sent to when one must wait for a place among those: who only
-	// waits for the client's proof takes it as given.
-	hurry chan struct{}
+	// room says whether another session may begin; who may not is told so at
+	// once. It is called without the lock.
+	room func() bool
+	// spare is sent to when a handshake must give way: one that only waits for
+	// the client's proof takes it as given.
+	spare chan struct{}
 
-	mu     sync.Mutex
-	heirs  map[connectionID]*session
-	byID   map[connectionID]*line // that shake hands
-	byAddr map[netip.AddrPort]*line
-	half   map[netip.Prefix]int // unfinished handshakes by source
-	halves int
+	mu       sync.Mutex
+	sessions map[connectionID]*session
+	plain    map[netip.AddrPort]*session // without a connection ID
+	byID     map[connectionID]*handshake
+	byAddr   map[netip.AddrPort]*handshake
+	slots    *slots
 }
 
-func openPort(ctx context.Context, address string, most int, drop func(string, netip.AddrPort)) (*port, error) {
+func openPort(ctx context.Context, address string, most int, drop func(string, netip.AddrPort), room func() bool) (*port, error) {
 	conn, err := (&net.ListenConfig{Control: enlarge}).ListenPacket(ctx, "udp", address)
 	if err != nil {
 		return nil, err
 	}
 	udp := conn.(*net.UDPConn)
 	return &port{
-		conn: udp, out: newOutbox(udp), cookies: newCookies(), drop: drop, most: most, hurry: make(chan struct{}),
-		heirs: map[connectionID]*session{}, byID: map[connectionID]*line{}, byAddr: map[netip.AddrPort]*line{}, half: map[netip.Prefix]int{},
+		conn: udp, out: newOutbox(udp), cookies: newCookies(), drop: drop, room: room, spare: make(chan struct{}),
+		sessions: map[connectionID]*session{}, plain: map[netip.AddrPort]*session{},
+		byID: map[connectionID]*handshake{}, byAddr: map[netip.AddrPort]*handshake{}, slots: newSlots(most),
 	}, nil
 }
 
@@ -66,9 +72,9 @@ func enlarge(_, _ string, c syscall.RawConn) error {
 	})
 }
 
-// read routes what comes until the socket is closed. begin takes a line whose
+// read routes what comes until the socket is closed. begin takes a handshake whose
 // hello was verified.
-func (p *port) read(begin func(*line)) error {
+func (p *port) read(begin func(*handshake)) error {
 	batch := ipv6.NewPacketConn(p.conn) // the calls are the same for IPv4
 	var in [atOnce]ipv6.Message
 	for i := range in {
@@ -91,7 +97,7 @@ func (p *port) read(begin func(*line)) error {
 }
 
 // receive routes one datagram.
-func (p *port) receive(data []byte, from netip.AddrPort, begin func(*line)) {
+func (p *port) receive(data []byte, from netip.AddrPort, begin func(*handshake)) {
 	switch {
 	case len(data) > maxDatagram:
 		p.drop("oversized", from)
@@ -100,7 +106,8 @@ func (p *port) receive(data []byte, from netip.AddrPort, begin func(*line)) {
 		p.drop("malformed", from)
 		return
 	}
-	var l *line
+	var h *handshake
+	var x *session
 	switch data[0] {
 	case typeConnectionID:
 		if len(data) < recordHeader+len(connectionID{}) {
@@ -109,71 +116,75 @@ func (p *port) receive(data []byte, from netip.AddrPort, begin func(*line)) {
 		}
 		id := connectionID(data[11:])
 		p.mu.Lock()
-		x := p.heirs[id]
-		if x == nil {
-			l = p.byID[id]
+		if x = p.sessions[id]; x == nil {
+			h = p.byID[id]
 		}
 		p.mu.Unlock()
-		switch {
-		case x != nil:
-			x.receive(data, from)
-			return
-		case l != nil:
-			if !l.sealed(datagram{append([]byte(nil), data...), from}) {
-				p.drop("overrun", from)
-			}
-			return
-		}
 	case typeHandshake:
-		if h, ok := parseHello(data); ok {
-			p.hello(data, h, from, begin)
+		if hello, ok := parseHello(data); ok {
+			p.hello(data, hello, from, begin)
 			return
 		}
 		fallthrough
-	case typeChangeCipherSpec, typeAlert:
+	case typeChangeCipherSpec, typeAlert, typeApplication:
 		p.mu.Lock()
-		l = p.byAddr[from]
+		if h = p.byAddr[from]; h == nil {
+			x = p.plain[from]
+		}
 		p.mu.Unlock()
 	default:
 		p.drop("malformed", from)
 		return
 	}
-	if l == nil {
+	switch {
+	case x != nil:
+		x.receive(data, from)
+	case h == nil:
 		p.drop("unknown session", from)
-		return
+	case data[0] == typeConnectionID, data[3] != 0 || data[4] != 0: // encrypted
+		h.answered.Store(true)
+		if !h.sealed(datagram{append([]byte(nil), data...), from}) {
+			p.drop("overrun", from)
+		}
+	default:
+		h.answered.Store(true)
+		p.give(h, data, from)
 	}
-	p.give(l, data, from)
 }
 
-func (p *port) give(l *line, data []byte, from netip.AddrPort) {
-	if !l.give(datagram{append([]byte(nil), data...), from}) {
+func (p *port) give(h *handshake, data []byte, from netip.AddrPort) {
+	if !h.give(datagram{append([]byte(nil), data...), from}) {
 		p.drop("overrun", from)
 	}
 }
 
 // hello answers a ClientHello without a good cookie with one, and lets one with
-// it begin a session.
-func (p *port) hello(data []byte, h hello, from netip.AddrPort, begin func(*line)) {
+// it begin a session, if there is room for that.
+func (p *port) hello(data []byte, h hello, from netip.AddrPort, begin func(*handshake)) {
 	now := time.Now()
 	if !p.cookies.valid(from, h, now) {
 		_, _ = p.conn.WriteToUDPAddrPort(p.cookies.request(from, h, now), from) // lost like any datagram may be
 		return
 	}
-	source := source(from)
 	p.mu.Lock()
 	old := p.byAddr[from]
+	p.mu.Unlock()
 	if old != nil && old.random == h.random() {
-		p.mu.Unlock()
 		p.give(old, data, from) // it comes again
 		return
 	}
-	// No one source may take all there are.
-	if p.halves >= p.most || p.half[source] >= (p.most+1)/2 {
+	if !p.room() {
+		p.drop("full", from)
+		_, _ = p.conn.WriteToUDPAddrPort(turnedAway(h), from)
+		return
+	}
+	p.mu.Lock()
+	if old := p.byAddr[from]; old != nil && old.random == h.random() { // another loop had it as well
 		p.mu.Unlock()
-		select {
-		case p.hurry <- struct{}{}: // there is a place for it when it comes again
-		default:
-		}
+		return
+	}
+	if p.slots.full() && !p.giveWay(from, now) {
+		p.mu.Unlock()
 		p.drop("hello", from)
 		return
 	}
@@ -181,66 +192,74 @@ func (p *port) hello(data []byte, h hello, from netip.AddrPort, begin func(*line
 	// 4.2.8) has shown that it is there; the old session lives on by its
 	// connection ID, until it has been silent for too long.
 	var id connectionID
-	for p.byID[id] != nil || p.heirs[id] != nil || id == (connectionID{}) {
+	for p.byID[id] != nil || p.sessions[id] != nil || id == (connectionID{}) {
 		rand.Read(id[:]) // never fails
 	}
-	l := newLine(p, id, data, h, from)
+	l := newHandshake(p, id, data, h, from)
 	p.byAddr[from], p.byID[id] = l, l
-	p.halves++
-	p.half[source]++
+	p.slots.add(l)
 	p.mu.Unlock()
 	begin(l)
 }
 
-// source is what counts as one source of hellos: an IPv4 address, or the
-// network that an IPv6 host may choose any address of.
-func source(from netip.AddrPort) netip.Prefix {
-	a := from.Addr().Unmap().WithZone("")
-	bits := 32
-	if a.Is6() {
-		bits = 64
+// giveWay makes a place for a handshake from a source, and reports whether it
+// could; p.mu is held.
+func (p *port) giveWay(from netip.AddrPort, now time.Time) bool {
+	select {
+	case p.spare <- struct{}{}:
+		return true // one has finished
+	default:
 	}
-	prefix, err := a.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
+	victim := p.slots.victim(from, now)
+	if victim == nil {
+		return false
 	}
-	return prefix
+	p.slots.remove(victim)
+	go victim.Close() // which takes the lock
+	p.drop("handshake", victim.first)
+	return true
 }
 
-// inherit lets x have what is sent to l.
-func (p *port) inherit(l *line, x *session) {
+// establish lets x have what is sent to h, and returns the session without a
+// connection ID that was at its address, which nobody can reach any more.
+func (p *port) establish(h *handshake, x *session) (old *session) {
 	p.mu.Lock()
-	p.heirs[l.id] = x
+	if x.idLength() > 0 {
+		p.sessions[h.id] = x
+	} else {
+		old, p.plain[h.first] = p.plain[h.first], x
+	}
 	p.mu.Unlock()
-	p.remove(l)
-	l.bequeath(x)
+	p.remove(h)
+	h.handOver(x)
+	return old
 }
 
-// dismiss sends nothing to x any more.
-func (p *port) dismiss(x *session) {
+// unroute sends nothing to x any more.
+func (p *port) unroute(x *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.heirs, x.id)
-}
-
-// settled is called once for each line, when it has an heir or has failed.
-func (p *port) settled(l *line) {
-	source := source(l.first)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.halves--
-	if p.half[source]--; p.half[source] == 0 {
-		delete(p.half, source)
+	if x.idLength() > 0 {
+		delete(p.sessions, x.id)
+	} else if p.plain[x.first] == x {
+		delete(p.plain, x.first)
 	}
 }
 
-func (p *port) remove(l *line) {
+// freeSlot is called for each handshake that is a session, or has failed.
+func (p *port) freeSlot(h *handshake) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.byAddr[l.first] == l {
-		delete(p.byAddr, l.first)
+	p.slots.remove(h)
+}
+
+func (p *port) remove(h *handshake) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.byAddr[h.first] == h {
+		delete(p.byAddr, h.first)
 	}
-	delete(p.byID, l.id)
+	delete(p.byID, h.id)
 }
 
 // close sends what waits to be sent, and then closes the socket.

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"net"
@@ -31,6 +32,21 @@ type tally struct {
 	noCount
 	mu      sync.Mutex
 	dropped map[string]int
+	shook   int
+}
+
+// Handshake implements Counters.
+func (c *tally) Handshake(bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.shook++
+}
+
+// shaken returns how many handshakes have ended, well or not.
+func (c *tally) shaken() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.shook
 }
 
 func (c *tally) Dropped(why string) {
@@ -109,22 +125,33 @@ func socket(t testing.TB, host string) *net.UDPConn {
 // shakeHands begins a session on conn.
 func shakeHands(t testing.TB, conn net.PacketConn, s *Server) *dtls.Conn {
 	t.Helper()
-	c, err := dtls.ClientWithOptions(conn, s.Addr(),
-		dtls.WithCertificates(certificate(t, wire.MAC{2, 0, 0x5e, 0, 0x53, 1})),
+	return shakeHandsAs(t, conn, s, certificate(t, wire.MAC{2, 0, 0x5e, 0, 0x53, 1}))
+}
+
+func shakeHandsAs(t testing.TB, conn net.PacketConn, s *Server, cert tls.Certificate) *dtls.Conn {
+	t.Helper()
+	c, err := tryHands(t, conn, s, cert, dtls.WithConnectionIDGenerator(dtls.OnlySendCIDGenerator()))
+	if err != nil {
+		t.Fatalf("handshake: %v", err)
+	}
+	return c
+}
+
+// tryHands is shakeHandsAs with options of the client's own.
+func tryHands(t testing.TB, conn net.PacketConn, s *Server, cert tls.Certificate, options ...dtls.ClientOption) (*dtls.Conn, error) {
+	t.Helper()
+	c, err := dtls.ClientWithOptions(conn, s.Addr(), append([]dtls.ClientOption{
+		dtls.WithCertificates(cert),
 		dtls.WithInsecureSkipVerify(true),
 		dtls.WithCipherSuites(dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
 		dtls.WithExtendedMasterSecret(dtls.RequireExtendedMasterSecret),
-		dtls.WithConnectionIDGenerator(dtls.OnlySendCIDGenerator()),
-	)
+	}, options...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	if err := c.HandshakeContext(ctx); err != nil {
-		t.Fatalf("handshake: %v", err)
-	}
-	return c
+	return c, c.HandshakeContext(ctx)
 }
 
 // asks makes one request in a session, again and again until it is answered.
@@ -153,6 +180,18 @@ func asks(t testing.TB, c net.Conn, id int32) {
 		return
 	}
 	t.Fatal("no answer to ten requests")
+}
+
+// pong answers a ping (RFC 7252, section 4.3).
+func pong(t testing.TB, c net.Conn, ping message.Message) {
+	t.Helper()
+	data, err := wire.EncodeMessage(message.Message{Type: message.Reset, MessageID: ping.MessageID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write(data); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // newHello is a ClientHello as RFC 6347 has it, of a record and message number.
@@ -224,7 +263,7 @@ func TestHelloFlood(t *testing.T) {
 		t.Errorf("10000 hellos took %d bytes; want less than a megabyte", after-before)
 	}
 	s.port.mu.Lock()
-	if n := len(s.port.byAddr) + len(s.port.byID) + len(s.port.half); n != 0 {
+	if n := len(s.port.byAddr) + len(s.port.byID) + len(s.port.slots.bySource); n != 0 {
 		t.Errorf("%d entries are kept for hellos without a cookie", n)
 	}
 	s.port.mu.Unlock()
@@ -233,30 +272,91 @@ func TestHelloFlood(t *testing.T) {
 	c.Close()
 }
 
-// One source that finishes no handshake takes half of what there is: another
-// one still begins sessions.
+// begins sends a hello with a good cookie, and finishes nothing.
+func begins(t testing.TB, conn *net.UDPConn, s *Server, random [32]byte) {
+	t.Helper()
+	cookie := cookieFor(t, conn, s, random)
+	if _, err := conn.WriteTo(newHello(8, 1, random, cookie), s.Addr()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Sources that finish no handshake keep nobody away, however many they are and
+// however many hellos each sends: not even where they have all places.
 func TestHalfOpen(t *testing.T) {
-	l := DefaultLimits()
-	l.Handshakes = 20
-	s, count := serve(t, l, nil)
-	conn := socket(t, "127.0.0.1")
-	for i := range 50 {
-		random := [32]byte{1, byte(i)}
-		cookie := cookieFor(t, conn, s, random)
-		if _, err := conn.WriteTo(newHello(8, 1, random, cookie), s.Addr()); err != nil {
-			t.Fatal(err)
+	for sources := range 7 {
+		l := DefaultLimits()
+		l.Handshakes = 20
+		s, count := serve(t, l, nil)
+		for from := range sources {
+			conn := socket(t, fmt.Sprintf("127.0.0.%d", 10+from))
+			for i := range 60 {
+				begins(t, conn, s, [32]byte{1, byte(i)})
+			}
+			cookieFor(t, conn, s, [32]byte{2}) // all before it are read
+		}
+		s.port.mu.Lock()
+		n := s.port.slots.n
+		s.port.mu.Unlock()
+		if want := min(sources, 1) * 20; n != want {
+			t.Errorf("%d sources have %d places; want %d", sources, n, want)
+		}
+		for i := range 5 {
+			c := shakeHands(t, socket(t, fmt.Sprintf("127.0.1.%d", i)), s)
+			asks(t, c, 1)
+			c.Close()
+		}
+		if sources == 1 && count.of("hello") != 40 {
+			t.Errorf("%d hellos of one source were dropped; want 40: those before it had no time", count.of("hello"))
 		}
 	}
-	cookieFor(t, conn, s, [32]byte{2}) // all before it are read
-	s.port.mu.Lock()
-	halves := s.port.halves
-	s.port.mu.Unlock()
-	if halves != 10 || count.of("hello") != 40 {
-		t.Errorf("%d handshakes begun, %d hellos dropped; want 10 and 40", halves, count.of("hello"))
+}
+
+// Who gives way is the oldest of the source that has most, unanswered before
+// answered; among equals only who had time to answer.
+func TestVictim(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	at := func(host int, age time.Duration, answered bool) *handshake {
+		h := &handshake{first: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(host)}), uint16(age/time.Millisecond))}
+		h.offered.Store(now.Add(-age).UnixNano())
+		h.answered.Store(answered)
+		return h
 	}
-	c := shakeHands(t, socket(t, "127.0.0.2"), s)
-	asks(t, c, 1)
-	c.Close()
+	const second = time.Second
+	for name, tt := range map[string]struct {
+		there []*handshake
+		want  int // index; -1: none
+	}{
+		"the largest source's oldest":         {[]*handshake{at(1, 9*second, false), at(2, 3*second, false), at(2, 2*second, false), at(2, 0, false)}, 1},
+		"who has answered stays":              {[]*handshake{at(2, 3*second, true), at(2, 2*second, false), at(2, second, false)}, 1},
+		"unless all have":                     {[]*handshake{at(2, 3*second, true), at(2, 2*second, true), at(2, second, true)}, 0},
+		"at once":                             {[]*handshake{at(2, 3, false), at(2, 2, false), at(2, 1, false)}, 0},
+		"equals that had no time":             {[]*handshake{at(1, second, false), at(2, second, false), at(3, second, true)}, -1},
+		"equals of which one had time":        {[]*handshake{at(1, second, false), at(2, 3*second, false), at(3, 3*second, true)}, 1},
+		"equals that had a long time":         {[]*handshake{at(1, second, false), at(3, 5*second, true)}, 1},
+		"the newcomer's own that had time":    {[]*handshake{at(9, second, false), at(9, 3*second, false), at(9, 4*second, false)}, 2},
+		"the newcomer's own that had no time": {[]*handshake{at(9, second, false), at(9, second, false)}, -1},
+	} {
+		s := newSlots(len(tt.there))
+		for _, h := range tt.there {
+			s.add(h)
+		}
+		got := s.victim(netip.MustParseAddrPort("192.0.2.9:1"), now)
+		if (tt.want < 0) != (got == nil) || got != nil && got != tt.there[tt.want] {
+			t.Errorf("%s: %+v gives way", name, got)
+		}
+		for _, h := range append(tt.there, tt.there...) {
+			s.remove(h)
+		}
+		if s.n != 0 || len(s.bySource) != 0 {
+			t.Errorf("%s: %d places of %d sources are left", name, s.n, len(s.bySource))
+		}
+	}
+	s := newSlots(1)
+	s.add(&handshake{first: netip.MustParseAddrPort("192.0.2.1:1")})
+	if s.victim(netip.MustParseAddrPort("192.0.2.9:1"), now) != nil {
+		t.Error("one that has been offered nothing yet gives way")
+	}
 }
 
 // A cookie is good for who got it, and for one hello.
@@ -359,9 +459,9 @@ func TestBadDatagrams(t *testing.T) {
 			t.Errorf("%d dropped as %s; want %d", got, why, want)
 		}
 	}
-	s.crier.mu.Lock() // nobody writes to log meanwhile
+	s.limitedLog.mu.Lock() // nobody writes to log meanwhile
 	lines := strings.Count(log.String(), "\n")
-	s.crier.mu.Unlock()
+	s.limitedLog.mu.Unlock()
 	if lines < 3 || lines > 30 {
 		t.Errorf("%d lines were logged about 2500 datagrams", lines)
 	}

@@ -24,7 +24,7 @@ import (
 
 // A Server answers on one UDP port.
 type Server struct {
-	talk
+	endpoint
 	port    *port
 	options []dtls.ServerOption
 	log     *slog.Logger
@@ -33,7 +33,8 @@ type Server struct {
 	shaking sync.WaitGroup // handshakes; none begins once closed is set
 
 	mu     sync.Mutex
-	all    roll
+	all    sessionList
+	again  bucket // handshakes at the limit of sessions, of whom may have one
 	byKey  map[wire.Fingerprint][]*session
 	closed bool
 }
@@ -42,8 +43,8 @@ type Server struct {
 func Listen(ctx context.Context, address string, cert tls.Certificate, h Handler, l Limits, count Counters, log *slog.Logger) (*Server, error) {
 	log = discard(log)
 	s := &Server{
-		talk: talk{handler: h, limits: l, count: count, crier: newCrier(log), hub: newHub()},
-		log:  log, byKey: map[wire.Fingerprint][]*session{},
+		endpoint: endpoint{handler: h, limits: l, count: count, limitedLog: newLimitedLog(log), hub: newHub()},
+		log:      log, byKey: map[wire.Fingerprint][]*session{},
 		options: []dtls.ServerOption{
 			dtls.WithCertificates(cert),
 			dtls.WithCipherSuites(dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
@@ -56,7 +57,7 @@ func Listen(ctx context.Context, address string, cert tls.Certificate, h Handler
 		},
 	}
 	var err error
-	if s.port, err = openPort(ctx, address, l.Handshakes, s.dropped); err != nil {
+	if s.port, err = openPort(ctx, address, l.Handshakes, s.dropped, s.room); err != nil {
 		return nil, fmt.Errorf("exchange: listen on %s: %w", address, err)
 	}
 	return s, nil
@@ -65,7 +66,7 @@ func Listen(ctx context.Context, address string, cert tls.Certificate, h Handler
 // dropped counts and logs a datagram that nobody got.
 func (s *Server) dropped(why string, from netip.AddrPort) {
 	s.count.Dropped(why)
-	s.crier.say(why, "from", from.String())
+	s.limitedLog.say(why, "from", from.String())
 }
 
 // peerOf reads who shows a certificate. That it holds the key is proved by the
@@ -109,12 +110,12 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.running.Go(s.port.out.run)
 	s.running.Go(func() { s.hub.run(ctx) })
 	s.running.Go(func() { s.expire(ctx) })
-	begin := func(l *line) {
+	begin := func(l *handshake) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.closed {
 			l.Close()
-			s.port.settled(l)
+			s.port.freeSlot(l)
 			return
 		}
 		s.shaking.Go(func() { s.serve(ctx, l) })
@@ -146,10 +147,10 @@ func (s *Server) shut() {
 
 // serve shakes hands, waits until the client has shown that it knows of the
 // end, and then makes it a session.
-func (s *Server) serve(ctx context.Context, l *line) {
+func (s *Server) serve(ctx context.Context, l *handshake) {
 	ctx, cancel := context.WithTimeout(ctx, s.limits.Handshake)
 	defer cancel()
-	defer s.port.settled(l)
+	defer s.port.freeSlot(l)
 	conn, peer, err := s.handshake(ctx, l)
 	stopped := errors.Is(ctx.Err(), context.Canceled)
 	if !stopped {
@@ -158,7 +159,7 @@ func (s *Server) serve(ctx context.Context, l *line) {
 	if err != nil {
 		l.Close()
 		if !stopped {
-			s.crier.say("handshake", "from", l.first.String(), "err", err)
+			s.limitedLog.say("handshake", "from", l.first.String(), "err", err)
 		}
 		return
 	}
@@ -166,13 +167,13 @@ func (s *Server) serve(ctx context.Context, l *line) {
 	defer conn.Close()
 	secret, err := record.Take(conn)
 	if err != nil {
-		s.crier.say("handshake", "from", l.first.String(), "err", err)
+		s.limitedLog.say("handshake", "from", l.first.String(), "err", err)
 		return
 	}
 	l.finished(secret)
 	select {
 	case <-l.proven:
-	case <-s.port.hurry:
+	case <-s.port.spare:
 	case <-l.done: // the client has closed it
 		return
 	case <-ctx.Done():
@@ -181,26 +182,28 @@ func (s *Server) serve(ctx context.Context, l *line) {
 		}
 		// It is silent, and may have its reasons.
 	}
-	l.hush()
+	l.detach()
 	conn.Close()
 	if err := secret.Succeed(conn); err != nil {
-		s.crier.say("handshake", "from", l.first.String(), "err", err)
+		s.limitedLog.say("handshake", "from", l.first.String(), "err", err)
 		return
 	}
-	x := &session{server: s, id: l.id, secret: *secret, to: l.first}
-	x.begin(&s.talk, peer, x)
+	x := &session{server: s, id: l.id, first: l.first, secret: *secret, path: pathTo(l.first, secret.Sealed(pingLength))}
+	x.begin(&s.endpoint, peer, x)
 	if s.admit(x) {
-		s.port.inherit(l, x)
+		if old := s.port.establish(l, x); old != nil {
+			s.end(old)
+		}
 		s.mu.Lock()
 		listed := x.listed
 		s.mu.Unlock()
 		if !listed { // it had to give way before it could be found
-			s.port.dismiss(x)
+			s.port.unroute(x)
 		}
 	}
 }
 
-func (s *Server) handshake(ctx context.Context, l *line) (*dtls.Conn, Peer, error) {
+func (s *Server) handshake(ctx context.Context, l *handshake) (*dtls.Conn, Peer, error) {
 	options := append(s.options[:len(s.options):len(s.options)], dtls.WithConnectionIDGenerator(func() []byte { return l.id[:] }))
 	conn, err := dtls.ServerWithOptions(l, net.UDPAddrFromAddrPort(l.first), options...)
 	if err != nil {
@@ -226,29 +229,59 @@ func (s *Server) handshake(ctx context.Context, l *line) (*dtls.Conn, Peer, erro
 	return conn, peer, err
 }
 
-// admit makes room for x, and reports whether the server still runs.
+// room reports whether a handshake may become a session. Who has one already is
+// not known before the handshake: of those that begin when there is no room, a
+// few a second are let try.
+func (s *Server) room() bool {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all.n < s.limits.Sessions || s.silent(s.all.front, now) || s.again.take(now, fullRate, fullBurst)
+}
+
+const (
+	fullRate  = 20 // handshakes a second that may turn out to be of no use
+	fullBurst = 100
+)
+
+// silent reports whether x has missed a keep-alive; s.mu is held.
+func (s *Server) silent(x *session, now time.Time) bool {
+	return x != nil && now.Sub(x.heard) >= s.limits.KeepAlive
+}
+
+// admit makes room for x, and reports whether there is any: the same key's
+// oldest session gives way to its newest, and who has missed a keep-alive to
+// anybody. Nobody else does: a phone that is thrown out comes back, and throws
+// out another.
 func (s *Server) admit(x *session) bool {
-	var out []*session
+	var out *session
+	now := time.Now()
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
 		return false
 	}
-	x.heard = time.Now()
+	own := s.byKey[x.peer.Key]
+	full := s.all.n >= s.limits.Sessions
+	switch {
+	case len(own) > 0 && (full || len(own) >= s.limits.SessionsEach):
+		out = own[0] // a phone that has started anew
+	case full && s.silent(s.all.front, now):
+		out = s.all.front
+	case full:
+		s.mu.Unlock()
+		s.dropped("full", x.first)
+		x.turnAway()
+		return false
+	}
+	x.heard = now
 	s.all.add(x)
-	own := append(s.byKey[x.peer.Key], x)
-	s.byKey[x.peer.Key] = own
-	if len(own) > s.limits.SessionsEach {
-		out = append(out, own[0]) // a phone that has started anew
-	}
-	if s.all.n > s.limits.Sessions {
-		out = append(out, s.all.front)
-	}
+	s.byKey[x.peer.Key] = append(own, x)
 	s.mu.Unlock()
 	s.count.Session(1)
-	for _, old := range out {
+	if out != nil {
 		s.count.Dropped("session")
-		s.end(old)
+		s.end(out)
 	}
 	return true
 }
@@ -283,7 +316,7 @@ func (s *Server) end(x *session) {
 		s.byKey[x.peer.Key] = own
 	}
 	s.mu.Unlock()
-	s.port.dismiss(x)
+	s.port.unroute(x)
 	x.close()
 	s.count.Session(-1)
 }

@@ -1,10 +1,14 @@
 package exchange
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"sync"
 	"time"
 
+	"github.com/plgd-dev/go-coap/v3/message"
+
+	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/record"
 )
 
@@ -13,7 +17,8 @@ import (
 // there are phones.
 type session struct {
 	server *Server
-	id     connectionID
+	id     connectionID   // that the peer sends, unless it sends none
+	first  netip.AddrPort // where it shook hands
 	conversation
 
 	// Of the server, and under its lock.
@@ -24,30 +29,36 @@ type session struct {
 	// Not held while a request is answered.
 	records sync.Mutex
 	secret  record.Session
-	to      netip.AddrPort // whence its newest record came
+	path    path
+	held    []byte // a message that waits until the path is proven
 	closed  bool
 }
 
+// idLength returns how long the connection ID is that the peer sends; 0: none.
+func (x *session) idLength() int { return x.secret.Own() }
+
 // Of an alert, RFC 5246 section 7.2.
 const (
-	alertWarning     = 1
-	alertFatal       = 2
-	alertCloseNotify = 0
+	alertWarning      = 1
+	alertFatal        = 2
+	alertCloseNotify  = 0
+	alertUserCanceled = 90
 )
 
-// receive takes one datagram with the session's connection ID.
+// receive takes one datagram with the session's connection ID, or from its
+// address.
 func (x *session) receive(data []byte, from netip.AddrPort) {
 	for len(data) > 0 {
-		r, rest, ok := record.Split(data, len(x.id))
-		if !ok || connectionID(record.CID(r, len(x.id))) != x.id {
+		r, rest, ok := record.Split(data, x.idLength())
+		if !ok || x.idLength() > 0 && connectionID(record.CID(r, len(x.id))) != x.id {
 			x.drop("malformed record")
 			return
 		}
 		data = rest
 		x.records.Lock()
 		content, kind, latest, err := x.secret.Open(r)
-		if err == nil && latest {
-			x.to = from // RFC 9146, section 6
+		if err == nil {
+			x.path.came(from, len(r), latest)
 		}
 		x.records.Unlock()
 		if err != nil {
@@ -57,7 +68,7 @@ func (x *session) receive(data []byte, from netip.AddrPort) {
 		x.server.hear(x)
 		switch kind {
 		case record.TypeApplication:
-			x.conversation.receive(content, netip.AddrPortFrom(from.Addr().Unmap().WithZone(""), from.Port()))
+			x.conversation.receive(content, plainAddr(from))
 		case record.TypeAlert:
 			if len(content) == 2 && (content[0] == alertFatal || content[1] == alertCloseNotify) {
 				x.server.end(x)
@@ -84,38 +95,92 @@ func refusal(err error) string {
 // send implements sender.
 func (x *session) send(message []byte) { x.seal(record.TypeApplication, message) }
 
-func (x *session) seal(kind byte, content []byte) {
-	b := parcels.Get().(*[]byte)
+// pingLength is a ping's, RFC 7252 section 3.
+const pingLength = 4
+
+// answered implements sender: the answer may prove where the session is.
+func (x *session) answered(id uint16, from netip.AddrPort) {
 	x.records.Lock()
 	defer x.records.Unlock()
+	if x.path.answered(id, from) && x.held != nil {
+		held := x.held
+		x.held = nil
+		x.put(record.TypeApplication, held, false)
+	}
+}
+
+func (x *session) seal(kind byte, content []byte) {
+	x.records.Lock()
+	defer x.records.Unlock()
+	now := time.Now()
+	sent := x.put(kind, content, false)
+	switch {
+	case kind != record.TypeApplication || !x.path.mayAsk(now):
+	case !sent:
+		x.held = append(x.held[:0], content...)
+		id := x.newID()
+		ping, err := wire.EncodeMessage(message.Message{Type: message.Confirmable, MessageID: int32(id)})
+		if err == nil && x.put(record.TypeApplication, ping, true) {
+			x.path.ask(id, now)
+		}
+	case isConfirmable(content):
+		x.path.ask(binary.BigEndian.Uint16(content[2:]), now)
+	}
+}
+
+// isConfirmable reports whether a message has to be answered (RFC 7252, section
+// 3).
+func isConfirmable(m []byte) bool {
+	return len(m) >= 4 && message.Type(m[0]>>4&3) == message.Confirmable
+}
+
+// put sends one record, and reports false when it may not go to where the peer
+// is until that has answered; x.records is held.
+func (x *session) put(kind byte, content []byte, challenge bool) bool {
+	if x.closed {
+		return true
+	}
+	b := packets.Get().(*[]byte)
 	out, err := x.secret.Seal((*b)[:0], kind, content)
-	if x.closed || err != nil { // after 2^48 records
-		parcels.Put(b)
-		return
+	if err != nil { // after 2^48 records
+		packets.Put(b)
+		return true
 	}
 	*b = out
-	if !x.server.port.out.post(b, x.to) {
+	to, may := x.path.to(len(out), challenge, time.Now())
+	if !may {
+		packets.Put(b)
+		x.count.Dropped("unproven address")
+		return false
+	}
+	if !x.server.port.out.post(b, to) {
 		x.count.Dropped("overrun")
 	}
+	return true
 }
 
 // close tells the peer that there is nobody any more (RFC 5246, section 7.2.1),
 // and sends nothing after that.
-func (x *session) close() {
-	x.seal(record.TypeAlert, []byte{alertWarning, alertCloseNotify})
+func (x *session) close() { x.endBy(alertWarning, alertCloseNotify) }
+
+// turnAway is close for a peer that there is no room for.
+func (x *session) turnAway() { x.endBy(alertFatal, alertUserCanceled) }
+
+func (x *session) endBy(alert ...byte) {
+	x.seal(record.TypeAlert, alert)
 	x.records.Lock()
 	x.closed = true
 	x.records.Unlock()
 	x.conversation.end()
 }
 
-// A roll lists sessions, the longest silent first.
-type roll struct {
+// A sessionList lists sessions, the longest silent first.
+type sessionList struct {
 	front, back *session
 	n           int
 }
 
-func (r *roll) add(x *session) {
+func (r *sessionList) add(x *session) {
 	x.prev, x.next, x.listed = r.back, nil, true
 	if r.back != nil {
 		r.back.next = x
@@ -126,7 +191,7 @@ func (r *roll) add(x *session) {
 	r.n++
 }
 
-func (r *roll) remove(x *session) {
+func (r *sessionList) remove(x *session) {
 	if x.prev != nil {
 		x.prev.next = x.next
 	} else {

@@ -60,14 +60,15 @@ var (
 // A Session is the two directions of one session. It is not safe for
 // concurrent use.
 type Session struct {
-	seal, open     cipher.AEAD
-	sealIV, openIV [4]byte
-	own            int    // length of the connection ID that the peer sends
-	peer           []byte // the connection ID that it is sent
-	number         uint64 // of the next record sealed: epoch and sequence number
-	newest         uint64 // the highest that was opened, likewise
-	seen           uint64 // bit i: newest-i was opened
-	some           bool   // any was
+	seal, open       cipher.AEAD
+	sealKey, openKey [keyLength]byte
+	sealIV, openIV   [4]byte
+	own              int    // length of the connection ID that the peer sends
+	peer             []byte // the connection ID that it is sent
+	number           uint64 // of the next record sealed: epoch and sequence number
+	newest           uint64 // the highest that was opened, likewise
+	seen             uint64 // bit i: newest-i was opened
+	some             bool   // any was
 	// Scratch, so that nothing is allocated for a record.
 	nonce      [explicitNonce + 4]byte
 	additional []byte
@@ -111,9 +112,6 @@ func Take(conn *dtls.Conn) (*Session, error) {
 	if e.LocalEpoch != 1 || dtls.CipherSuiteID(e.CipherSuiteID) != dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 {
 		return nil, fmt.Errorf("record: take session: epoch %d, cipher suite %#x", e.LocalEpoch, e.CipherSuiteID)
 	}
-	if len(e.LocalConnectionID) == 0 {
-		return nil, errors.New("record: take session: the peer sends no connection ID")
-	}
 	client, server := e.LocalRandom, e.RemoteRandom
 	if !e.IsClient {
 		client, server = server, client
@@ -123,20 +121,35 @@ func Take(conn *dtls.Conn) (*Session, error) {
 		return nil, fmt.Errorf("record: take session: %w", err)
 	}
 	s := &Session{own: len(e.LocalConnectionID), peer: e.RemoteConnectionID, number: e.number(), newest: 1 << 48}
-	mine, theirs := keys.ServerWriteKey, keys.ClientWriteKey
+	s.sealKey, s.openKey = [keyLength]byte(keys.ServerWriteKey), [keyLength]byte(keys.ClientWriteKey)
 	s.sealIV, s.openIV = [4]byte(keys.ServerWriteIV), [4]byte(keys.ClientWriteIV)
 	if e.IsClient {
-		mine, theirs = theirs, mine
+		s.sealKey, s.openKey = s.openKey, s.sealKey
 		s.sealIV, s.openIV = s.openIV, s.sealIV
 	}
-	if s.seal, err = gcm(mine); err != nil {
-		return nil, err
-	}
-	if s.open, err = gcm(theirs); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return s, s.ciphers()
 }
+
+// ciphers sets up the ciphers of the session's keys.
+func (s *Session) ciphers() (err error) {
+	if s.seal, err = gcm(s.sealKey[:]); err != nil {
+		return err
+	}
+	s.open, err = gcm(s.openKey[:])
+	return err
+}
+
+// Sealed returns how long the record of n bytes is that Seal makes.
+func (s *Session) Sealed(n int) int {
+	n += fixed + 2 + len(s.peer) + explicitNonce + tagLength
+	if len(s.peer) > 0 {
+		n++ // the type inside
+	}
+	return n
+}
+
+// Own returns the length of the connection ID that the peer sends; 0: none.
+func (s *Session) Own() int { return s.own }
 
 func (e exported) number() uint64 { return uint64(e.LocalEpoch)<<48 | e.SequenceNumber&numberMost }
 
@@ -159,14 +172,19 @@ func gcm(key []byte) (cipher.AEAD, error) {
 }
 
 // Split returns the first record with a connection ID of cid bytes of a
-// datagram, and what follows it.
+// datagram, and what follows it. Where there is no connection ID the record has
+// its type outside (RFC 6347, section 4.1).
 func Split(data []byte, cid int) (record, rest []byte, ok bool) {
 	header := fixed + cid + 2
-	if len(data) < header || data[0] != TypeCID || binary.BigEndian.Uint16(data[1:]) != version12 {
+	if len(data) < header || (data[0] == TypeCID) != (cid > 0) || binary.BigEndian.Uint16(data[1:]) != version12 {
 		return nil, nil, false
 	}
 	end := header + int(binary.BigEndian.Uint16(data[header-2:]))
-	if len(data) < end || end < header+explicitNonce+1+tagLength {
+	least := header + explicitNonce + tagLength
+	if cid > 0 {
+		least++ // the type inside
+	}
+	if len(data) < end || end < least {
 		return nil, nil, false
 	}
 	return data[:end], data[end:], true
@@ -209,10 +227,17 @@ func (s *Session) unseal(dst, record []byte) (content []byte, kind byte, err err
 	}
 	copy(s.nonce[:], s.openIV[:])
 	copy(s.nonce[4:], record[header:header+explicitNonce])
-	s.bind(binary.BigEndian.Uint64(record[3:]), CID(record, s.own), len(sealed)-tagLength)
+	if s.own > 0 {
+		s.bind(binary.BigEndian.Uint64(record[3:]), CID(record, s.own), len(sealed)-tagLength)
+	} else {
+		s.bindPlain(binary.BigEndian.Uint64(record[3:]), record[0], len(sealed)-tagLength)
+	}
 	inner, err := s.open.Open(dst, s.nonce[:], sealed, s.additional)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, 0, ErrForged
+	case s.own == 0:
+		return inner, record[0], nil
 	}
 	// The type, and then zeros as padding (RFC 9146, section 4).
 	for len(inner) > 0 && inner[len(inner)-1] == 0 {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/dtls/v3"
@@ -16,8 +17,8 @@ import (
 	"flexphone/storing-server/internal/record"
 )
 
-// lineQueue is how many datagrams of a session wait for it; more are dropped.
-const lineQueue = 32
+// handshakeQueue is how many datagrams of a session wait for it; more are dropped.
+const handshakeQueue = 32
 
 type connectionID [wire.ConnectionIDLength]byte
 
@@ -26,15 +27,15 @@ type datagram struct {
 	from netip.AddrPort
 }
 
-// A line is one handshake's share of the port: a net.PacketConn for pion/dtls
+// A handshake is one handshake's share of the port: a net.PacketConn for pion/dtls
 // that receives what the port routes to it, until a session takes its place.
 //
 // pion chooses its cookies at random, and would keep a state for each hello to
-// remember them. The port has checked the client's cookie by then, so the line
+// remember them. The port has checked the client's cookie by then, so the handshake
 // plays the first round through inside: it gives pion the hello without its
 // cookie, takes pion's request for one, makes the client's cookie the one that
 // pion waits for, and gives it the hello as it came.
-type line struct {
+type handshake struct {
 	port   *port
 	id     connectionID
 	first  netip.AddrPort // whence the hello came
@@ -48,35 +49,40 @@ type line struct {
 	done  chan struct{}
 	once  sync.Once
 
+	// offered is when the server's half was first sent, in nanoseconds of Unix;
+	// 0: not yet. answered is set when anything has come after the hello.
+	offered  atomic.Int64
+	answered atomic.Bool
+
 	// proven is closed when the client has shown that it has the server's last
 	// message.
 	proven chan struct{}
 
-	mu     sync.Mutex
-	peek   *record.Session // nil: the server has not finished shaking hands
-	isDone bool            // proven is closed
-	heir   *session        // once there is one
-	kept   []datagram      // for it
+	mu      sync.Mutex
+	peek    *record.Session // nil: the server has not finished shaking hands
+	isDone  bool            // proven is closed
+	session *session        // once there is one
+	kept    []datagram      // for it
 }
 
-func newLine(p *port, id connectionID, data []byte, h hello, from netip.AddrPort) *line {
-	l := &line{
-		port: p, id: id, first: from, random: h.random(),
+func newHandshake(p *port, id connectionID, data []byte, greeting hello, from netip.AddrPort) *handshake {
+	h := &handshake{
+		port: p, id: id, first: from, random: greeting.random(),
 		hello: datagram{append([]byte(nil), data...), from},
 		// The server's first record has the number of the hello that it answers
 		// (RFC 6347, section 4.2.1); pion has spent 0 on its own request.
-		shift: h.sequence - 1,
-		queue: make(chan datagram, lineQueue), read: deadline.New(), done: make(chan struct{}),
+		shift: greeting.sequence - 1,
+		queue: make(chan datagram, handshakeQueue), read: deadline.New(), done: make(chan struct{}),
 		proven: make(chan struct{}),
 	}
-	l.queue <- datagram{h.first(), from}
-	return l
+	h.queue <- datagram{greeting.first(), from}
+	return h
 }
 
-// give queues one datagram, whose bytes are the line's from now on.
-func (l *line) give(d datagram) bool {
+// give queues one datagram, whose bytes are the handshake's from now on.
+func (h *handshake) give(d datagram) bool {
 	select {
-	case l.queue <- d:
+	case h.queue <- d:
 		return true
 	default:
 		return false
@@ -86,41 +92,41 @@ func (l *line) give(d datagram) bool {
 // sealed takes a datagram of encrypted records, and reports whether there was
 // room for it. The first that carries a request is the client's proof. Other
 // records are pion's business.
-func (l *line) sealed(d datagram) bool {
-	l.mu.Lock()
-	heir := l.heir
-	if heir != nil {
-		l.mu.Unlock()
-		heir.receive(d.data, d.from)
+func (h *handshake) sealed(d datagram) bool {
+	h.mu.Lock()
+	session := h.session
+	if session != nil {
+		h.mu.Unlock()
+		session.receive(d.data, d.from)
 		return true
 	}
-	defer l.mu.Unlock()
-	room := len(l.kept) < lineQueue
+	defer h.mu.Unlock()
+	room := len(h.kept) < handshakeQueue
 	switch {
-	case l.isDone, l.peek != nil && l.judge(d):
-	case l.peek != nil:
-		return l.give(d)
+	case h.isDone, h.peek != nil && h.judge(d):
+	case h.peek != nil:
+		return h.give(d)
 	default:
 		// It may be part of the handshake, and it may be a request that has
 		// overtaken the end of this side's.
-		room = l.give(datagram{append([]byte(nil), d.data...), d.from}) && room
+		room = h.give(datagram{append([]byte(nil), d.data...), d.from}) && room
 	}
 	if room {
-		l.kept = append(l.kept, d)
+		h.kept = append(h.kept, d)
 	}
 	return room
 }
 
-// judge reports whether d is the proof; l.mu is held.
-func (l *line) judge(d datagram) bool {
+// judge reports whether d is the proof; h.mu is held.
+func (h *handshake) judge(d datagram) bool {
 	for data := d.data; len(data) > 0; {
-		r, rest, ok := record.Split(data, len(l.id))
+		r, rest, ok := record.Split(data, h.peek.Own())
 		if !ok {
 			return false
 		}
-		if kind, err := l.peek.Peek(r); err == nil && kind == record.TypeApplication {
-			l.isDone = true
-			close(l.proven)
+		if kind, err := h.peek.Peek(r); err == nil && kind == record.TypeApplication {
+			h.isDone = true
+			close(h.proven)
 			return true
 		}
 		data = rest
@@ -130,43 +136,43 @@ func (l *line) judge(d datagram) bool {
 
 // finished says that the server has finished shaking hands. peek is a copy of
 // the session.
-func (l *line) finished(peek *record.Session) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.peek = peek
-	for i, d := range l.kept {
-		if l.judge(d) {
-			l.kept = l.kept[i:]
+func (h *handshake) finished(peek *record.Session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.peek = peek
+	for i, d := range h.kept {
+		if h.judge(d) {
+			h.kept = h.kept[i:]
 			return
 		}
 	}
-	l.kept = nil // pion has had them
+	h.kept = nil // pion has had them
 }
 
-// hush ends pion's part: nothing that it says reaches the socket any more, and
-// what the client sends is kept for the heir.
-func (l *line) hush() {
-	l.mu.Lock()
-	if !l.isDone {
-		l.isDone = true // no proof came; it goes on as if
-		close(l.proven)
+// detach ends pion's part: nothing that it says reaches the socket any more, and
+// what the client sends is kept for the session.
+func (h *handshake) detach() {
+	h.mu.Lock()
+	if !h.isDone {
+		h.isDone = true // no proof came; it goes on as if
+		close(h.proven)
 	}
-	l.mu.Unlock()
-	l.once.Do(func() { close(l.done) })
+	h.mu.Unlock()
+	h.once.Do(func() { close(h.done) })
 }
 
-// bequeath gives x what is kept, and whatever comes.
-func (l *line) bequeath(x *session) {
+// handOver gives x what is kept, and whatever comes.
+func (h *handshake) handOver(x *session) {
 	for {
-		l.mu.Lock()
-		kept := l.kept
-		l.kept = nil
+		h.mu.Lock()
+		kept := h.kept
+		h.kept = nil
 		if len(kept) == 0 {
-			l.heir = x
-			l.mu.Unlock()
+			h.session = x
+			h.mu.Unlock()
 			return
 		}
-		l.mu.Unlock()
+		h.mu.Unlock()
 		for _, d := range kept {
 			x.receive(d.data, d.from)
 		}
@@ -174,37 +180,38 @@ func (l *line) bequeath(x *session) {
 }
 
 // ReadFrom implements net.PacketConn.
-func (l *line) ReadFrom(p []byte) (int, net.Addr, error) {
+func (h *handshake) ReadFrom(p []byte) (int, net.Addr, error) {
 	select {
-	case <-l.read.Done():
+	case <-h.read.Done():
 		return 0, nil, os.ErrDeadlineExceeded
 	default:
 	}
 	select {
-	case d := <-l.queue:
+	case d := <-h.queue:
 		return copy(p, d.data), net.UDPAddrFromAddrPort(d.from), nil
-	case <-l.read.Done():
+	case <-h.read.Done():
 		return 0, nil, os.ErrDeadlineExceeded
-	case <-l.done:
+	case <-h.done:
 		return 0, nil, net.ErrClosed
 	}
 }
 
 // WriteTo implements net.PacketConn.
-func (l *line) WriteTo(p []byte, to net.Addr) (int, error) {
+func (h *handshake) WriteTo(p []byte, to net.Addr) (int, error) {
 	select {
-	case <-l.done:
+	case <-h.done:
 		return 0, net.ErrClosed
 	default:
 	}
 	if isVerifyRequest(p) {
 		// In the goroutine of pion's handshake, which alone uses its cookie.
-		if h, ok := parseHello(l.hello.data); ok && adopt(l.conn, h.cookie) {
-			l.give(l.hello)
+		if greeting, ok := parseHello(h.hello.data); ok && adopt(h.conn, greeting.cookie) {
+			h.give(h.hello)
 		}
 		return len(p), nil
 	}
-	return l.port.conn.WriteTo(renumber(p, l.shift), to)
+	h.offered.CompareAndSwap(0, time.Now().UnixNano())
+	return h.port.conn.WriteTo(renumber(p, h.shift), to)
 }
 
 func isVerifyRequest(p []byte) bool {
@@ -249,25 +256,25 @@ func renumber(p []byte, shift uint64) []byte {
 }
 
 // Close implements net.PacketConn.
-func (l *line) Close() error {
-	l.once.Do(func() {
-		close(l.done)
-		l.port.remove(l)
+func (h *handshake) Close() error {
+	h.once.Do(func() {
+		close(h.done)
+		h.port.remove(h)
 	})
 	return nil
 }
 
 // LocalAddr implements net.PacketConn.
-func (l *line) LocalAddr() net.Addr { return l.port.conn.LocalAddr() }
+func (h *handshake) LocalAddr() net.Addr { return h.port.conn.LocalAddr() }
 
 // SetDeadline implements net.PacketConn.
-func (l *line) SetDeadline(t time.Time) error { return l.SetReadDeadline(t) }
+func (h *handshake) SetDeadline(t time.Time) error { return h.SetReadDeadline(t) }
 
 // SetReadDeadline implements net.PacketConn.
-func (l *line) SetReadDeadline(t time.Time) error {
-	l.read.Set(t)
+func (h *handshake) SetReadDeadline(t time.Time) error {
+	h.read.Set(t)
 	return nil
 }
 
 // SetWriteDeadline implements net.PacketConn. A datagram never waits long.
-func (l *line) SetWriteDeadline(time.Time) error { return nil }
+func (h *handshake) SetWriteDeadline(time.Time) error { return nil }

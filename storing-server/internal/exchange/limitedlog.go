@@ -6,36 +6,38 @@ import (
 	"time"
 )
 
-// cryEvery is how often one kind of event is logged at the most.
-const cryEvery = 10 * time.Second
+// logEvery is how often one kind of event is logged at the most.
+const logEvery = 10 * time.Second
 
-// A crier logs that something was turned away, at a limited rate: a flood of
+// A limitedLog logs that something was turned away, at a limited rate: a flood of
 // datagrams makes no flood of lines. All are counted in the metrics.
-type crier struct {
+type limitedLog struct {
 	log *slog.Logger
 
 	mu    sync.Mutex
-	kinds map[string]*cries
+	kinds map[string]*loggedKind
 }
 
-type cries struct {
+type loggedKind struct {
 	last  time.Time
 	since int // not logged
 }
 
-func newCrier(log *slog.Logger) *crier { return &crier{log: log, kinds: map[string]*cries{}} }
+func newLimitedLog(log *slog.Logger) *limitedLog {
+	return &limitedLog{log: log, kinds: map[string]*loggedKind{}}
+}
 
 // say logs one event of kind, which is one of a few constants.
-func (c *crier) say(kind string, attrs ...any) {
+func (c *limitedLog) say(kind string, attrs ...any) {
 	now := time.Now()
 	c.mu.Lock()
 	k := c.kinds[kind]
 	if k == nil {
-		k = &cries{}
+		k = &loggedKind{}
 		c.kinds[kind] = k
 	}
 	k.since++
-	if !k.last.IsZero() && now.Sub(k.last) < cryEvery {
+	if !k.last.IsZero() && now.Sub(k.last) < logEvery {
 		c.mu.Unlock()
 		return
 	}

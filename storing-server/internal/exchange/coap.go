@@ -85,9 +85,10 @@ type Handler interface {
 
 // Limits bound what the peers can take of this process.
 type Limits struct {
-	Sessions     int           // kept at a time; the longest silent one gives way
+	Sessions     int           // kept at a time; a newcomer finds no room, unless one was silent for KeepAlive
 	SessionsEach int           // of one key
-	Handshakes   int           // unfinished at a time, half of them of one source; more hellos are dropped
+	KeepAlive    time.Duration // after that without a word a session may give way
+	Handshakes   int           // unfinished at a time; the oldest that was not answered gives way
 	Handshake    time.Duration // until one must be finished
 	Idle         time.Duration // a session that says nothing for so long ends
 	Observations int           // of one session
@@ -95,12 +96,20 @@ type Limits struct {
 	Loops        int           // goroutines that take datagrams, one at the least
 }
 
-// DefaultLimits are for a machine with three gigabytes to spare: a session
-// takes some 6 KiB, with what the collector has not freed, and an unfinished
-// handshake some 100.
-func DefaultLimits() Limits {
+const (
+	sessionCost   = 6 << 10   // bytes, with what the collector has not freed
+	handshakeCost = 100 << 10 // bytes
+)
+
+// DefaultLimits are for a machine with six gigabytes.
+func DefaultLimits() Limits { return LimitsFor(6 << 30) }
+
+// LimitsFor are for a machine, or a share of one, with so many bytes of memory:
+// half of them for sessions, and a 32nd for handshakes.
+func LimitsFor(memory uint64) Limits {
 	return Limits{
-		Sessions: 500_000, SessionsEach: 4, Handshakes: 256, Handshake: 10 * time.Second,
+		Sessions: int(min(max(memory/2/sessionCost, 1000), 4_000_000)), SessionsEach: 4, KeepAlive: 50 * time.Second, // a phone asks every 20 s
+		Handshakes: int(min(max(memory/32/handshakeCost, 256), 4096)), Handshake: 10 * time.Second,
 		Idle: 10 * time.Minute, Observations: 32, Rate: 50, Burst: 200,
 		Loops: runtime.GOMAXPROCS(0) / 2, // the rows and the socket want the rest
 	}
