@@ -9,10 +9,23 @@
 //
 // # One goroutine ticks
 //
-// Engine.Run is the only one that touches sound. It meets the others at four
-// points, none of which can make it wait: a ring of arrived packets for each
-// stream, an atomic pointer to what was negotiated, another to the tone that
-// plays, and sockets.
+// One goroutine at a time touches sound: that of the device, which blocks in its
+// Exchange and ticks between two of them, so that a tick costs one wake; or
+// Engine.Run, by the system's clock, while there is no device. It meets the
+// others at four points, none of which can make it wait: a ring of arrived
+// packets for each stream, an atomic pointer to what was negotiated, another to
+// the tone that plays, and sockets.
+//
+// # What may fail
+//
+// A device that fails, or that stands still in Exchange, is given up, and
+// opened again with growing pauses; calls go on in silence meanwhile. The call
+// into a driver that hangs may never end: it is left behind, a few times at
+// most. A panic in a tick ends the stream or the tone in which it happened, and
+// nothing else.
+//
+// While there is nothing to hear and nobody to say it to, nothing ticks, and
+// the device rests.
 //
 // # Whom a stream hears
 //
@@ -53,8 +66,20 @@ type Device interface {
 	// Exchange plays one tick of sound and captures one. Both slices hold
 	// Rate/100 samples. It blocks until the device's clock has moved by a
 	// tick; it does not allocate. It returns ctx's error once ctx is done.
+	// After an error it is not called again.
 	Exchange(ctx context.Context, play, captured []int16) error
+	// Rest stops the clock until the next Exchange, which may take longer. What
+	// was played last may be cut off.
+	Rest() error
+	// Close may be called while Exchange or Rest hangs, and makes them return if
+	// it can.
 	Close() error
+}
+
+// A Patient device may let Exchange block for longer than others before it
+// counts as dead.
+type Patient interface {
+	Patience() time.Duration
 }
 
 // A Codec names how sound is carried in RTP, as SDP does (RFC 8866, RFC 3551).

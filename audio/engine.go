@@ -5,13 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A PortRange is where streams take their ports from, both ends included.
 type PortRange struct{ First, Last uint16 }
+
+// A Config says what an engine is made of.
+type Config struct {
+	// Open opens the sound device. It is called again after the device failed,
+	// but not before it has returned.
+	Open    func() (Device, error)
+	Formats []Format // the codecs that streams may use, preferred first
+	Log     *slog.Logger
+}
 
 // An Engine joins one device, the tones that are played on it, and the streams
 // of its calls. All its methods may be called from any goroutine.
@@ -19,88 +30,162 @@ type Engine struct {
 	// Ports may be changed before the first Open. It begins as 16384-32767.
 	Ports PortRange
 
-	dev     Device
+	device  func() (Device, error) // opens it
 	formats []Format
 	log     *slog.Logger
+	rate    atomic.Int64 // of the device, or what is assumed before it is known
 
 	tone     atomic.Pointer[player]
 	feedback atomic.Pointer[player]
 	progress atomic.Uint64
+	resting  atomic.Bool   // nothing ticks
+	wake     chan struct{} // something has begun
+	ask      chan struct{} // whether Run still turns
 
-	mu      sync.Mutex                // of those who change streams
+	mu      sync.Mutex                // of those who change streams and tones
 	streams atomic.Pointer[[]*Stream] // never changed in place
 }
 
-// NewEngine returns an engine on dev with the codecs that streams may use. The
-// device remains the caller's to close, after Run has returned.
-func NewEngine(dev Device, formats []Format, log *slog.Logger) *Engine {
+// usualRate is assumed until a device was there.
+const usualRate = 16000
+
+// NewEngine returns an engine that is silent until Run.
+func NewEngine(c Config) *Engine {
 	e := &Engine{
 		Ports:   PortRange{16384, 32767},
-		dev:     dev,
-		formats: formats,
-		log:     log,
+		device:  c.Open,
+		formats: c.Formats,
+		log:     c.Log,
+		wake:    make(chan struct{}, 1),
+		ask:     make(chan struct{}),
 	}
+	e.rate.Store(usualRate)
 	e.streams.Store(new([]*Stream))
 	return e
-}
-
-// Run ticks with the device until ctx is done or the device fails, and returns
-// why. It does not allocate while it ticks.
-func (e *Engine) Run(ctx context.Context) error {
-	n := e.dev.Rate() / ticksPerSecond
-	play, captured := make([]int16, n), make([]int16, n)
-	for {
-		if err := e.dev.Exchange(ctx, play, captured); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return fmt.Errorf("audio: exchange sound: %w", err)
-		}
-		e.tick(play, captured)
-	}
 }
 
 // tick sends what was captured and makes what is played next.
 func (e *Engine) tick(play, captured []int16) {
 	clear(play)
 	for _, s := range *e.streams.Load() {
-		s.send(captured)
-		s.receive(play)
+		e.exchange(s, play, captured)
 	}
-	mix(&e.tone, play)
-	mix(&e.feedback, play)
+	e.mix(&e.tone, play)
+	e.mix(&e.feedback, play)
 	e.progress.Add(1)
 }
 
+// exchange sends and receives a tick of one stream, which ends if it panics.
+func (e *Engine) exchange(s *Stream, play, captured []int16) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.drop(r)
+		}
+	}()
+	s.send(captured)
+	s.receive(play)
+}
+
 // mix adds a tone to pcm and takes it away when it is over.
-func mix(tone *atomic.Pointer[player], pcm []int16) {
-	if p := tone.Load(); p != nil && !p.mix(pcm) {
-		tone.CompareAndSwap(p, nil)
+func (e *Engine) mix(tone *atomic.Pointer[player], pcm []int16) {
+	p := tone.Load()
+	if p == nil || p.rate != len(pcm)*ticksPerSecond {
+		return
+	}
+	over := true
+	defer func() {
+		if r := recover(); r != nil {
+			e.log.Error("tone dropped", "panic", r, "stack", string(debug.Stack()))
+		}
+		if over {
+			tone.CompareAndSwap(p, nil)
+		}
+	}()
+	over = !p.mix(pcm)
+}
+
+// busy reports whether there is anything to tick for.
+func (e *Engine) busy() bool {
+	return len(*e.streams.Load()) > 0 || e.tone.Load() != nil || e.feedback.Load() != nil
+}
+
+// begin wakes an engine that rests.
+func (e *Engine) begin() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// retune makes everything anew that depends on the device's rate. Nobody ticks
+// meanwhile.
+func (e *Engine) retune(rate int) {
+	if e.rate.Load() == int64(rate) {
+		return
+	}
+	e.mu.Lock()
+	e.rate.Store(int64(rate))
+	for _, tone := range []*atomic.Pointer[player]{&e.tone, &e.feedback} {
+		if p := tone.Load(); p != nil {
+			tone.Store(newPlayer(p.tone, rate))
+		}
+	}
+	streams := *e.streams.Load()
+	e.mu.Unlock()
+	for _, s := range streams {
+		s.retune()
 	}
 }
 
 // Play plays t in place of the tone that was played before, from its beginning.
 // The zero Tone is silence.
-func (e *Engine) Play(t Tone) { set(&e.tone, t, e.dev.Rate()) }
+func (e *Engine) Play(t Tone) { e.set(&e.tone, t) }
 
 // Feedback plays t beside everything else, once, whatever it says: the answer
 // of a key to its finger.
 func (e *Engine) Feedback(t Tone) {
 	t.Repeat = false
-	set(&e.feedback, t, e.dev.Rate())
+	e.set(&e.feedback, t)
 }
 
-func set(tone *atomic.Pointer[player], t Tone, rate int) {
+func (e *Engine) set(tone *atomic.Pointer[player], t Tone) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if len(t.Segments) == 0 {
 		tone.Store(nil)
 		return
 	}
-	tone.Store(newPlayer(t, rate))
+	tone.Store(newPlayer(t, int(e.rate.Load())))
+	e.begin()
 }
 
-// Progress returns the number of ticks so far. A watchdog looks at it twice:
-// the engine lives if it has grown.
+// Progress returns the number of ticks so far.
 func (e *Engine) Progress() uint64 { return e.progress.Load() }
+
+// Alive returns nil once the engine has ticked since it was called or, where
+// there is nothing to tick for, has answered; and ctx's error if it does not do
+// so in time.
+func (e *Engine) Alive(ctx context.Context) error {
+	before := e.progress.Load()
+	look := time.NewTicker(2 * TickDuration)
+	defer look.Stop()
+	for {
+		var ask chan struct{}
+		if e.resting.Load() {
+			ask = e.ask
+		}
+		select {
+		case ask <- struct{}{}:
+			return nil
+		case <-look.C:
+			if e.progress.Load() != before {
+				return nil
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("audio: engine: %w", ctx.Err())
+		}
+	}
+}
 
 // Codecs returns the codecs that streams may use, as they are offered.
 func (e *Engine) Codecs() []Codec {
@@ -127,6 +212,7 @@ func (e *Engine) add(s *Stream) {
 	defer e.mu.Unlock()
 	streams := append(slices.Clone(*e.streams.Load()), s)
 	e.streams.Store(&streams)
+	e.begin()
 }
 
 func (e *Engine) remove(s *Stream) {

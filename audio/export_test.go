@@ -2,6 +2,7 @@ package audio
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"time"
@@ -11,6 +12,13 @@ type PacketConn = packetConn
 
 // OpenOn opens a stream on sockets of the test.
 func (e *Engine) OpenOn(r, c PacketConn, port uint16) *Stream { return e.open(r, c, port) }
+
+// On returns an engine on a device that is always there.
+func On(d Device, formats []Format, log *slog.Logger) *Engine {
+	e := NewEngine(Config{Open: func() (Device, error) { return d, nil }, Formats: formats, Log: log})
+	e.retune(d.Rate())
+	return e
+}
 
 func (e *Engine) Tick(play, captured []int16) { e.tick(play, captured) }
 

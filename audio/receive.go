@@ -20,6 +20,7 @@ const (
 // readPackets reads RTP until the socket is closed.
 func (s *Stream) readPackets() {
 	defer close(s.inDigits)
+	defer s.survive()
 	r := &reader{stream: s}
 	b := make([]byte, maxPacket)
 	for {
@@ -103,7 +104,7 @@ func (s *Stream) receive(pcm []int16) {
 		}
 		s.inbox.done()
 	}
-	if l == nil || !l.session.Recv {
+	if l == nil || !l.session.Recv || l.ear.rate != len(pcm)*ticksPerSecond {
 		return
 	}
 	e := l.ear
@@ -130,6 +131,7 @@ func (e *ear) take(a *arrival) {
 
 // readReports reads RTCP until the socket is closed.
 func (s *Stream) readReports() {
+	defer s.survive()
 	b := make([]byte, maxPacket)
 	for {
 		n, from, err := s.rtcp.ReadFromUDPAddrPort(b)
@@ -157,6 +159,7 @@ func (s *Stream) arriveReport(b []byte, from netip.AddrPort, now time.Time) {
 
 // report sends reports until the stream is closed.
 func (s *Stream) report() {
+	defer s.survive()
 	interval := func(mean time.Duration) time.Duration { return mean/2 + rand.N(mean) }
 	t := time.NewTimer(interval(reportInterval / 2))
 	defer t.Stop()

@@ -39,7 +39,7 @@ type sender struct {
 // send takes a tick of captured sound, and sends a packet if it completes one.
 func (s *Stream) send(captured []int16) {
 	l := s.leg.Load()
-	if l == nil {
+	if l == nil || l.ear.rate != len(captured)*ticksPerSecond {
 		return
 	}
 	o := &s.out

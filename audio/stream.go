@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -169,7 +170,7 @@ func (s *Stream) newLeg(session Session) (*leg, error) {
 		wish = defaultPacket
 	}
 	session.PacketTime = f.Packet(wish)
-	rate := s.engine.dev.Rate()
+	rate := int(s.engine.rate.Load())
 	l := &leg{
 		session: session,
 		address: plain(session.Remote.Addr()),
@@ -177,6 +178,9 @@ func (s *Stream) newLeg(session Session) (*leg, error) {
 		ssrc:    random(),
 	}
 	before := s.leg.Load()
+	if before != nil && before.ear.rate != rate {
+		before = nil
+	}
 	if before != nil && sameCodec(before.session.Codec, session.Codec) && before.session.PacketTime == session.PacketTime {
 		l.mouth = before.mouth
 	} else {
@@ -192,6 +196,36 @@ func (s *Stream) newLeg(session Session) (*leg, error) {
 		l.ear = newEar(rate)
 	}
 	return l, l.listen(s.engine)
+}
+
+// retune makes the leg anew for another rate of the device.
+func (s *Stream) retune() {
+	s.start.Lock()
+	defer s.start.Unlock()
+	l := s.leg.Load()
+	if s.closed || l == nil {
+		return
+	}
+	n, err := s.newLeg(l.session)
+	if err != nil {
+		s.log.Error("call is silent", "err", err)
+		return
+	}
+	s.leg.Store(n)
+}
+
+// drop ends a stream in which a panic happened.
+func (s *Stream) drop(panicked any) {
+	s.log.Error("stream dropped", "panic", panicked, "stack", string(debug.Stack()))
+	s.engine.remove(s)
+	go s.Close() // it waits for whoever may have called us
+}
+
+// survive is deferred by the goroutines of a stream.
+func (s *Stream) survive() {
+	if r := recover(); r != nil {
+		s.drop(r)
+	}
 }
 
 // plain returns an address as it can be compared: IPv4 as IPv4, without a zone.

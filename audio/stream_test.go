@@ -287,7 +287,7 @@ func TestSpeechOverRealSockets(t *testing.T) {
 			t.Run(host+"/"+f.Codec().Name, func(t *testing.T) {
 				local := netip.MustParseAddr(host)
 				end := func() (*audio.Engine, *audio.Stream, *stepped) {
-					e := audio.NewEngine(newCard(rate, nil), formats(), quiet())
+					e := audio.On(newCard(rate, nil), formats(), quiet())
 					r, c, port, err := audio.ListenPair(t.Context(), local, e.Ports)
 					if err != nil {
 						t.Skipf("no loopback: %v", err)
@@ -335,7 +335,7 @@ func TestSpeechOverRealSockets(t *testing.T) {
 }
 
 func TestOpenBindsAMarkedPairAndGivesItBack(t *testing.T) {
-	e := audio.NewEngine(newCard(8000, nil), formats(), quiet())
+	e := audio.On(newCard(8000, nil), formats(), quiet())
 	r, c, port, err := audio.ListenPair(t.Context(), netip.Addr{}, e.Ports)
 	if err != nil {
 		t.Fatal(err)
@@ -381,13 +381,14 @@ func TestOpenBindsAMarkedPairAndGivesItBack(t *testing.T) {
 type still int
 
 func (r still) Rate() int                                      { return int(r) }
+func (still) Rest() error                                      { return nil }
 func (still) Close() error                                     { return nil }
 func (still) Exchange(ctx context.Context, _, _ []int16) error { return ctx.Err() }
 
 // talking returns an engine in a call with itself over loopback.
 func talking(t testing.TB, f audio.Format, rate int) *audio.Engine {
 	t.Helper()
-	e := audio.NewEngine(still(rate), formats(), quiet())
+	e := audio.On(still(rate), formats(), quiet())
 	s, err := e.Open(t.Context(), netip.MustParseAddr("127.0.0.1"))
 	if err != nil {
 		t.Fatal(err)

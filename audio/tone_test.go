@@ -10,7 +10,7 @@ import (
 
 // hear returns what an engine plays of a tone.
 func hear(play func(e *audio.Engine), rate int, d time.Duration) []int16 {
-	e := audio.NewEngine(still(rate), nil, quiet())
+	e := audio.On(still(rate), nil, quiet())
 	play(e)
 	pcm, captured := make([]int16, rate/100), make([]int16, rate/100)
 	var heard []int16

@@ -116,6 +116,7 @@ func newCard(rate int, mic []int16) *card {
 
 func (c *card) Rate() int    { return c.rate }
 func (c *card) Close() error { return nil }
+func (c *card) Rest() error  { c.timer = nil; return nil }
 
 func (c *card) Exchange(ctx context.Context, play, captured []int16) error {
 	if c.timer == nil {
@@ -146,7 +147,7 @@ type phone struct {
 
 func newPhone(n *network, host string, c *card) *phone {
 	addr := netip.MustParseAddrPort(host + ":20000")
-	e := audio.NewEngine(c, formats(), quiet())
+	e := audio.On(c, formats(), quiet())
 	s := e.OpenOn(n.listen(addr), n.listen(netip.AddrPortFrom(addr.Addr(), addr.Port()+1)), addr.Port())
 	return &phone{s, e, c, addr}
 }
@@ -169,7 +170,7 @@ func run(t testing.TB, d time.Duration, phones ...*phone) {
 	var wg sync.WaitGroup
 	for _, p := range phones {
 		wg.Go(func() {
-			if err := p.engine.Run(ctx); err != context.DeadlineExceeded {
+			if err := p.engine.Run(ctx, func(err error) { t.Errorf("sound device: %v", err) }); err != context.DeadlineExceeded {
 				t.Errorf("engine ended: %v", err)
 			}
 		})

@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"sync/atomic"
-	"time"
 
 	"flexphone/audio"
 	"flexphone/firmware/internal/phone"
@@ -18,8 +16,8 @@ import (
 // guard feeds the board's watchdog while call control and the engine make
 // progress. When one does not it ends the program with the stacks of all
 // goroutines; init starts it again.
-func guard(ctx context.Context, path string, ph *phone.Phone, engine *audio.Engine, parts *hardware, log *slog.Logger) error {
-	checks := []watchdog.Check{ph.Alive, ticks(engine, &parts.silent)}
+func guard(ctx context.Context, path string, ph *phone.Phone, engine *audio.Engine, log *slog.Logger) error {
+	checks := []watchdog.Check{ph.Alive, engine.Alive}
 	var err error
 	if path == "" {
 		err = watchdog.Feed(ctx, nil, checks, log)
@@ -35,24 +33,6 @@ func guard(ctx context.Context, path string, ph *phone.Phone, engine *audio.Engi
 		panic(fmt.Sprintf("the phone hangs: %v", err))
 	}
 	return err
-}
-
-// ticks returns a check that the engine has moved since it was asked. A device
-// that is known to be dead is no hang.
-func ticks(engine *audio.Engine, silent *atomic.Bool) watchdog.Check {
-	return func(ctx context.Context) error {
-		before := engine.Progress()
-		tick := time.NewTicker(2 * audio.TickDuration)
-		defer tick.Stop()
-		for engine.Progress() == before && !silent.Load() {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return fmt.Errorf("audio: engine: %w", ctx.Err())
-			}
-		}
-		return nil
-	}
 }
 
 // reportCrashes tells of the last crash, if there was one, and lets the next

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -42,14 +41,13 @@ type hardware struct {
 	hook    hal.Hook
 	lamp    hal.Lamp
 	display hal.Display
-	sound   audio.Device
 
 	simKeypad *sim.Keypad // nil: the keypad is real
 	simHook   *sim.Hook   // nil: the hook switch is real
 	input     *evdev.Device
 	inputName string
-	silent    atomic.Bool // the sound device does not work
 	opened    []io.Closer
+	openSound func() (audio.Device, error) // by the engine, as often as it needs to
 }
 
 // openHardware opens the drivers that board names. A part that cannot be opened
@@ -57,7 +55,7 @@ type hardware struct {
 // still be called, and so can one whose settings name a keypad that the board
 // does not have.
 func openHardware(ctx context.Context, board boards.Board, settings config.Config, log *slog.Logger) *hardware {
-	h := &hardware{}
+	h := &hardware{openSound: soundOf(board.Sound, settings.Audio, log)}
 	pad, unknown := board.Keypad(settings.Keypad)
 	for _, p := range []struct {
 		name   string
@@ -73,7 +71,6 @@ func openHardware(ctx context.Context, board boards.Board, settings config.Confi
 		{"hook switch", func() error { return h.openHook(ctx, board.HookWith(pad)) }, func(a absent) { h.hook = a }},
 		{"lamp", func() error { return h.openLamp(board.Lamp) }, func(a absent) { h.lamp = a }},
 		{"display", func() error { return h.openDisplay(board.Display) }, func(a absent) { h.display = a }},
-		{"sound", func() error { return h.openSound(board.Sound, settings.Audio, log) }, func(a absent) { h.sound = a }},
 	} {
 		if err := p.open(); err != nil {
 			log.Error("part of the phone not opened", "part", p.name, "err", err)
@@ -207,26 +204,17 @@ func (h *hardware) openDisplay(k boards.Display) error {
 	return nil
 }
 
-func (h *hardware) openSound(k boards.Sound, settings config.Audio, log *slog.Logger) error {
+// soundOf returns what opens the sound device.
+func soundOf(k boards.Sound, settings config.Audio, log *slog.Logger) func() (audio.Device, error) {
 	if settings.Backend == "wav" {
-		d, err := wav.Open(settings.Capture, settings.Playback)
-		if err != nil {
-			return err
-		}
-		h.sound = d
-		h.keep(d)
-		return nil
+		return func() (audio.Device, error) { return wav.Open(settings.Capture, settings.Playback) }
 	}
-	d, err := portaudio.Open(portaudio.Config{
-		Capture: cmp.Or(settings.Capture, k.Capture), Playback: cmp.Or(settings.Playback, k.Playback),
-		Buffer: k.Buffer,
-	}, log)
-	if err != nil {
-		return err
+	return func() (audio.Device, error) {
+		return portaudio.Open(portaudio.Config{
+			Capture: cmp.Or(settings.Capture, k.Capture), Playback: cmp.Or(settings.Playback, k.Playback),
+			Buffer: k.Buffer,
+		}, log)
 	}
-	h.sound = d
-	h.keep(d)
-	return nil
 }
 
 func gpioLines(ls []boards.Line) []gpio.Line {
@@ -253,10 +241,7 @@ var errNoPart = errors.New("flexphone: this board has none")
 // absent stands where a part should be, and says at every use why there is none.
 type absent struct{ err error }
 
-func (a absent) ReadKey(context.Context) (hal.KeyEvent, error)    { return hal.KeyEvent{}, a.err }
-func (a absent) ReadHook(context.Context) (hal.HookState, error)  { return hal.OnHook, a.err }
-func (a absent) SetLamp(hal.LampState) error                      { return a.err }
-func (a absent) Show(string, string) error                        { return a.err }
-func (a absent) Rate() int                                        { return 8000 } // any that an engine takes
-func (a absent) Exchange(context.Context, []int16, []int16) error { return a.err }
-func (a absent) Close() error                                     { return nil }
+func (a absent) ReadKey(context.Context) (hal.KeyEvent, error)   { return hal.KeyEvent{}, a.err }
+func (a absent) ReadHook(context.Context) (hal.HookState, error) { return hal.OnHook, a.err }
+func (a absent) SetLamp(hal.LampState) error                     { return a.err }
+func (a absent) Show(string, string) error                       { return a.err }

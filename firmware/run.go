@@ -142,7 +142,7 @@ func runPhone(ctx context.Context, settings config.Config, broken map[string]err
 	if err != nil {
 		return err
 	}
-	engine := audio.NewEngine(parts.sound, formats(), log)
+	engine := audio.NewEngine(audio.Config{Open: parts.openSound, Formats: formats(), Log: log})
 	ph := phone.New(phone.Parts{
 		Keypad: parts.keypad, Hook: parts.hook, Lamp: parts.lamp, Display: parts.display,
 		Directory: directory{server}, Line: lineOf{line}, Sound: newSound(engine, self.addressFor),
@@ -182,7 +182,7 @@ func runPhone(ctx context.Context, settings config.Config, broken map[string]err
 	lower.Go(func() error { return links.follow(lowerCtx, ctx) }) // -> announce, and the phone's network
 	lower.Go(func() error { return announcer.Run(lowerCtx) })     // -> storing server
 	lower.Go(func() error { return line.Run(lowerCtx) })          // calls of others
-	lower.Go(func() error { return keepSounding(lowerCtx, engine, parts, ph) })
+	lower.Go(func() error { return keepSounding(lowerCtx, engine, ph, log) })
 
 	upper, upperCtx := errgroup.WithContext(ctx)
 	upper.Go(func() error { return ph.Run(upperCtx) }) // keypad -> dial -> resolve -> call -> talk -> release
@@ -193,7 +193,7 @@ func runPhone(ctx context.Context, settings config.Config, broken map[string]err
 		}
 		return nil
 	})
-	upper.Go(func() error { return guard(upperCtx, board.Watchdog, ph, engine, parts, log) })
+	upper.Go(func() error { return guard(upperCtx, board.Watchdog, ph, engine, log) })
 	upper.Go(func() error { // a lower part without which there is no phone
 		select {
 		case <-upperCtx.Done():
@@ -243,16 +243,13 @@ func macOf(ifname string) (netlink.MAC, error) {
 }
 
 // keepSounding runs the engine. A phone without a sound device still rings by its
-// lamp and says what is wrong; one whose device fails for good ends, and init
-// starts it again.
-func keepSounding(ctx context.Context, engine *audio.Engine, parts *hardware, ph *phone.Phone) error {
-	_, missing := parts.sound.(absent)
-	parts.silent.Store(missing)
-	err := engine.Run(ctx)
-	if ctx.Err() != nil || !missing {
-		return err
-	}
-	ph.PartFailed(ctx, "sound", err)
-	<-ctx.Done()
-	return ctx.Err()
+// lamp and says what is wrong, and the engine tries again.
+func keepSounding(ctx context.Context, engine *audio.Engine, ph *phone.Phone, log *slog.Logger) error {
+	return engine.Run(ctx, func(err error) {
+		if err == nil {
+			log.Info("sound device works again")
+			return
+		}
+		ph.PartFailed(ctx, "sound", err)
+	})
 }

@@ -22,6 +22,7 @@ type line struct {
 	tick           int // samples
 	most           int // that may wait for the card, in samples
 	play, captured *ring
+	silence        []int16       // that is ahead
 	wake           chan struct{} // the callback was here
 	underruns      atomic.Uint64 // of playback
 	overruns       atomic.Uint64 // of capture
@@ -36,8 +37,16 @@ func newLine(rate, ahead int) *line {
 		captured: newRing((ahead + 15) * tick),
 		wake:     make(chan struct{}, 1),
 	}
-	l.play.write(make([]int16, ahead*tick))
+	l.silence = make([]int16, ahead*tick)
+	l.play.write(l.silence)
 	return l
+}
+
+// restart empties both rings. Nobody calls back meanwhile.
+func (l *line) restart() {
+	l.play.taken.Store(l.play.written.Load())
+	l.captured.taken.Store(l.captured.written.Load())
+	l.play.write(l.silence)
 }
 
 // callback runs on the card's thread. in and out are C memory that is valid

@@ -10,12 +10,11 @@
 // PortAudio does not say that a card is gone: callbacks just stop. A tenth of a
 // second without one, twenty periods, is taken for its death: under load a
 // callback into Go was seen 43 ms late, so that three periods would be too few.
-// From then on the device ticks by the system's clock, silently, so that calls
-// go on, and looks for the card once in two seconds until it is back. A machine
-// that may stand still for longer, as an emulated one does, has a longer buffer,
-// and so much more patience.
+// A machine that may stand still for longer, as an emulated one does, has a longer
+// buffer, and so much more patience. Closing a dead card takes as long as its
+// driver, or its server, likes; it is not opened again before that.
 //
-// PortAudio's state is the process's: open one Device at a time.
+// PortAudio's state is the process's: there is one Device at a time.
 package portaudio
 
 import (
@@ -24,8 +23,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	pa "github.com/gordonklaus/portaudio"
@@ -35,8 +32,6 @@ import (
 
 const (
 	deadAfter = 100 * time.Millisecond
-	retry     = 2 * time.Second
-	stuckAt   = 5 * time.Second // of closing a dead card
 )
 
 // A Config says which card is opened.
@@ -73,82 +68,80 @@ func (c Config) deadAfter() time.Duration { return deadAfter + 4*c.Buffer }
 // are.
 var ErrNoDevice = errors.New("no such device")
 
-// ErrStuck is the error of a dead card that cannot be closed.
-var ErrStuck = errors.New("dead card cannot be closed")
+// Errors of cards.
+var (
+	ErrBusy = errors.New("the card of before is not closed yet")
+	ErrDead = errors.New("card does not answer")
+)
 
-// A Device is an open sound card, or one that is waited for.
+// A Device is an open sound card.
 type Device struct {
-	cfg  Config
-	rate int
-	log  *slog.Logger
-
-	line   *line // nil while the card is away
-	timer  *time.Timer
-	due    time.Time   // of the next tick without a card
-	lost   time.Time   // when the card died
-	freed  atomic.Bool // it is closed
-	back   chan opened
-	stop   chan struct{}
-	opener sync.WaitGroup
-	stream *pa.Stream
-}
-
-type opened struct {
-	stream *pa.Stream
+	cfg    Config
+	rate   int
 	line   *line
+	timer  *time.Timer
+	stream *pa.Stream
+	runs   bool // the stream does
 }
 
 var _ audio.Device = (*Device)(nil)
 
-// Open opens a sound card. It fails if the card is not there now; one that goes
-// away later is waited for. The caller closes the device.
+// inUse is held from Open to the end of Close.
+var inUse = make(chan struct{}, 1)
+
+// Open opens a sound card. The caller closes the device.
 func Open(cfg Config, log *slog.Logger) (*Device, error) {
+	select {
+	case inUse <- struct{}{}:
+	default:
+		return nil, fmt.Errorf("portaudio: open: %w", ErrBusy)
+	}
+	d, err := openAny(cfg)
+	if err != nil {
+		<-inUse
+		return nil, err
+	}
+	log.Debug("sound card open", "rate", d.rate, "latency.in", d.stream.Info().InputLatency,
+		"latency.out", d.stream.Info().OutputLatency)
+	return d, nil
+}
+
+// openAny opens a card at the first rate that it takes.
+func openAny(cfg Config) (*Device, error) {
+	// The list of devices is as old as PortAudio's initialization.
 	if err := pa.Initialize(); err != nil {
 		return nil, fmt.Errorf("portaudio: initialize: %w", err)
 	}
-	o, rate, err := open(cfg)
+	d, err := openCard(cfg)
 	if err != nil {
 		return nil, errors.Join(err, pa.Terminate())
 	}
-	cfg.Rate = rate // what was found is what a reopened card must have
-	d := &Device{
-		cfg:    cfg,
-		rate:   rate,
-		log:    log,
-		line:   o.line,
-		stream: o.stream,
-		timer:  time.NewTimer(cfg.deadAfter()),
-		back:   make(chan opened, 1),
-		stop:   make(chan struct{}),
-	}
-	log.Debug("sound card open", "rate", rate, "latency.in", o.stream.Info().InputLatency,
-		"latency.out", o.stream.Info().OutputLatency)
 	return d, nil
 }
 
 // fullName names a device as "API: name".
 func fullName(d *pa.DeviceInfo) string { return d.HostApi.Name + ": " + d.Name }
 
-// open finds the card, opens it and starts it. PortAudio is initialized.
-func open(cfg Config) (o opened, rate int, err error) {
+func openCard(cfg Config) (*Device, error) {
 	in, err := find(cfg.Capture, pa.DefaultInputDevice, func(d *pa.DeviceInfo) bool { return d.MaxInputChannels > 0 })
 	if err != nil {
-		return o, 0, fmt.Errorf("portaudio: find capture device %q: %w", cfg.Capture, err)
+		return nil, fmt.Errorf("portaudio: find capture device %q: %w", cfg.Capture, err)
 	}
 	out, err := find(cfg.Playback, pa.DefaultOutputDevice, func(d *pa.DeviceInfo) bool { return d.MaxOutputChannels > 0 })
 	if err != nil {
-		return o, 0, fmt.Errorf("portaudio: find playback device %q: %w", cfg.Playback, err)
+		return nil, fmt.Errorf("portaudio: find playback device %q: %w", cfg.Playback, err)
 	}
 	rates := []int{16000, 48000, 8000}
 	if cfg.Rate != 0 {
 		rates = []int{cfg.Rate}
 	}
 	for _, rate := range rates {
-		if o, err = openAt(in, out, rate, cfg); err == nil {
-			return o, rate, nil
+		var d *Device
+		if d, err = openAt(in, out, rate, cfg); err == nil {
+			return d, nil
 		}
 	}
-	return o, 0, fmt.Errorf("portaudio: open %q and %q: %w", in.Name, out.Name, err)
+	return nil, fmt.Errorf("portaudio: open %q and %q: %w", in.Name, out.Name, err)
 }
 
 // find returns the device of a name: exactly this, else the first with it in it.
@@ -180,7 +173,7 @@ func find(name string, standard func() (*pa.DeviceInfo, error), can func(*pa.Dev
 	return part, nil
 }
 
-func openAt(in, out *pa.DeviceInfo, rate int, cfg Config) (opened, error) {
+func openAt(in, out *pa.DeviceInfo, rate int, cfg Config) (*Device, error) {
 	l := newLine(rate, cfg.ahead())
 	s, err := pa.OpenStream(pa.StreamParameters{
 		Input:           pa.StreamDeviceParameters{Device: in, Channels: 1, Latency: max(in.DefaultLowInputLatency, cfg.Buffer)},
@@ -189,34 +182,27 @@ func openAt(in, out *pa.DeviceInfo, rate int, cfg Config) (opened, error) {
 		FramesPerBuffer: cfg.period(rate),
 	}, l.callback)
 	if err != nil {
-		return opened{}, err
+		return nil, err
 	}
-	if err := s.Start(); err != nil {
-		return opened{}, errors.Join(err, s.Close())
-	}
-	return opened{s, l}, nil
+	return &Device{cfg: cfg, rate: rate, line: l, timer: time.NewTimer(cfg.deadAfter()), stream: s}, nil
 }
 
-// Rate returns the card's rate, which stays when it is reopened.
+// Rate returns the card's rate.
 func (d *Device) Rate() int { return d.rate }
 
-// Alive reports whether the card is there; it belongs to the goroutine that
-// calls Exchange.
-func (d *Device) Alive() bool { return d.line != nil }
+// Patience returns how long a card that lives may keep silent.
+func (d *Device) Patience() time.Duration { return d.cfg.deadAfter() }
 
-// Underruns returns how often the card had nothing to play since it was opened
-// last; it belongs to the goroutine that calls Exchange.
-func (d *Device) Underruns() uint64 {
-	if d.line == nil {
-		return 0
-	}
-	return d.line.underruns.Load()
-}
+// Underruns returns how often the card had nothing to play.
+func (d *Device) Underruns() uint64 { return d.line.underruns.Load() }
 
 // Exchange hands play to the card and waits for a captured tick.
 func (d *Device) Exchange(ctx context.Context, play, captured []int16) error {
-	if d.line == nil {
-		return d.exchangeAlone(ctx, captured)
+	if !d.runs {
+		if err := d.stream.Start(); err != nil {
+			return fmt.Errorf("portaudio: start: %w", err)
+		}
+		d.runs = true
 	}
 	d.line.put(play)
 	patience := d.cfg.deadAfter()
@@ -226,9 +212,7 @@ func (d *Device) Exchange(ctx context.Context, play, captured []int16) error {
 		case <-d.line.wake:
 			d.timer.Reset(patience)
 		case <-d.timer.C:
-			d.lose()
-			clear(captured)
-			return nil
+			return fmt.Errorf("portaudio: exchange: %w", ErrDead)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -236,99 +220,21 @@ func (d *Device) Exchange(ctx context.Context, play, captured []int16) error {
 	return nil
 }
 
-// exchangeAlone ticks without a card.
-func (d *Device) exchangeAlone(ctx context.Context, captured []int16) error {
-	clear(captured)
-	if d.stuck() {
-		return fmt.Errorf("portaudio: reopen: %w", ErrStuck)
+// Rest stops the card until the next Exchange.
+func (d *Device) Rest() error {
+	d.runs = false
+	if err := d.stream.Abort(); err != nil {
+		return fmt.Errorf("portaudio: rest: %w", err)
 	}
-	d.due = d.due.Add(audio.TickDuration)
-	d.timer.Reset(max(time.Until(d.due), 0))
-	select {
-	case <-d.timer.C:
-		return nil
-	case o := <-d.back:
-		d.line, d.stream = o.line, o.stream
-		d.log.Info("sound card is back")
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	d.line.restart()
+	return nil
 }
 
-// lose gives the card up and begins to look for it.
-func (d *Device) lose() {
-	d.log.Warn("sound card is gone", "silent for", d.cfg.deadAfter())
-	old := d.stream
-	d.line, d.stream, d.due, d.lost = nil, nil, time.Now(), time.Now()
-	d.freed.Store(false)
-	// Closing a dead card may take long; the engine does not wait for it.
-	d.opener.Go(func() { d.reopen(old) })
-}
-
-// stuck reports whether closing the dead card has not come to an end.
-func (d *Device) stuck() bool {
-	return d.line == nil && !d.freed.Load() && time.Since(d.lost) > stuckAt
-}
-
-// reopen looks for the card until it is found or the device is closed. The list
-// of devices is as old as PortAudio's initialization, which is thus repeated.
-func (d *Device) reopen(old *pa.Stream) {
-	if err := errors.Join(old.Close(), pa.Terminate()); err != nil {
-		d.log.Debug("lost sound card not closed", "err", err)
-	}
-	d.freed.Store(true)
-	t := time.NewTicker(retry)
-	defer t.Stop()
-	for {
-		o, err := d.tryOpen()
-		if err == nil {
-			d.back <- o
-			return
-		}
-		d.log.Debug("sound card not found", "err", err)
-		select {
-		case <-t.C:
-		case <-d.stop:
-			return
-		}
-	}
-}
-
-func (d *Device) tryOpen() (opened, error) {
-	if err := pa.Initialize(); err != nil {
-		return opened{}, fmt.Errorf("portaudio: initialize: %w", err)
-	}
-	o, _, err := open(d.cfg)
-	if err != nil {
-		return opened{}, errors.Join(err, pa.Terminate())
-	}
-	return o, nil
-}
-
-// Close stops the card. Exchange must not be running.
+// Close gives the card back. It takes as long as the card's driver likes.
 func (d *Device) Close() error {
-	close(d.stop)
-	closed := make(chan struct{})
-	go func() {
-		d.opener.Wait()
-		close(closed)
-	}()
-	select {
-	case <-closed:
-	case <-time.After(stuckAt):
-		return fmt.Errorf("portaudio: close: %w", ErrStuck)
-	}
-	select {
-	case o := <-d.back:
-		d.stream = o.stream
-	default:
-	}
-	d.timer.Stop()
-	if d.stream == nil {
-		return nil
-	}
-	if err := errors.Join(d.stream.Abort(), d.stream.Close(), pa.Terminate()); err != nil {
+	err := errors.Join(d.stream.Close(), pa.Terminate())
+	<-inUse
+	if err != nil {
 		return fmt.Errorf("portaudio: close: %w", err)
 	}
 	return nil

@@ -98,6 +98,11 @@ func (d *device) Exchange(ctx context.Context, play, captured []int16) error {
 // wait returns when the next tick is due.
 func (d *device) wait(ctx context.Context) error {
 	now := time.Now()
+	if d.due.IsZero() && d.record != nil {
+		if err := d.record.writeHeader(); err != nil {
+			return err
+		}
+	}
 	if d.due.IsZero() || now.Sub(d.due) > stop {
 		d.due = now
 	}
@@ -118,6 +123,17 @@ func (d *device) wait(ctx context.Context) error {
 		d.timer.Stop()
 		return ctx.Err()
 	}
+}
+
+// Rest writes what was recorded but not yet written. The clock begins anew with
+// the next tick, and the recording says then that it does: a reader takes the
+// time of the file for that of its end.
+func (d *device) Rest() error {
+	d.due = time.Time{}
+	if d.record == nil {
+		return nil
+	}
+	return d.record.flush()
 }
 
 // Close writes what was recorded but not yet written, and closes the file.
