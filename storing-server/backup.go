@@ -30,9 +30,12 @@ func (c *BackupCmd) Run(e *edges) error {
 		return fmt.Errorf("back up: %w", err)
 	}
 	defer f.Drop()
-	err = admin.NewClient(c.Data.Data).Backup(e.ctx, f)
+	rotten, err := admin.NewClient(c.Data.Data).Backup(e.ctx, f)
 	if errors.Is(err, admin.ErrNotRunning) {
-		err = withStore(e.ctx, c.Data, func(s *store.Store) error { return s.Backup(e.ctx, f) })
+		err = withStore(e.ctx, c.Data, func(s *store.Store) (err error) {
+			rotten, err = s.Backup(e.ctx, f)
+			return err
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("back up: %w", err)
@@ -48,6 +51,9 @@ func (c *BackupCmd) Run(e *edges) error {
 		return fmt.Errorf("back up: %w", err)
 	}
 	fmt.Fprintf(e.stdout, "%d entries in %s\n", n, c.File)
+	if rotten != "" {
+		fmt.Fprintf(e.stderr, "The disk has lost %s. The backup has them, from memory, and they are written to the disk anew; look after the disk.\n", rotten)
+	}
 	return nil
 }
 

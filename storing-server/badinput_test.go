@@ -250,7 +250,7 @@ func TestCorruptFolder(t *testing.T) {
 	if err := os.Remove(log); err != nil {
 		t.Fatal(err)
 	}
-	blocks, err := filepath.Glob(filepath.Join(dir, "nats", "jetstream", "$G", "streams", "*", "msgs", "*.blk"))
+	blocks, err := filepath.Glob(filepath.Join(dir, "journal", "*.journal"))
 	if err != nil || len(blocks) == 0 {
 		t.Fatalf("files of rows: %v, %v", blocks, err)
 	}

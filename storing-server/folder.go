@@ -55,7 +55,7 @@ func openRows(ctx context.Context, opts store.Options) (*store.Store, error) {
 		err = fmt.Errorf("%w: without it nobody can enrol: let this user write there, or move it away", err)
 	}
 	if errors.Is(err, store.ErrDamaged) {
-		return nil, fmt.Errorf("%w; nothing was changed: move %s away and restore a backup there (storing-server restore FILE), or go on with what is left (storing-server run --accept-loss, once)", err, opts.Dir)
+		return nil, fmt.Errorf("%w; nothing was changed: move %s away and restore a backup there (storing-server restore FILE), or go on without these records (storing-server run --accept-loss, once; the damaged files are kept aside)", err, opts.Dir)
 	}
 	if full(opts.Dir) {
 		return nil, fmt.Errorf("%w: the disk of %s is full: make room there; nothing is lost", err, opts.Dir)
@@ -98,8 +98,7 @@ func hand(dir string) error {
 	})
 }
 
-// leastRoom is what a data folder needs to be opened, in bytes: state of the
-// streams that is written anew.
+// leastRoom is what a data folder needs to be opened, in bytes.
 const leastRoom = 1 << 20
 
 // full reports whether there is no room on the disk of a folder.

@@ -37,7 +37,7 @@ type RunCmd struct {
 	HTTPFlags
 	SIPFlags
 	DNSFlags
-	AcceptLoss bool   `help:"Go on with what is left when acknowledged rows are missing from the data folder. Move that to another folder by backup and restore, since a damaged one may take nothing more."`
+	AcceptLoss bool   `help:"Go on with what is left when acknowledged rows are missing from the data folder. The damaged files are kept aside there."`
 	Log        string `help:"Form of the log on standard error." enum:"text,json" default:"text"`
 	Verbose    bool   `short:"v" help:"Log details too."`
 }

@@ -187,7 +187,7 @@ func TestBadStarts(t *testing.T) {
 	try(exitFailed, "name another folder with --data", "restore", file, "--data", dir)
 	try(0, "entries in", "backup", file, "--data", dir) // when it does not run
 
-	if err := os.RemoveAll(filepath.Join(dir, "nats")); err != nil {
+	if err := os.RemoveAll(filepath.Join(dir, "journal")); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {

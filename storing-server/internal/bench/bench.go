@@ -233,7 +233,7 @@ func rowCost(ctx context.Context, o Options, n int) (RowCost, error) {
 	cost.Start = time.Since(start).Seconds()
 	cost.Memory = p.settled(ctx)
 	cost.MemoryEach = float64(cost.Memory-nothing) / float64(n)
-	if cost.Disk, err = diskUsage(filepath.Join(dir, "nats")); err != nil {
+	if cost.Disk, err = diskUsage(filepath.Join(dir, "journal")); err != nil {
 		return cost, err
 	}
 	cost.DiskEach = float64(cost.Disk) / float64(n)

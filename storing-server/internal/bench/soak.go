@@ -122,7 +122,7 @@ func RunSoak(ctx context.Context, o Options, lasts time.Duration, moving int) (S
 	}
 	defer s.server.stop()
 	r.Start = time.Since(start).Seconds()
-	if r.DiskStart, err = diskUsage(filepath.Join(dir, "nats")); err != nil {
+	if r.DiskStart, err = diskUsage(filepath.Join(dir, "journal")); err != nil {
 		return r, err
 	}
 	last, err := s.move(ctx, lasts)
@@ -134,7 +134,7 @@ func RunSoak(ctx context.Context, o Options, lasts time.Duration, moving int) (S
 	if err := s.check(ctx, last); err != nil {
 		return r, err
 	}
-	r.DiskEnd, err = diskUsage(filepath.Join(dir, "nats"))
+	r.DiskEnd, err = diskUsage(filepath.Join(dir, "journal"))
 	return r, err
 }
 

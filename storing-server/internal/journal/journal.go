@@ -459,6 +459,20 @@ func placeOf(name string) uint64 {
 	return place
 }
 
+// Size returns how many bytes the files of a folder have; 0 without one.
+func Size(dir string) (bytes int64, err error) {
+	files, err := names(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	for _, f := range files {
+		if info, err := os.Stat(filepath.Join(dir, f.name)); err == nil { // else it was replaced meanwhile
+			bytes += info.Size()
+		}
+	}
+	return bytes, err
+}
+
 // There reports whether dir holds a journal.
 func There(dir string) bool {
 	ns, err := names(dir)

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/journal"
 )
 
 // A held wire joins a store to its own NATS server. Who locks to or from lets
@@ -49,23 +52,148 @@ func (c *heldConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// A heldJournal writes nothing while gate is locked.
+type heldJournal struct {
+	*local
+	gate sync.RWMutex
+}
+
+func (h *heldJournal) commit(ctx context.Context, part int, ms []message, tail uint64) (uint64, error) {
+	h.gate.RLock()
+	defer h.gate.RUnlock()
+	return h.local.commit(ctx, part, ms, tail)
+}
+
+// openStreams opens rows that are kept by an embedded JetStream, as a server of
+// before did, and as those of a cluster are.
+func openStreams(t *testing.T, opts Options) (*Store, error) {
+	t.Helper()
+	return openOn(t, opts, func(opts Options, _ *ledger) (engine, error) {
+		return openStream(t.Context(), place{dir: filepath.Join(opts.Dir, natsName), partitions: opts.Partitions}, opts.Log)
+	})
+}
+
+func openOn(t *testing.T, opts Options, on func(Options, *ledger) (engine, error)) (*Store, error) {
+	t.Helper()
+	opts = opts.withDefaults()
+	lock, err := lockDir(opts.Dir)
+	if err != nil {
+		return nil, err
+	}
+	book, err := checkFolder(opts, true)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	e, err := on(opts, book)
+	if err != nil {
+		book.close()
+		lock.Close()
+		return nil, err
+	}
+	s, err := openEngine(t.Context(), opts, e, book, lock)
+	if err != nil {
+		lock.Close()
+	}
+	return s, err
+}
+
 // An aheadTest is a store whose batches can be held on their way.
 type aheadTest struct {
 	*testing.T
-	store *Store
-	dir   string
-	wire  *heldWire
-	other *stream       // the same rows, by a connection that is not held
-	sent  chan struct{} // a batch with somebody's enrolment is made, and goes
-	audit func() error  // its answer to that
-	close func()
+	store  *Store
+	dir    string
+	gate   *sync.RWMutex // who locks it holds batches
+	stored func(wire.MAC) record
+	sent   chan struct{} // a batch with somebody's enrolment is made, and goes
+	audit  func() error  // its answer to that
+	close  func()
+	// Of streams.
+	wire   *heldWire
+	stream *stream
+	other  *stream // the same rows, by a connection that is not held
 }
 
+// openAhead opens one on an embedded JetStream.
 func openAhead(t *testing.T) *aheadTest {
 	t.Helper()
-	a := &aheadTest{T: t, dir: t.TempDir(), sent: make(chan struct{}, 100), audit: func() error { return nil }}
+	a := newAhead(t)
 	var err error
-	a.store, err = Open(t.Context(), Options{
+	if a.store, err = openStreams(t, a.options()); err != nil {
+		t.Fatal(err)
+	}
+	st := a.store.engine.(*stream)
+	other := *st
+	a.stream, a.other = st, &other
+	a.wire = &heldWire{server: st.embedded}
+	a.gate = &a.wire.to
+	if st.conn, err = nats.Connect("", nats.InProcessServer(a.wire)); err != nil {
+		t.Fatal(err)
+	}
+	a.close = sync.OnceFunc(func() {
+		a.store.Close()
+		other.conn.Close()
+	})
+	a.stored = func(mac wire.MAC) record {
+		data, _, found, err := a.other.read(a.Context(), 0, rowSubject(mac))
+		if err != nil || !found {
+			return record{}
+		}
+		r, err := decodeRecord(data)
+		if err != nil {
+			a.Error(err)
+		}
+		return r
+	}
+	t.Cleanup(a.close)
+	return a
+}
+
+// openAheadOnJournal opens one on a journal.
+func openAheadOnJournal(t *testing.T) *aheadTest {
+	t.Helper()
+	a := newAhead(t)
+	held := &heldJournal{}
+	a.gate = &held.gate
+	var err error
+	a.store, err = openOn(t, a.options(), func(opts Options, book *ledger) (engine, error) {
+		held.local = newLocal(filepath.Join(opts.Dir, journalName), book, opts.Log)
+		return held, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.close = sync.OnceFunc(a.store.Close)
+	a.stored = func(mac wire.MAC) (newest record) {
+		at := uint64(0)
+		_, err := journal.Read(held.dir, 0, func(subject string, data []byte, seq uint64) (err error) {
+			if subject == rowSubject(mac) && seq > at {
+				at = seq
+				newest, err = decodeRecord(data)
+			}
+			return err
+		})
+		if err != nil {
+			a.Error(err)
+		}
+		return newest
+	}
+	t.Cleanup(a.close)
+	return a
+}
+
+// onBoth runs a test on either engine.
+func onBoth(t *testing.T, test func(*aheadTest)) {
+	t.Run("journal", func(t *testing.T) { test(openAheadOnJournal(t)) })
+	t.Run("streams", func(t *testing.T) { test(openAhead(t)) })
+}
+
+func newAhead(t *testing.T) *aheadTest {
+	return &aheadTest{T: t, dir: t.TempDir(), sent: make(chan struct{}, 100), audit: func() error { return nil }}
+}
+
+func (a *aheadTest) options() Options {
+	return Options{
 		Dir: a.dir, Numbers: Numbers{First: 101, Last: 999}, Log: slog.New(slog.DiscardHandler),
 		Audit: func(events []Event) error {
 			if events[0].Event != EventEnrolled {
@@ -74,23 +202,7 @@ func openAhead(t *testing.T) *aheadTest {
 			a.sent <- struct{}{}
 			return a.audit()
 		},
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
-	st := a.store.stream
-	other := *st
-	a.other = &other
-	a.wire = &heldWire{server: st.embedded}
-	if st.conn, err = nats.Connect("", nats.InProcessServer(a.wire)); err != nil {
-		t.Fatal(err)
-	}
-	a.close = sync.OnceFunc(func() {
-		a.store.Close()
-		other.conn.Close()
-	})
-	t.Cleanup(a.close)
-	return a
 }
 
 // announce announces, and returns when that was planned for the first time.
@@ -113,19 +225,6 @@ func (a *aheadTest) announce(k wire.Fingerprint, r wire.Registration) <-chan err
 	})
 	<-planned
 	return done
-}
-
-// stored returns mac's row on the disk; the zero record when there is none.
-func (a *aheadTest) stored(mac wire.MAC) record {
-	data, _, found, err := a.other.read(a.Context(), 0, rowSubject(mac))
-	if err != nil || !found {
-		return record{}
-	}
-	r, err := decodeRecord(data)
-	if err != nil {
-		a.Error(err)
-	}
-	return r
 }
 
 // nothing checks that nobody was answered and nobody sees a row.
@@ -162,9 +261,11 @@ func (a *aheadTest) holds(n int, sequence uint64, number string, k wire.Fingerpr
 // What is planned upon a batch that is on its way follows it, in order, and
 // nobody hears or sees anything before it is on the disk: no row, no number,
 // and no refusal either.
-func TestPlanAhead(t *testing.T) {
-	a := openAhead(t)
-	a.wire.to.Lock()
+func TestPlanAhead(t *testing.T) { onBoth(t, testPlanAhead) }
+
+func testPlanAhead(a *aheadTest) {
+	t := a.T
+	a.gate.Lock()
 	first := a.announce(key(1), registration(1, 1, "192.0.2.1"))
 	<-a.sent
 	second := a.announce(key(1), registration(1, 2, "192.0.2.2"))
@@ -172,7 +273,7 @@ func TestPlanAhead(t *testing.T) {
 	foreign := a.announce(key(2), registration(1, 9, "192.0.2.9"))
 	fresh := a.announce(key(2), registration(2, 1, "192.0.2.3"))
 	a.nothing(first, second, stale, foreign, fresh)
-	a.wire.to.Unlock()
+	a.gate.Unlock()
 	for i, c := range []<-chan error{first, second, fresh} {
 		if err := <-c; err != nil {
 			t.Errorf("%d: %v", i, err)
@@ -216,8 +317,10 @@ func TestPlanAheadOfConflict(t *testing.T) {
 }
 
 // What was planned upon a batch that cannot be written is judged without it.
-func TestPlanAheadOfFailure(t *testing.T) {
-	a := openAhead(t)
+func TestPlanAheadOfFailure(t *testing.T) { onBoth(t, testPlanAheadOfFailure) }
+
+func testPlanAheadOfFailure(a *aheadTest) {
+	t := a.T
 	full := errors.New("no room for the audit log")
 	queued := make(chan struct{})
 	a.audit = func() error {
@@ -259,7 +362,7 @@ func TestPlanAheadOfLostAnswer(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := openAhead(t)
-			a.store.stream.patience = 500 * time.Millisecond
+			a.stream.patience = 500 * time.Millisecond
 			held := tt.hold(a.wire)
 			held.Lock()
 			first := a.announce(key(1), registration(1, 1, "192.0.2.1"))
@@ -267,7 +370,7 @@ func TestPlanAheadOfLostAnswer(t *testing.T) {
 			second := a.announce(key(1), registration(1, 2, "192.0.2.2"))
 			fresh := a.announce(key(2), registration(2, 1, "192.0.2.3"))
 			if tt.name == "batch" {
-				time.AfterFunc(a.store.stream.patience, held.Unlock)
+				time.AfterFunc(a.stream.patience, held.Unlock)
 			}
 			if err := <-first; !errors.Is(err, ErrUnavailable) {
 				t.Errorf("first = %v; want that nothing is promised", err)

@@ -10,14 +10,16 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
 	"flexphone/storing-server/internal/durable"
+	"flexphone/storing-server/internal/journal"
 )
 
 // A backup is a magic line, then frames of a length in 4 bytes and so many
@@ -53,16 +55,17 @@ var errClusterBackup = errors.New("the rows are in a NATS cluster: back it up th
 
 // Backup writes all rows to w, as they are at one moment near its end, with
 // what else Options.Keep names. It goes on serving: changes wait only for what
-// came while the rest was written.
-func (s *Store) Backup(ctx context.Context, w io.Writer) error {
+// came while the rest was written. It is written from memory; what has rotted on
+// the disk meanwhile is looked for as well, returned, and written anew there.
+func (s *Store) Backup(ctx context.Context, w io.Writer) (rotten string, err error) {
 	if s.opts.NATS != "" {
-		return fmt.Errorf("store: back up: %w", errClusterBackup)
+		return "", fmt.Errorf("store: back up: %w", errClusterBackup)
 	}
-	head := backupHead{Made: time.Now().UnixMilli(), Partitions: len(s.stream.parts), Files: map[string][]byte{}}
+	head := backupHead{Made: time.Now().UnixMilli(), Partitions: 1, Files: map[string][]byte{}}
 	for _, name := range s.opts.Keep {
 		data, err := os.ReadFile(filepath.Join(s.opts.Dir, name))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("store: back up: %w", err)
+			return "", fmt.Errorf("store: back up: %w", err)
 		}
 		if err == nil {
 			head.Files[name] = data
@@ -70,30 +73,62 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) error {
 	}
 	out := newFrameWriter(w)
 	if err := out.put(head); err != nil {
-		return err
+		return "", err
 	}
-	seen := make([]uint64, len(s.stream.parts))
-	rest := func() error {
-		for part := range seen {
-			err := s.stream.replay(ctx, part, seen[part], false, func(subject string, data []byte, seq uint64) error {
-				seen[part] = seq
-				return out.put(backupEntry{Part: part, Subject: subject, Data: data})
-			}, func() {})
+	tokens := map[string]bool{} // that were there, and may be used meanwhile
+	begun := uint64(0)          // the newest place when it began
+	begin := func(*view) error { begun = slices.Max(s.tails); return nil }
+	all := func(after uint64) error {
+		return s.table.dump(after, func(subject string, data []byte, _ uint64) error {
+			if strings.HasPrefix(subject, notePrefix+tokenNote) {
+				tokens[subject] = len(data) > 0
+			}
+			return out.put(backupEntry{Subject: subject, Data: data})
+		})
+	}
+	last := func(*view) error {
+		if err := all(begun); err != nil {
+			return err
+		}
+		for subject := range tokens {
+			k, err := parseNoteKey(strings.TrimPrefix(subject, notePrefix))
+			if err == nil && len(s.table.note(k).data) == 0 {
+				err = out.put(backupEntry{Subject: subject})
+			}
 			if err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	// Most of it, then what came meanwhile; and what came then, while nothing
-	// is written.
-	if err := errors.Join(rest(), rest()); err != nil {
-		return fmt.Errorf("store: back up: %w", err)
+	// Most of it, and then what came meanwhile, while nothing is written.
+	if err = s.turn(ctx, &operation{plan: begin, still: true}); err == nil {
+		err = all(0)
 	}
-	if err := s.turn(ctx, &operation{plan: func(*view) error { return rest() }, still: true}); err != nil {
-		return fmt.Errorf("store: back up: %w", err)
+	if err == nil {
+		err = s.turn(ctx, &operation{plan: last, still: true})
 	}
-	return out.end()
+	if err != nil {
+		return "", fmt.Errorf("store: back up: %w", err)
+	}
+	return s.inspect(), out.end()
+}
+
+// inspect looks whether the journal can still be read, and has it written anew
+// from memory where it cannot. It returns what cannot be read.
+func (s *Store) inspect() string {
+	l, ok := s.engine.(*local)
+	if !ok {
+		return ""
+	}
+	rotten := l.rotten()
+	if rotten == "" {
+		return ""
+	}
+	s.opts.Log.Error("the disk has changed what was written to it: look after the disk; the rows are in memory, and are written anew from there",
+		"folder", l.dir, "damage", rotten)
+	s.wornOut()
+	return rotten
 }
 
 // CheckBackup reads a backup to its end, and returns how many entries it has
@@ -121,19 +156,19 @@ func Restore(ctx context.Context, dir string, r io.ReadSeeker) (entries int, err
 		return 0, err
 	}
 	defer lock.Close()
-	if streamsThere(filepath.Join(dir, natsName)) {
+	if journal.There(filepath.Join(dir, journalName)) || streamsThere(filepath.Join(dir, natsName)) {
 		return 0, fmt.Errorf("store: restore to %s: %w", dir, ErrNotEmpty)
 	}
 	part := filepath.Join(dir, "restoring")
-	if err := errors.Join(os.RemoveAll(part), os.RemoveAll(filepath.Join(dir, natsName)), os.RemoveAll(filepath.Join(dir, ledgerName))); err != nil {
+	if err := errors.Join(os.RemoveAll(part), os.RemoveAll(filepath.Join(dir, natsName)), os.RemoveAll(filepath.Join(dir, journalName)), os.RemoveAll(filepath.Join(dir, ledgerName))); err != nil {
 		return 0, fmt.Errorf("store: restore: %w", err)
 	}
-	head, entries, err := fill(ctx, part, r)
+	head, entries, err := fill(part, r)
 	if err == nil {
 		err = writeFiles(dir, head.Files)
 	}
 	if err == nil {
-		err = os.Rename(part, filepath.Join(dir, natsName))
+		err = os.Rename(part, filepath.Join(dir, journalName))
 	}
 	if err == nil {
 		err = durable.SyncDir(dir)
@@ -145,59 +180,15 @@ func Restore(ctx context.Context, dir string, r io.ReadSeeker) (entries int, err
 	return entries, nil
 }
 
-// fill writes the streams of a backup into dir.
-func fill(ctx context.Context, dir string, r io.Reader) (head backupHead, entries int, err error) {
-	var st *stream
-	defer func() {
-		if st != nil {
-			st.close()
-		}
-	}()
-	var waiting [][]message
-	var bases []map[string]uint64
-	var inBatch []map[string]bool
-	flush := func(part int) error {
-		ms := waiting[part]
-		if len(ms) == 0 {
-			return nil
-		}
-		first, err := st.commit(ctx, part, ms, perSubject)
-		for i, m := range ms {
-			bases[part][m.subject] = first + uint64(i)
-		}
-		waiting[part] = nil
-		clear(inBatch[part])
+// fill makes a journal of a backup in dir.
+func fill(dir string, r io.Reader) (head backupHead, entries int, err error) {
+	_, err = journal.Create(dir, func(put func(string, []byte) error) error {
+		head, err = readBackupFrom(r, func(backupHead) error { return nil }, func(e backupEntry) error {
+			entries++
+			return put(e.Subject, e.Data)
+		})
 		return err
-	}
-	open := func(h backupHead) error {
-		var err error
-		n := max(1, h.Partitions)
-		waiting, bases, inBatch = make([][]message, n), make([]map[string]uint64, n), make([]map[string]bool, n)
-		for i := range n {
-			bases[i], inBatch[i] = map[string]uint64{}, map[string]bool{}
-		}
-		st, err = openStream(ctx, place{dir: dir, partitions: n}, slog.New(slog.DiscardHandler))
-		return err
-	}
-	head, err = readBackupFrom(r, open, func(e backupEntry) error {
-		if e.Part < 0 || e.Part >= len(waiting) {
-			return fmt.Errorf("partition %d: %w", e.Part, ErrBackup)
-		}
-		if inBatch[e.Part][e.Subject] || len(waiting[e.Part]) == batchMost {
-			if err := flush(e.Part); err != nil {
-				return err
-			}
-		}
-		entries++
-		inBatch[e.Part][e.Subject] = true
-		waiting[e.Part] = append(waiting[e.Part], message{subject: e.Subject, data: e.Data, base: bases[e.Part][e.Subject]})
-		return nil
 	})
-	for part := range waiting {
-		if err == nil {
-			err = flush(part)
-		}
-	}
 	return head, entries, err
 }
 

@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"flexphone/storing-server/internal/journal"
 )
 
 // ErrFull: the disk is full, or nearly so. Nothing is written; lookups go on.
@@ -23,7 +26,7 @@ var ErrDamaged = errors.New("acknowledged rows are missing")
 
 const (
 	// The disk counts as full while there is still room for what was begun and
-	// for JetStream's own tidying: a hundredth of it, within these bounds.
+	// for the journal that is written anew: a hundredth of it, within these bounds.
 	reserveLeast = 16 << 20
 	reserveMost  = 1 << 30
 	// roomEvery is how often the disk is asked.
@@ -33,6 +36,7 @@ const (
 // A gauge says whether there is room on the disk.
 type gauge struct {
 	dir   string
+	log   *slog.Logger
 	asked atomic.Int64 // when, in nanoseconds of Unix time
 	full  atomic.Bool
 }
@@ -47,10 +51,38 @@ func (g *gauge) room() error {
 			return fmt.Errorf("store: ask for room in %s: %w", g.dir, err)
 		}
 		size := uint64(st.Bsize)
-		g.full.Store(st.Bavail*size < min(max(st.Blocks*size/100, reserveLeast), reserveMost))
+		free, reserve := st.Bavail*size, min(max(st.Blocks*size/100, reserveLeast), reserveMost)
+		switch full := free < reserve; {
+		case full && !g.full.Swap(full):
+			g.log.Error("the disk is full: nothing is written until there is room; lookups go on", "folder", g.dir,
+				"free", free, "needed", reserve)
+		case !full && g.full.Swap(full):
+			g.log.Info("there is room on the disk again", "folder", g.dir, "free", free)
+		}
 	}
 	if g.full.Load() {
 		return fmt.Errorf("store: write to %s: %w", g.dir, ErrFull)
+	}
+	return nil
+}
+
+// Writable tries whether rows can be written now, and returns why not.
+func (s *Store) Writable(ctx context.Context) error {
+	if s.opts.NATS != "" {
+		if !s.engine.connected() {
+			return fmt.Errorf("store: try to write: %w: the NATS cluster is out of reach", ErrUnavailable)
+		}
+		return nil
+	}
+	if err := s.room(); err != nil {
+		return err
+	}
+	l, ok := s.engine.(*local)
+	if !ok {
+		return nil
+	}
+	if err := l.journal.Probe(); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return nil
 }
@@ -62,8 +94,7 @@ const ledgerName = "acknowledged"
 // each partition, and how many entries there were. It is written after
 // each batch, without waiting for the disk, so that after a power cut it tells
 // less than there is, and never more. By it, a data folder is found out that
-// was copied in part, cut or overwritten; JetStream leaves out what it cannot
-// read, and says so in its log alone.
+// was copied in part, cut or overwritten.
 type ledger struct {
 	path string
 
@@ -192,54 +223,61 @@ func (l *ledger) close() {
 // cluster.
 func Local(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, ledgerName))
-	return err == nil || streamsThere(filepath.Join(dir, natsName)) // or nothing was promised there yet
+	return err == nil || journal.There(filepath.Join(dir, journalName)) || streamsThere(filepath.Join(dir, natsName)) // or nothing was promised there yet
 }
 
-// checkFolder opens the ledger of a folder, and refuses one whose rows are gone
-// before JetStream makes it a new stream.
-func checkFolder(opts Options) (*ledger, error) {
-	if opts.NATS != "" {
-		return nil, nil
-	}
+// checkFolder opens the ledger of a folder, and refuses one whose rows are gone:
+// there says whether they are.
+func checkFolder(opts Options, there bool) (*ledger, error) {
 	book, err := openLedger(opts.Dir)
 	if err != nil {
 		return nil, err
 	}
-	if book.promised() && !opts.AcceptLoss && !streamsThere(filepath.Join(opts.Dir, natsName)) {
+	if book.promised() && !opts.AcceptLoss && !there {
 		book.close()
-		return nil, fmt.Errorf("store: read rows: no streams in %s: %w", filepath.Join(opts.Dir, natsName), ErrDamaged)
+		return nil, fmt.Errorf("store: read rows: none in %s: %w", opts.Dir, ErrDamaged)
 	}
 	return book, nil
 }
 
 // checkLedger compares what was read with what was acknowledged.
 func (s *Store) checkLedger(ctx context.Context) error {
-	s.tails = make([]uint64, len(s.stream.parts))
+	s.tails = make([]uint64, s.engine.partitions())
 	if s.ledger == nil {
 		return nil
 	}
-	if err := s.ledger.fit(len(s.stream.parts)); err != nil {
+	if err := s.ledger.fit(len(s.tails)); err != nil {
 		return fmt.Errorf("store: write ledger: %w", err)
 	}
-	places := make([]uint64, len(s.stream.parts)) // that can be read
-	for i, part := range s.stream.parts {
-		info, err := part.Info(ctx)
-		if err == nil {
-			places[i], err = s.stream.newest(ctx, i)
+	places := make([]uint64, len(s.tails)) // that can be read
+	for i := range places {
+		var err error
+		if places[i], s.tails[i], err = s.engine.reach(ctx, i); err != nil {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("store: read rows: %w", err)
-		}
-		s.tails[i] = info.State.LastSeq
 	}
 	entries := s.table.entries()
-	if err := s.ledger.missing(places, entries); err != nil {
+	err := s.ledger.missing(places, entries)
+	l, isLocal := s.engine.(*local)
+	if isLocal {
+		err = errors.Join(l.damaged(), err)
+	}
+	if err != nil {
 		if !s.opts.AcceptLoss {
 			return err
 		}
-		s.opts.Log.Warn("going on with what is there", "err", err)
+		s.opts.Log.Warn("going on with what is there; the damaged files are kept aside", "err", err)
+		if isLocal { // so that it is asked for once
+			upTo, err := l.journal.Mark()
+			if err == nil {
+				err = s.rewrite(ctx, l, upTo)
+			}
+			if err != nil {
+				return err
+			}
+		}
 	}
-	return s.ledger.reset(places, entries)
+	return s.ledger.reset(s.tails, entries)
 }
 
 // acknowledged writes into the ledger that partition part reaches to place.
@@ -249,6 +287,9 @@ func (s *Store) acknowledged(part int, place uint64) {
 	}
 	if err := s.ledger.note(part, place, s.table.entries()); err != nil {
 		s.opts.Log.Warn("ledger not written", "err", err)
+	}
+	if l, ok := s.engine.(*local); ok && l.grown() {
+		s.wornOut()
 	}
 }
 
@@ -260,7 +301,7 @@ func (t *table) entries() int {
 	return len(t.rows) + len(t.numbers) + t.kept
 }
 
-// streamsThere reports whether dir holds the files of streams.
+// streamsThere reports whether dir holds the files of JetStream's streams.
 func streamsThere(dir string) bool {
 	names, err := os.ReadDir(filepath.Join(dir, "jetstream", "$G", "streams"))
 	return err == nil && len(names) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)

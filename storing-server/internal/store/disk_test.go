@@ -75,7 +75,7 @@ func TestDamagedFolder(t *testing.T) {
 		either
 	)
 	block := func(how func([]byte) []byte) func(string) {
-		return func(dir string) { change(t, fileOf(t, dir, ".blk"), how) }
+		return func(dir string) { change(t, fileOf(t, dir, ".journal"), how) }
 	}
 	for _, tt := range []struct {
 		name string
@@ -95,11 +95,8 @@ func TestDamagedFolder(t *testing.T) {
 		{"last record flipped", block(func(b []byte) []byte { b[len(b)-60] ^= 0x10; return b }), damaged},
 		{"last page zeroed", block(func(b []byte) []byte { clear(b[len(b)-512:]); return b }), damaged},
 		{"middle flipped", block(func(b []byte) []byte { b[len(b)/2] ^= 0x10; return b }), either},
-		{"block removed", func(dir string) { os.Remove(fileOf(t, dir, ".blk")) }, damaged},
-		{"streams removed", func(dir string) { os.RemoveAll(filepath.Join(dir, "nats")) }, damaged},
-		{"description of the stream cut", func(dir string) {
-			change(t, fileOf(t, dir, "meta.inf"), func(b []byte) []byte { return b[:len(b)/2] })
-		}, either},
+		{"block removed", func(dir string) { os.Remove(fileOf(t, dir, ".journal")) }, damaged},
+		{"journal removed", func(dir string) { os.RemoveAll(filepath.Join(dir, journalName)) }, damaged},
 		{"ledger cut", func(dir string) { os.Truncate(filepath.Join(dir, ledgerName), 5) }, whole},
 		{"ledger half written", func(dir string) {
 			change(t, filepath.Join(dir, ledgerName), func(b []byte) []byte { b[3] ^= 1; return b })
@@ -116,8 +113,8 @@ func TestDamagedFolder(t *testing.T) {
 				if tt.want == whole || tt.want == damaged && !errors.Is(err, ErrDamaged) {
 					t.Errorf("Open() = %v", err)
 				}
-				if _, err := os.Stat(filepath.Join(dir, "nats")); err == nil && tt.name == "streams removed" {
-					t.Error("new streams were made where the old ones are gone")
+				if _, err := os.Stat(filepath.Join(dir, journalName)); err == nil && tt.name == "journal removed" {
+					t.Error("a new journal was made where the old one is gone")
 				}
 				return
 			}
@@ -169,8 +166,15 @@ func TestFullDisk(t *testing.T) {
 	if row, ok := s.Resolve(wire.Query{Number: "101"}); !ok || row.Sequence != 1 {
 		t.Errorf("row %+v, %v", row, ok)
 	}
-	if err := s.Backup(t.Context(), new(bytes.Buffer)); err != nil {
+	if _, err := s.Backup(t.Context(), new(bytes.Buffer)); err != nil {
 		t.Errorf("Backup() = %v", err)
+	}
+	if err := s.Writable(t.Context()); !errors.Is(err, ErrFull) {
+		t.Errorf("Writable() = %v; want ErrFull", err)
+	}
+	s.disk.asked.Store(0) // ask again
+	if err := s.Writable(t.Context()); err != nil {
+		t.Errorf("Writable() = %v once there is room", err)
 	}
 }
 
@@ -212,8 +216,8 @@ func TestBackup(t *testing.T) {
 		least[i] = acknowledged[i].Load()
 	}
 	var out bytes.Buffer
-	if err := s.Backup(t.Context(), &out); err != nil {
-		t.Fatal(err)
+	if rotten, err := s.Backup(t.Context(), &out); err != nil || rotten != "" {
+		t.Fatal(rotten, err)
 	}
 	stop()
 	load.Wait()

@@ -4,6 +4,7 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"flexphone/registry-client/wire"
 )
@@ -30,6 +31,9 @@ func keyOf(digits string) numberKey {
 	}
 	return k
 }
+
+// digits undoes keyOf.
+func (k numberKey) digits() string { return strconv.Itoa(int(k))[1:] }
 
 // claims are who has announced an address. Mostly it is one phone.
 type claims struct {

@@ -167,7 +167,7 @@ func (s *Store) commitRound(ctx context.Context, round [][]message, f *flight) {
 		if s.opts.NATS == "" {
 			tail = s.tails[part]
 		}
-		first, err := s.stream.commit(ctx, part, round[part], tail)
+		first, err := s.engine.commit(ctx, part, round[part], tail)
 		mu.Lock()
 		defer mu.Unlock()
 		if err != nil {
@@ -254,8 +254,8 @@ func (s *Store) learn(ctx context.Context, f *flight) (touched []wire.Query) {
 		if s.opts.NATS == "" {
 			// All that came after what the table holds: a batch that was given up
 			// may have landed late.
-			retry(partName(part, len(s.stream.parts)), func() error {
-				return s.stream.replay(ctx, part, s.tails[part], false, func(subject string, data []byte, seq uint64) error {
+			retry(partName(part, s.engine.partitions()), func() error {
+				return s.engine.replay(ctx, part, s.tails[part], false, func(subject string, data []byte, seq uint64) error {
 					s.tails[part] = max(s.tails[part], seq)
 					return take(subject, data, seq)
 				}, func() {})
@@ -264,7 +264,7 @@ func (s *Store) learn(ctx context.Context, f *flight) (touched []wire.Query) {
 		}
 		for _, m := range slices.Concat(f.early[part], f.late[part]) {
 			retry(m.subject, func() error {
-				data, seq, found, err := s.stream.read(ctx, part, m.subject)
+				data, seq, found, err := s.engine.read(ctx, part, m.subject)
 				if err == nil && found {
 					err = take(m.subject, data, seq)
 				}
@@ -283,7 +283,7 @@ func (s *Store) follow(ctx context.Context, part int, ready func(error)) {
 	var seen uint64
 	loading := true
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		err := s.stream.replay(ctx, part, seen, cluster, func(subject string, data []byte, seq uint64) error {
+		err := s.engine.replay(ctx, part, seen, cluster, func(subject string, data []byte, seq uint64) error {
 			touched, err := s.table.apply(nil, subject, data, seq)
 			if err == nil {
 				seen, wait = seq, 50*time.Millisecond

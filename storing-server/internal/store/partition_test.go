@@ -14,7 +14,7 @@ import (
 
 func openParts(t *testing.T, dir string, parts int) (*Store, error) {
 	t.Helper()
-	return Open(t.Context(), Options{
+	return openStreams(t, Options{
 		Dir: dir, Partitions: parts, Numbers: Numbers{First: 101, Last: 99999999}, Log: slog.New(slog.DiscardHandler),
 	})
 }

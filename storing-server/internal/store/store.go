@@ -5,16 +5,18 @@
 //
 // # Why
 //
-// NATS JetStream runs in this process and syncs each batch to the disk before
-// it acknowledges it; the same code works against a cluster. Lookups are
-// answered from a table in memory, which holds what the stream holds. All
-// changes pass through one goroutine, which checks them against the table and
-// commits what came together as one atomic batch: the disk is synced once for
-// up to 4000 of them. While one batch is on its way to the disk, the next is
-// planned upon what that will leave, which nobody else hears of: not a row, and
-// not a refusal either. When it does not arrive, the next is planned again.
-// With several partitions, or others who write, a batch is planned when the one
-// before it has arrived.
+// Lookups are answered from a table in memory, which holds what the engine keeps:
+// a journal in the data folder (package journal), or the streams of a NATS
+// JetStream cluster. All changes pass through one goroutine, which checks them
+// against the table and commits what came together as one atomic batch: the disk
+// is synced once for up to 4000 of them. While one batch is on its way to the
+// disk, the next is planned upon what that will leave, which nobody else hears
+// of: not a row, and not a refusal either. When it does not arrive, the next is
+// planned again. With several partitions, or others who write, a batch is planned
+// when the one before it has arrived.
+//
+// Since the table has all rows, backups are written from it, and the journal is
+// written anew from it when it has grown or has rotted.
 //
 // A row is never deleted by its expiry: owner and number stay, and the state
 // follows from the expiry at the moment of asking. So nothing is written when
@@ -36,6 +38,7 @@ import (
 	"time"
 
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/journal"
 )
 
 // Options say how a Store works.
@@ -44,7 +47,8 @@ type Options struct {
 	NATS string // URL of a cluster; empty: in this process
 	// Replicas is how many nodes of the cluster keep each row, and Partitions
 	// how many streams the rows are divided among, which can never be changed.
-	// Zero means one, or as many as there are. Without a cluster there is one replica, whatever is said.
+	// Zero means one, or as many as there are. Without a cluster there is one of
+	// each, whatever is said.
 	Replicas, Partitions int
 	Numbers              Numbers // to give out
 	// Changed is called with the queries whose answers have changed, after
@@ -77,8 +81,10 @@ const (
 	// turnMost bounds the wait for a place in the queue: a phone that waits
 	// longer asks again, and asking again makes the queue no shorter.
 	turnMost = 2 * time.Second
-	// natsName is the folder of JetStream's files in the data folder.
-	natsName = "nats"
+	// journalName is the folder of the journal in the data folder, and natsName
+	// that of JetStream's files, which were there before.
+	journalName = "journal"
+	natsName    = "nats"
 	// againMost is for how long an operation is planned again before the phone
 	// is told that it cannot be written now.
 	againMost = 8 * time.Second
@@ -93,7 +99,7 @@ const (
 type Store struct {
 	opts   Options
 	table  *table
-	stream *stream
+	engine engine
 	lock   *os.File
 	disk   *gauge
 	ledger *ledger  // nil: the rows are in a cluster
@@ -101,25 +107,31 @@ type Store struct {
 	queue  chan *operation
 	fates  chan []fate   // batches whose operations are to be answered
 	wake   chan struct{} // one slot: expiries have changed
+	worn   chan struct{} // one slot: the journal is to be written anew
 	stop   context.CancelFunc
 	done   sync.WaitGroup
+}
+
+func (o Options) withDefaults() Options {
+	if o.Changed == nil {
+		o.Changed = func([]wire.Query) {}
+	}
+	if o.Audit == nil {
+		o.Audit = func([]Event) error { return nil }
+	}
+	if o.Committed == nil {
+		o.Committed = func(int, time.Duration) {}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
 }
 
 // Open reads the rows of dir and begins to serve them. ctx bounds the opening
 // alone.
 func Open(ctx context.Context, opts Options) (*Store, error) {
-	if opts.Changed == nil {
-		opts.Changed = func([]wire.Query) {}
-	}
-	if opts.Audit == nil {
-		opts.Audit = func([]Event) error { return nil }
-	}
-	if opts.Committed == nil {
-		opts.Committed = func(int, time.Duration) {}
-	}
-	if opts.Now == nil {
-		opts.Now = time.Now
-	}
+	opts = opts.withDefaults()
 	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("store: make data folder: %w", err)
 	}
@@ -127,35 +139,52 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if opts.NATS == "" {
-		opts.Replicas = 1
-	}
-	book, err := checkFolder(opts)
-	if err != nil {
+	if err := moveIn(ctx, opts); err != nil {
 		lock.Close()
 		return nil, err
 	}
-	st, err := openStream(ctx, place{
-		dir: filepath.Join(opts.Dir, natsName), url: opts.NATS, replicas: opts.Replicas, partitions: opts.Partitions,
-	}, opts.Log)
+	s, err := openIn(ctx, opts, lock)
 	if err != nil {
-		if book != nil {
-			book.close()
+		lock.Close()
+	}
+	return s, err
+}
+
+// openIn opens the rows of a locked folder.
+func openIn(ctx context.Context, opts Options, lock *os.File) (*Store, error) {
+	if opts.Partitions < 0 || opts.Partitions > maxPartitions {
+		return nil, fmt.Errorf("store: %d partitions, want 1 to %d", opts.Partitions, maxPartitions)
+	}
+	if opts.NATS != "" {
+		st, err := openStream(ctx, place{url: opts.NATS, replicas: opts.Replicas, partitions: opts.Partitions}, opts.Log)
+		if err != nil {
+			return nil, err
 		}
-		lock.Close()
+		return openEngine(ctx, opts, st, nil, lock)
+	}
+	dir := filepath.Join(opts.Dir, journalName)
+	book, err := checkFolder(opts, journal.There(dir))
+	if err != nil {
 		return nil, err
 	}
+	return openEngine(ctx, opts, newLocal(dir, book, opts.Log), book, lock)
+}
+
+// openEngine reads the rows that an engine keeps, and begins to serve them. It
+// closes engine and ledger, and not lock, when it fails.
+func openEngine(ctx context.Context, opts Options, e engine, book *ledger, lock *os.File) (*Store, error) {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Store{
-		opts: opts, table: newTable(), stream: st, lock: lock, disk: &gauge{dir: opts.Dir}, ledger: book,
-		queue: make(chan *operation, queueLength), fates: make(chan []fate, 1), wake: make(chan struct{}, 1), stop: stop,
+		opts: opts, table: newTable(), engine: e, lock: lock, disk: &gauge{dir: opts.Dir, log: opts.Log}, ledger: book,
+		queue: make(chan *operation, queueLength), fates: make(chan []fate, 1),
+		wake: make(chan struct{}, 1), worn: make(chan struct{}, 1), stop: stop,
 	}
-	err = s.load(ctx, running)
+	err := s.load(ctx, running)
 	if err == nil {
 		err = s.checkLedger(ctx)
 	}
 	if err != nil {
-		s.Close()
+		s.halt()
 		return nil, err
 	}
 	s.done.Go(func() {
@@ -164,6 +193,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	})
 	s.done.Go(s.answer)
 	s.done.Go(func() { s.expire(running) })
+	s.done.Go(func() { s.tidy(running) })
 	return s, nil
 }
 
@@ -190,22 +220,18 @@ const loadGarbage = 200
 // load fills the table. Against a cluster it goes on to follow what other
 // servers write, until running is done.
 func (s *Store) load(ctx, running context.Context) error {
-	messages := uint64(0)
-	for _, part := range s.stream.parts {
-		messages += part.CachedInfo().State.Msgs
-	}
-	s.table.load(int(messages / 2)) // most phones have a row and a number
+	s.table.load(s.engine.messages() / 2) // most phones have a row and a number
 	defer s.table.loaded()
 	usual := debug.SetGCPercent(loadGarbage)
 	defer func() {
 		debug.SetGCPercent(usual)
 		s.done.Go(debug.FreeOSMemory) // what was read is twice there; nobody waits for it
 	}()
-	ended := make(chan error, len(s.stream.parts))
-	for part := range s.stream.parts {
+	ended := make(chan error, s.engine.partitions())
+	for part := range s.engine.partitions() {
 		s.done.Go(func() { s.follow(running, part, func(err error) { ended <- err }) })
 	}
-	for range s.stream.parts {
+	for range s.engine.partitions() {
 		select {
 		case err := <-ended:
 			if err != nil {
@@ -220,13 +246,17 @@ func (s *Store) load(ctx, running context.Context) error {
 
 // Close stops serving. What was acknowledged is on the disk already.
 func (s *Store) Close() {
+	s.halt()
+	s.lock.Close()
+}
+
+func (s *Store) halt() {
 	s.stop()
 	s.done.Wait()
-	s.stream.close()
+	s.engine.close()
 	if s.ledger != nil {
 		s.ledger.close()
 	}
-	s.lock.Close()
 }
 
 // Register stores an announcement made with key. When it returns nil, the row

@@ -219,7 +219,7 @@ func TestReopen(t *testing.T) {
 	if i != 4 || len(before) != 4 {
 		t.Errorf("%d rows of %d; want 4", i, len(before))
 	}
-	// The table's places in the stream are right: changes are taken.
+	// The table's places in the journal are right: changes are taken.
 	if row, _, err := s.Register(ctx, key(9), registration(3, 1, "192.0.2.99")); err != nil || row.Number != "103" {
 		t.Errorf("forgotten phone: %+v, %v; want the lowest free number, 103", row, err)
 	}
@@ -235,7 +235,10 @@ func TestReopen(t *testing.T) {
 // batch down whole; the table learns from it, and what was asked is judged
 // again.
 func TestConflict(t *testing.T) {
-	s := open(t, t.TempDir(), nil)
+	s, err := openStreams(t, Options{Dir: t.TempDir(), Numbers: Numbers{First: 101, Last: 999}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer s.Close()
 	ctx := t.Context()
 	row, _, err := s.Register(ctx, key(1), registration(1, 1, "192.0.2.1"))
@@ -245,7 +248,7 @@ func TestConflict(t *testing.T) {
 	e, _ := s.table.row(mac(1))
 	other := e.record
 	other.Sequence, other.Addrs = 50, []netip.Addr{netip.MustParseAddr("192.0.2.50")}
-	if _, err := s.stream.commit(ctx, 0, []message{{subject: rowSubject(mac(1)), row: &other, base: e.seq}}, perSubject); err != nil {
+	if _, err := s.engine.commit(ctx, 0, []message{{subject: rowSubject(mac(1)), row: &other, base: e.seq}}, perSubject); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := s.Register(ctx, key(1), registration(1, 2, "192.0.2.2")); reason(err) != wire.ReasonStale {

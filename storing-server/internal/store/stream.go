@@ -52,9 +52,10 @@ var (
 	errUnsure = errors.New("store: it is not known what became of it")
 )
 
-// A stream is the durable side of the store: JetStream streams that keep the
-// newest message of each subject, in this process or in a cluster. There is
-// one for each partition; a row and a number are always in the same one.
+// A stream is the engine of a cluster: JetStream streams that keep the newest
+// message of each subject. There is one for each partition; a row and a number
+// are always in the same one. One in this process kept the rows of a single
+// server before the journal did, and reads them when they move there.
 type stream struct {
 	embedded *server.Server // nil: a cluster
 	conn     *nats.Conn
@@ -154,6 +155,31 @@ func leaderless(err error) bool {
 	var refused *jetstream.APIError
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) ||
 		errors.As(err, &refused) && refused.Code == http.StatusServiceUnavailable
+}
+
+func (s *stream) partitions() int { return len(s.parts) }
+
+func (s *stream) messages() (n int) {
+	for _, part := range s.parts {
+		n += int(part.CachedInfo().State.Msgs)
+	}
+	return n
+}
+
+func (s *stream) connected() bool { return s.conn.IsConnected() }
+
+func (s *stream) alone() bool { return s.embedded != nil && len(s.parts) == 1 }
+
+func (s *stream) reach(ctx context.Context, part int) (readable, last uint64, err error) {
+	info, err := s.parts[part].Info(ctx)
+	if err == nil {
+		last = info.State.LastSeq
+		readable, err = s.newest(ctx, part)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("store: read rows: %w", err)
+	}
+	return readable, last, nil
 }
 
 // batchMost returns how many messages a batch may have.

@@ -14,7 +14,7 @@ type operation struct {
 	plan  func(*view) error
 	done  func(error) // called once, and must not wait
 	begun time.Time
-	still bool // plan when nothing is on its way to the disk
+	still bool // plan when nothing is on its way to the disk or to the table
 	// Of its last plan: what it depends on, and its error, if it was refused.
 	parts   []int
 	refused error
@@ -131,7 +131,7 @@ func (s *Store) write(ctx context.Context) {
 	var again []*operation
 	var air *flight
 	for ctx.Err() == nil || air != nil {
-		v, planned := s.gather(ctx, air, again, &lowest)
+		v, planned, still := s.gather(ctx, air, again, &lowest)
 		again = nil
 		var next *flight
 		if air != nil && air.err != nil {
@@ -142,9 +142,12 @@ func (s *Store) write(ctx context.Context) {
 		if air != nil {
 			again = append(s.land(ctx, air), again...)
 		}
-		if air = next; air != nil && !s.alone() {
+		if air = next; air != nil && (still != nil || !s.engine.alone()) {
 			<-air.landed
-			again, air = s.land(ctx, air), nil
+			again, air = append(s.land(ctx, air), again...), nil
+		}
+		if still != nil {
+			still.done(still.plan(newView(s.table, s.now(), &lowest)))
 		}
 	}
 	for _, op := range again {
@@ -152,22 +155,20 @@ func (s *Store) write(ctx context.Context) {
 	}
 }
 
-// alone reports whether nobody else can write between two of our batches, so
-// that one can be planned before the other has landed.
-func (s *Store) alone() bool { return s.opts.NATS == "" && len(s.stream.parts) == 1 }
-
 // gather plans operations, those of again first, until air has landed; without
-// one it waits for the first that comes, and takes what else is there.
-func (s *Store) gather(ctx context.Context, air *flight, again []*operation, lowest *int) (v *view, planned []*operation) {
+// one it waits for the first that comes, and takes what else is there. It ends
+// with the first that is to be planned when all is still, and returns that one.
+func (s *Store) gather(ctx context.Context, air *flight, again []*operation, lowest *int) (v *view, planned []*operation, still *operation) {
 	v = newView(s.table, s.now(), lowest)
-	v.parts, v.spread = len(s.stream.parts), s.opts.NATS != ""
+	v.parts, v.spread = s.engine.partitions(), s.opts.NATS != ""
 	landed := make(chan struct{})
 	if air != nil {
 		v.under, v.given, landed = air.view, air.view.given, air.landed
 	}
 	take := func(op *operation) {
-		if op.still && air != nil {
-			<-landed
+		if op.still {
+			still = op
+			return
 		}
 		v.now = s.now()
 		planned = v.plan(planned, op)
@@ -180,11 +181,11 @@ func (s *Store) gather(ctx context.Context, air *flight, again []*operation, low
 		case op := <-s.queue:
 			take(op)
 		case <-ctx.Done():
-			return v, nil
+			return v, nil, nil
 		}
 	}
 	// What changes nothing, since it was written before, waits with the others.
-	for most := s.stream.batchMost(); v.size()+operationMost <= most && len(planned) < most && ctx.Err() == nil; {
+	for most := s.engine.batchMost(); still == nil && v.size()+operationMost <= most && len(planned) < most && ctx.Err() == nil; {
 		select {
 		case op := <-s.queue:
 			take(op)
@@ -192,19 +193,19 @@ func (s *Store) gather(ctx context.Context, air *flight, again []*operation, low
 		default:
 		}
 		if air == nil {
-			return v, planned
+			return v, planned, nil
 		}
 		select {
 		case op := <-s.queue:
 			take(op)
 		case <-landed:
-			return v, planned
+			return v, planned, nil
 		}
 	}
 	if air != nil {
 		<-landed
 	}
-	return v, planned
+	return v, planned, still
 }
 
 // plan lets op make its changes, and lets it wait for the disk with the others.
@@ -218,7 +219,7 @@ func (v *view) plan(waiting []*operation, op *operation) []*operation {
 
 // send puts v on its way to the disk.
 func (s *Store) send(ctx context.Context, v *view, waiting []*operation) *flight {
-	f := &flight{view: v, waiting: waiting, begun: time.Now(), failed: make([]error, len(s.stream.parts)), landed: make(chan struct{})}
+	f := &flight{view: v, waiting: waiting, begun: time.Now(), failed: make([]error, s.engine.partitions()), landed: make(chan struct{})}
 	v.under = nil // that has landed
 	f.early, f.late = v.messages()
 	if len(v.events) > 0 {
