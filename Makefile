@@ -80,9 +80,9 @@ test: packages-test image-packages check ## Every test that can run here; names 
 test-unit:
 	@echo '== unit and contract tests, with the race detector'
 	@mkdir -p build/test
-	@$(GO) test -race -shuffle=on -timeout 20m -v $$($(GO) list ./... | grep -v -e /testbed -e audio/portaudio) 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
+	@$(GO) test -race -shuffle=on -timeout 1h -v $$($(GO) list ./... | grep -v -e /testbed -e audio/portaudio) 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
 	@# PortAudio's binding hands C a number as a pointer, which -race takes for an error.
-	@$(GO) test -shuffle=on -timeout 10m -v ./audio/portaudio 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
+	@$(GO) test -shuffle=on -timeout 1h -v ./audio/portaudio 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
 
 # The programs under test are built with the race detector as well.
 test-e2e: build-host
@@ -91,7 +91,7 @@ test-e2e: build-host
 	@$(HOST_BUILD) -race -o build/host-race/flexphone ./firmware
 	@$(HOST_BUILD) -race -o build/host-race/storing-server ./storing-server
 	@FLEXPHONE_BINARIES=$(CURDIR)/build/host-race GORACE=atexit_sleep_ms=0 \
-	  $(GO) test -race -count=1 -p 1 -parallel 4 -timeout 20m -v ./firmware/testbed/... 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
+	  $(GO) test -race -count=1 -p 1 -parallel 4 -timeout 2h -v ./firmware/testbed/... 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
 
 # A package's targets share one program. Under load Go's fuzzer may miss its own
 # deadline, which is no finding.

@@ -64,9 +64,10 @@ var floorPlan = map[string]room{
 
 	"firmware":                {"*", "the phone is made of all the others; nobody knows it"},
 	"firmware/image/recipe":   {"boards", "an image is made of what its board says"},
-	"firmware/testbed":        {"audio/audiotest audio/resample audio/wav firmware/internal/control firmware/testbed/serial", "the testbed sees a phone from outside: its binary, its control socket, its sound"},
-	"firmware/testbed/agent":  {"firmware/testbed/serial", "the agent in a guest is the testbed's arm, and knows no phone"},
-	"firmware/testbed/serial": {"", "both ends of the line import it, so it knows neither"},
+	"firmware/testbed":        {"audio/audiotest audio/resample audio/wav firmware/internal/control firmware/testbed/pace firmware/testbed/serial", "the testbed sees a phone from outside: its binary, its control socket, its sound"},
+	"firmware/testbed/agent":  {"firmware/testbed/pace firmware/testbed/serial", "the agent in a guest is the testbed's arm, and knows no phone"},
+	"firmware/testbed/pace":   {"", "how a machine keeps pace is the machine's business, whoever has to keep it"},
+	"firmware/testbed/serial": {"firmware/testbed/pace", "both ends of the line import it, so it knows neither"},
 	"firmware/testbed/story":  {"firmware/testbed", "the story is told with what the testbed offers"},
 }
 

@@ -58,7 +58,7 @@ tests=$(sed -n 's/.*tests=\([^ ]*\).*/\1/p' /proc/cmdline)
 cd /tmp
 for file in tests/*; do
 	name=${file##*/}
-	if "./$file" -test.v -test.short -test.timeout=4m -test.run="$tests" -test.skip='^(Fuzz.*|TestSoundThroughJack|TestCardThatDiesAndComesBack)$'; then # whose JACK is the host's
+	if "./$file" -test.v -test.short -test.timeout=1h -test.run="$tests" -test.skip='^(Fuzz.*|TestSoundThroughJack|TestCardThatDiesAndComesBack)$'; then # whose JACK is the host's
 		echo "ok  	$name in the guest"
 	else
 		echo "FAIL	$name in the guest"
@@ -74,7 +74,7 @@ truncate -s %4 "$work/initrd" # where archives may meet
 (cd "$work/tree" && find testbed | sort | cpio -o -H newc --owner=0:0 --quiet) >>"$work/initrd"
 cp --sparse=always "$image/disk.img" "$work/disk.img"
 
-timeout "${LIMIT:-420}" qemu-system-aarch64 -M virt -cpu cortex-a53 -smp 2 -m 768 -nodefaults -no-user-config -display none -no-reboot \
+timeout "${LIMIT:-3600}" qemu-system-aarch64 -M virt -cpu cortex-a53 -smp 2 -m 768 -nodefaults -no-user-config -display none -no-reboot \
 	-serial stdio -monitor none -kernel "$image/boot/kernel" -dtb "$image/boot/board.dtb" -initrd "$work/initrd" \
 	-append "$(cat "$image/cmdline") tests=${TESTS:-.}" \
 	-drive if=none,id=disk,format=raw,file="$work/disk.img" -device virtio-blk-device,drive=disk -device virtio-rng-device </dev/null |

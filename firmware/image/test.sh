@@ -75,7 +75,8 @@ disk() {
 	echo "22 1 8:1 / / rw - ext4 /dev/root rw" >"$tmp/proc/self/mountinfo"
 	echo "Filename Type Size Used Priority" >"$tmp/proc/swaps"
 }
-flash() { FLASH_SYS=$tmp/sys FLASH_PROC=$tmp/proc "$here/flash.sh" "$@" >"$tmp/out" 2>&1; }
+within=
+flash() { FLASH_SYS=$tmp/sys FLASH_PROC=$tmp/proc $within "$here/flash.sh" "$@" >"$tmp/out" 2>&1; }
 # refuses WHY ARGUMENT ...: for that reason, and not a byte is written.
 refuses() {
 	why=$1
@@ -126,10 +127,19 @@ if [ -n "$loop" ]; then
 	}
 	mkfs.ext4 -q "$loop"
 	mkdir "$tmp/mnt"
-	if mount -o ro "$loop" "$tmp/mnt" 2>/dev/null; then
+	# mounted COMMAND …: runs it while the card is mounted, in a mount namespace of its
+	# own: a copy that another program makes of the machine's would keep it mounted.
+	mounted() {
+		unshare --mount --propagation private sh -c 'mount -o ro "$0" "$1" || exit 125; shift
+			result=0; "$@" || result=$?; umount "$0"; exit $result' "$loop" "$tmp/mnt" "$@"
+	}
+	if mounted true 2>/dev/null; then
 		disk 1 256 # /proc says nothing of it: the kernel knows
+		within=mounted
 		refuses "is in use" "$image" "$loop" 1
-		umount "$tmp/mnt"
+		within=
+	else
+		echo "not run: flash.sh and a disk that is mounted (no mount namespaces, or no mounting, here)"
 	fi
 	writes "a removable disk" 1 "" ""
 	writes "an SD card in a reader that calls it fixed" 0 SD ""

@@ -20,7 +20,7 @@ const baresipControl = "127.0.0.1:4444"
 
 // baresipSpeaks is for how many seconds baresip repeats its speech: longer than
 // any test's call.
-const baresipSpeaks = 60
+const baresipSpeaks = 300
 
 // baresipCodecs gives codecs the names by which baresip's accounts know them.
 var baresipCodecs = strings.NewReplacer("opus", "opus/48000/2")
@@ -186,11 +186,16 @@ func (s *Baresip) heard() (string, error) {
 }
 
 // CompareHeard says how much of p's speech baresip received in its latest call,
-// which must be over.
+// which must be over. Its pace is the least of whatever was listened to at p in
+// that call.
 func (s *Baresip) CompareHeard(p *Phone) (Heard, error) {
 	record, err := s.heard()
 	if err != nil {
 		return Heard{}, err
 	}
-	return compareFile(record, p.spoken)
+	heard, err := compareFile(record, p.spoken)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	heard.Pace, heard.Wanted = p.pace, wanted(p)
+	return heard, err
 }

@@ -17,9 +17,7 @@ type Bed struct {
 	ISP    *ISP
 	Server *Server
 	Dir    string // everybody's files; Close removes it
-	Board  string // that the phones are
-
-	look time.Duration // how often a phone that starts is looked for
+	Board  string // that the phones are, unless they are made otherwise
 
 	hosts    []*host
 	phones   []*Phone
@@ -52,10 +50,7 @@ func New(ctx context.Context, c Config) (*Bed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("testbed: make files: %w", err)
 	}
-	b := &Bed{Dir: dir, Board: cmp.Or(c.Board, hostBoard), look: 5 * time.Millisecond}
-	if b.Board != hostBoard {
-		b.look = guestLook
-	}
+	b := &Bed{Dir: dir, Board: cmp.Or(c.Board, hostBoard)}
 	if b.ISP, err = newISP(ctx, dir, c.Renew); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
@@ -71,7 +66,7 @@ func (b *Bed) Close() error {
 	for _, p := range b.phones {
 		switch {
 		case p.proc == nil:
-		case b.Board == hostBoard:
+		case p.board == hostBoard:
 			problems = append(problems, p.PowerOff())
 		case p.on(): // a virtual machine takes long to end, and leaves nothing behind
 			p.PowerCut()

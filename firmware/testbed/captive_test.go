@@ -13,7 +13,7 @@ func TestNetworkThatLeadsNowhere(t *testing.T) {
 	p := phones[0]
 	awaitDisplay := func(what string, ok func(display []string) bool) {
 		t.Helper()
-		look := time.NewTicker(bed.look) // the display tells nothing unasked
+		look := time.NewTicker(p.look()) // the display tells nothing unasked
 		defer look.Stop()
 		for {
 			s, err := p.Status(ctx)

@@ -58,11 +58,11 @@ func (b *Bed) StartSipp(scenario, user string, target netip.Addr) (*Sipp, error)
 	}
 	dir := filepath.Join(b.Dir, h.name)
 	args := []string{"-sn", scenario, "-m", "1", "-nostdin", "-i", addr.String(), "-p", "5060",
-		"-timeout", "30s", "-timeout_error", "-trace_err", "-trace_msg"}
+		"-timeout", "600s", "-timeout_error", "-trace_err", "-trace_msg"}
 	if scenario == "uac" {
-		// It talks for a second: its BYE is not to overtake its ACK at a slow phone,
+		// It talks for three seconds: its BYE is not to overtake its ACK at a slow phone,
 		// for which the call would have ended before it was established.
-		args = append(args, "-d", "1000", "-s", user, target.String())
+		args = append(args, "-d", "3000", "-s", user, target.String())
 	}
 	proc, err := h.run(dir, command{name: "sipp", path: "sipp", args: args, env: []string{"TERM=dumb"}})
 	if err != nil {

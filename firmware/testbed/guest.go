@@ -42,10 +42,11 @@ type life struct {
 }
 
 // The patience with a guest, which every instruction costs ten or more of the
-// real machine's.
+// real machine's. Nothing is timed against it: it keeps a guest that hangs from
+// being waited for for ever.
 const (
-	offPatience     = 60 * time.Second // until it is off
-	monitorPatience = 30 * time.Second // until QEMU or the agent does as told
+	offPatience     = 5 * time.Minute // until it is off
+	monitorPatience = 5 * time.Minute // until QEMU or the agent does as told
 	guestLook       = 100 * time.Millisecond
 )
 
@@ -59,7 +60,6 @@ func newGuest(p *Phone, name string) (*guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.strange = true
 	g := &guest{p: p, board: board, image: filepath.Join(root, "build", name)}
 	disk := filepath.Join(g.image, "disk.img")
 	if err := copySparse(g.disk(), disk, board.diskSize); err != nil {
@@ -195,27 +195,31 @@ func (g *guest) plug(in bool) error {
 	return g.monitor.setLink(in)
 }
 
-func (g *guest) press(ctx context.Context, keys string) error {
+func (g *guest) press(ctx context.Context, keys string) (between time.Duration, err error) {
 	if g.life.pins != nil {
 		return g.life.pins.press(keys, g.rest)
 	}
-	_, err := g.ask(serial.Request{Do: serial.Press, Keys: keys})
-	return err
+	reply, err := g.ask(serial.Request{Do: serial.Press, Keys: keys})
+	return reply.Between, err
 }
 
 func (g *guest) hook(ctx context.Context, lifted bool) error {
 	if g.life.pins != nil {
-		return errors.Join(g.life.pins.set(g.life.pins.hook, lifted), g.rest())
+		if err := g.life.pins.set(g.life.pins.hook, lifted); err != nil {
+			return err
+		}
+		_, err := g.rest()
+		return err
 	}
 	_, err := g.ask(serial.Request{Do: serial.Hook, Lifted: lifted})
 	return err
 }
 
 // rest returns when the machine, which may stand still meanwhile, has had the time
-// to see what was moved.
-func (g *guest) rest() error {
-	_, err := g.ask(serial.Request{Do: serial.Rest})
-	return err
+// to see what was moved, with the machine's clock.
+func (g *guest) rest() (now time.Duration, err error) {
+	reply, err := g.ask(serial.Request{Do: serial.Rest})
+	return reply.Now, err
 }
 
 func (g *guest) sysctl(name, value string) error {
@@ -229,11 +233,16 @@ func (g *guest) spoke() (time.Time, error) { return time.Time{}, nil }
 
 // ask has the agent do something, and returns what it says to it.
 func (g *guest) ask(r serial.Request) (serial.Reply, error) {
-	var reply serial.Reply
 	t, err := g.life.line.Open()
 	if err != nil {
-		return reply, fmt.Errorf("testbed: %s of %s: %w", r.Do, g.p.Name, err)
+		return serial.Reply{}, fmt.Errorf("testbed: %s of %s: %w", r.Do, g.p.Name, err)
 	}
+	return g.converse(t, r)
+}
+
+// converse sends a request and returns the reply, which ends the conversation.
+func (g *guest) converse(t *serial.Talk, r serial.Request) (serial.Reply, error) {
+	var reply serial.Reply
 	late := time.AfterFunc(monitorPatience, func() { t.Close() })
 	defer func() {
 		late.Stop()

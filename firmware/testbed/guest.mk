@@ -40,4 +40,4 @@ GUEST_TESTS_imx6ul-evk := ^TestLeaseChangesAtRenewal$$
 GUEST_SKIPS := TestExitCodes|TestCallsThatCannotBe|TestLinkIsCutInACall|TestProviderSleeps|TestServerIsKilled
 test-guest-e2e: packages-test guest-qemu-virt guest-imx6ul-evk
 	@mkdir -p build/test
-	@$(foreach board,$(GUEST_BOARDS),echo '== end-to-end tests on $(board)' && FLEXPHONE_BOARD=$(board) $(GO) test -count=1 -parallel 1 -timeout 25m -v -run '$(GUEST_TESTS_$(board))' -skip '^($(GUEST_SKIPS))$$' ./firmware/testbed 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk &&) true
+	@$(foreach board,$(GUEST_BOARDS),echo '== end-to-end tests on $(board)' && FLEXPHONE_BOARD=$(board) $(GO) test -count=1 -parallel 1 -timeout 2h -v -run '$(GUEST_TESTS_$(board))' -skip '^($(GUEST_SKIPS))$$' ./firmware/testbed 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk &&) true

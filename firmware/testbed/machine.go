@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"flexphone/firmware/testbed/pace"
 )
 
 // A machine is what a phone's program runs on.
@@ -18,19 +20,24 @@ type machine interface {
 	cut()
 	// plug plugs its cable into the street, or pulls it.
 	plug(in bool) error
-	press(ctx context.Context, keys string) error
+	// press returns how long the phone may have waited between two keys, by the
+	// machine's own clock.
+	press(ctx context.Context, keys string) (between time.Duration, err error)
 	hook(ctx context.Context, lifted bool) error
 	// sysctl sets one of its kernel's switches, such as net/ipv4/ip_forward.
 	sysctl(name, value string) error
 	// spoke returns when the first sample of the speech was spoken into it; the
 	// zero time when that is not known.
 	spoke() (time.Time, error)
+	// pace begins to measure how it keeps pace, until stop is called; nil: as this
+	// machine does.
+	pace() (stop func() (pace.Report, error), err error)
 }
 
 // newMachine makes the machine of a phone that has a host and a cable.
 func (b *Bed) newMachine(p *Phone) (machine, error) {
-	if b.Board != hostBoard {
-		return newGuest(p, b.Board)
+	if p.board != hostBoard {
+		return newGuest(p, p.board)
 	}
 	m := program{p}
 	if err := os.WriteFile(m.config(), []byte(m.settings()), 0o600); err != nil {
@@ -77,9 +84,11 @@ func (m program) plug(in bool) error {
 	return m.p.bed.ISP.host.down(m.p.Name)
 }
 
-func (m program) press(ctx context.Context, keys string) error {
-	_, err := m.p.Ctl(ctx, "press", keys)
-	return err
+// press takes as long, by this machine's clock, as the command that presses all keys.
+func (m program) press(ctx context.Context, keys string) (between time.Duration, err error) {
+	from := time.Now()
+	_, err = m.p.Ctl(ctx, "press", keys)
+	return time.Since(from), err
 }
 
 func (m program) hook(ctx context.Context, lifted bool) error {

@@ -31,10 +31,20 @@ func TestMain(m *testing.M) {
 
 // limit is how long a test may take before it is given up. Nothing here is
 // timed against it; it only keeps a broken phone from being waited for for ever.
-const limit = 15 * time.Minute
+const limit = 30 * time.Minute
 
 // board is what the phones are: the environment says it (FLEXPHONE_BOARD=qemu-virt).
 func board() string { return cmp.Or(os.Getenv("FLEXPHONE_BOARD"), hostBoard) }
+
+// boardOf is what the phone of that number is. Two of QEMU's i.MX6UL are more than two
+// real processors can play with sound: there 102, whose address moves, is one, and the
+// others are programs, which call it and are called by it.
+func boardOf(number int) string {
+	if board() == "imx6ul-evk" && number != 102 {
+		return hostBoard
+	}
+	return board()
+}
 
 // town is an Internet with n phones that have the numbers 101, 102, …, all
 // plugged in, in standby. Each speaks its own words. On the host it is the
@@ -107,6 +117,7 @@ func addPhone(ctx context.Context, t testing.TB, bed *Bed, number int) *Phone {
 	t.Helper()
 	p, err := bed.AddPhone(ctx, PhoneConfig{
 		Name:   fmt.Sprintf("phone-%d", number),
+		Board:  boardOf(number),
 		MAC:    MAC{0x02, 0x00, 0x5e, 0x00, 0x53, byte(number - 100)},
 		Speech: speak(t, words[(number-101)%len(words)]),
 	})
@@ -155,6 +166,14 @@ func await(ctx context.Context, t testing.TB, p *Phone, name string, fields ...s
 	return e
 }
 
+// dial lifts p's handset and dials number.
+func dial(ctx context.Context, t testing.TB, p *Phone, number string) {
+	t.Helper()
+	if _, err := p.Dial(ctx, number); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // hearEachOther checks that both ends of a call hear what the other end says.
 func hearEachOther(ctx context.Context, t testing.TB, a, b *Phone) {
 	t.Helper()
@@ -162,8 +181,25 @@ func hearEachOther(ctx context.Context, t testing.TB, a, b *Phone) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%s hears: %s; %s hears: %s", a.Name, atA, b.Name, atB)
-	if atA.Arrived < a.bed.Enough() || atB.Arrived < a.bed.Enough() {
-		t.Errorf("%s hears: %s; %s hears: %s; want %.0f %%", a.Name, atA, b.Name, atB, 100*a.bed.Enough())
+	judge(t, a.Name, atA)
+	judge(t, b.Name, atB)
+}
+
+// judge fails the test if too little was heard. What the machine was too slow for
+// is named as not run.
+func judge(t testing.TB, who string, heard Heard) {
+	t.Helper()
+	switch {
+	case heard.Enough():
+		t.Logf("%s hears: %s", who, heard)
+	case heard.Judged():
+		t.Errorf("%s hears: %s; want %.0f %%; %s", who, heard, 100*heard.Wanted, heard.Pace)
+	default:
+		why := fmt.Sprintf("this machine is too slow for sound: %s; %s hears: %s", heard.Pace, who, heard)
+		if t, ok := t.(*testing.T); ok {
+			t.Run("what "+who+" hears", func(t *testing.T) { t.Skip(why) })
+			return
+		}
+		t.Log(why) // a benchmark
 	}
 }

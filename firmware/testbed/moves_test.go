@@ -108,9 +108,7 @@ func TestOldAddressOfAPhoneIsGivenToAnother(t *testing.T) {
 	mark := len(c.Events())
 
 	// The row still says old. c is there, and says that it is not b.
-	a.Mark()
-	must(t, a.OffHook(ctx))
-	must(t, a.Press(ctx, "102#"))
+	dial(ctx, t, a, "102")
 	ended := await(ctx, t, a, "ended")
 	t.Logf("called while away: %v", ended)
 	must(t, a.OnHook(ctx))
@@ -119,10 +117,8 @@ func TestOldAddressOfAPhoneIsGivenToAnother(t *testing.T) {
 	// And the other way: a caller that is on its way to the old address when
 	// the row changes finds the new one by asking again.
 	must(t, c.Unplug())
-	a.Mark()
 	b.Mark()
-	must(t, a.OffHook(ctx))
-	must(t, a.Press(ctx, "102#"))
+	dial(ctx, t, a, "102")
 	if at := await(ctx, t, a, "resolved").Field("address"); netip.MustParseAddrPort(at).Addr() != old {
 		t.Errorf("resolved to %s before the move; want %s", at, old)
 	}

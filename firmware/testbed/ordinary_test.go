@@ -10,9 +10,7 @@ import (
 // the number, and in the second line why.
 func dialFails(ctx context.Context, t testing.TB, p *Phone, number, reason, tone, line string) {
 	t.Helper()
-	p.Mark()
-	must(t, p.OffHook(ctx))
-	must(t, p.Press(ctx, number+"#"))
+	dial(ctx, t, p, number)
 	await(ctx, t, p, "ended", "reason", reason)
 	s, err := p.Status(ctx)
 	must(t, err)
@@ -46,8 +44,7 @@ func TestCallsThatCannotBe(t *testing.T) {
 	})
 	t.Run("given up by the caller", func(t *testing.T) {
 		b.Mark()
-		must(t, a.OffHook(ctx))
-		must(t, a.Press(ctx, "102#"))
+		dial(ctx, t, a, "102")
 		await(ctx, t, b, "ringing")
 		s, err := b.Status(ctx)
 		for err == nil && s.Display[1] == "calls, not proved" { // the storing server is asked
@@ -111,9 +108,7 @@ func TestBaresip(t *testing.T) {
 			must(t, err)
 
 			t.Run("is called", func(t *testing.T) {
-				p.Mark()
-				must(t, p.OffHook(ctx))
-				must(t, p.Press(ctx, DialledAddr(fixed.Addr)+"#"))
+				dial(ctx, t, p, DialledAddr(fixed.Addr))
 				await(ctx, t, p, "established")
 				hearSpeech(ctx, t, p, voice)
 				must(t, p.OnHook(ctx))
@@ -146,10 +141,7 @@ func hearSpeech(ctx context.Context, t testing.TB, p *Phone, speech []int16) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%s hears: %s", p.Name, heard)
-	if heard.Arrived < p.bed.Enough() {
-		t.Errorf("%s hears: %s; want %.0f %%", p.Name, heard, 100*p.bed.Enough())
-	}
+	judge(t, p.Name, heard)
 }
 
 // heardBy checks that baresip, whose call is over, has heard p's speech.
@@ -159,10 +151,7 @@ func heardBy(ctx context.Context, t testing.TB, fixed *Baresip, p *Phone) {
 	must(t, err)
 	heard, err := fixed.CompareHeard(p)
 	must(t, err)
-	t.Logf("baresip hears: %s", heard)
-	if heard.Arrived < p.bed.Enough() {
-		t.Errorf("baresip hears: %s; want %.0f %%", heard, 100*p.bed.Enough())
-	}
+	judge(t, "baresip", heard)
 }
 
 func TestSipp(t *testing.T) {
@@ -183,9 +172,7 @@ func TestSipp(t *testing.T) {
 		s, err := bed.StartSipp("uas", "", addressOf(ctx, t, p))
 		must(t, err)
 		must(t, s.Listening(ctx))
-		p.Mark()
-		must(t, p.OffHook(ctx))
-		must(t, p.Press(ctx, DialledAddr(s.Addr)+"#"))
+		dial(ctx, t, p, DialledAddr(s.Addr))
 		await(ctx, t, p, "established")
 		must(t, p.OnHook(ctx))
 		await(ctx, t, p, "ended", "reason", "hangup")

@@ -2,6 +2,7 @@ package testbed
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -39,14 +40,15 @@ type Phone struct {
 	special  GuestConfig
 	server   string // in its settings
 	proc     *process
-	strange  bool          // its clock is not ours
+	board    string
 	followed chan struct{} // closed when it has told its last event
 
 	mu        sync.Mutex
 	spoken    []int16 // what Speech holds
 	tapeStart int     // how many samples Heard held when the phone was started
 	events    *journal[Event]
-	next      int // of the first event that Await has not passed
+	pace      Pace // the least of what was measured since the last Mark
+	next      int  // of the first event that Await has not passed
 }
 
 // An Event is one line of `flexphone ctl events`.
@@ -112,7 +114,9 @@ type PhoneConfig struct {
 	// StoringServer is what the settings of a program say; empty: nothing, so that
 	// the lease does.
 	StoringServer string
-	Guest         GuestConfig
+	// Board is what it is; empty: as the bed says.
+	Board string
+	Guest GuestConfig
 }
 
 // AddPhone builds a phone and its cable, which is not plugged in yet: PowerOn
@@ -124,8 +128,10 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 	}
 	p := &Phone{
 		Name: c.Name, MAC: c.MAC, bed: b, binary: binary, spoken: c.Speech, special: c.Guest, server: c.StoringServer,
+		board:  cmp.Or(c.Board, b.Board),
 		dir:    filepath.Join(b.Dir, c.Name),
 		events: newJournal[Event](),
+		pace:   fullPace,
 	}
 	p.Speech, p.Heard = filepath.Join(p.dir, "speech.wav"), filepath.Join(p.dir, "heard.wav")
 	if err := os.Mkdir(p.dir, 0o700); err != nil {
@@ -139,7 +145,7 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 	}
 	b.hosts = append(b.hosts, p.host)
 	mac := net.HardwareAddr(c.MAC[:])
-	if b.Board != hostBoard {
+	if p.board != hostBoard {
 		mac = nil // any: that one is the virtual machine's
 	}
 	if err := p.host.cable(b.ISP.host, street, mac); err != nil {
@@ -153,6 +159,14 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 	}
 	b.phones = append(b.phones, p)
 	return p, nil
+}
+
+// look is how often the phone is looked at for what it tells nobody unasked.
+func (p *Phone) look() time.Duration {
+	if p.board != hostBoard {
+		return guestLook
+	}
+	return 5 * time.Millisecond
 }
 
 // Control returns the path of the phone's control socket.
@@ -174,7 +188,7 @@ func (p *Phone) PowerOn(ctx context.Context) error {
 // listen connects to the phone's control socket, as soon as there is one, and
 // reads its events from then on.
 func (p *Phone) listen(ctx context.Context) error {
-	tick := time.NewTicker(p.bed.look)
+	tick := time.NewTicker(p.look())
 	defer tick.Stop()
 	for {
 		conn, err := net.Dial("unix", p.Control())
@@ -218,7 +232,7 @@ func (p *Phone) follow(conn net.Conn) error {
 				return
 			}
 			e := Event{Name: fmt.Sprint(fields["event"]), Fields: fields}
-			if e.Time = time.Now(); !p.strange {
+			if e.Time = time.Now(); p.board == hostBoard {
 				e.Time, _ = time.Parse(time.RFC3339Nano, fmt.Sprint(fields["time"]))
 			}
 			p.events.add(e)
@@ -278,7 +292,49 @@ func (p *Phone) Ctl(ctx context.Context, args ...string) (string, error) {
 
 // Press presses keys: digits, * and #.
 func (p *Phone) Press(ctx context.Context, keys string) error {
-	return p.machine.press(ctx, keys)
+	_, err := p.machine.press(ctx, keys)
+	return err
+}
+
+// interdigit is how long the phone waits for another key before it dials what it has.
+const interdigit = 4 * time.Second
+
+// StoodStill reports whether a phone that had to wait for so long between two keys may
+// have dialled what it had: a person is not as slow, a machine that stands still is.
+func StoodStill(between time.Duration) bool { return between >= interdigit }
+
+// dialings is how often a number is dialled at most, until the machine does not stand
+// still meanwhile.
+const dialings = 10
+
+// Dial marks, lifts the handset, presses the keys of number and #, and returns the
+// event that the phone has dialled it. It does so once more if the machine stood still
+// between two keys, for which the phone cannot but dial the first of them.
+func (p *Phone) Dial(ctx context.Context, number string) (Event, error) {
+	for range dialings {
+		p.Mark()
+		if err := p.OffHook(ctx); err != nil {
+			return Event{}, err
+		}
+		between, err := p.machine.press(ctx, number+"#")
+		if err != nil {
+			return Event{}, err
+		}
+		dialed, err := p.Await(ctx, "dialed")
+		switch {
+		case err != nil || dialed.Field("number") == number:
+			return dialed, err
+		case !StoodStill(between):
+			return dialed, fmt.Errorf("testbed: dial %s at %s: it dialled %s", number, p.Name, dialed.Field("number"))
+		}
+		if err := p.OnHook(ctx); err != nil {
+			return Event{}, err
+		}
+		if _, err := p.Await(ctx, "state", "state", "standby"); err != nil {
+			return Event{}, err
+		}
+	}
+	return Event{}, fmt.Errorf("testbed: dial %s at %s: the machine stood still between two keys, %d times", number, p.Name, dialings)
 }
 
 // OffHook lifts the handset.
@@ -331,11 +387,13 @@ func (p *Phone) Await(ctx context.Context, name string, fields ...string) (Event
 	return e, nil
 }
 
-// Mark passes all events so far: the next Await looks behind them.
+// Mark passes all events so far: the next Await looks behind them. Whoever calls
+// marks first, so that the pace of the phone is that of one call.
 func (p *Phone) Mark() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.next = p.events.length()
+	p.pace = fullPace
 }
 
 // Events returns all events so far.

@@ -13,8 +13,8 @@ import (
 )
 
 // patience is how long a program is given to end when it is asked to, before
-// it is killed: longer than any of ours needs, shorter than a person waits.
-const patience = 5 * time.Second
+// it is killed: nothing is timed against it, it finds programs that hang.
+const patience = 2 * time.Minute
 
 // A process is a program that runs on a host. Each line that it prints, to
 // whichever of its two outputs, is in its journal and in its log file.

@@ -230,18 +230,32 @@ func (p *pins) set(line int, high bool) error {
 	return nil
 }
 
-// press presses keys, and lets rest pass after each move.
-func (p *pins) press(keys string, rest func() error) error {
-	for _, key := range keys {
+// press presses keys, and lets rest, which tells the machine's clock, pass after
+// each move. It returns how long the machine may have waited between two keys.
+func (p *pins) press(keys string, rest func() (now time.Duration, err error)) (between time.Duration, err error) {
+	now, err := rest()
+	if err != nil {
+		return 0, err
+	}
+	var last time.Duration
+	for i, key := range keys {
 		n := strings.IndexRune("123456789*0#", key)
 		if n < 0 {
-			return fmt.Errorf("testbed: there is no key %q", key)
+			return 0, fmt.Errorf("testbed: there is no key %q", key)
 		}
+		before := now // the key was seen after this
 		for _, down := range []bool{true, false} {
-			if err := errors.Join(p.set(p.keys+n, down), rest()); err != nil {
-				return err
+			if err := p.set(p.keys+n, down); err != nil {
+				return 0, err
+			}
+			if now, err = rest(); err != nil {
+				return 0, err
 			}
 		}
+		if i > 0 {
+			between = max(between, now-last)
+		}
+		last = before
 	}
-	return nil
+	return between, nil
 }

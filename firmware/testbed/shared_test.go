@@ -93,7 +93,7 @@ func (s *sharedTown) tidy(ctx context.Context, t testing.TB, renew time.Duration
 
 func (s *sharedTown) awaitStandby(ctx context.Context, t testing.TB, p *Phone) {
 	t.Helper()
-	look := time.NewTicker(s.bed.look) // it may have been there for long
+	look := time.NewTicker(p.look()) // it may have been there for long
 	defer look.Stop()
 	for {
 		status, err := p.Status(ctx)

@@ -2,7 +2,6 @@ package testbed
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -22,13 +21,9 @@ type Talk struct {
 // callee answer as soon as it rings. It returns once both ends say that the
 // call is established.
 func Call(ctx context.Context, caller, callee *Phone, number string) (*Talk, error) {
-	caller.Mark()
 	callee.Mark()
 	t := &Talk{Caller: caller, Callee: callee}
-	if err := errors.Join(caller.OffHook(ctx), caller.Press(ctx, number+"#")); err != nil {
-		return nil, err
-	}
-	dialed, err := caller.Await(ctx, "dialed", "number", number)
+	dialed, err := caller.Dial(ctx, number)
 	if err != nil {
 		return nil, err
 	}

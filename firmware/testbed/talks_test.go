@@ -7,7 +7,7 @@ import (
 )
 
 // BenchmarkTalks has two phones talk again and again, listens once at either end
-// each time, and says how much arrived: what Enough and guestEnough rest upon.
+// each time, and says how much arrived: what Enough, guestEnough and Fair rest upon.
 func BenchmarkTalks(b *testing.B) {
 	ctx, _, phones := town(b, Config{}, 2)
 	var arrived []float64
@@ -18,12 +18,13 @@ func BenchmarkTalks(b *testing.B) {
 		var errs [2]error
 		var both sync.WaitGroup
 		for i := range phones {
-			both.Go(func() { heard[i], _, errs[i] = phones[i].hearOnce(ctx, phones[1-i].spoken) })
+			both.Go(func() { heard[i], _, errs[i] = phones[i].hearOnce(ctx, phones[1-i].spoken, phones[1-i]) })
 		}
 		both.Wait()
 		for i := range heard {
 			must(b, errs[i])
 			arrived = append(arrived, heard[i].Arrived)
+			b.Logf("%.2f arrived; %s", heard[i].Arrived, heard[i].Pace)
 		}
 		must(b, talk.HangUp(ctx, phones[1]))
 	}

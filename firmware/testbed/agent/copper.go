@@ -37,8 +37,9 @@ const (
 	// copperTick is how long the copper may be behind: a fifth of what the phone
 	// gives it. More often would leave a slow processor to nobody else.
 	copperTick = 2 * time.Millisecond
-	// ignored is how long keys are held that nobody looks at.
-	ignored = 10 * time.Second
+	// ignored is for how many ticks keys are held that nobody looks at: ten seconds, of
+	// which those do not count in which the machine stands still.
+	ignored = 5000
 )
 
 // openCopper makes the caller's goroutine, which ends with its order, go before
@@ -85,7 +86,7 @@ func (c *copper) move(key int, down bool) error {
 // are up, has driven all rows again and waits.
 func (c *copper) hold() error {
 	seen := 0
-	for late := time.Now().Add(ignored); ; {
+	for range ignored {
 		before := c.driven
 		if err := c.tick(); err != nil {
 			return err
@@ -98,10 +99,8 @@ func (c *copper) hold() error {
 				return nil
 			}
 		}
-		if time.Now().After(late) {
-			return errors.New("nobody looks at the matrix")
-		}
 	}
+	return errors.New("nobody looks at the matrix")
 }
 
 // tick lets the columns follow the rows, and a moment pass.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"flexphone/firmware/testbed/pace"
 	"flexphone/firmware/testbed/serial"
 )
 
@@ -58,38 +59,45 @@ func (s singly) hold() error                   { time.Sleep(held); return nil }
 func (s singly) Close() error                  { return nil }
 
 // press presses keys, one after the other or as how says. It returns how long the
-// longest bounce took.
-func (a *agent) press(pressed, how string) (bounced time.Duration, err error) {
+// longest bounce took, and the longest time that the phone may have waited between
+// two keys.
+func (a *agent) press(pressed, how string) (bounced, between time.Duration, err error) {
 	c, err := a.openContacts()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer c.Close()
 	f := &finger{contacts: c, how: how}
 	var down []int
+	var last time.Duration // when the key before was pressed
 	for _, k := range pressed {
 		key := strings.IndexRune(keys, k)
 		if key < 0 {
-			return 0, fmt.Errorf("there is no key %q", k)
+			return 0, 0, fmt.Errorf("there is no key %q", k)
 		}
+		before := pace.Now()
 		if err := f.move(key, true); err != nil {
-			return 0, fmt.Errorf("press %q: %w", k, err)
+			return 0, 0, fmt.Errorf("press %q: %w", k, err)
 		}
+		if len(down) > 0 {
+			between = max(between, pace.Now()-last)
+		}
+		last = before
 		if down = append(down, key); how == serial.Together {
 			continue
 		}
 		if err := f.move(key, false); err != nil {
-			return 0, fmt.Errorf("let go %q: %w", k, err)
+			return 0, 0, fmt.Errorf("let go %q: %w", k, err)
 		}
 	}
 	if how == serial.Together {
 		for _, key := range down {
 			if err := f.move(key, false); err != nil {
-				return 0, fmt.Errorf("let go %q: %w", keys[key], err)
+				return 0, 0, fmt.Errorf("let go %q: %w", keys[key], err)
 			}
 		}
 	}
-	return f.bounced, nil
+	return f.bounced, between, nil
 }
 
 // A finger moves contacts in its own way.

@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"flexphone/firmware/testbed/pace"
 	"flexphone/firmware/testbed/serial"
 )
 
@@ -181,9 +182,14 @@ func (a *agent) serve(t *serial.Talk) {
 		}
 		return
 	case serial.Press:
-		reply.Bounced, err = a.press(r.Keys, r.How)
+		reply.Bounced, reply.Between, err = a.press(r.Keys, r.How)
 	case serial.Rest:
 		time.Sleep(held)
+		reply.Now = pace.Now()
+	case serial.Pace:
+		m := pace.Start()
+		err = serial.Receive(t, &r) // serial.Enough
+		reply.Pace = m.Stop()
 	case serial.Hook:
 		err = a.hook(r.Lifted)
 	case serial.Signal:

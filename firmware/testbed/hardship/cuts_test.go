@@ -91,9 +91,9 @@ func TestPowerCutsInACall(t *testing.T) {
 	other, err := s.bed.AddBaresip(ctx, "pcmu", voice)
 	must(t, err)
 	call := func() {
-		must(t, s.OffHook(ctx))
-		must(t, s.Press(ctx, testbed.DialledAddr(other.Addr)+"#"))
-		_, err := s.Await(ctx, "established")
+		_, err := s.Dial(ctx, testbed.DialledAddr(other.Addr))
+		must(t, err)
+		_, err = s.Await(ctx, "established")
 		must(t, err)
 	}
 	for n := range cuts() {

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 }
 
 // limit is how long a test may take before it is given up.
-const limit = 10 * time.Minute
+const limit = 30 * time.Minute
 
 // A street has one phone, and the Internet that it needs.
 type street struct {

@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"flexphone/firmware/testbed/pace"
 )
 
 // Hello is the first that the agent says on the line. What came before it, such
@@ -41,6 +43,10 @@ const (
 	// phone up should: a new file, on the disk before it gets the name. Again,
 	// it goes on doing so, with settings of another length each time.
 	Save = "save"
+	// Pace runs a metronome (package pace) until Enough comes as a second Request,
+	// and replies how the machine kept pace.
+	Pace   = "pace"
+	Enough = "enough"
 	// Sysctl sets the kernel's switch Name, such as net/ipv4/ip_forward, to Value.
 	Sysctl = "sysctl"
 )
@@ -75,6 +81,13 @@ type Reply struct {
 	Error string `json:"error,omitempty"`
 	// Bounced is how long the longest bounce of a press took.
 	Bounced time.Duration `json:"bounced,omitempty"`
+	// Between is the longest that the phone may have waited between two keys of a
+	// press.
+	Between time.Duration `json:"between,omitempty"`
+	// Now is the machine's monotonic clock at the end of a Rest.
+	Now time.Duration `json:"now,omitempty"`
+	// Pace is how the machine kept pace.
+	Pace pace.Report `json:"pace,omitzero"`
 }
 
 // maxMessage bounds a Request or a Reply, in bytes.

@@ -14,8 +14,9 @@ import (
 	"flexphone/firmware/testbed"
 )
 
-// chapterMost is how long a part of the story may take before it is given up.
-const chapterMost = 5 * time.Minute
+// chapterMost is how long a part of the story may take before it is given up. Nothing
+// is timed against it: it keeps a step that never comes from being waited for for ever.
+const chapterMost = 30 * time.Minute
 
 // A teller plays the story and tells it.
 type teller struct {
@@ -25,6 +26,7 @@ type teller struct {
 	one, two *testbed.Phone // 101 and 102
 	fixed    *testbed.Baresip
 	words    []int16 // what the fixed phone says
+	unjudged int     // how often the machine was too slow for sound
 }
 
 // tell plays the whole method. It stops at the first step that goes wrong.
@@ -52,6 +54,13 @@ func (t *teller) tell(ctx context.Context) error {
 		}
 	}
 	fmt.Fprintf(t.out, "\nAll of this took %.1f s.\n", time.Since(began).Seconds())
+	if t.unjudged > 0 {
+		fmt.Fprintf(t.out, "Every step was as it should be but for sound, which %d times was not judged: this machine gave the phones\n"+
+			"less of real time, or of their processors, than it takes.\n", t.unjudged)
+	}
+	if t.bed.Board == "host" {
+		fmt.Fprintf(t.out, "\nThe same with the firmware of a desk phone, as it is flashed, in QEMU: make run BOARD=imx6ul-evk\n")
+	}
 	return nil
 }
 
@@ -153,10 +162,8 @@ func (t *teller) call(ctx context.Context, caller, callee *testbed.Phone, number
 	if err != nil {
 		return err
 	}
-	t.say("", atCaller.Delay, "%s hears %s: %s", caller.Name, callee.Name, amount(atCaller))
-	t.say("", atCallee.Delay, "%s hears %s: %s", callee.Name, caller.Name, amount(atCallee))
-	if atCaller.Arrived < t.bed.Enough() || atCallee.Arrived < t.bed.Enough() {
-		return errors.New("too little of the spoken words arrived")
+	if err := errors.Join(t.judge(caller.Name+" hears "+callee.Name, atCaller), t.judge(callee.Name+" hears "+caller.Name, atCallee)); err != nil {
+		return err
 	}
 	hung := time.Now()
 	if err := talk.HangUp(ctx, caller); err != nil {
@@ -166,8 +173,19 @@ func (t *teller) call(ctx context.Context, caller, callee *testbed.Phone, number
 	return nil
 }
 
-func amount(h testbed.Heard) string {
-	return fmt.Sprintf("%.0f %% of the words arrived, correlation %.3f", 100*h.Arrived, h.Correlation)
+// judge tells who heard how much. Too little is an error where the machine gave the
+// phones their time; where it did not, it is said and counted.
+func (t *teller) judge(who string, h testbed.Heard) error {
+	t.say("", h.Delay, "%s: %.0f %% of the words arrived, correlation %.3f", who, 100*h.Arrived, h.Correlation)
+	switch {
+	case h.Enough():
+	case h.Judged():
+		return fmt.Errorf("too little of the spoken words arrived: %.0f %%, where %.0f are asked for; %s", 100*h.Arrived, 100*h.Wanted, h.Pace)
+	default:
+		t.unjudged++
+		t.say("", 0, "  not judged, the machine is too slow: %s", h.Pace)
+	}
+	return nil
 }
 
 // move is S23: another lease, in another subnet, without the phone's user.
@@ -203,8 +221,7 @@ func (t *teller) fixedPhone(ctx context.Context) error {
 		return err
 	}
 	one := t.one
-	one.Mark()
-	if err := errors.Join(one.OffHook(ctx), one.Press(ctx, testbed.DialledAddr(t.fixed.Addr)+"#")); err != nil {
+	if _, err := one.Dial(ctx, testbed.DialledAddr(t.fixed.Addr)); err != nil {
 		return err
 	}
 	t.say("S24", 0, "%s dials its address: %s#", one.Name, testbed.DialledAddr(t.fixed.Addr))
@@ -259,11 +276,7 @@ func (t *teller) talkToFixed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.say("", 0, "%s hears it: %s", t.one.Name, amount(heard))
-	if heard.Arrived < t.bed.Enough() {
-		return errors.New("too little of the spoken words arrived")
-	}
-	return nil
+	return t.judge(t.one.Name+" hears it", heard)
 }
 
 // fixedHeard tells what the fixed phone has recorded of the call just ended.
@@ -275,9 +288,8 @@ func (t *teller) fixedHeard(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.say("", 0, "it hears %s: %s", t.one.Name, amount(heard))
-	if heard.Arrived < t.bed.Enough() {
-		return errors.New("too little of the spoken words arrived")
+	if err := t.judge("it hears "+t.one.Name, heard); err != nil {
+		return err
 	}
 	t.say("S28", 0, "hung up; released at both ends")
 	return nil
@@ -302,11 +314,7 @@ func (t *teller) leave(ctx context.Context) error {
 // callInVain has 101 call 102, which is away.
 func (t *teller) callInVain(ctx context.Context) error {
 	one := t.one
-	one.Mark()
-	if err := errors.Join(one.OffHook(ctx), one.Press(ctx, "102#")); err != nil {
-		return err
-	}
-	dialed, err := one.Await(ctx, "dialed")
+	dialed, err := one.Dial(ctx, "102")
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 
 // Every step of the story is as it should be; what it says is what happened.
 func TestStory(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
 	bed, err := testbed.New(ctx, testbed.Config{})
 	if err != nil {
