@@ -13,7 +13,13 @@ IMAGE_PACKAGES := device-tree-compiler dosfstools e2fsprogs fdisk mtools pkgconf
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross \
 	bc bison cpio flex kmod libelf-dev libssl-dev make qemu-system-arm
 
-.PHONY: image flash image-packages image-test boot-times power-cuts hardship-test hardship-ready
+# The name of this run of make: see common.sh.
+ifndef FLEXPHONE_RUN
+FLEXPHONE_RUN := $(shell date +%s)-$(shell echo $$PPID)
+endif
+export FLEXPHONE_RUN
+
+.PHONY: image flash image-packages apt-test image-test boot-times power-cuts hardship-test hardship-ready
 
 image: image-packages ## Kernel, root file system and disk image of BOARD, in build/BOARD
 	@nice firmware/image/build.sh $(IMAGE_BOARD) build/$(IMAGE_BOARD)
@@ -22,6 +28,10 @@ image-of-%: ; @$(MAKE) --no-print-directory image BOARD=$*
 
 flash: ## Write the image of BOARD to DEVICE, such as /dev/sdb (FORCE=1: also to a fixed disk)
 	@firmware/image/flash.sh "build/$(IMAGE_BOARD)/disk.img" "$(DEVICE)" "$(FORCE)"
+
+apt-test:
+	@echo '== a mirror of Debian that is in the middle of its update, or away'
+	@firmware/image/apt-test.sh
 
 image-test: guest-qemu-virt
 	@echo '== images: the same bytes twice, their size, flashing'
