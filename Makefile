@@ -6,8 +6,6 @@ SHELL := /bin/bash
 
 # The board that is built for and run: host, or one that firmware/image knows.
 BOARD ?= host
-# What `make run` plays: real firmware, as nearly as QEMU has it, unless BOARD is given.
-RUN_BOARD := $(if $(filter file,$(origin BOARD)),imx6ul-evk,$(BOARD))
 # How long `make fuzz` gives each fuzz target.
 FUZZTIME ?= 60s
 # Which benchmarks `make bench` runs (a regular expression), and for how long each.
@@ -43,10 +41,11 @@ HOST_BUILD := $(GO) build -trimpath
 help: ## List these commands
 	@echo 'make COMMAND [BOARD=$(BOARD)], where COMMAND is one of'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'BOARD is host, or a board of firmware/image; without it make run takes imx6ul-evk. Products are in build/.'
+	@echo 'BOARD is host, or a board of firmware/image: make run BOARD=imx6ul-evk shows the firmware of a desk phone in QEMU.'
+	@echo 'Products are in build/.'
 
 build: build-$(BOARD) ## Build the phone and the storing server for BOARD
-run: run-$(RUN_BOARD) ## Show the whole method between two phones, with all set-up
+run: run-$(BOARD) ## Show the whole method between two phones, with all set-up
 
 build-host: packages-build
 	@mkdir -p build/host

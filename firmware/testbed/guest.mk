@@ -1,4 +1,4 @@
-# Phones in virtual machines: make run BOARD=qemu-virt, make test-guest
+# Phones in virtual machines: make run BOARD=imx6ul-evk, make test-guest
 
 GUEST_BOARDS := qemu-virt imx6ul-evk
 
