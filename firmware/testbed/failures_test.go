@@ -59,6 +59,35 @@ func TestLinkIsCutInACall(t *testing.T) {
 	callWithSound(ctx, t, a, b, "102", addressOf(ctx, t, b))
 }
 
+// A cable that is out in a call, for longer than the phone keeps its address, is
+// no reason to hang up: the call waits, says so, and goes on.
+func TestCableIsOutForAMomentInACall(t *testing.T) {
+	ctx, _, phones := town(t, Config{}, 2)
+	a, b := phones[0], phones[1]
+	talk, err := Call(ctx, a, b, "102")
+	must(t, err)
+	hearEachOther(ctx, t, a, b)
+	a.Mark()
+	b.Mark()
+	must(t, b.Unplug())
+	await(ctx, t, b, "lease.lost")
+	s, err := b.Status(ctx)
+	for err == nil && s.Display[1] != "no network, waiting" && s.State == "talking" {
+		s, err = b.Status(ctx)
+	}
+	must(t, err)
+	if s.State != "talking" {
+		t.Errorf("without a link the phone is %s, and says %q; want talking", s.State, s.Display)
+	}
+	must(t, b.Plug())
+	await(ctx, t, b, "lease.bound")
+	hearEachOther(ctx, t, a, b)
+	must(t, talk.HangUp(ctx, a))
+	for _, p := range phones {
+		await(ctx, t, p, "state", "state", "standby")
+	}
+}
+
 // A phone that lost its power comes back as the same phone.
 func TestPowerCut(t *testing.T) {
 	ctx, bed, phones := town(t, Config{}, 2)

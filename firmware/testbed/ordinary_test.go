@@ -179,3 +179,40 @@ func TestSipp(t *testing.T) {
 		must(t, s.Wait(ctx))
 	})
 }
+
+// A telephone of another make that rings keeps the line from nobody of ours: who
+// is proved takes the ring over, and the stranger hears that it is engaged. While
+// ours rings, it is the stranger that does not get through.
+func TestStrangersRingGivesWay(t *testing.T) {
+	ctx, bed, phones := town(t, Config{}, 2)
+	a, b := phones[0], phones[1]
+	engaged := func(s *Sipp) {
+		t.Helper()
+		if err := s.Wait(ctx); err == nil {
+			t.Error("the stranger was answered")
+		}
+		if status, err := s.Answer(); err != nil || status != "486" {
+			t.Errorf("the stranger was told %q, %v; want 486", status, err)
+		}
+	}
+	b.Mark()
+	first, err := bed.StartSipp("uac", b.MAC.Hex(), addressOf(ctx, t, b))
+	must(t, err)
+	await(ctx, t, b, "ringing")
+	must(t, a.OffHook(ctx))
+	must(t, a.Press(ctx, "102#"))
+	await(ctx, t, b, "ringing", "from", "101")
+	engaged(first)
+	if s, err := b.Status(ctx); err != nil || !slices.Equal(s.Display, []string{"101", "is calling"}) {
+		t.Errorf("when ours has taken the ring over the display says %q, %v", s.Display, err)
+	}
+	second, err := bed.StartSipp("uac", b.MAC.Hex(), addressOf(ctx, t, b))
+	must(t, err)
+	engaged(second)
+	must(t, b.OffHook(ctx))
+	await(ctx, t, b, "established")
+	hearEachOther(ctx, t, a, b)
+	must(t, a.OnHook(ctx))
+	must(t, b.OnHook(ctx))
+	await(ctx, t, b, "state", "state", "standby")
+}

@@ -217,7 +217,7 @@ func TestWhateverHappensEverythingIsReleased(t *testing.T) {
 			d.hook.Set(hal.OnHook)
 			time.Sleep(ringWait + noAnswerWait)
 			w.trouble("", no)
-			time.Sleep(2 * readPauseMost)
+			time.Sleep(2 * partPauseMost)
 			d.Hangup(d.ctx)
 			d.NetworkUp(d.ctx, netip.MustParseAddr("192.0.2.1"))
 			d.Registered(d.ctx, "101")

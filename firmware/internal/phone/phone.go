@@ -195,7 +195,9 @@ func (p *Phone) PartFailed(ctx context.Context, part string, err error) {
 		return
 	}
 	p.parts.Log.Error("part of the phone failed", "part", part, "err", err)
-	p.parts.Report("failed", slog.String("part", part), slog.String("error", err.Error()))
+	p.contain("report", func() {
+		p.parts.Report("failed", slog.String("part", part), slog.String("error", err.Error()))
+	})
 	p.post(ctx, partFailed{part})
 }
 

@@ -481,3 +481,29 @@ func TestACallIsHeardInAnotherWay(t *testing.T) {
 		})
 	}
 }
+
+// A display that cannot be written is told of once, tried again, and shows in the
+// end what it is to show; one that takes long keeps nobody waiting.
+func TestADisplayThatFailsIsWrittenAgain(t *testing.T) {
+	for _, m := range []mood{no, lateNo, panics} {
+		w := &world{}
+		try(t, w, func(t *testing.T, d *table) {
+			d.trouble("Display.Show", m)
+			d.offers(sip.Peer{User: "103"})
+			d.expectState(t, Ringing)
+			d.hook.Lift()
+			d.expectState(t, Talking)
+			time.Sleep(lostAfter / 2)
+			synctest.Wait()
+			if n := strings.Count(strings.Join(d.events, " "), "failed"); n != 1 {
+				t.Errorf("%s: told of %d times; want 1: %q", m, n, d.events)
+			}
+			d.trouble("", no)
+			time.Sleep(partPauseMost)
+			synctest.Wait()
+			if want := d.Status().Display; w.shows != want {
+				t.Errorf("%s: shows %q; want %q", m, w.shows, want)
+			}
+		})
+	}
+}

@@ -18,10 +18,10 @@ const stopWait = releaseWait + time.Second
 // for that, in the line.
 const mostRefusals = 8
 
-// The pause before a part that could not be read is read again.
+// The pause before a part that has failed is tried again.
 const (
-	readPauseFirst = time.Second
-	readPauseMost  = 30 * time.Second
+	partPauseFirst = time.Second
+	partPauseMost  = 30 * time.Second
 )
 
 // shell is Run's own: what carries out the actions of step.
@@ -32,6 +32,11 @@ type shell struct {
 	works    sync.WaitGroup   // these functions, and refusals
 	refusals chan struct{}    // holds one for each refusal that goes on
 	shown    View
+
+	// What the lamp and the display are to show, until they do. Each is written
+	// beside call control, which a bus that hangs must not keep from a call.
+	lamp  chan hal.LampState
+	lines chan [2]string
 }
 
 // running is a timer that runs.
@@ -52,7 +57,8 @@ type leash struct {
 // and returns ctx's error. It does not end before: a part that fails is told of
 // and tried again, and a panic costs the calls.
 func (p *Phone) Run(ctx context.Context) error {
-	s := &shell{Phone: p, timers: map[int]*running{}, calls: map[int]*leash{}, refusals: make(chan struct{}, mostRefusals)}
+	s := &shell{Phone: p, timers: map[int]*running{}, calls: map[int]*leash{}, refusals: make(chan struct{}, mostRefusals),
+		lamp: make(chan hal.LampState, 1), lines: make(chan [2]string, 1)}
 	s.report("state", slog.String("state", string(Initial)))
 
 	var readers sync.WaitGroup
@@ -60,6 +66,10 @@ func (p *Phone) Run(ctx context.Context) error {
 	readers.Go(func() { s.read(ctx, "keypad", s.readKey) })
 	readers.Go(func() { s.read(ctx, "hook switch", s.readHook) })
 	readers.Go(func() { s.read(ctx, "line", s.readLine) })
+	s.works.Go(func() { write(ctx, s, "lamp", s.lamp, s.parts.Lamp.SetLamp) })
+	s.works.Go(func() {
+		write(ctx, s, "display", s.lines, func(l [2]string) error { return s.parts.Display.Show(l[0], l[1]) })
+	})
 
 	var m model
 	s.show(view(m))
@@ -240,43 +250,81 @@ func (s *shell) show(v View) {
 		s.contain("sound", func() { s.parts.Sound.Play(v.Tone) })
 	}
 	if v.Lamp != old.Lamp {
-		s.contain("lamp", func() {
-			if err := s.parts.Lamp.SetLamp(v.Lamp); err != nil {
-				s.parts.Log.Warn("lamp not set", "err", err)
-			}
-		})
+		replace(s.lamp, v.Lamp)
 	}
 	if v.Line1 != old.Line1 || v.Line2 != old.Line2 {
-		s.contain("display", func() {
-			if err := s.parts.Display.Show(v.Line1, v.Line2); err != nil {
-				s.parts.Log.Warn("display not written", "err", err)
-			}
-		})
+		replace(s.lines, [2]string{v.Line1, v.Line2})
 	}
 }
 
-// read reads a part again and again until ctx is done. One that fails is told of
-// once, and tried again after a pause that grows.
+// replace makes v what c holds, in place of what nobody has taken yet.
+func replace[T any](c chan T, v T) {
+	select {
+	case <-c:
+	default:
+	}
+	c <- v
+}
+
+// write writes to a part what is wanted until ctx is done, the newest only. One
+// that fails is told of once, and tried again after a pause that grows.
+func write[T any](ctx context.Context, s *shell, part string, wanted <-chan T, to func(T) error) {
+	again := time.NewTimer(0)
+	again.Stop()
+	defer again.Stop()
+	trial := trial{shell: s, part: part}
+	var v T
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case v = <-wanted:
+		case <-again.C:
+		}
+		again.Stop()
+		if pause := trial.of(ctx, func() error { return to(v) }); pause > 0 {
+			again.Reset(pause)
+		}
+	}
+}
+
+// A trial is of a part that may fail.
+type trial struct {
+	*shell
+	part   string
+	pause  time.Duration
+	failed string // why; "": it works
+}
+
+// of tries the part once more, and tells of it if it has failed, or works again.
+// After a failure it returns how long to wait.
+func (t *trial) of(ctx context.Context, once func() error) time.Duration {
+	var err error
+	if !t.contain(t.part, func() { err = once() }) {
+		err = errPanicked
+	}
+	switch {
+	case err == nil && t.failed == "":
+		return 0
+	case err == nil:
+		t.failed, t.pause = "", 0
+		t.PartWorks(ctx, t.part)
+		return 0
+	case err.Error() != t.failed:
+		t.failed = err.Error()
+		t.PartFailed(ctx, t.part, err)
+	}
+	t.pause = min(max(2*t.pause, partPauseFirst), partPauseMost)
+	return t.pause
+}
+
+// read reads a part again and again until ctx is done.
 func (s *shell) read(ctx context.Context, part string, once func(context.Context) error) {
-	pause, failed := readPauseFirst, ""
+	trial := trial{shell: s, part: part}
 	for ctx.Err() == nil {
-		var err error
-		if !s.contain(part, func() { err = once(ctx) }) {
-			err = errPanicked
+		if pause := trial.of(ctx, func() error { return once(ctx) }); pause > 0 {
+			sleep(ctx, pause)
 		}
-		if err == nil {
-			if failed != "" {
-				s.PartWorks(ctx, part)
-			}
-			pause, failed = readPauseFirst, ""
-			continue
-		}
-		if err.Error() != failed {
-			s.contain(part, func() { s.PartFailed(ctx, part, err) })
-		}
-		failed = err.Error()
-		sleep(ctx, pause)
-		pause = min(2*pause, readPauseMost)
 	}
 }
 

@@ -53,7 +53,7 @@ func isOffered(d *table) {
 	c.peer = sip.Peer{User: "103", Secure: true}
 	select {
 	case d.incoming <- c:
-	case <-time.After(2 * readPauseMost): // the line is out of order
+	case <-time.After(2 * partPauseMost): // the line is out of order
 	}
 }
 
@@ -182,7 +182,7 @@ func (s scene) play(t *testing.T, method string, m mood, from int) {
 			t.Errorf("%d calls that panic; reported: %v", met, caught)
 		}
 
-		time.Sleep(2 * readPauseMost) // a part that works again is found
+		time.Sleep(2 * partPauseMost) // a part that works again is found
 		d.NetworkUp(d.ctx, netip.MustParseAddr("192.0.2.1"))
 		d.Registered(d.ctx, "101")
 		d.expectState(t, Standby)

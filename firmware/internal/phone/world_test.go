@@ -67,6 +67,7 @@ type world struct {
 	calls   []*fakeCall
 	streams []*fakeStream
 	tone    Tone
+	shows   [2]string // the display
 }
 
 // trouble has a method misbehave from now on; "" ends that.
@@ -397,8 +398,17 @@ func (h hook) ReadHook(ctx context.Context) (hal.HookState, error) {
 	return h.Hook.ReadHook(ctx)
 }
 
-func (l lamp) SetLamp(hal.LampState) error       { return l.meet("Lamp.SetLamp") }
-func (d display) Show(line1, line2 string) error { return d.meet("Display.Show") }
+func (l lamp) SetLamp(hal.LampState) error { return l.meet("Lamp.SetLamp") }
+
+func (d display) Show(line1, line2 string) error {
+	err := d.meet("Display.Show")
+	if err == nil {
+		d.mu.Lock()
+		d.shows = [2]string{line1, line2}
+		d.mu.Unlock()
+	}
+	return err
+}
 
 var (
 	talk = sip.Event{Kind: sip.Established, Media: sip.Media{Remote: netip.MustParseAddrPort("192.0.2.9:4000"), Codec: sip.Codec{Name: "opus"}}}

@@ -1,0 +1,77 @@
+package phone
+
+import (
+	"log/slog"
+
+	"flexphone/hal"
+)
+
+// What happens to a phone, beside the events of its calls (call.go), and what it
+// does about it.
+type (
+	event any
+
+	keyPressed   struct{ key hal.Key }
+	hookMoved    struct{ to hal.HookState }
+	dialled      struct{ number string } // without the handset
+	answered     struct{}
+	hungUp       struct{}
+	networkUp    struct{ addr string }
+	networkDown  struct{ reason string }
+	registration struct {
+		ok     bool
+		number string
+	}
+	offered struct {
+		call   Call
+		from   string
+		secure bool // it may be able to prove who it is
+	}
+	timedOut struct {
+		id  int // of a call, deskTimer or awayTimer
+		seq int
+	}
+	partFailed struct{ part string }
+	partWorks  struct{ part string }
+	alive      struct{} // whether call control lives
+)
+
+type (
+	action any
+
+	place struct { // begins the function of a call
+		id int
+		to Destination
+	}
+	take struct { // likewise, of one that came in; it does not ring yet
+		id   int
+		line Call
+		ask  bool // it may be able to prove who it is
+	}
+	refuse struct{ line Call }
+	ring   struct{ id int }
+	answer struct{ id int }
+	// release ends the function of a call, which tells the peer.
+	release struct {
+		id     int
+		reason Reason
+	}
+	move      struct{ id int } // this phone has another address
+	sendDigit struct {
+		id  int
+		key hal.Key
+	}
+	click  struct{ key hal.Key }
+	report struct {
+		name  string
+		attrs []slog.Attr
+	}
+)
+
+// Ids of timers that are no call's.
+const (
+	deskTimer = 0
+	awayTimer = -1
+)
+
+func tell(name string, attrs ...slog.Attr) report { return report{name, attrs} }

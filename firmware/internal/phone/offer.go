@@ -1,0 +1,87 @@
+package phone
+
+import (
+	"log/slog"
+	"slices"
+
+	"flexphone/hal"
+)
+
+// mostWaiting is how many callers may be asked for their proof at the same time
+// while a stranger rings. Each takes a goroutine and a question to the storing
+// server, and whoever comes in a flood is nobody's friend.
+const mostWaiting = 4
+
+// mostCalls is how many calls there may be, most of which are being released,
+// before callers are told at once that this phone is engaged.
+const mostCalls = 16
+
+// offer decides about a call that comes in. While a stranger rings, one that may
+// be able to prove who it is waits for its proof; everybody else is told that
+// this phone is engaged.
+func (m model) offer(e offered) (model, []action) {
+	c := call{incoming: true, peer: e.from, phase: waiting, trust: stranger}
+	if e.secure {
+		c.trust = asked
+	}
+	f, busy := m.focused()
+	mayWait := busy && f.phase == ringing && f.trust != proved && e.secure && m.waiting() < mostWaiting
+	if !m.free() && !mayWait || len(m.calls) >= mostCalls {
+		return m, []action{refuse{e.call}}
+	}
+	m = m.begin(c)
+	return m, []action{take{m.last, e.call, e.secure}} // and it rings, if nothing does
+}
+
+// free reports whether a call may ring.
+func (m model) free() bool {
+	return m.focus == 0 && m.desk == idle && m.leased && m.hook == hal.OnHook
+}
+
+func (m model) waiting() int {
+	n := 0
+	for _, c := range m.calls {
+		if c.phase == waiting {
+			n++
+		}
+	}
+	return n
+}
+
+// settle decides which of the calls that came in rings: the first, until one is
+// proved while a stranger rings. The others are told that this phone is engaged
+// as soon as there is nothing for them to wait for.
+func (m model) settle(did []action) (model, []action) {
+	for _, c := range m.calls {
+		if c.phase != waiting {
+			continue
+		}
+		f, busy := m.focused()
+		var more []action
+		switch {
+		case m.free():
+			m, more = m.letRing(c.id)
+		case busy && f.phase == ringing && f.trust == stranger && c.trust == proved:
+			m, more = m.end(f.id, busyWith, false)
+			did = append(did, more...)
+			m, more = m.letRing(c.id)
+		case busy && f.phase == ringing && f.trust != proved && c.trust != stranger: // one of them is still being asked for
+		default:
+			m, more = m.end(c.id, busyWith, false)
+		}
+		did = append(did, more...)
+	}
+	if m.away.d > 0 && !slices.ContainsFunc(m.calls, call.live) {
+		m.away = m.away.set(0)
+	}
+	return m, did
+}
+
+// letRing makes a call that came in the one that the user hears of.
+func (m model) letRing(id int) (model, []action) {
+	m = m.rest()
+	c := m.calls[m.find(id)].wait(ringWait)
+	c.phase = ringing
+	m.calls[m.find(id)], m.focus = c, id
+	return m, []action{ring{id}, tell("ringing", slog.String("from", c.peer))}
+}
