@@ -61,16 +61,16 @@ func (d *describer) digits(n int) string {
 	return string(b)
 }
 
-// connection is the value of a c= line. Multicast, which costs the stream, is
-// told.
-func (d *describer) connection() (value string, multicast bool) {
+// connection is the value of a c= line. It is told if that costs the stream:
+// lost does, and IPv6 on a street that has none.
+func (d *describer) connection() (value string, lost bool) {
 	switch d.IntN(20) {
 	case 0:
 		return "IN IP4 host-" + d.digits(5) + ".example.net", false
 	case 1:
 		return "IN IP4 0.0.0.0", false
 	case 2:
-		return "IN IP6 2001:db8::" + d.digits(3), false
+		return "IN IP6 2001:db8::" + d.digits(3), true
 	case 3:
 		return "IN IP4 233.252.0." + d.digits(2) + "/127", true
 	}
@@ -102,12 +102,12 @@ func (d *describer) describe() madeOffer {
 			write(optional)
 		}
 	}
-	multicast := false
+	lost := false
 	atSession := d.chance(85)
 	if atSession {
 		c, m := d.connection()
 		write("c=" + c)
-		multicast = m
+		lost = m
 	}
 	d.bandwidth(write)
 	for range 1 + d.IntN(2) {
@@ -133,7 +133,7 @@ func (d *describer) describe() madeOffer {
 	}
 	made := madeOffer{usable: -1}
 	for i := range 1 + d.IntN(3)*d.IntN(4) {
-		l := d.stream(write, direction, multicast)
+		l := d.stream(write, direction, lost)
 		if made.lines = append(made.lines, l); l.usable && made.usable < 0 {
 			made.usable = i
 		}
@@ -156,7 +156,7 @@ func (d *describer) bandwidth(write func(string)) {
 }
 
 // stream makes up an m= line and what belongs to it.
-func (d *describer) stream(write func(string), direction string, multicast bool) madeLine {
+func (d *describer) stream(write func(string), direction string, lost bool) madeLine {
 	l := madeLine{media: "audio", proto: "RTP/AVP", direction: direction}
 	port := d.port
 	if d.chance(20) {
@@ -214,7 +214,7 @@ func (d *describer) stream(write func(string), direction string, multicast bool)
 	}
 	if d.chance(25) {
 		var c string
-		c, multicast = d.connection()
+		c, lost = d.connection()
 		write("c=" + c)
 	}
 	d.bandwidth(write)
@@ -229,7 +229,7 @@ func (d *describer) stream(write func(string), direction string, multicast bool)
 	for _, a := range attributes {
 		write(a)
 	}
-	l.usable = l.media == "audio" && plain && known && !multicast
+	l.usable = l.media == "audio" && plain && known && !lost
 	return l
 }
 

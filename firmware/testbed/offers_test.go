@@ -41,7 +41,7 @@ func seed(t testing.TB) uint64 {
 	return s
 }
 
-// TestRandomDescriptions: a stranger offers and answers whatever the grammar of
+// TestRandomDescriptions: strangers offer and answer whatever the grammar of
 // session descriptions has. Each offer with sound that a phone can take is
 // answered with what fits it, each other with 488; each of the phone's own calls
 // goes on or ends with a BYE; and the phone is afterwards what it was before.
@@ -50,15 +50,19 @@ func TestRandomDescriptions(t *testing.T) {
 		t.Skip("the program is the same on every board, and a virtual machine too slow for so many calls")
 	}
 	ctx, bed, phones := town(t, Config{}, 1)
-	s, err := bed.AddStranger()
-	must(t, err)
+	var strangers []*Stranger // a phone takes so many calls of one host a second, and no more
+	for range 5 {
+		s, err := bed.AddStranger()
+		must(t, err)
+		strangers = append(strangers, s)
+	}
 	number := seed(t)
-	g := &gauntlet{t: t, ctx: ctx, s: s, p: phones[0], seed: number,
-		d: &describer{Rand: rand.New(rand.NewPCG(number, 0)), media: s.Media.Addr().String(), port: int(s.Media.Port())}}
+	g := &gauntlet{t: t, ctx: ctx, p: phones[0], seed: number, d: &describer{Rand: rand.New(rand.NewPCG(number, 0))}}
 	g.at = netip.AddrPortFrom(addressOf(ctx, t, g.p), 5060)
 	kinds := map[string]int{}
 	var early footprint
 	for i := range randomCalls {
+		g.by(strangers[i%len(strangers)])
 		g.call = fmt.Sprintf("offer %d", i)
 		kinds["offers "+g.offers()]++
 		g.call = fmt.Sprintf("answer %d", i)
@@ -103,12 +107,18 @@ type gauntlet struct {
 	text string // of its description
 }
 
+// by has s make the calls that follow.
+func (g *gauntlet) by(s *Stranger) {
+	g.s, g.d.media, g.d.port = s, s.Media.Addr().String(), int(s.Media.Port())
+}
+
 // offers calls the phone with a made-up offer, and says what became of it.
 func (g *gauntlet) offers() string {
 	o := g.d.describe()
 	g.text = o.text
 	id := fmt.Sprintf("%s-%d", strings.ReplaceAll(g.call, " ", "-"), g.seed)
-	request := func(method string, seq int, tag, lines, body string) {
+	seq := 1
+	request := func(method, tag, lines, body string) {
 		to := fmt.Sprintf("<sip:%s>", g.at.Addr())
 		if tag != "" {
 			to += ";tag=" + tag
@@ -118,10 +128,17 @@ func (g *gauntlet) offers() string {
 			method, g.p.MAC.user(), g.at, g.s.Addr, id, method, seq, g.s.Addr.Addr(), to, id, seq, method, g.s.Addr, lines, len(body), body)))
 	}
 	g.p.Mark()
-	request("INVITE", 1, "", o.header+"\r\n", o.body)
+	request("INVITE", "", o.header+"\r\n", o.body)
 	first := g.next(id, func(m Said) bool { return m.Status() > 100 })
+	for first.Status() == 503 { // calls come too fast: it says when to come again
+		request("ACK", first.Tag("To"), "", "")
+		g.later(first.Header("Retry-After"))
+		seq++
+		request("INVITE", "", o.header+"\r\n", o.body)
+		first = g.next(id, func(m Said) bool { return m.Status() > 100 && m.Header("CSeq") == fmt.Sprintf("%d INVITE", seq) })
+	}
 	if o.usable < 0 {
-		request("ACK", 1, first.Tag("To"), "", "")
+		request("ACK", first.Tag("To"), "", "")
 		if first.Status() != 488 {
 			g.fail("%d to an offer without sound that it can take", first.Status())
 		}
@@ -136,14 +153,30 @@ func (g *gauntlet) offers() string {
 		g.fail("%d: %v\n%s", ok.Status(), err, ok.Body())
 	}
 	g.sounds(ok.Body())
-	request("ACK", 1, ok.Tag("To"), "", "")
+	request("ACK", ok.Tag("To"), "", "")
 	await(g.ctx, g.t, g.p, "established")
-	request("BYE", 2, ok.Tag("To"), "", "")
+	seq++
+	request("BYE", ok.Tag("To"), "", "")
 	if m := g.next(id, func(m Said) bool { return m.Status() >= 200 && m.Method() == "BYE" }); m.Status() != 200 {
 		g.fail("%d to BYE", m.Status())
 	}
 	g.standby()
 	return "taken"
+}
+
+// later waits for as many seconds as a phone asks for.
+func (g *gauntlet) later(seconds string) {
+	n, err := strconv.Atoi(seconds)
+	if err != nil || n < 1 || n > 10 {
+		g.fail("come again after %q s", seconds)
+	}
+	wait := time.NewTimer(time.Duration(n) * time.Second)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-g.ctx.Done():
+		g.fail("%v", g.ctx.Err())
+	}
 }
 
 var anAudioLine = regexp.MustCompile(`m=audio ([1-9][0-9]*) `)

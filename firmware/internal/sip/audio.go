@@ -25,9 +25,9 @@ type audio struct {
 	silent     bool          // it may send neither sound nor reports
 }
 
-// audios are the streams of d that we can take, in its order; from is the host
-// that sent d.
-func (d *description) audios(from netip.Addr) []audio {
+// audios are the streams of d that we can take, in its order. One whose address
+// is of a family that we do not have is none of them (RFC 6157, 4).
+func (d *description) audios(from origin) []audio {
 	said := audio{send: true, recv: true, silent: d.noReports} // for all of them
 	said.hear(d.attributes)
 	var out []audio
@@ -37,7 +37,7 @@ func (d *description) audios(from netip.Addr) []audio {
 			continue
 		}
 		a, ok := said, false
-		if a.addr, ok = d.address(s, from); !ok {
+		if a.addr, ok = d.address(s, from.host); !ok || !from.reaches(a.addr) {
 			continue
 		}
 		a.index, a.protos, a.port = i, n.Protos, uint16(n.Port.Value)

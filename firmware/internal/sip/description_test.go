@@ -147,7 +147,7 @@ func TestUnusable(t *testing.T) {
 	if _, _, err := s.answer([]byte(head+strings.Replace(many, "m=video 1 RTP/AVP 31\r\n", "", 1)+good), fuzzSource, fuzzMedia); err != nil {
 		t.Errorf("%d m= lines: %v", maxStreamLines, err)
 	}
-	if _, _, err := s.answer([]byte("v=0\r\nc=IN IP4 x.example\r\n"+good), netip.Addr{}, fuzzMedia); !errors.Is(err, errNoMedia) {
+	if _, _, err := s.answer([]byte("v=0\r\nc=IN IP4 x.example\r\n"+good), origin{}, fuzzMedia); !errors.Is(err, errNoMedia) {
 		t.Errorf("from nowhere: %v", err)
 	}
 }
@@ -194,19 +194,21 @@ func TestPacketTime(t *testing.T) {
 // peer's media are, whatever the signalling came by.
 func TestFamilyOfAnswer(t *testing.T) {
 	four, six := fuzzMedia, fuzzMedia
-	four.Addr, six.Addr = netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")
+	six.Addr = fuzzMedia6
+	mapped := fuzzMedia
+	mapped.Addr = netip.AddrFrom16(fuzzMedia.Addr.As16())
 	for _, c := range []struct {
 		lm         LocalMedia
 		peer, want string
 	}{
-		{four, "IN IP4 127.0.0.1", "IN IP4 127.0.0.1"},
-		{six, "IN IP4 127.0.0.1", "IN IP4 127.0.0.1"},
-		{four, "IN IP6 ::1", "IN IP6 ::1"},
-		{six, "IN IP6 ::1", "IN IP6 ::1"},
-		{six, "IN IP6 ::ffff:127.0.0.1", "IN IP4 127.0.0.1"},
-		{four, "IN IP4 0.0.0.0", "IN IP4 127.0.0.1"}, // on hold
-		{six, "IN IP4 0.0.0.0", "IN IP6 ::1"},
-		{LocalMedia{Addr: netip.MustParseAddr("::ffff:127.0.0.1"), Port: 4000, Codecs: four.Codecs}, "IN IP4 127.0.0.1", "IN IP4 127.0.0.1"},
+		{four, "IN IP4 192.0.2.1", "IN IP4 192.0.2.1"},
+		{six, "IN IP4 192.0.2.1", "IN IP4 192.0.2.1"},
+		{four, "IN IP6 2001:db8::1", "IN IP6 2001:db8::1"},
+		{six, "IN IP6 2001:db8::1", "IN IP6 2001:db8::1"},
+		{six, "IN IP6 ::ffff:192.0.2.9", "IN IP4 192.0.2.1"},
+		{four, "IN IP4 0.0.0.0", "IN IP4 192.0.2.1"}, // on hold
+		{six, "IN IP4 0.0.0.0", "IN IP6 2001:db8::1"},
+		{mapped, "IN IP4 192.0.2.1", "IN IP4 192.0.2.1"},
 	} {
 		s := newSession()
 		answer, _, err := s.answer([]byte("v=0\r\nc="+c.peer+"\r\n"+good), fuzzSource, c.lm)
@@ -243,5 +245,31 @@ func TestLaterOffers(t *testing.T) {
 	m, err := readAnswer([]byte(head+"m=image 0 udptl t38\r\nm=audio 5000 RTP/AVPF 97 111\r\na=rtpmap:97 opus/48000/2\r\na=rtpmap:111 telephone-event/8000\r\nm=audio 0 RTP/AVP 8\r\n"), fuzzSource, numbered)
 	if err != nil || m.Codec.PayloadType != 97 || m.DTMF != 111 || m.Receive[0].PayloadType != 97 || len(m.Receive) != 5 {
 		t.Errorf("agreed on %+v, %v", m, err)
+	}
+}
+
+// TestFamilyNotHad: a stream in a family that we do not have is passed over, and
+// of the family of whoever sent it is always believed to be had.
+func TestFamilyNotHad(t *testing.T) {
+	nowhere := func(netip.AddrPort) (netip.Addr, error) { return netip.Addr{}, errUnreachable }
+	four, six := origin{netip.MustParseAddr("192.0.2.77"), nowhere}, origin{netip.MustParseAddr("2001:db8::77"), nowhere}
+	both := "v=0\r\nm=audio 5006 RTP/AVP 8\r\nc=IN IP6 2001:db8::9\r\nm=audio 5004 RTP/AVP 8\r\nc=IN IP4 192.0.2.9\r\n"
+	only6 := "v=0\r\nc=IN IP6 2001:db8::9\r\n" + good
+	only4 := "v=0\r\nc=IN IP4 192.0.2.9\r\n" + good
+	for _, c := range []struct {
+		offer string
+		from  origin
+		port  uint16 // 0: no media
+	}{
+		{both, four, 5004}, {both, six, 5006}, {both, fuzzSource, 5006},
+		{only6, four, 0}, {only6, six, 5000}, {only4, six, 0}, {only4, four, 5000},
+		{"v=0\r\nc=IN IP6 ::\r\n" + good, four, 5000}, // on hold
+		{"v=0\r\nc=IN IP6 host.example\r\n" + good, four, 5000},
+	} {
+		s := newSession()
+		_, m, err := s.answer([]byte(c.offer), c.from, fuzzMedia)
+		if m.Remote.Port() != c.port || c.port == 0 && !errors.Is(err, errNoMedia) {
+			t.Errorf("%q from %v: %v, %v; want port %d", c.offer, c.from.host, m.Remote, err, c.port)
+		}
 	}
 }

@@ -16,8 +16,16 @@ import (
 	"github.com/pion/sdp/v3"
 )
 
-// fuzzSource is where a message comes from. It is IPv4 as fuzzMedia is.
-var fuzzSource = netip.MustParseAddr("192.0.2.77")
+// fuzzSource is where a message comes from. It is IPv4 as fuzzMedia is; we have an
+// IPv6 address as well.
+var fuzzSource = origin{netip.MustParseAddr("192.0.2.77"), func(to netip.AddrPort) (netip.Addr, error) {
+	if to.Addr().Is4() {
+		return fuzzMedia.Addr, nil
+	}
+	return fuzzMedia6, nil
+}}
+
+var fuzzMedia6 = netip.MustParseAddr("2001:db8::1")
 
 var fuzzMedia = LocalMedia{Addr: netip.MustParseAddr("192.0.2.1"), Port: 4000, Codecs: []Codec{
 	{Name: "opus", PayloadType: 111, ClockRate: 48000, Channels: 2},
@@ -69,7 +77,7 @@ func fits(t *testing.T, offer, ours []byte, m Media) {
 	if err != nil {
 		t.Fatalf("cannot read our own description: %v\n%s", err, ours)
 	}
-	own := said.audios(netip.Addr{})
+	own := said.audios(origin{})
 	if len(own) != 1 || len(said.streams) != len(d.streams) {
 		t.Fatalf("%d of %d m= lines are taken, of %d offered:\n%s", len(own), len(said.streams), len(d.streams), ours)
 	}
@@ -85,7 +93,7 @@ func fits(t *testing.T, offer, ours []byte, m Media) {
 			t.Fatalf("m= line %d: %q, want %q", i, got, want)
 		}
 	}
-	if a := own[0]; a.addr.Is4() && a.addr != fuzzMedia.Addr || a.port != fuzzMedia.Port || a.send != m.Send || a.recv != m.Recv {
+	if a := own[0]; a.addr != fuzzMedia.Addr && (a.addr != fuzzMedia6 || m.Remote.Addr().Is4()) || a.port != fuzzMedia.Port || a.send != m.Send || a.recv != m.Recv {
 		t.Fatalf("description %+v does not say %+v", a, m)
 	}
 	if !slices.EqualFunc(own[0].codecs, m.Receive, func(a, b Codec) bool { return same(a, b) && a.PayloadType == b.PayloadType }) {

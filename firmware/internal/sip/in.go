@@ -174,7 +174,7 @@ func (c *Call) agree(ctx context.Context, s *serving, lm LocalMedia) error {
 	var err error
 	if offer := descriptionIn(s.req); offer != nil {
 		s.lm = lm
-		body, s.media, err = c.sess.answer(offer, senderOf(s.req), lm)
+		body, s.media, err = c.sess.answer(offer, originOf(s.req), lm)
 	} else {
 		s.offered = true
 		body, s.lm, err = c.sess.offer(lm)
@@ -238,7 +238,7 @@ func (c *Call) acked(ctx context.Context, req *gosip.Request) {
 		return
 	}
 	if s.offered {
-		m, err := readAnswer(descriptionIn(req), senderOf(req), s.lm)
+		m, err := readAnswer(descriptionIn(req), originOf(req), s.lm)
 		if err != nil {
 			c.a.log.Debug("sip: answer in ACK not usable", "call", c.id.callID, "err", err)
 			c.served(ErrEnded)

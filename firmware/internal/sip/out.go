@@ -161,7 +161,7 @@ func (c *Call) early(i *inviting, res *gosip.Response) {
 	if answer == nil {
 		return
 	}
-	m, err := readAnswer(answer, senderOf(res), i.lm)
+	m, err := readAnswer(answer, originOf(res), i.lm)
 	if err != nil {
 		c.a.log.Debug("sip: early description not usable", "call", c.id.callID, "err", err)
 		return
@@ -185,7 +185,7 @@ func (c *Call) early(i *inviting, res *gosip.Response) {
 // same phone has described before, or may say something that we cannot use: the
 // description that we have is the answer then (RFC 3261, 13.2.1).
 func (i *inviting) answerIn(res *gosip.Response) (Media, error) {
-	m, err := readAnswer(descriptionIn(res), senderOf(res), i.lm)
+	m, err := readAnswer(descriptionIn(res), originOf(res), i.lm)
 	if early, known := i.early[tagOf(res)]; err != nil && known {
 		return early, nil
 	}

@@ -144,7 +144,7 @@ func (c *Call) updated(ctx context.Context, req *gosip.Request, tx *gosip.Server
 	var body []byte
 	if offer != nil {
 		var err error
-		if body, s.media, err = c.sess.answer(offer, senderOf(req), c.local); err != nil {
+		if body, s.media, err = c.sess.answer(offer, originOf(req), c.local); err != nil {
 			c.d.target = was
 			c.a.refuse(tx, req, refuseOffer(err))
 			return

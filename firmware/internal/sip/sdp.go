@@ -92,14 +92,13 @@ func (s *session) numbered(codecs []Codec) []Codec {
 	return out
 }
 
-// answer is what to say to the offer that the host from sent, and what was
-// agreed by it.
-func (s *session) answer(offer []byte, from netip.Addr, lm LocalMedia) ([]byte, Media, error) {
+// answer is what to say to an offer, and what was agreed by it.
+func (s *session) answer(offer []byte, from origin, lm LocalMedia) ([]byte, Media, error) {
 	d, peer, pick, err := usable(offer, from, lm.Codecs)
 	if err != nil {
 		return nil, Media{}, err
 	}
-	lm.Addr = facing(lm.Addr, peer.addr)
+	lm.Addr = from.facing(lm.Addr, peer.addr)
 	// The offer's payload types are used in both directions (RFC 3264, 6.1).
 	pick.local.PayloadType, pick.localEvent.PayloadType = pick.remote.PayloadType, pick.remoteEvent.PayloadType
 	chosen := []Codec{pick.local}
@@ -127,9 +126,9 @@ func (s *session) answer(offer []byte, from netip.Addr, lm LocalMedia) ([]byte, 
 	return b, m, nil
 }
 
-// readAnswer is what was agreed by the answer of the host from to an offer of
-// lm. What it names beside our offer is passed over.
-func readAnswer(answer []byte, from netip.Addr, lm LocalMedia) (Media, error) {
+// readAnswer is what was agreed by an answer to an offer of lm. What it names
+// beside our offer is passed over.
+func readAnswer(answer []byte, from origin, lm LocalMedia) (Media, error) {
 	d, err := readDescription(answer)
 	if err != nil {
 		return Media{}, err
@@ -154,7 +153,7 @@ func readAnswer(answer []byte, from netip.Addr, lm LocalMedia) (Media, error) {
 }
 
 // usable finds the first stream of an offer that has sound in one of codecs.
-func usable(offer []byte, from netip.Addr, codecs []Codec) (*description, audio, pair, error) {
+func usable(offer []byte, from origin, codecs []Codec) (*description, audio, pair, error) {
 	d, err := readDescription(offer)
 	if err != nil {
 		return nil, audio{}, pair{}, err
@@ -169,11 +168,11 @@ func usable(offer []byte, from netip.Addr, codecs []Codec) (*description, audio,
 
 // facing is our address for media with theirs: ours, or if that is of the other
 // family, the one from which the kernel would send to theirs.
-func facing(ours, theirs netip.Addr) netip.Addr {
+func (o origin) facing(ours, theirs netip.Addr) netip.Addr {
 	if !ours.IsValid() || theirs.IsUnspecified() || ours.Unmap().Is4() == theirs.Is4() {
 		return ours
 	}
-	if a, err := localFor(netip.AddrPortFrom(theirs, 9)); err == nil {
+	if a, err := o.local(netip.AddrPortFrom(theirs, discard)); err == nil {
 		return a
 	}
 	return ours

@@ -164,7 +164,7 @@ func (a *Agent) invited(req *gosip.Request, tx *gosip.ServerTx) {
 		return
 	}
 	if offer := descriptionIn(req); offer != nil {
-		if _, _, _, err := usable(offer, senderOf(req), a.cfg.Codecs); err != nil {
+		if _, _, _, err := usable(offer, originOf(req), a.cfg.Codecs); err != nil {
 			a.turnAway(tx, req, refuseOffer(err))
 			return
 		}
@@ -186,7 +186,7 @@ func refuseOffer(err error) refusal {
 	if errors.Is(err, errBadSDP) {
 		return refuse(400)
 	}
-	return refuse(488)
+	return refuse(488, gosip.NewHeader("Warning", `304 `+agentName+` "`+errNoMedia.Error()+`"`)) // RFC 3261, 20.43
 }
 
 // admit registers an incoming call, unless its INVITE came to us by another way
