@@ -22,6 +22,7 @@
 //	lease.go     the types others see
 //	client_linux.go  runs the machine; client_sockets_linux.go sends for it
 //	watch.go     the watcher's core; watch_linux.go runs it
+//	hearsay.go   what routers say, and which of them still do
 //	six.go       what IPv6 adds to a lease; dhcp6.go, message6.go the DHCPv6 client; six_linux.go runs both
 //	linklocal.go an address of our own, when nobody gives one
 //	prefer.go    the best of several interfaces
@@ -101,7 +102,10 @@
 // Router advertisements, SLAAC and duplicate detection are the kernel's; here
 // its addresses are watched. It believes a router for hours after the cable
 // went to another network, so what routers gave is removed when the carrier was
-// away for linkGrace.
+// away for linkGrace. It also uses the prefix of a router that came back with
+// another one and said no goodbye (RFC 8978): so advertisements are heard here as
+// well, the address of a prefix that its router left out is told last, and the
+// kernel is told to begin nothing new from it.
 //
 // # Why a clock of our own
 //

@@ -244,3 +244,26 @@ func TestDoubt(t *testing.T) {
 		s.want(Bound)
 	})
 }
+
+// TestReplugged: a cable that was out takes routes with it. What is missing when it
+// is in again is no reason to use the address before anybody was asked about it.
+func TestReplugged(t *testing.T) {
+	s := newSimulation(t)
+	s.bind()
+	s.unplug()
+	s.run(time.Minute)
+	s.want(Lost)
+	s.server = nil
+	s.plug()
+	s.give(tampered{})
+	s.give(arpSeen{addr: simAddr, from: otherMAC})
+	s.want()
+	if len(s.arp) > 0 {
+		t.Errorf("defended what another network may have given to another: %v", s.arp)
+	}
+	s.server = pool(simNext)
+	s.run(rebootWait + 2*holdForProbe)
+	if e := s.want(Bound)[0]; e.Lease.Addr() != simNext {
+		t.Errorf("bound to %v", e.Lease.Prefix)
+	}
+}

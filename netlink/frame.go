@@ -64,7 +64,7 @@ func unwrap(b []byte) ([]byte, error) {
 // udpIntact reports whether the UDP checksum of an IPv4 packet is right, or
 // absent (RFC 768). It does not judge what is no UDP packet.
 func udpIntact(b []byte) bool {
-	if len(b) < ipHeader || b[9] != protoUDP {
+	if len(b) < ipHeader || b[0]>>4 != 4 || b[9] != protoUDP {
 		return true
 	}
 	hlen := int(b[0]&15) * 4
@@ -78,6 +78,18 @@ func udpIntact(b []byte) bool {
 	}
 	sum := checksum(uint32(protoUDP+n), b[12:20]) // pseudo header
 	return checksum(uint32(sum), udp[:n]) == 0xffff
+}
+
+// routerFilter lets through IPv6 packets with a router advertisement.
+func routerFilter() []bpf.Instruction {
+	return []bpf.Instruction{
+		bpf.LoadAbsolute{Off: 6, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: protoICMPv6, SkipTrue: 3},
+		bpf.LoadAbsolute{Off: ipv6Header, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: typeRA, SkipTrue: 1},
+		bpf.RetConstant{Val: 0xffff},
+		bpf.RetConstant{Val: 0},
+	}
 }
 
 // checksum adds b to the ones' complement sum of RFC 1071.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	rtnl "github.com/vishvananda/netlink"
@@ -97,6 +98,10 @@ func attribute(b []byte, kind uint16) []byte {
 // can be used, doubled a leased address that another host has.
 func see6(l link) (s sight6, local, doubled netip.Addr, err error) {
 	s = sight6{mac: l.mac, running: l.running}
+	ages, err := again(func() ([]toldAddr, error) { return toldAges(l.index) })
+	if err != nil {
+		return s, local, doubled, fmt.Errorf("netlink: list IPv6 addresses: %w", err)
+	}
 	list, err := again(func() ([]rtnl.Addr, error) { return rtnl.AddrList(linkOf(l.index), unix.AF_INET6) })
 	if err != nil {
 		return s, local, doubled, fmt.Errorf("netlink: list IPv6 addresses: %w", err)
@@ -115,6 +120,11 @@ func see6(l link) (s sight6, local, doubled netip.Addr, err error) {
 			if uint32(a.ValidLft) != lifeForever {
 				h.life = time.Duration(a.ValidLft) * time.Second
 			}
+			for _, told := range ages {
+				if told.addr == p.Addr() {
+					h.six.age = told.age
+				}
+			}
 			s.addrs = append(s.addrs, h)
 		}
 	}
@@ -128,8 +138,68 @@ func see6(l link) (s sight6, local, doubled netip.Addr, err error) {
 		if isDefault(r) && (!s.routed || len(r.Gw) > 0 && !s.router.IsValid()) {
 			s.routed, s.router = true, addrFrom(r.Gw)
 		}
+		if isDefault(r) && len(r.Gw) > 0 {
+			s.routers = append(s.routers, addrFrom(r.Gw))
+		}
 	}
 	return s, local, doubled, nil
+}
+
+// A toldAddr is an address, and how long ago the kernel was last told to have it, by
+// a router or by us. The codec leaves that out.
+type toldAddr struct {
+	addr netip.Addr
+	age  time.Duration
+}
+
+func toldAges(index int) (out []toldAddr, err error) {
+	req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
+	req.AddData(nl.NewIfAddrmsg(unix.AF_INET6))
+	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range msgs {
+		if len(b) < unix.SizeofIfAddrmsg || int(nl.DeserializeIfAddrmsg(b).Index) != index {
+			continue
+		}
+		attrs := b[unix.SizeofIfAddrmsg:]
+		a, ok := netip.AddrFromSlice(attribute(attrs, unix.IFA_ADDRESS))
+		info := attribute(attrs, unix.IFA_CACHEINFO) // struct ifa_cacheinfo: the last is tstamp
+		if ok && len(info) >= 16 {
+			// In hundredths of a second of a clock that stands still in sleep, as
+			// CLOCK_MONOTONIC does.
+			var now unix.Timespec
+			_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+			told := time.Duration(binary.NativeEndian.Uint32(info[12:])) * 10 * time.Millisecond
+			out = append(out, toldAddr{a, time.Duration(now.Nano()) - told})
+		}
+	}
+	return out, nil
+}
+
+// answering returns those of the routers that answer, as far as the kernel knows: it
+// uses no other while there is one (RFC 4861 §6.3.6).
+func answering(index int, routers []netip.Addr) []netip.Addr {
+	list, err := again(func() ([]rtnl.Neigh, error) { return rtnl.NeighList(index, unix.AF_INET6) })
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(routers), func(router netip.Addr) bool {
+		return !slices.ContainsFunc(list, func(n rtnl.Neigh) bool {
+			return addrFrom(n.IP) == router && n.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE) == 0 && n.State != 0
+		})
+	})
+}
+
+// deprecate has the kernel begin nothing new from an address, which stays valid for
+// its time. A router that says its prefix again undoes it.
+func deprecate(index int, a heldAddress) error {
+	var life = lifeForever
+	if a.life > 0 {
+		life = uint32(a.life / time.Second)
+	}
+	return rtnl.AddrReplace(linkOf(index), &rtnl.Addr{IPNet: ipNet(a.prefix), ValidLft: int(life), PreferedLft: 0})
 }
 
 func isDefault(r rtnl.Route) bool {

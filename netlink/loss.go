@@ -100,7 +100,7 @@ func (m *machine) arp(now time.Time, c arpSeen) {
 		return
 	}
 	switch {
-	case m.up && c.addr == m.held.Addr() && !m.refused:
+	case m.using() && c.addr == m.held.Addr():
 		switch {
 		case c.probe: // the kernel answers it
 		case m.probesTo > announcements: // still probing

@@ -198,9 +198,18 @@ func (m *machine) listening() bool {
 	return m.state != stateInit && m.state != stateBound && m.state != stateChecking
 }
 
-// using reports whether an address is in use and nothing speaks against it.
+// using reports whether held is in use and nothing speaks against it.
 func (m *machine) using() bool {
-	return m.up && m.held.Prefix.IsValid() && !m.refused && m.state != stateChecking
+	if !m.up || !m.held.Prefix.IsValid() || m.refused {
+		return false
+	}
+	switch m.state {
+	case stateBound, stateRenewing, stateRebinding:
+		return true
+	case stateRebooting, stateSelecting, stateRequesting:
+		return m.unconfirmed && m.told.Prefix == m.held.Prefix
+	}
+	return false
 }
 
 // watched returns the address whose conflicts matter, the zero Addr for none.

@@ -1,6 +1,7 @@
 package netlink
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -12,9 +13,56 @@ type sight6 struct {
 	running bool
 	addrs   []heldAddress // not tentative, deprecated or temporary
 	routed  bool
-	router  netip.Addr
+	router  netip.Addr   // of a default route; zero for one without
+	routers []netip.Addr // of all default routes
 	dns     []netip.Addr
 	domains []string
+}
+
+// A standing6 says how an IPv6 address stands beside others.
+type standing6 struct {
+	// leftOut: its prefix was said by routers, and they say others now.
+	leftOut bool
+	// inUse: its prefix is said by the router that is used (RFC 6724 §5, rule 5.5).
+	inUse bool
+	// heard: its prefix is known from a router. Otherwise age says how long ago the
+	// kernel was last told.
+	heard bool
+	age   time.Duration
+}
+
+// compare orders a before b: what routers say before what they left out (RFC
+// 8978, 9096), then what the router in use says, then what was said last.
+func (a standing6) compare(b standing6) int {
+	first := func(a, b bool) int {
+		switch {
+		case a == b:
+			return 0
+		case a:
+			return -1
+		}
+		return 1
+	}
+	order := cmp.Or(first(!a.leftOut, !b.leftOut), first(a.inUse, b.inUse), first(a.heard, b.heard))
+	if order == 0 && !a.heard && (a.age-b.age).Abs() > oneBreath {
+		return cmp.Compare(a.age, b.age)
+	}
+	return order
+}
+
+// routerInUse is the one that is used, of those that there are and those that
+// answer: the one that was, as long as it is no worse than another.
+func routerInUse(was netip.Addr, routers, answering []netip.Addr) netip.Addr {
+	if len(answering) > 0 {
+		routers = answering
+	}
+	switch {
+	case slices.Contains(routers, was):
+		return was
+	case len(routers) > 0:
+		return routers[0]
+	}
+	return netip.Addr{}
 }
 
 // maxIPv6 is how many IPv6 addresses are told: one of each of two providers, and
@@ -22,28 +70,30 @@ type sight6 struct {
 const maxIPv6 = 4
 
 // usable returns the addresses to announce, global before unique local ones
-// (RFC 6724 §2.1 prefers those only within a site), in an order that does not
-// change with the kernel's.
+// (RFC 6724 §2.1 prefers those only within a site), those that routers stand by
+// before others, in an order that does not change with the kernel's.
 func (s sight6) usable() []netip.Prefix {
 	if !s.running || !s.routed {
 		return nil
 	}
-	var out []netip.Prefix
-	for _, a := range s.addrs {
-		if isHost6(a.prefix.Addr()) {
-			out = append(out, a.prefix)
-		}
-	}
-	slices.SortFunc(out, func(a, b netip.Prefix) int {
-		if a.Addr().IsPrivate() != b.Addr().IsPrivate() {
-			if b.Addr().IsPrivate() {
+	list := slices.Clone(s.addrs)
+	slices.SortFunc(list, func(a, b heldAddress) int {
+		x, y := a.prefix.Addr(), b.prefix.Addr()
+		if x.IsPrivate() != y.IsPrivate() {
+			if y.IsPrivate() {
 				return -1
 			}
 			return 1
 		}
-		return a.Addr().Compare(b.Addr())
+		return cmp.Or(a.six.compare(b.six), x.Compare(y))
 	})
-	return out[:min(len(out), maxIPv6)]
+	var out []netip.Prefix
+	for _, a := range list {
+		if isHost6(a.prefix.Addr()) && len(out) < maxIPv6 {
+			out = append(out, a.prefix)
+		}
+	}
+	return out
 }
 
 // A pair joins the events of IPv4 with what is seen of IPv6: the pure half of

@@ -59,7 +59,15 @@ type six struct {
 	conn    *net.UDPConn
 	readers sync.WaitGroup
 	packets chan []byte
-	advised advice
+	tap     *tap // hears the routers; nil: closed
+	routers chan []byte
+
+	router netip.Addr // in use; zero: none
+
+	// What the routers of the link say.
+	prefixes hearsay[netip.Prefix]
+	dns      hearsay[netip.Addr]
+	domains  hearsay[string]
 }
 
 // Next implements Source.
@@ -95,7 +103,7 @@ func (s *six) Run(ctx context.Context) error {
 	s.readers.Go(s.alarm.run)
 	inner, cancel := context.WithCancel(ctx)
 	hints, advice, fours := make(chan struct{}, 1), make(chan advice, 8), make(chan Event)
-	s.packets = make(chan []byte, 16)
+	s.packets, s.routers = make(chan []byte, 16), make(chan []byte, 16)
 	fourEnded := make(chan error, 1)
 	s.readers.Go(func() { h.run(inner, hints) })
 	s.readers.Go(func() { a.run(inner, advice) })
@@ -106,6 +114,7 @@ func (s *six) Run(ctx context.Context) error {
 	defer cancel()
 	defer func() {
 		s.closeConn()
+		s.closeTap()
 		if err := s.names.restore(); err != nil {
 			s.cfg.Log.Error("cannot leave the name servers as they were", "error", err)
 		}
@@ -141,8 +150,18 @@ func (s *six) Run(ctx context.Context) error {
 			err = s.look(ctx)
 		case <-s.doubts:
 			err = s.step(doubted{})
-		case s.advised = <-advice:
-			err = s.look(ctx)
+		case a := <-advice:
+			if a.index == s.link.index {
+				s.hear(a)
+				err = s.look(ctx)
+			}
+		case b := <-s.routers:
+			if says, parseErr := parseRA(b); parseErr == nil {
+				for _, p := range says.prefixes {
+					s.prefixes.say(s.clock.now(), says.router, p.valid, p.prefix)
+				}
+				err = s.look(ctx)
+			}
 		case b := <-s.packets:
 			if d, parseErr := dhcpv6.MessageFromBytes(b); parseErr == nil {
 				if err = s.step(received6{d}); err == nil {
@@ -175,7 +194,11 @@ func (s *six) deadline() (least time.Duration, ok bool) {
 			least, ok = d, true
 		}
 	}
-	earlier(s.machine.deadline(), s.clock.now())
+	now := s.clock.now()
+	earlier(s.machine.deadline(), now)
+	earlier(s.prefixes.deadline(now), now)
+	earlier(s.dns.deadline(now), now)
+	earlier(s.domains.deadline(now), now)
 	earlier(s.pair.deadline(), time.Now())
 	earlier(s.flushAt(), time.Now())
 	return least, ok
@@ -200,10 +223,12 @@ func (s *six) look(ctx context.Context) error {
 		s.prepare(l)
 	}
 	if l.index != s.link.index {
-		s.advised = advice{}
+		s.forget()
 		s.closeConn()
+		s.closeTap()
 	}
 	s.link = l
+	s.listen()
 	switch {
 	case l.running:
 		s.down, s.flushed = time.Time{}, false
@@ -213,7 +238,7 @@ func (s *six) look(ctx context.Context) error {
 		// The next cable may lead to other routers; these would be believed
 		// for hours (RFC 4861 §6.3.4).
 		s.flushed = true
-		s.advised = advice{}
+		s.forget()
 		if err := flushRouted(l.index, s.machine.held.addr); err != nil {
 			s.cfg.Log.Warn("cannot remove IPv6 addresses of another network", "error", err)
 		}
@@ -255,15 +280,88 @@ func (s *six) look(ctx context.Context) error {
 			}
 		}
 	}
-	seen.dns, seen.domains = s.machine.dns, s.machine.domains
-	if len(seen.dns) == 0 && s.advised.index == l.index {
-		seen.dns = s.advised.dns
-	}
-	if s.advised.index == l.index {
-		seen.domains = appendDomains(slices.Clone(seen.domains), s.advised.domains...)
+	at := s.clock.now()
+	seen.dns = appendNew(s.machine.dns, s.dns.known(at)...)
+	seen.domains = appendDomains(slices.Clone(s.machine.domains), s.domains.known(at)...)
+	if err := s.rank(at, seen); err != nil {
+		s.cfg.Log.Warn("cannot leave an address of a prefix that is gone", "error", err)
 	}
 	s.tell(s.pair.sixSeen(now, seen))
 	return nil
+}
+
+// forget is for another link.
+func (s *six) forget() {
+	s.prefixes, s.dns, s.domains = hearsay[netip.Prefix]{}, hearsay[netip.Addr]{}, hearsay[string]{}
+}
+
+// hear takes what a router says of name servers.
+func (s *six) hear(a advice) {
+	now := s.clock.now()
+	for _, d := range a.dns {
+		if d.IsLinkLocalUnicast() {
+			d = d.WithZone(s.cfg.Interface)
+		}
+		s.dns.say(now, a.router, a.life, d)
+	}
+	s.domains.say(now, a.router, a.life, a.domains...)
+}
+
+// listen opens the tap that hears the routers. Without it, what the kernel was told
+// last counts.
+func (s *six) listen() {
+	if s.tap != nil || !s.manage || s.link.index == 0 || !s.link.enabled || s.link.mac == (MAC{}) {
+		return
+	}
+	t, err := openTap(s.link.index, unix.ETH_P_IPV6, routerFilter(), s.routers)
+	if err != nil {
+		s.cfg.Log.Debug("cannot hear the routers", "error", err)
+		return
+	}
+	s.tap = t
+	s.readers.Go(t.read)
+}
+
+func (s *six) closeTap() {
+	if s.tap != nil {
+		s.tap.close()
+		s.tap = nil
+	}
+}
+
+// rank says of each address how it stands, and has the kernel use those no more
+// whose prefix is gone, when there is a better one.
+func (s *six) rank(now time.Time, seen sight6) error {
+	s.router = routerInUse(s.router, seen.routers, answering(s.link.index, seen.routers))
+	known := s.prefixes.known(now)
+	better, gone := false, []netip.Addr(nil)
+	for i, a := range seen.addrs {
+		st := &seen.addrs[i].six
+		if !s.manage && st.age < maxAdvertise {
+			st.age = 0 // routers take turns, and cannot be told apart
+		}
+		at := slices.IndexFunc(known, func(p netip.Prefix) bool { return p.Contains(a.prefix.Addr()) })
+		if at < 0 {
+			continue
+		}
+		var left bool
+		st.heard, st.inUse, st.leftOut, left = s.prefixes.standing(now, known[at], s.router)
+		better = better || !st.leftOut
+		if left && a.prefix.Addr() != s.machine.held.addr {
+			gone = append(gone, a.prefix.Addr())
+		}
+	}
+	if !s.manage || !better {
+		return nil
+	}
+	var err error
+	for _, a := range seen.addrs {
+		if slices.Contains(gone, a.prefix.Addr()) {
+			s.cfg.Log.Info("routers left out a prefix, not using it", "prefix", a.prefix.Masked())
+			err = errors.Join(err, deprecate(s.link.index, a))
+		}
+	}
+	return err
 }
 
 func (s *six) tell(events []Event) {

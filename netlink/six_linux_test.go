@@ -84,8 +84,8 @@ func TestSixOnALinkOfBothKinds(t *testing.T) {
 	i.startDNS("10.77.0.90,10.77.0.91,2m", routers(",ra-only,5m")...)
 	ip(t, "link", "set", "eth0", "up")
 	s.until("both addresses", func(e Event) bool { return len(e.Lease.Addrs()) == 2 })
-	s.stop()
-	s.want(Lost)
+	s.stop() // what routers say may be told until then
+	s.until("the end", func(e Event) bool { return e.Kind == Lost })
 	if left := ip(t, "-4", "address", "show", "dev", "eth0"); left != "" {
 		t.Errorf("IPv4 addresses are still there: %s", left)
 	}

@@ -434,17 +434,19 @@ func FuzzDHCPv6(f *testing.F) {
 func FuzzAdvice(f *testing.F) {
 	head := make([]byte, sizeofNdUserOpt)
 	head[2], head[4] = 24, 3
-	dns := append(append([]byte{raDNS, 3, 0, 0, 0, 0, 1, 0}, simAddr6.AsSlice()...), 0)
+	dns := append([]byte{raDNS, 3, 0, 0, 0, 0, 1, 0}, simAddr6.AsSlice()...)
 	f.Add(append(slices.Clone(head), dns...))
 	f.Add(append(slices.Clone(head), append([]byte{raSearch, 3, 0, 0, 0, 0, 1, 0}, "\x03six\x07example\x00\x00\x00\x00"...)...))
-	index, got, _, err := parseAdvice(append(slices.Clone(head), dns...))
-	if err != nil || index != 3 || !reflect.DeepEqual(got, []netip.Addr{simAddr6}) {
-		f.Errorf("read as %d, %v, %v", index, got, err)
+	dns = append(dns, 20, 0, 1, 0) // and NDUSEROPT_SRCADDR
+	dns = append(dns, simRouter.AsSlice()...)
+	got, err := parseAdvice(append(slices.Clone(head), dns...))
+	if want := (advice{index: 3, router: simRouter, life: 256 * time.Second, dns: []netip.Addr{simAddr6}}); err != nil || !reflect.DeepEqual(got, want) {
+		f.Errorf("read as %+v, %v", got, err)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, dns, search, err := parseAdvice(b)
-		if err != nil && (dns != nil || search != nil) || len(dns) > 8 || len(search) > 6 {
-			t.Errorf("%v, %v, %v", dns, search, err)
+		a, err := parseAdvice(b)
+		if err != nil && (a.dns != nil || a.domains != nil) || len(a.dns) > 8 || len(a.domains) > maxDomains {
+			t.Errorf("%+v, %v", a, err)
 		}
 	})
 }

@@ -21,6 +21,7 @@ type heldAddress struct {
 	prefix    netip.Prefix
 	life      time.Duration // what is left; 0: for ever
 	secondary bool
+	six       standing6
 }
 
 // A watcher turns sights of an interface into events: the pure half of Watch.
