@@ -200,6 +200,56 @@ func TestAProvedPhoneRingsInAFloodOfStrangers(t *testing.T) {
 	})
 }
 
+// A flood of strangers whose refusals take long takes no more than its share of
+// the phone, and one of ours gets through as soon as there is room.
+func TestAFloodTakesNoMoreThanItsShare(t *testing.T) {
+	try(t, &world{vouched: true}, func(t *testing.T, d *table) {
+		d.offers(sip.Peer{User: "1"})
+		d.expectBoth(t, "ring", `tone "alerting"`)
+		d.trouble("Call.Reject", late)
+		for range mostPending {
+			d.offers(sip.Peer{User: "2"})
+		}
+		synctest.Wait()
+		select {
+		case d.incoming <- newFakeCall().open(d.world):
+			t.Errorf("more than %d calls are neither taken nor refused", mostPending)
+		default:
+		}
+		d.offers(sip.Peer{User: "103", Secure: true}) // waits for room
+		d.trouble("", no)
+		synctest.Wait()
+		if s := d.Status(); s.Display != [2]string{"103", "is calling"} {
+			t.Errorf("display %q", s.Display)
+		}
+		time.Sleep(lateBy)
+	})
+}
+
+// What call control itself cannot do costs the calls, and their peers hear of it.
+func TestAPanicInCallControlCostsTheCalls(t *testing.T) {
+	c := newFakeCall(talk)
+	w := outgoing(c)
+	try(t, w, func(t *testing.T, d *table) {
+		d.talks(t)
+		d.post(d.ctx, callResolved{callID(1), Peer{}}) // as any event; the next is none that there is
+		d.post(d.ctx, broken{})
+		d.expectBoth(t, "hangup", "close", `tone "dial"`)
+		if len(d.caught) != 1 || d.caught[0] != "broken" {
+			t.Errorf("reported: %q", d.caught)
+		}
+		d.hook.Lay()
+		d.expectState(t, Standby)
+		d.offers(sip.Peer{User: "103"})
+		d.expectState(t, Ringing)
+	})
+}
+
+// broken is an event that step panics of.
+type broken struct{}
+
+func (broken) of() int { panic("broken") }
+
 // Who only seems to be ours does not disturb the ring, and keeps nobody waiting.
 func TestWhoCannotProveItIsToldBusy(t *testing.T) {
 	try(t, &world{}, func(t *testing.T, d *table) {

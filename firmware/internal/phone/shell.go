@@ -14,9 +14,9 @@ import (
 // is longer than the release of a call whose peer does not answer.
 const stopWait = releaseWait + time.Second
 
-// mostRefusals is how many calls are refused at the same time; further ones wait
-// for that, in the line.
-const mostRefusals = 8
+// mostPending is how many calls that came in may be neither taken nor refused.
+// Further ones stay in the line, which refuses what it cannot hold.
+const mostPending = 8
 
 // The pause before a part that has failed is tried again.
 const (
@@ -27,11 +27,11 @@ const (
 // shell is Run's own: what carries out the actions of step.
 type shell struct {
 	*Phone
-	timers   map[int]*running // what the model waits for, by id
-	calls    map[int]*leash   // functions of calls that run
-	works    sync.WaitGroup   // these functions, and refusals
-	refusals chan struct{}    // holds one for each refusal that goes on
-	shown    View
+	timers  map[int]*running // what the model waits for, by id
+	calls   map[int]*leash   // functions of calls that run
+	works   sync.WaitGroup   // these functions, and refusals
+	pending chan struct{}    // holds one for each call that is neither taken nor refused
+	shown   View
 
 	// What the lamp and the display are to show, until they do. Each is written
 	// beside call control, which a bus that hangs must not keep from a call.
@@ -57,7 +57,7 @@ type leash struct {
 // and returns ctx's error. It does not end before: a part that fails is told of
 // and tried again, and a panic costs the calls.
 func (p *Phone) Run(ctx context.Context) error {
-	s := &shell{Phone: p, timers: map[int]*running{}, calls: map[int]*leash{}, refusals: make(chan struct{}, mostRefusals),
+	s := &shell{Phone: p, timers: map[int]*running{}, calls: map[int]*leash{}, pending: make(chan struct{}, mostPending),
 		lamp: make(chan hal.LampState, 1), lines: make(chan [2]string, 1)}
 	s.report("state", slog.String("state", string(Initial)))
 
@@ -96,6 +96,9 @@ func (s *shell) next(ctx context.Context, m model, e event) model {
 	}
 	for _, l := range s.calls { // whatever the model knows of them
 		l.wish(ReasonBroken)
+	}
+	if o, is := e.(offered); is {
+		s.refuse(ctx, o.call, ReasonBroken)
 	}
 	next, actions = m.safe()
 	s.contain("call control", apply)
@@ -144,9 +147,10 @@ func (s *shell) do(ctx context.Context, a action) {
 	case place:
 		s.begin(ctx, a.id, func(ctx context.Context, w *worker) Reason { return w.placeCall(ctx, a.to) })
 	case take:
+		s.settled()
 		s.begin(ctx, a.id, func(ctx context.Context, w *worker) Reason { return w.takeCall(ctx, a.line, a.ask) })
 	case refuse:
-		s.refuse(ctx, a.line)
+		s.refuse(ctx, a.line, busyWith)
 	case sendDigit:
 		s.sendDigit(a)
 	case click:
@@ -193,17 +197,20 @@ func (s *shell) begin(ctx context.Context, id int, f func(context.Context, *work
 	})
 }
 
-// refuse tells a caller that this phone is engaged.
-func (s *shell) refuse(ctx context.Context, line Call) {
+// refuse tells a caller why this phone does not take its call.
+func (s *shell) refuse(ctx context.Context, line Call, why Reason) {
 	s.works.Go(func() {
-		select {
-		case s.refusals <- struct{}{}:
-			defer func() { <-s.refusals }()
-		case <-ctx.Done(): // the line ends, and with it the call
-			return
-		}
-		s.tellEnd(ctx, line, busyWith.status())
+		defer s.settled()
+		s.tellEnd(ctx, line, why.status())
 	})
+}
+
+// settled makes room for the next call that comes in.
+func (s *shell) settled() {
+	select {
+	case <-s.pending:
+	default:
+	}
 }
 
 func (s *shell) sendDigit(a sendDigit) {
@@ -354,12 +361,23 @@ func (s *shell) readHook(ctx context.Context) error {
 }
 
 func (s *shell) readLine(ctx context.Context) error {
+	select {
+	case s.pending <- struct{}{}:
+	case <-ctx.Done():
+		return nil
+	}
+	offers := false
+	defer func() {
+		if !offers {
+			s.settled()
+		}
+	}()
 	c, err := s.parts.Line.Incoming(ctx)
 	if err != nil {
 		return err
 	}
 	var peer sip.Peer
-	if !s.contain("call", func() { peer = c.Peer() }) {
+	if offers = s.contain("call", func() { peer = c.Peer() }); !offers {
 		s.tellEnd(ctx, c, ReasonBroken.status())
 		return nil
 	}
