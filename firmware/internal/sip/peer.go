@@ -51,10 +51,9 @@ func (c *Call) believes(source netip.AddrPort) bool {
 	return hosts != nil && slices.ContainsFunc(*hosts, func(h netip.Addr) bool { return sameHost(h, source.Addr()) })
 }
 
-// doubtTime is how long a peer may take to show that it is where it was. The
-// kernel takes 3 s to find that a host on the link is gone (arp(7),
-// mcast_solicit of 1 s each).
-const doubtTime = 4 * time.Second
+// doubtTime is how long a peer may take to show that it is where it was: four
+// retransmissions, and less than whoever asks waits for an answer.
+const doubtTime = 2 * time.Second
 
 // doubt decides on a request of the dialog that comes from another host than the
 // peer: if the peer is gone from where it was, it is there now, and else somebody
