@@ -11,7 +11,7 @@ import (
 
 // floodGrowth is by how much a phone's memory may grow in a flood: what it holds
 // of calls and connections is bounded, and the rest is the collector's.
-const floodGrowth = 32 << 20 // bytes
+const floodGrowth = 32 << 10 // kB
 
 // A phone at standby gets more calls of strangers than anybody makes, by UDP from
 // many addresses, and all the connections to its TLS port that strangers can open
@@ -24,10 +24,9 @@ func TestFlood(t *testing.T) {
 	ctx, bed, phones := town(t, Config{}, 2)
 	a, b := phones[0], phones[1]
 	victim := addressOf(ctx, t, b)
-	strangers, err := bed.AddStranger(40)
+	strangers, err := bed.AddCrowd(40)
 	must(t, err)
-	before, err := b.Footprint()
-	must(t, err)
+	before := footprintOf(t, b)
 
 	flooding, stop := context.WithCancel(ctx)
 	var flood sync.WaitGroup
@@ -94,11 +93,10 @@ func TestFlood(t *testing.T) {
 	for _, n := range sent {
 		all += n
 	}
-	after, err := b.Footprint()
-	must(t, err)
-	t.Logf("%d INVITEs; memory %d MB before, %d MB after; %d and %d files", all, before.Resident>>20, after.Resident>>20, before.Files, after.Files)
-	if after.Resident > before.Resident+floodGrowth {
-		t.Errorf("memory grew from %d to %d MB", before.Resident>>20, after.Resident>>20)
+	after := footprintOf(t, b)
+	t.Logf("%d INVITEs; memory %d MB before, %d MB after; %d and %d files", all, before.resident>>10, after.resident>>10, before.files, after.files)
+	if after.resident > before.resident+floodGrowth {
+		t.Errorf("memory grew from %d to %d MB", before.resident>>10, after.resident>>10)
 	}
 	b.Mark()
 	callWithSound(ctx, t, a, b, "102", victim)

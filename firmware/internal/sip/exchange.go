@@ -131,6 +131,16 @@ func (c *Call) transact(ctx context.Context, x *exchange, find func(context.Cont
 	}
 	defer tx.Terminate()
 	c.box.post(func(context.Context) { x.transport = req.Transport() })
+	gone := make(chan struct{})
+	waiting, answered := context.WithCancel(ctx)
+	defer answered()
+	if req.Transport() == "UDP" {
+		c.aside(func() {
+			if absent(waiting, sourceOf(p.dest).Addr()) != nil {
+				close(gone)
+			}
+		})
+	}
 	lost, late, silent := p.lost, (<-chan time.Time)(nil), true
 	for {
 		select {
@@ -141,8 +151,13 @@ func (c *Call) transact(ctx context.Context, x *exchange, find func(context.Cont
 				return errLost
 			}
 			return errUnreachable
+		case <-gone:
+			if gone = nil; silent {
+				return errAbsent
+			}
 		case res := <-tx.Responses():
 			silent = false
+			answered()
 			c.box.post(func(ctx context.Context) {
 				x.dest = netip.AddrPort{}
 				if !res.IsProvisional() {

@@ -17,3 +17,9 @@ func Hurry(c *Config) {
 
 // Break makes the goroutine of c panic.
 func Break(c *Call) { c.box.post(func(context.Context) { panic("broken") }) }
+
+// Absent is how it is found out that nobody on the link has an address.
+var Absent = absent
+
+// ErrAbsent is what it says then.
+var ErrAbsent = errAbsent

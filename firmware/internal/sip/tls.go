@@ -216,8 +216,7 @@ func (l *links) dial(ctx context.Context, addr netip.AddrPort, pin [32]byte) (*l
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.timers.connect)
 	defer cancel()
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", addr.String())
+	c, err := connect(ctx, addr)
 	if err != nil {
 		return nil, fmt.Errorf("sip: connect to %v: %w", addr, err)
 	}
@@ -229,6 +228,25 @@ func (l *links) dial(ctx context.Context, addr netip.AddrPort, pin [32]byte) (*l
 		return nil
 	}
 	return l.secure(ctx, tls.Client(c, conf), addr, true)
+}
+
+// connect connects by TCP, unless it becomes known that nobody is there.
+func connect(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	defer cancel(nil)
+	looking.Go(func() {
+		if err := absent(ctx, addr.Addr()); err != nil {
+			cancel(err)
+		}
+	})
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", addr.String())
+	if gone := context.Cause(ctx); err != nil && errors.Is(gone, errAbsent) {
+		return nil, gone
+	}
+	return c, err
 }
 
 func fingerprintOf(s tls.ConnectionState) [32]byte {
