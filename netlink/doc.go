@@ -26,7 +26,7 @@
 //	six.go       what IPv6 adds to a lease; dhcp6.go, message6.go the DHCPv6 client; six_linux.go runs both
 //	linklocal.go an address of our own, when nobody gives one
 //	prefer.go    the best of several interfaces
-//	lldp.go      what a switch says of telephones; voice_linux.go follows it
+//	lldp.go      what a switch says of telephones; voice.go where they belong; voice_linux.go follows it
 //	connections_linux.go  ends what is connected from an address that is gone
 //	kernel_linux.go, kernel6_linux.go  the only files that change addresses and routes
 //

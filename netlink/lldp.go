@@ -39,50 +39,70 @@ func lldpGroup() MAC { return MAC{0x01, 0x80, 0xc2, 0, 0, 0x0e} }
 
 var errLLDP = errors.New("netlink: parse LLDP: malformed")
 
-// parseLLDP reads a switch's LLDPDU (the payload of the Ethernet frame). ok
-// reports whether it says anything about voice.
-func parseLLDP(b []byte) (p voicePolicy, ok bool, err error) {
+// An lldpSays is what a neighbour says in one LLDPDU.
+type lldpSays struct {
+	from   string      // its chassis and port
+	device uint8       // its class by TIA-1057 §10.2.2; 0: it does not speak LLDP-MED
+	voice  bool        // it has a policy for voice
+	policy voicePolicy // life alone counts without one
+}
+
+// medConnectivity is the class of what telephones are plugged into.
+const medConnectivity = 4
+
+// parseLLDP reads an LLDPDU (the payload of the Ethernet frame).
+func parseLLDP(b []byte) (says lldpSays, err error) {
 	for n := 0; ; n++ {
 		if len(b) < 2 {
-			return voicePolicy{}, false, errLLDP
+			return lldpSays{}, errLLDP
 		}
 		head := binary.BigEndian.Uint16(b)
 		kind, size := int(head>>9), int(head&0x1ff)
 		if len(b) < 2+size {
-			return voicePolicy{}, false, errLLDP
+			return lldpSays{}, errLLDP
 		}
 		v := b[2 : 2+size]
 		b = b[2+size:]
 		switch {
 		case n < 3 && kind != n+1: // these three come first, in order
-			return voicePolicy{}, false, errLLDP
+			return lldpSays{}, errLLDP
 		case kind == lldpEnd:
-			return p, ok, nil
-		case kind == lldpTTL:
+			return says, nil
+		case kind == lldpChassis && n == 0, kind == lldpPort && n == 1:
+			says.from += string(rune(size)) + string(v)
+		case kind == lldpTTL && n == 2:
 			if size < 2 {
-				return voicePolicy{}, false, errLLDP
+				return lldpSays{}, errLLDP
 			}
-			p.life = time.Duration(binary.BigEndian.Uint16(v)) * time.Second
-		case kind == lldpPrivate && size == 8 && string(v[:3]) == medOUI && v[3] == medPolicy && v[4] == medVoice:
+			says.policy.life = time.Duration(binary.BigEndian.Uint16(v)) * time.Second
+		case kind != lldpPrivate || size < 4 || string(v[:3]) != medOUI:
+		case v[3] == medCapabilities && size == 7:
+			says.device = v[6]
+		case v[3] == medPolicy && size == 8 && v[4] == medVoice:
 			// Application, then U, T, X, VLAN (12 bits), priority (3), DSCP (6).
 			bits := uint32(v[5])<<16 | uint32(v[6])<<8 | uint32(v[7])
 			if bits>>23&1 == 1 { // unknown: the switch asks, too
 				continue
 			}
-			ok = true
+			says.voice, says.policy.vlan = true, 0
 			if tagged := bits>>22&1 == 1; tagged {
-				if p.vlan = uint16(bits >> 9 & 0xfff); p.vlan == 0xfff {
-					return voicePolicy{}, false, errLLDP
+				if says.policy.vlan = uint16(bits >> 9 & 0xfff); says.policy.vlan > maxVLAN {
+					return lldpSays{}, errLLDP
 				}
 			}
-			p.priority, p.dscp = uint8(bits>>6&7), uint8(bits&0x3f)
+			says.policy.priority, says.policy.dscp = uint8(bits>>6&7), uint8(bits&0x3f)
 		}
 	}
 }
 
-// voiceLLDP builds the LLDPDU of a telephone: a switch says nothing about voice
-// to who does not speak LLDP-MED itself. life is told to the second.
+// voiceLLDP builds the LLDPDU of a telephone, a communication device, endpoint
+// class III: a switch says nothing about voice to who does not speak LLDP-MED
+// itself. life is told to the second.
 func voiceLLDP(mac MAC, name string, life time.Duration, p voicePolicy, known bool) []byte {
+	return medLLDP(mac, name, 3, life, p, known)
+}
+
+func medLLDP(mac MAC, name string, device uint8, life time.Duration, p voicePolicy, known bool) []byte {
 	var b []byte
 	put := func(kind int, v ...byte) {
 		b = binary.BigEndian.AppendUint16(b, uint16(kind<<9|len(v)))
@@ -95,8 +115,8 @@ func voiceLLDP(mac MAC, name string, life time.Duration, p voicePolicy, known bo
 		put(lldpSystemName, []byte(name[:min(len(name), 255)])...)
 	}
 	put(lldpCapabilities, 0, lldpTelephone, 0, lldpTelephone)
-	// Capabilities and network policy; a communication device, endpoint class III.
-	put(lldpPrivate, append([]byte(medOUI), medCapabilities, 0, 3, 3)...)
+	// Capabilities and network policy.
+	put(lldpPrivate, append([]byte(medOUI), medCapabilities, 0, 3, device)...)
 	bits := uint32(1) << 23
 	if known {
 		bits = uint32(p.vlan)<<9 | uint32(p.priority)<<6 | uint32(p.dscp)

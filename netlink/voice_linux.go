@@ -44,7 +44,7 @@ func OnVoiceVLAN(cfg Config, v Voice, open func(Config) (Source, error)) (Source
 	if err != nil {
 		return nil, err
 	}
-	if v.VLAN < 0 || v.VLAN > 4094 {
+	if v.VLAN < 0 || v.VLAN > maxVLAN {
 		return nil, fmt.Errorf("netlink: configure: VLAN %d is not in 1 to 4094", v.VLAN)
 	}
 	if len(cfg.Interface)+len(".4094") >= unix.IFNAMSIZ {
@@ -53,7 +53,8 @@ func OnVoiceVLAN(cfg Config, v Voice, open func(Config) (Source, error)) (Source
 	if v.Wait == 0 {
 		v.Wait = defaultVoiceWait
 	}
-	return &voice{cfg: cfg, want: v, open: open, events: newQueue(), make: makeVLAN, remove: removeVLAN}, nil
+	return &voice{cfg: cfg, want: v, open: open, events: newQueue(), make: makeVLAN, remove: removeVLAN,
+		core: voicing{fixed: v.VLAN, wait: v.Wait}}, nil
 }
 
 // A voice moves a Source between VLANs.
@@ -71,10 +72,10 @@ type voice struct {
 	readers sync.WaitGroup
 	heard   chan []byte
 	tap     *tap
-	index   int
-	up      bool
-	policy  voicePolicy
-	known   bool // the switch has spoken
+	link    link
+	core    voicing
+	on      int    // the VLAN in use; -1: none yet
+	name    string // of its interface; empty: the untagged one
 	sent    int
 	told    Lease
 }
@@ -113,45 +114,49 @@ func (v *voice) Run(ctx context.Context) (err error) {
 	defer cancel()
 
 	var (
-		current  = -1 // the VLAN in use; -1: none yet
-		running  *placed
-		events   <-chan Event
-		ended    <-chan error
-		byServer int // option 132
-		patience = time.NewTimer(v.want.Wait)
-		speak    = time.NewTimer(0)
-		waiting  = v.want.VLAN == 0
+		running *placed
+		events  <-chan Event
+		ended   <-chan error
+		timer   = time.NewTimer(0)
+		speak   = time.NewTimer(0)
 	)
-	defer patience.Stop()
+	defer timer.Stop()
 	defer speak.Stop()
 	leave := func() error {
 		if running == nil {
 			return nil
 		}
 		err := running.leave()
-		running, events, ended = nil, nil, nil
+		running, events, ended, v.on = nil, nil, nil, -1
 		return err
 	}
 	defer func() { err = errors.Join(err, leave()) }()
+	v.core.start(time.Now())
+	v.on = -1
+	if err := v.look(speak); err != nil {
+		return err
+	}
 	for {
-		next := v.want.VLAN
-		switch {
-		case next != 0:
-		case v.known:
-			next = int(v.policy.vlan)
-		default:
-			next = byServer
-		}
-		if next != current && (!waiting || v.known) {
+		now := time.Now()
+		if next, ok := v.core.vlan(now); ok && (next != v.on || v.vanished()) {
 			if err := leave(); err != nil {
+				v.cfg.Log.Warn("cannot leave a VLAN in order", "error", err)
+			}
+			v.cfg.Log.Info("using", "vlan", next)
+			if running, err = v.enter(inner, next); errors.Is(err, errNoVLAN) {
+				v.cfg.Log.Error("this kernel makes no VLAN, staying on the untagged network", "vlan", next, "error", err)
+				v.core.step(now, cannotMake{next})
+				continue
+			}
+			if err != nil {
 				return err
 			}
-			current, waiting = next, false
-			v.cfg.Log.Info("using", "vlan", current)
-			if running, err = v.enter(inner, current); err != nil {
-				return err
-			}
-			events, ended = running.events, running.ended
+			v.on, events, ended = next, running.events, running.ended
+		}
+		if d := v.core.deadline(now); d.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(time.Until(d))
 		}
 		select {
 		case <-ctx.Done():
@@ -161,38 +166,52 @@ func (v *voice) Run(ctx context.Context) (err error) {
 				return v.end(leave)
 			}
 			return err
-		case <-patience.C:
-			waiting = false
+		case <-timer.C:
+			v.core.step(time.Now(), tick{})
 		case <-hints:
 			if err := v.look(speak); err != nil {
 				return err
 			}
 		case <-speak.C:
-			if v.tap == nil {
-				if err := v.look(speak); err != nil {
-					return err
-				}
-			}
 			speak.Reset(v.introduce())
 		case b := <-v.heard:
-			p, ok, parseErr := parseLLDP(b)
-			if parseErr == nil && ok && p.life > 0 {
-				v.policy, v.known = p, true
+			if says, parseErr := parseLLDP(b); parseErr == nil {
+				v.core.step(time.Now(), says)
 			}
 		case e := <-events:
-			v.told = e.Lease
-			if e.Kind == Lost {
-				v.told = Lease{}
-			}
-			if current == 0 && e.Kind != Lost && e.Lease.VoiceVLAN != 0 {
-				byServer = e.Lease.VoiceVLAN
-				if !v.known {
-					continue // not worth telling: another comes
-				}
-			}
-			v.events.push(e)
+			v.pass(e)
 		}
 	}
+}
+
+// pass passes an event on, unless another VLAN follows from it.
+func (v *voice) pass(e Event) {
+	now := time.Now()
+	switch {
+	case e.Kind == Lost:
+	case v.on == 0:
+		v.core.step(now, serverSays{e.Lease.VoiceVLAN})
+	default:
+		v.core.step(now, leaseOnVLAN{})
+	}
+	if next, ok := v.core.vlan(now); ok && next != v.on && e.Kind != Lost {
+		return // not worth telling
+	}
+	v.told = e.Lease
+	if e.Kind == Lost {
+		v.told = Lease{}
+	}
+	v.events.push(e)
+}
+
+// vanished reports whether the interface of the VLAN in use is gone, as it goes with
+// the one below.
+func (v *voice) vanished() bool {
+	if v.on <= 0 || v.name == "" || v.link.index == 0 {
+		return false
+	}
+	l, err := readLink(v.name)
+	return err == nil && l.index == 0
 }
 
 // end gives the address back, and tells that it is gone.
@@ -203,6 +222,9 @@ func (v *voice) end(leave func() error) error {
 	}
 	return err
 }
+
+// errNoVLAN: the interface of a VLAN cannot be made.
+var errNoVLAN = errors.New("netlink: no VLAN")
 
 // A placed is a Source that runs on a VLAN.
 type placed struct {
@@ -218,10 +240,11 @@ func (v *voice) enter(ctx context.Context, vlan int) (*placed, error) {
 	if vlan != 0 {
 		name, err := v.make(cfg.Interface, vlan)
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(errNoVLAN, err)
 		}
 		cfg.Interface = name
 	}
+	v.name = cfg.Interface
 	source, err := v.open(cfg)
 	if err != nil {
 		return nil, err
@@ -267,11 +290,12 @@ func (v *voice) look(speak *time.Timer) error {
 	if err != nil {
 		return err
 	}
-	if l.index != v.index {
+	before := v.link
+	if v.link = l; l.index != before.index {
 		v.closeTap()
-		v.index = l.index
+		before = link{}
 	}
-	if l.index != 0 && !l.enabled && v.tap == nil {
+	if l.index != 0 && !l.enabled && before.index == 0 {
 		if err := enable(l.index); err != nil && !isGone(err) {
 			return err
 		}
@@ -287,27 +311,28 @@ func (v *voice) look(speak *time.Timer) error {
 		if err := t.join(lldpGroup()); err != nil {
 			v.cfg.Log.Debug("cannot listen to the switch", "error", err)
 		}
-		v.tap, v.up = t, false
+		v.tap = t
 		v.readers.Go(t.read)
 	}
-	if l.running && !v.up && v.tap != nil {
+	now := time.Now()
+	if before.running && l.running && l.changes != before.changes { // it was out and is in again
+		v.core.step(now, parentSeen{index: l.index})
+	}
+	v.core.step(now, parentSeen{index: l.index, up: l.running})
+	if l.running && (!before.running || l.changes != before.changes) && v.tap != nil {
 		v.sent = 0
 		speak.Reset(0)
 	}
-	v.up = l.running
 	return nil
 }
 
 // introduce tells the switch what this is, and returns when to do it again.
 func (v *voice) introduce() time.Duration {
-	if v.tap == nil || !v.up {
+	if v.tap == nil || !v.link.running {
 		return lldpSlow // or when the carrier comes
 	}
-	l, err := readLink(v.cfg.Interface)
-	if err == nil {
-		err = v.tap.send(voiceLLDP(l.mac, v.cfg.Hostname, lldpLife, v.policy, v.known), lldpGroup())
-	}
-	if err != nil {
+	says := voiceLLDP(v.link.mac, v.cfg.Hostname, lldpLife, v.core.policy, v.core.by != "")
+	if err := v.tap.send(says, lldpGroup()); err != nil {
 		v.cfg.Log.Debug("cannot speak to the switch", "error", err)
 	}
 	if v.sent++; v.sent < lldpFastMany {

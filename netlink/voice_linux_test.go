@@ -1,7 +1,10 @@
 package netlink
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -111,7 +114,24 @@ func TestVoiceFollowsTheSwitch(t *testing.T) {
 	w.say(voicePolicy{vlan: 43, life: voiceLife})
 	tags.want(t, 43)
 	assertInstalled(t, s.want(Bound).Lease)
+	phone := medLLDP(MAC{2, 0, 0, 0, 0, 9}, "phone", 3, voiceLife, voicePolicy{vlan: 66}, true)
+	if err := w.port.send(phone, lldpGroup()); err != nil { // which sets no policy
+		t.Fatal(err)
+	}
 	w.say(voicePolicy{life: voiceLife}) // untagged
+	assertInstalled(t, s.want(Bound).Lease)
+	w.say(voicePolicy{vlan: 44, life: voiceLife})
+	tags.want(t, 44)
+	assertInstalled(t, s.want(Bound).Lease)
+	w.say(voicePolicy{}) // a switch that says goodbye
+	assertInstalled(t, s.want(Bound).Lease)
+	w.say(voicePolicy{vlan: 45, life: voiceLife})
+	tags.want(t, 45)
+	assertInstalled(t, s.want(Bound).Lease)
+	withdrawn := medLLDP(otherMAC, "switch", medConnectivity, voiceLife, voicePolicy{}, false)
+	if err := w.port.send(withdrawn, lldpGroup()); err != nil {
+		t.Fatal(err)
+	}
 	assertInstalled(t, s.want(Bound).Lease)
 	s.stop()
 	s.want(Lost)
@@ -141,6 +161,61 @@ func TestVoiceWithoutAnyVLAN(t *testing.T) {
 	if len(tags.made) != 0 {
 		t.Errorf("VLAN %d was made", <-tags.made)
 	}
+}
+
+// TestVoiceWithoutTags: a kernel that makes no VLAN keeps the phone on the untagged
+// network, and says so.
+func TestVoiceWithoutTags(t *testing.T) {
+	for name, want := range map[string]Voice{"by settings": {VLAN: 42}, "by DHCP option 132": {Wait: time.Millisecond}} {
+		t.Run(name, func(t *testing.T) {
+			if !inNamespace(t) {
+				return
+			}
+			newISP(t, ispAddr).startDNS(firstPool, "--dhcp-option=132,44")
+			var said bytes.Buffer
+			cfg := testConfig(t)
+			cfg.Log = slog.New(slog.NewTextHandler(&said, nil))
+			s, err := OnVoiceVLAN(cfg, want, func(cfg Config) (Source, error) { return NewClient(cfg) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.(*voice).make = func(string, int) (string, error) { return "", unix.EOPNOTSUPP }
+			r := start(t, s)
+			if l := r.want(Bound).Lease; l.Interface != "eth0" {
+				t.Errorf("bound on %s", l.Interface)
+			}
+			r.stop()
+			r.want(Lost)
+			if n := strings.Count(said.String(), "makes no VLAN"); n != 1 {
+				t.Errorf("said %d times:\n%s", n, said.String())
+			}
+		})
+	}
+}
+
+// TestVoiceComesBackWithItsInterface: an adapter that is pulled takes its VLAN with
+// it, and both are back when it is plugged in.
+func TestVoiceComesBackWithItsInterface(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	s, tags := startVoice(t, Voice{VLAN: 42})
+	plug := func(i *isp) {
+		ip(t, "link", "add", "eth0", "address", testMAC, "type", "veth", "peer", "name", "isp0")
+		ip(t, "link", "set", "isp0", "netns", strconv.Itoa(i.holder.Process.Pid))
+		i.inside("ip", "address", "add", ispAddr, "dev", "isp0")
+		i.inside("ip", "link", "set", "isp0", "up")
+	}
+	i := newISP(t, ispAddr)
+	i.startDNS(firstPool)
+	tags.want(t, 42)
+	assertInstalled(t, s.want(Bound).Lease)
+	ip(t, "link", "delete", "eth0")
+	s.want(Lost)
+	i.stopDNS()
+	plug(i)
+	i.startDNS(firstPool)
+	assertInstalled(t, s.want(Bound).Lease)
 }
 
 // TestVoiceOnARealVLAN: frames with IEEE 802.1Q tags, a DHCP server behind the
