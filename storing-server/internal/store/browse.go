@@ -113,9 +113,11 @@ func (t *table) few(sel Selection) (macs []wire.MAC, ok bool) {
 	defer t.mu.RUnlock()
 	switch {
 	case sel.Number != "":
-		macs = append(macs, t.numbers[keyOf(sel.Number)].mac)
+		macs = append(macs, t.numbers[keyOf(sel.Number)].holder().mac)
 	case sel.Addr.IsValid():
-		macs = slices.Collect(t.addrs.of(sel.Addr))
+		for id := range t.addrs.of(sel.Addr) {
+			macs = append(macs, t.slabs.at(id).mac)
+		}
 	default:
 		return nil, false
 	}

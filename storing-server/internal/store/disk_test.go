@@ -325,7 +325,7 @@ func (l lines) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func manyRows(n int) iter.Seq[wire.Row] {
+func rowsFor(n int) iter.Seq[wire.Row] {
 	return func(yield func(wire.Row) bool) {
 		for i := range n {
 			if !yield(wire.Row{
@@ -343,7 +343,7 @@ func manyRows(n int) iter.Seq[wire.Row] {
 // an operator would wait for.
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
-	if err := Preload(t.Context(), dir, manyRows(*rows)); err != nil {
+	if err := Preload(t.Context(), dir, rowsFor(*rows)); err != nil {
 		t.Fatal(err)
 	}
 	for _, how := range []string{"after a preload", "after a shutdown", "after a crash"} {

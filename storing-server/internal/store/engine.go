@@ -274,10 +274,11 @@ func (t *table) dump(after uint64, put func(subject string, data []byte, seq uin
 		return nil
 	}
 	// A map may be changed between two steps of a loop over it.
-	for mac, e := range t.rows {
-		if e.seq <= after {
+	for mac, id := range t.rows {
+		if t.slabs.at(id).seq <= after {
 			continue
 		}
+		e := t.slabs.get(id)
 		var data []byte
 		if !e.gone {
 			body, err := rows.encode(&e.record)
@@ -291,8 +292,8 @@ func (t *table) dump(after uint64, put func(subject string, data []byte, seq uin
 			return err
 		}
 	}
-	for k, h := range t.numbers {
-		if h.seq > after {
+	for k, n := range t.numbers {
+		if h := n.holder(); h.seq > after {
 			some = append(some, one{numberSubject(k.digits()), encodeHolder(h.mac, h.rests), h.seq})
 			if err := flush(dumpStride); err != nil {
 				return err

@@ -4,8 +4,6 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
-
-	"flexphone/registry-client/wire"
 )
 
 // Numbers that differ have keys that differ, also in zeros at their beginning.
@@ -29,30 +27,30 @@ func TestNumberKey(t *testing.T) {
 // gives it up.
 func TestClaims(t *testing.T) {
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
-	c := claims{newest: map[addrKey]wire.MAC{}, older: map[addrKey][]wire.MAC{}}
-	want := func(a netip.Addr, macs ...wire.MAC) {
+	c := newClaims(0)
+	want := func(a netip.Addr, ids ...rowID) {
 		t.Helper()
-		if got := slices.Collect(c.of(a)); !slices.Equal(got, macs) {
-			t.Errorf("%v is claimed by %v; want %v", a, got, macs)
+		if got := slices.Collect(c.of(a)); !slices.Equal(got, ids) {
+			t.Errorf("%v is claimed by %v; want %v", a, got, ids)
 		}
 	}
-	for i := range 4 {
-		c.add(a, mac(i))
+	for i := range rowID(4) {
+		c.add(a, i)
 	}
-	c.add(b, mac(9))
-	want(a, mac(3), mac(2), mac(1), mac(0))
-	c.drop(a, mac(1))
-	want(a, mac(3), mac(2), mac(0))
-	c.drop(a, mac(3))
-	want(a, mac(2), mac(0))
-	c.drop(a, mac(7)) // who has not announced it
-	c.drop(a, mac(0))
-	want(a, mac(2))
-	c.drop(a, mac(2))
-	c.drop(a, mac(2))
+	c.add(b, 9)
+	want(a, 3, 2, 1, 0)
+	c.drop(a, 1)
+	want(a, 3, 2, 0)
+	c.drop(a, 3)
+	want(a, 2, 0)
+	c.drop(a, 7) // who has not announced it
+	c.drop(a, 0)
+	want(a, 2)
+	c.drop(a, 2)
+	c.drop(a, 2)
 	want(a)
-	want(b, mac(9))
-	if len(c.newest) != 1 || len(c.older) != 0 {
-		t.Errorf("%d addresses and %d older lists are left; want 1 and 0", len(c.newest), len(c.older))
+	want(b, 9)
+	if len(c.four)+len(c.six) != 1 || len(c.older) != 0 {
+		t.Errorf("%d addresses and %d older lists are left; want 1 and 0", len(c.four)+len(c.six), len(c.older))
 	}
 }

@@ -217,6 +217,14 @@ func lockDir(dir string) (*os.File, error) {
 // are there was the collector's, which marked again and again what stays.
 const loadGarbage = 200
 
+// manyGarbage is the GOGC of a server with manyRows or more: its rows have no
+// pointers, so that the collector's work is small beside what twice their room
+// would cost.
+const (
+	manyGarbage = 30
+	manyRows    = 100_000
+)
+
 // load fills the table. Against a cluster it goes on to follow what other
 // servers write, until running is done.
 func (s *Store) load(ctx, running context.Context) error {
@@ -224,6 +232,9 @@ func (s *Store) load(ctx, running context.Context) error {
 	defer s.table.loaded()
 	usual := debug.SetGCPercent(loadGarbage)
 	defer func() {
+		if s.table.size() >= manyRows {
+			usual = min(usual, manyGarbage)
+		}
 		debug.SetGCPercent(usual)
 		s.done.Go(debug.FreeOSMemory) // what was read is twice there; nobody waits for it
 	}()

@@ -2,6 +2,7 @@ package store
 
 import (
 	"container/heap"
+	"encoding/binary"
 	"iter"
 	"slices"
 	"sync"
@@ -12,22 +13,43 @@ import (
 	"flexphone/registry-client/wire"
 )
 
-// An entry is a record and where it stands in the stream. A forgotten row
-// keeps its place there: gone is set.
+// An entry is a record and its place with the engine. A forgotten row keeps its
+// place there: gone is set.
 type entry struct {
 	record
-	seq    uint64
-	queued moment // the earliest time it is on the list of expiries for; zero: it is not
-	gone   bool
+	seq  uint64
+	gone bool
 }
 
-// A holder is who has a short number, and where that stands in the stream. A
-// freed number keeps its place: its MAC is zero, and it rests until a time in
-// milliseconds of Unix time.
+// A holder is who has a short number, and the place of that. A freed number keeps
+// its place: its MAC is zero, and it rests until a time in milliseconds of Unix
+// time.
 type holder struct {
 	mac   wire.MAC
 	seq   uint64
 	rests int64
+}
+
+// A held is a holder as the table keeps it, in less room: what is not a MAC, by
+// the bit restBit, is a time.
+type held struct{ seq, who uint64 }
+
+const restBit = 1 << 63
+
+func (h holder) pack() held {
+	if h.mac != (wire.MAC{}) {
+		return held{h.seq, binary.BigEndian.Uint64(append([]byte{0, 0}, h.mac[:]...))}
+	}
+	return held{h.seq, restBit | uint64(h.rests)}
+}
+
+func (h held) holder() holder {
+	if h.who&restBit != 0 {
+		return holder{seq: h.seq, rests: int64(h.who &^ restBit)}
+	}
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], h.who)
+	return holder{seq: h.seq, mac: wire.MAC(b[2:])}
 }
 
 // free reports whether the number can be given out at now.
@@ -38,8 +60,9 @@ func (h holder) free(now time.Time) bool { return h.mac == wire.MAC{} && h.rests
 // a lookup.
 type table struct {
 	mu      sync.RWMutex
-	rows    map[wire.MAC]*entry
-	numbers map[numberKey]holder
+	rows    map[wire.MAC]rowID
+	slabs   slabs
+	numbers map[numberKey]held
 	resting restHeap // freed numbers, the first to be given out again first
 	notes   map[noteKey]noteEntry
 	kept    int // notes of them that are never dropped
@@ -54,10 +77,11 @@ type table struct {
 
 func newTable() *table {
 	return &table{
-		rows:    map[wire.MAC]*entry{},
-		numbers: map[numberKey]holder{},
+		rows:    map[wire.MAC]rowID{},
+		slabs:   slabs{extras: map[rowID]extra{}},
+		numbers: map[numberKey]held{},
 		notes:   map[noteKey]noteEntry{},
-		addrs:   claims{newest: map[addrKey]wire.MAC{}, older: map[addrKey][]wire.MAC{}},
+		addrs:   newClaims(0),
 		order: btree.NewBTreeGOptions(func(a, b wire.MAC) bool { return slices.Compare(a[:], b[:]) < 0 },
 			btree.Options{NoLocks: true}),
 	}
@@ -69,51 +93,52 @@ func newTable() *table {
 func (t *table) putRow(touched []wire.Query, mac wire.MAC, r *record, seq uint64) []wire.Query {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e := t.rows[mac]
-	if e == nil {
-		e = &entry{gone: true}
-		t.rows[mac] = e
-	} else if e.seq >= seq {
+	id, known := t.rows[mac]
+	if !known {
+		id, _ = t.slabs.add(mac)
+		t.rows[mac] = id
+	}
+	e := t.slabs.at(id)
+	if known && e.seq >= seq {
 		return touched
 	}
+	old := t.slabs.get(id)
 	if !t.loading {
-		touched = appendTouched(touched, mac, e, r)
+		touched = appendTouched(touched, mac, &old, r)
 	}
-	was := !e.gone
-	if was {
+	if !old.gone {
 		t.live--
-		for _, a := range e.Addrs {
-			t.addrs.drop(a, mac)
+		for _, a := range old.Addrs {
+			t.addrs.drop(a, id)
 		}
 	}
-	// In place: nobody keeps e without holding mu.
-	e.seq, e.gone = seq, r == nil
+	e.seq = seq
+	t.slabs.put(id, r)
 	if r == nil {
 		t.order.Delete(mac)
-		e.record = record{}
 		return touched
 	}
-	e.record = *r
 	t.live++
 	for _, a := range r.Addrs {
-		t.addrs.add(a, mac)
+		t.addrs.add(a, id)
 	}
 	if t.loading {
 		return touched
 	}
-	if !was {
+	if old.gone {
 		t.order.Set(mac)
 	}
-	t.await(e)
+	t.await(id)
 	return touched
 }
 
-// await puts e on the list of expiries, unless it is there for an earlier time:
-// a phone renews its row many times before that comes.
-func (t *table) await(e *entry) {
-	if e.Released == 0 && (e.queued == 0 || e.Expiry < e.queued) {
-		e.queued = e.Expiry
-		heap.Push(&t.due, due{e.Expiry, e.MAC})
+// await puts a row on the list of expiries, unless it is there for an earlier
+// time: a phone renews its row many times before that comes.
+func (t *table) await(id rowID) {
+	e := t.slabs.at(id)
+	if e.released == 0 && (e.queued == 0 || e.expiry < e.queued) {
+		e.queued = e.expiry
+		heap.Push(&t.due, due{e.expiry, id})
 	}
 }
 
@@ -136,9 +161,9 @@ func (t *table) load(some int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.loading = true
-	t.rows = make(map[wire.MAC]*entry, some)
-	t.numbers = make(map[numberKey]holder, some)
-	t.addrs.newest = make(map[addrKey]wire.MAC, some)
+	t.rows = make(map[wire.MAC]rowID, some)
+	t.numbers = make(map[numberKey]held, some)
+	t.addrs = newClaims(some)
 }
 
 // loaded ends what load began.
@@ -154,14 +179,15 @@ func (t *table) loaded() {
 func (t *table) arrange() {
 	macs := make([]wire.MAC, 0, t.live)
 	t.due = make(dueHeap, 0, t.live)
-	for mac, e := range t.rows {
-		if e.gone {
+	for mac, id := range t.rows {
+		e := t.slabs.at(id)
+		if e.flags&slotGone != 0 {
 			continue
 		}
 		macs = append(macs, mac)
-		if e.Released == 0 {
-			e.queued = e.Expiry
-			t.due = append(t.due, due{e.Expiry, mac})
+		if e.released == 0 {
+			e.queued = e.expiry
+			t.due = append(t.due, due{e.expiry, id})
 		}
 	}
 	heap.Init(&t.due)
@@ -197,7 +223,7 @@ func (t *table) putNumber(touched []wire.Query, digits string, mac wire.MAC, res
 	if t.numbers[k].seq >= seq {
 		return touched
 	}
-	t.numbers[k] = holder{mac, seq, rests}
+	t.numbers[k] = holder{mac, seq, rests}.pack()
 	if rests != 0 {
 		heap.Push(&t.resting, rest{rests, digits})
 	}
@@ -227,17 +253,21 @@ func (t *table) find(q wire.Query, now time.Time) (wire.Row, bool) {
 	mac := q.MAC
 	switch {
 	case q.Number != "":
-		mac = t.numbers[keyOf(q.Number)].mac
+		mac = t.numbers[keyOf(q.Number)].holder().mac
 	case q.Addr.IsValid():
-		for m := range t.addrs.of(q.Addr) {
-			if t.rows[m].online(now) {
-				mac = m
+		for id := range t.addrs.of(q.Addr) {
+			if e := t.slabs.at(id); e.online(momentOf(now)) {
+				mac = e.mac
 				break
 			}
 		}
 	}
-	e := t.rows[mac]
-	if e == nil || e.gone {
+	id, ok := t.rows[mac]
+	if !ok {
+		return wire.Row{}, false
+	}
+	e := t.slabs.get(id)
+	if e.gone {
 		return wire.Row{}, false
 	}
 	return e.record.row(now), true
@@ -247,8 +277,8 @@ func (t *table) find(q wire.Query, now time.Time) (wire.Row, bool) {
 func (t *table) row(mac wire.MAC) (entry, bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	if e := t.rows[mac]; e != nil {
-		return *e, true
+	if id, ok := t.rows[mac]; ok {
+		return t.slabs.get(id), true
 	}
 	return entry{}, false
 }
@@ -256,7 +286,7 @@ func (t *table) row(mac wire.MAC) (entry, bool) {
 func (t *table) number(digits string) holder {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.numbers[keyOf(digits)]
+	return t.numbers[keyOf(digits)].holder()
 }
 
 // size returns how many rows there are.
@@ -291,19 +321,20 @@ func (t *table) expired(now time.Time) (touched []wire.Query, next time.Time) {
 			return touched, d.at.time()
 		}
 		heap.Pop(&t.due)
-		e := t.rows[d.mac]
+		e := t.slabs.at(d.row)
 		if e.queued != d.at {
 			continue // it was put on the list again, for an earlier time
 		}
 		e.queued = 0
 		switch {
-		case e.gone || e.Released != 0:
-		case e.online(now):
-			t.await(e)
+		case e.flags&slotGone != 0 || e.released != 0:
+		case e.online(momentOf(now)):
+			t.await(d.row)
 		default:
 			begin := len(touched)
-			touched = append(touched, wire.Query{MAC: d.mac})
-			touched = appendKeys(touched, begin, &e.record)
+			touched = append(touched, wire.Query{MAC: e.mac})
+			r := t.slabs.get(d.row).record
+			touched = appendKeys(touched, begin, &r)
 		}
 	}
 	return touched, time.Time{}
@@ -312,7 +343,7 @@ func (t *table) expired(now time.Time) (touched []wire.Query, next time.Time) {
 // A due says when to see whether a row has expired.
 type due struct {
 	at  moment
-	mac wire.MAC
+	row rowID
 }
 
 type dueHeap []due
