@@ -1,6 +1,6 @@
 // Package testbed builds a small Internet on one machine and puts Flexphone's
-// binaries on it: an Internet service provider, a storing server, phones, and
-// telephones of other makers.
+// binaries on it: an Internet service provider, a storing server, phones,
+// telephones of other makers, and strangers that say what no telephone would.
 //
 // Every host is a network namespace of its own, joined by a bridge in the
 // provider's namespace:
