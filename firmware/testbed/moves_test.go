@@ -20,14 +20,14 @@ func move(ctx context.Context, t testing.TB, bed *Bed, p *Phone, to netip.Addr) 
 }
 
 // awaitAddress waits until p has leased and registered that address.
-func awaitAddress(ctx context.Context, t testing.TB, p *Phone, want netip.Addr) {
+func awaitAddress(ctx context.Context, t testing.TB, p *Phone, want netip.Addr) (registered Event) {
 	t.Helper()
 	for {
 		if e := await(ctx, t, p, "lease.bound"); e.Addr() == want {
 			break
 		}
 	}
-	await(ctx, t, p, "registered")
+	return await(ctx, t, p, "registered")
 }
 
 // callWithSound has the caller call number, which must reach the callee at the
@@ -125,10 +125,22 @@ func TestOldAddressOfAPhoneIsGivenToAnother(t *testing.T) {
 	to := East.Address(60)
 	must(t, bed.ISP.GiveNext(ctx, b.MAC, to))
 	must(t, b.Plug())
-	awaitAddress(ctx, t, b, to)
+	registered := awaitAddress(ctx, t, b, to)
 	must(t, c.Plug())
-	if at := await(ctx, t, a, "resolved").Field("address"); netip.MustParseAddrPort(at).Addr() != to {
-		t.Errorf("resolved to %s after the move; want %s", at, to)
+	next := await(ctx, t, a, "")
+	for next.Name != "resolved" && next.Name != "ended" {
+		next = await(ctx, t, a, "")
+	}
+	if next.Name == "ended" && next.Time.Before(registered.Time) {
+		t.Run("on the way to the old address", func(t *testing.T) {
+			t.Skipf("this machine is too slow: 102 was registered %v after 101 had given it up", registered.Time.Sub(next.Time))
+		})
+		must(t, a.OnHook(ctx))
+		silent(t, c, mark)
+		return
+	}
+	if at := next.Field("address"); next.Name != "resolved" || netip.MustParseAddrPort(at).Addr() != to {
+		t.Fatalf("after the move: %v; want resolved to %s", next, to)
 	}
 	await(ctx, t, b, "ringing")
 	must(t, b.OffHook(ctx))
