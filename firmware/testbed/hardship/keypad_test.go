@@ -35,12 +35,9 @@ func TestKeypadOfSettings(t *testing.T) {
 	} {
 		t.Run(tt.keypad, func(t *testing.T) {
 			ctx, s := move(t, testbed.GuestConfig{Keypad: tt.keypad, Append: tt.more})
-			s.enrol(ctx, t)
-			must(t, s.Save(fmt.Sprintf("data = \"/data\"\nkeypad = %q\n", tt.keypad), false))
-			must(t, s.PowerOff())
-			s.Mark()
+			s.put(t, "flexphone.toml", fmt.Sprintf("data = \"/data\"\nkeypad = %q\n", tt.keypad))
 			must(t, s.PowerOn(ctx))
-			s.standby(ctx, t, "101")
+			s.standby(ctx, t, "")
 			for _, press := range []struct{ how, number string }{
 				{"", "10*77*0*9"}, {"", "23456801"}, // all keys
 				{serial.Bouncing, "258"},
