@@ -186,6 +186,22 @@ func (m *Message) Tag(name string) string {
 	return tag
 }
 
+// AddTag gives To a tag, as whoever answers m does. To has none, and Check has found
+// nothing.
+func (m *Message) AddTag(tag string) {
+	for i := range m.Fields {
+		if m.Fields[i].Name == "To" {
+			m.Fields[i].Value += ";tag=" + tag
+		}
+	}
+}
+
+// Seq is the number in CSeq.
+func (m *Message) Seq() uint32 {
+	n, _, _ := seqOf(m.Get("CSeq"))
+	return n
+}
+
 // IsRequest tells a request from a response.
 func (m *Message) IsRequest() bool { return m.Status == 0 }
 

@@ -65,19 +65,14 @@ func (m *Message) tidyVias(b *strings.Builder, value string) {
 		if !ok {
 			continue
 		}
+		// An INVITE shares these with its ACK and its CANCEL.
 		if branch, has := v.params.get("branch"); m.IsRequest() && (!has || branch == "") {
-			sum := sha256.Sum256([]byte(strings.Join([]string{s, m.Get("Call-ID"), m.Get("From"), m.seq()}, "\n")))
+			sum := sha256.Sum256([]byte(strings.Join([]string{s, m.Get("Call-ID"), m.Get("From"), strconv.FormatUint(uint64(m.Seq()), 10)}, "\n")))
 			v.params = slices.DeleteFunc(v.params, func(p param) bool { return p.name == "branch" })
 			v.params = append(v.params, param{"branch", cookie + "-" + hex.EncodeToString(sum[:8]), true})
 		}
 		fmt.Fprintf(b, "Via: %s\r\n", v)
 	}
-}
-
-// seq is the number of CSeq, which an INVITE shares with its ACK and its CANCEL.
-func (m *Message) seq() string {
-	n, _, _ := seqOf(m.Get("CSeq"))
-	return strconv.FormatUint(uint64(n), 10)
 }
 
 // tidyAddresses writes addresses a line each. Parameters of Contact concern

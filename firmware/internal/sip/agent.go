@@ -74,6 +74,7 @@ type Agent struct {
 	sip  netip.AddrPort
 	sips netip.AddrPort
 
+	secret   [32]byte // of firstTag
 	incoming chan *Call
 	start    chan *Call
 	stopping chan struct{} // closed when Run ends
@@ -111,6 +112,7 @@ func NewAgent(cfg Config) (*Agent, error) {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
+	rand.Read(a.secret[:]) // never fails (crypto/rand)
 	if err := a.listen(); err != nil {
 		a.close()
 		return nil, err

@@ -226,6 +226,10 @@ func FuzzAgent(f *testing.F) {
 		if !ok {
 			return
 		}
+		if _, tagged := req.To().Params.Get("tag"); !tagged {
+			from, _ := req.From().Params.Get("tag")
+			req.To().Params.Add("tag", a.firstTag(req.CallID().Value(), from, req.CSeq().SeqNo))
+		}
 		req.SetTransport("UDP")
 		req.SetSource("127.0.0.1:9")
 		tx := gosip.NewServerTx("fuzz", req, nowhere{}, a.log)

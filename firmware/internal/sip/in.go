@@ -24,10 +24,8 @@ type serving struct {
 }
 
 func newIncoming(a *Agent, req *gosip.Request, tx *gosip.ServerTx) *Call {
-	d := dialogOf(req, token())
-	// sipgo answers a CANCEL's INVITE by itself; so that this carries our tag,
-	// the tag is in the request that it copies To from.
-	req.To().Params.Add("tag", d.localTag)
+	tag, _ := req.To().Params.Get("tag") // the screen's
+	d := dialogOf(req, tag)
 	c := newCall(a, dialogID{d.callID, d.localTag})
 	c.incoming, c.d = true, d
 	c.firstTag, c.firstSeq = d.remoteTag, d.remoteSeq

@@ -483,3 +483,49 @@ func TestUnknownStreams(t *testing.T) {
 		t.Errorf("media %+v", e.Media)
 	}
 }
+
+// TestFirstNumberAgain: a request in the dialog that has the number of the one
+// that began it is out of order, and begins nothing.
+func TestFirstNumberAgain(t *testing.T) {
+	b := newPhone(t, userB)
+	p := calls(t, b)
+	c := established(t, p, b)
+	for _, method := range []string{"INVITE", "BYE", "UPDATE", "OPTIONS"} {
+		p.seq = 0
+		p.sends(method, "")
+		p.expects("500")
+	}
+	p.seq = 1
+	p.sends("BYE", "")
+	p.expects("200")
+	expect(t, c, sip.Ended, sip.ReasonHangup)
+	p.seq = 0
+	p.sends("INVITE", p.audio(7000))
+	p.expects("500")
+	b.isNotCalled()
+}
+
+// TestSessionTimer: a peer may refresh its session (RFC 4028), and refusing to
+// keep a timer ourselves is no reason to refuse it the call.
+func TestSessionTimer(t *testing.T) {
+	b := newPhone(t, userB)
+	p := calls(t, b)
+	const timer, supported = "Session-Expires: 90;refresher=uac", "Supported: timer"
+	p.sends("INVITE", p.audio(7000), timer, supported)
+	c := b.isCalled()
+	said := answering(c)
+	p.expects("200")
+	p.sends("ACK", "")
+	must(t, <-said)
+	expect(t, c, sip.Established, "")
+	for range 3 {
+		p.sends("INVITE", p.audio(7000), "x: 90;refresher=uac", "k: timer")
+		p.expects("200")
+		p.sends("ACK", "")
+		p.sends("UPDATE", "", timer, supported)
+		p.expects("200")
+	}
+	p.sends("BYE", "")
+	p.expects("200")
+	expect(t, c, sip.Ended, sip.ReasonHangup) // and nothing has Changed
+}

@@ -153,6 +153,9 @@ func (s *screen) message(w wire, m *sipcheck.Message) []byte {
 	}
 	switch code := s.refusal(w, m); {
 	case code == 0:
+		if m.Tag("To") == "" && m.Method != "ACK" && m.Method != "CANCEL" {
+			m.AddTag(s.a.firstTag(m.Get("Call-ID"), m.Tag("From"), m.Seq()))
+		}
 		return m.Tidy()
 	case code == 405, code == 501:
 		s.answer(w, m, code, sipcheck.Field{Name: "Allow", Value: allowed})
@@ -195,6 +198,10 @@ func (s *screen) from(w wire, c *Call) bool {
 // refusal is the status with which a request is refused that nothing is to be kept
 // of; 0 lets it in.
 func (s *screen) refusal(w wire, m *sipcheck.Message) int {
+	if tag := m.Tag("To"); tag != "" && m.Method != "ACK" && m.Method != "CANCEL" &&
+		tag == s.a.firstTag(m.Get("Call-ID"), m.Tag("From"), m.Seq()) {
+		return 500 // the number of the request that began the dialog, again (RFC 3261, 12.2.2)
+	}
 	switch m.Method { // compared with case (RFC 3261, 7.1), while sipgo takes invite for INVITE
 	case "INVITE":
 		if m.Tag("To") == "" {

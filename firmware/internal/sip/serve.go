@@ -2,9 +2,11 @@ package sip
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -24,7 +26,8 @@ func (a *Agent) handle(req *gosip.Request, tx *gosip.ServerTx) {
 		a.turnAway(tx, req, r)
 		return
 	}
-	if tag, ok := req.To().Params.Get("tag"); ok && req.Method != gosip.CANCEL { // sipgo finds what a CANCEL is for
+	tag, tagged := req.To().Params.Get("tag")
+	if tagged && !a.isFirst(req, tag) && req.Method != gosip.CANCEL { // sipgo finds what a CANCEL is for
 		a.inDialog(req, tx, tag)
 		return
 	}
@@ -79,14 +82,26 @@ func unsupported(method string) int {
 	return 501
 }
 
+// firstTag is the tag with which a request outside a dialog is answered. The screen
+// writes it into To before sipgo has the request, because sipgo answers a CANCEL's
+// INVITE by itself and must not see it change. It is the same when the request
+// comes again (RFC 3261, 8.2.7), and nobody can guess it (19.3).
+func (a *Agent) firstTag(callID, fromTag string, seq uint32) string {
+	mac := hmac.New(sha256.New, a.secret[:])
+	fmt.Fprintf(mac, "%q %q %d", callID, fromTag, seq)
+	return hex.EncodeToString(mac.Sum(nil)[:12])
+}
+
+// isFirst reports whether tag is the screen's, which whoever sent req does not know
+// yet.
+func (a *Agent) isFirst(req *gosip.Request, tag string) bool {
+	from, _ := req.From().Params.Get("tag")
+	return tag == a.firstTag(req.CallID().Value(), from, req.CSeq().SeqNo)
+}
+
 // turnAway answers a request that nothing is kept of, not even its transaction:
 // when it comes again it is answered again, and in the same way (RFC 3261, 8.2.7).
 func (a *Agent) turnAway(tx *gosip.ServerTx, req *gosip.Request, r refusal) {
-	if _, tagged := req.To().Params.Get("tag"); !tagged {
-		branch, _ := req.Via().Params.Get("branch")
-		sum := sha256.Sum256([]byte(strings.Join([]string{branch, req.CallID().Value(), req.From().Value(), req.CSeq().Value()}, "\n")))
-		req.To().Params.Add("tag", hex.EncodeToString(sum[:8]))
-	}
 	a.refuse(tx, req, r)
 	tx.Terminate()
 }
