@@ -44,24 +44,35 @@ type Identity struct {
 // (a phone may not know the time), and names urn:dev:mac:… as its subject.
 //
 // A key that cannot be read is an error and is never replaced, since the
-// storing server gives the row to the key that it knows.
+// storing server gives the row to the key that it knows. A Folder is for phones,
+// which must go on.
 func LoadIdentity(dir string, mac netlink.MAC) (Identity, error) {
 	key, err := loadKey(filepath.Join(dir, keyFile))
 	if err != nil {
 		return Identity{}, fmt.Errorf("registry: load identity: %w", err)
 	}
+	id, err := identityOf(dir, key, mac)
+	if err != nil {
+		return Identity{}, fmt.Errorf("registry: load identity: %w", err)
+	}
+	return id, nil
+}
+
+// identityOf returns the identity of a key, with the certificate in dir if there
+// is one.
+func identityOf(dir string, key ed25519.PrivateKey, mac netlink.MAC) (Identity, error) {
 	cert, err := issued(filepath.Join(dir, CertificateFile), key, wire.MAC(mac))
 	if errors.Is(err, fs.ErrNotExist) {
 		cert, err = selfSigned(key, wire.MAC(mac))
 	}
 	if err != nil {
-		return Identity{}, fmt.Errorf("registry: load identity: %w", err)
+		return Identity{}, err
 	}
-	return Identity{
-		MAC:         wire.MAC(mac),
-		Certificate: cert,
-		Fingerprint: FingerprintOf(cert.Leaf),
-	}, nil
+	return identity(cert, mac), nil
+}
+
+func identity(cert tls.Certificate, mac netlink.MAC) Identity {
+	return Identity{MAC: wire.MAC(mac), Certificate: cert, Fingerprint: FingerprintOf(cert.Leaf)}
 }
 
 // issued reads the certificate that an authority has issued for key and mac.
@@ -98,46 +109,54 @@ func FingerprintOf(cert *x509.Certificate) wire.Fingerprint {
 	return sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 }
 
+// errNotAKey: the file of a key can be read, but holds none.
+var errNotAKey = errors.New("no Ed25519 key in it")
+
+// loadKey returns the key at path, and makes it first when there is none.
 func loadKey(path string) (ed25519.PrivateKey, error) {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return makeKey(path)
+	key, err := readKey(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
 	}
+	if _, key, err = ed25519.GenerateKey(rand.Reader); err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	return key, storeKey(path, key)
+}
+
+func readKey(path string) (ed25519.PrivateKey, error) {
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}
 	block, _ := pem.Decode(b)
 	if block == nil || block.Type != "PRIVATE KEY" {
-		return nil, fmt.Errorf("read key %s: no PEM block PRIVATE KEY; restore it from a copy, or delete it to enrol anew", path)
+		return nil, fmt.Errorf("read key %s: %w: no PEM block PRIVATE KEY; restore it from a copy, or delete it to enrol anew", path, errNotAKey)
 	}
 	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("read key %s: %w", path, err)
+		return nil, fmt.Errorf("read key %s: %w: %w", path, errNotAKey, err)
 	}
 	key, ok := k.(ed25519.PrivateKey)
 	if !ok {
-		return nil, fmt.Errorf("read key %s: a %T, want Ed25519", path, k)
+		return nil, fmt.Errorf("read key %s: %w: a %T", path, errNotAKey, k)
 	}
 	return key, nil
 }
 
-func makeKey(path string) (ed25519.PrivateKey, error) {
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("make key: %w", err)
-	}
+func storeKey(path string, key ed25519.PrivateKey) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, fmt.Errorf("make key: %w", err)
+		return fmt.Errorf("store key: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("make key: %w", err)
+		return fmt.Errorf("store key: %w", err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 	if err := writeDurably(path, text); err != nil {
-		return nil, fmt.Errorf("make key: %w", err)
+		return fmt.Errorf("store key: %w", err)
 	}
-	return key, nil
+	return nil
 }
 
 // selfSigned is deterministic: Ed25519 signatures are, and the serial number

@@ -27,7 +27,13 @@ type Pins interface {
 // is deleted.
 type FilePins struct {
 	path string
-	mu   sync.Mutex
+	// forgiving is called when the disk fails, or the file cannot be understood:
+	// keys are then pinned nevertheless. Nil: no server is right then.
+	forgiving func()
+
+	mu     sync.Mutex
+	unkept map[string]wire.Fingerprint // not on the disk yet
+	aside  error                       // the file that could not be understood; told once
 }
 
 // NewFilePins keeps pins in the file path, which need not exist yet.
@@ -38,31 +44,94 @@ func NewFilePins(path string) *FilePins { return &FilePins{path: path} }
 func (p *FilePins) Check(server string, key wire.Fingerprint) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	pins, err := p.read()
+	if err != nil && p.forgiving == nil {
+		return fmt.Errorf("registry: check server key: %w", err)
+	}
+	pinned, ok := pins[server]
+	if own, mine := p.unkept[server]; !ok && mine {
+		pinned, ok = own, true
+	}
+	switch {
+	case ok && pinned != key:
+		return fmt.Errorf("registry: check server key: %s shows %v, pinned is %v (if the server was really replaced, delete its line in %s): %w",
+			server, key, pinned, p.path, ErrServerKey)
+	case ok:
+		return nil
+	}
+	if err == nil {
+		pins[server] = key
+		err = p.write(pins)
+	}
+	if err != nil && p.forgiving == nil {
+		return fmt.Errorf("registry: pin server key: %w", err)
+	}
+	if err != nil {
+		if p.unkept == nil {
+			p.unkept = map[string]wire.Fingerprint{}
+		}
+		p.unkept[server] = key
+		p.forgiving()
+	}
+	return nil
+}
+
+// keep brings to the disk what a forgiving Check could not.
+func (p *FilePins) keep() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pins, err := p.read()
+	if err == nil && len(p.unkept) > 0 {
+		for server, key := range p.unkept {
+			if _, ok := pins[server]; !ok {
+				pins[server] = key
+			}
+		}
+		if err = p.write(pins); err == nil {
+			p.unkept = nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("registry: keep server keys: %w", err)
+	}
+	err, p.aside = p.aside, nil
+	return err
+}
+
+// read returns the pins of the file. One that cannot be understood is kept aside
+// if p is forgiving, and there are none then.
+func (p *FilePins) read() (map[string]wire.Fingerprint, error) {
 	pins := map[string]wire.Fingerprint{}
 	b, err := os.ReadFile(p.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		return pins, nil
 	case err != nil:
-		return fmt.Errorf("registry: check server key: %w", err)
-	default:
-		if err := json.Unmarshal(b, &pins); err != nil {
-			return fmt.Errorf("registry: check server key: read %s: %w", p.path, err)
-		}
+		return pins, err
 	}
-	if pinned, ok := pins[server]; ok {
-		if pinned != key {
-			return fmt.Errorf("registry: check server key: %s shows %v, pinned is %v (if the server was really replaced, delete its line in %s): %w",
-				server, key, pinned, p.path, ErrServerKey)
+	if err = json.Unmarshal(b, &pins); err == nil {
+		if pins == nil { // null
+			pins = map[string]wire.Fingerprint{}
 		}
-		return nil
+		return pins, nil
 	}
-	pins[server] = key
+	err = fmt.Errorf("read %s: %w", p.path, err)
+	if p.forgiving == nil {
+		return nil, err
+	}
+	aside, asideErr := setAside(p.path)
+	if asideErr != nil {
+		return map[string]wire.Fingerprint{}, fmt.Errorf("%w, and cannot be kept aside: %w", err, asideErr)
+	}
+	p.aside = fmt.Errorf("registry: keep server keys: %w; it is kept as %s, and each server's key is believed once more", err, aside)
+	p.forgiving()
+	return map[string]wire.Fingerprint{}, nil
+}
+
+func (p *FilePins) write(pins map[string]wire.Fingerprint) error {
 	out, err := json.MarshalIndent(pins, "", "\t")
 	if err != nil {
-		return fmt.Errorf("registry: pin server key: %w", err)
+		return err
 	}
-	if err := writeDurably(p.path, append(out, '\n')); err != nil {
-		return fmt.Errorf("registry: pin server key: %w", err)
-	}
-	return nil
+	return writeDurably(p.path, append(out, '\n'))
 }

@@ -20,9 +20,15 @@ const reserve = 1000
 // concurrent use.
 type Sequence struct {
 	path string
+	// forgiving is called when the disk fails: numbers are then given out
+	// nevertheless. Nil: they are not.
+	forgiving func()
+
 	mu   sync.Mutex
 	next uint64 // to give out
-	end  uint64 // the first that is not reserved on the disk
+	end  uint64 // the first that is not reserved
+	kept bool   // end is on the disk, if forgiving
+	read bool   // the file was read, or there is none, if forgiving
 }
 
 // OpenSequence continues the sequence kept in the file path, or begins one at
@@ -30,21 +36,52 @@ type Sequence struct {
 // then tells the number that it has (see Above).
 func OpenSequence(path string) (*Sequence, error) {
 	s := &Sequence{path: path, next: 1}
-	b, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return nil, fmt.Errorf("registry: open sequence: %w", err)
-	default:
-		n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
-		if err == nil && n > 0 && n <= wire.MaxSequence-reserve {
-			s.next = n
-		}
+	if err := s.load(); err != nil {
+		return nil, err
 	}
 	if err := s.extend(); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// load goes on from the number in the file, if that is higher.
+func (s *Sequence) load() error {
+	b, err := os.ReadFile(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("registry: open sequence: %w", err)
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	if err == nil && n > s.next && n <= wire.MaxSequence-reserve {
+		s.next = n
+	}
+	return nil
+}
+
+// keep brings a forgiving sequence to the disk, if it is not there.
+func (s *Sequence) keep() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept {
+		return nil
+	}
+	if !s.read {
+		if err := s.load(); err != nil {
+			return err
+		}
+		s.read = true
+	}
+	if s.next >= s.end {
+		s.end = s.next + reserve
+	}
+	if err := s.store(s.end); err != nil {
+		return err
+	}
+	s.kept = true
+	return nil
 }
 
 // Next returns a number higher than all before.
@@ -80,10 +117,25 @@ func (s *Sequence) Above(n uint64) error {
 
 // extend reserves more numbers; s.mu is held, or s not shared yet.
 func (s *Sequence) extend() error {
+	if s.forgiving != nil && !s.read { // the first time
+		s.read = s.load() == nil
+	}
 	end := s.next + reserve
+	err := s.store(end)
+	s.kept = err == nil
+	if err != nil {
+		if s.forgiving == nil {
+			return err
+		}
+		s.forgiving()
+	}
+	s.end = end
+	return nil
+}
+
+func (s *Sequence) store(end uint64) error {
 	if err := writeDurably(s.path, []byte(strconv.FormatUint(end, 10)+"\n")); err != nil {
 		return fmt.Errorf("registry: store sequence: %w", err)
 	}
-	s.end = end
 	return nil
 }
