@@ -45,8 +45,8 @@ type Link interface {
 	Alive(ctx context.Context) (session uint64, err error)
 	// Lost receives when a session has ended by itself.
 	Lost() <-chan struct{}
-	// Move lets packets leave from local.
-	Move(ctx context.Context, local netip.Addr) error
+	// Move lets packets leave from that of locals which suits the server.
+	Move(ctx context.Context, locals ...netip.Addr) error
 }
 
 // A Registrar is what the Announcer needs of a Server.
@@ -287,7 +287,7 @@ func (a *Announcer) announce(ctx context.Context, l netlink.Lease, p *plan) {
 	defer done()
 	if !p.moved {
 		p.moved = true
-		if err := a.cfg.Link.Move(try, l.Addr()); err != nil {
+		if err := a.cfg.Link.Move(try, l.Addrs()...); err != nil {
 			a.cfg.Log.Debug("announcing from the address the kernel takes", "err", err)
 		}
 	}

@@ -91,7 +91,7 @@ func (f *fakeServer) Alive(ctx context.Context) (uint64, error) {
 
 func (f *fakeServer) Lost() <-chan struct{} { return f.lost }
 
-func (f *fakeServer) Move(context.Context, netip.Addr) error { return nil }
+func (f *fakeServer) Move(context.Context, ...netip.Addr) error { return nil }
 
 func (f *fakeServer) set(change func()) {
 	f.mu.Lock()

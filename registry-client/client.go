@@ -42,7 +42,10 @@ type Config struct {
 	Log      *slog.Logger
 
 	// What follows has defaults.
-	Resolver   Resolver      // net.DefaultResolver
+	Resolver Resolver // net.DefaultResolver
+	// Order returns the addresses of a server that can be reached at all, best
+	// first (RFC 6724, section 6). By default it is the Resolver's.
+	Order      func([]netip.Addr) []netip.Addr
 	Listen     ListenFunc    // a UDP socket on an ephemeral port
 	AckTimeout time.Duration // 1 s, RFC 7252's ACK_TIMEOUT
 }
@@ -59,10 +62,11 @@ type Client struct {
 	dialing chan struct{} // held by whoever makes a session
 
 	mu       sync.Mutex
-	servers  []string // host:port each; any of them answers for any phone
-	server   string   // the one of them whose turn it is; empty when none is known
-	turn     int      // counts the changes of server
-	local    netip.Addr
+	groups   [][]string     // host:port each
+	server   string         // the one of them whose turn it is; empty when none is known
+	shunned  netip.AddrPort // where the last session was lost
+	locals   []netip.Addr   // to send from; empty: the kernel chooses
+	moves    int            // counts changes of locals
 	session  *session
 	sessions uint64 // made so far
 	closed   bool
@@ -76,6 +80,9 @@ func NewClient(cfg Config) (*Client, error) {
 	}
 	if cfg.Resolver == nil {
 		cfg.Resolver = net.DefaultResolver
+	}
+	if cfg.Order == nil {
+		cfg.Order = func(all []netip.Addr) []netip.Addr { return all }
 	}
 	if cfg.Listen == nil {
 		cfg.Listen = listenUDP
@@ -100,19 +107,35 @@ func NewClient(cfg Config) (*Client, error) {
 // commas between, any of which answers for any phone: when one does not answer,
 // the next is asked. A session with a server that is not among them ends.
 func (c *Client) SetServer(server string) error {
-	var all []string
-	for one := range strings.SplitSeq(server, ",") {
-		full, err := withPort(strings.TrimSpace(one))
-		if err != nil {
-			return fmt.Errorf("registry: set server: %w", err)
+	return c.SetServers([][]string{strings.Split(server, ",")})
+}
+
+// SetServers is SetServer for servers that are named more and less certainly:
+// those of a later group are tried when none of those before has answered for a
+// while.
+func (c *Client) SetServers(groups [][]string) error {
+	var all [][]string
+	for _, group := range groups {
+		var g []string
+		for _, one := range group {
+			full, err := withPort(strings.TrimSpace(one))
+			if err != nil {
+				return fmt.Errorf("registry: set server: %w", err)
+			}
+			g = append(g, full)
 		}
-		all = append(all, full)
+		if len(g) > 0 {
+			all = append(all, g)
+		}
 	}
 	c.mu.Lock()
 	var old *session
-	c.servers = all
-	if !slices.Contains(all, c.server) {
-		c.server = all[0]
+	c.groups = all
+	if !c.knows(c.server) {
+		c.server = ""
+		if len(all) > 0 {
+			c.server = all[0][0]
+		}
 		old, c.session = c.session, nil
 	}
 	c.mu.Unlock()
@@ -122,22 +145,40 @@ func (c *Client) SetServer(server string) error {
 	return nil
 }
 
-// Server returns the server whose turn it is as host:port, empty when none is
-// known.
+// knows reports whether server is among those that were set; c.mu is held.
+func (c *Client) knows(server string) bool {
+	return slices.ContainsFunc(c.groups, func(g []string) bool { return slices.Contains(g, server) })
+}
+
+// Server returns the server of the present session, or the one whose turn it is,
+// as host:port; empty when none is known.
 func (c *Client) Server() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.server
 }
 
-// Move lets the packets of this session, and of those to come, leave from
-// local. It sends nothing: the session's next request tells the server.
-func (c *Client) Move(ctx context.Context, local netip.Addr) error {
+// Move lets the packets of this session, and of those to come, leave from that of
+// locals which suits the server. It sends nothing: the session's next request tells
+// the server. A session with a server to whose family of addresses none of them
+// belongs ends.
+func (c *Client) Move(ctx context.Context, locals ...netip.Addr) error {
 	c.mu.Lock()
-	c.local = local
+	c.locals = slices.Clone(locals)
+	c.moves++
 	s := c.session
 	c.mu.Unlock()
 	if s == nil {
+		return nil
+	}
+	local := localFor(s.remote, locals)
+	if !local.IsValid() && len(locals) > 0 {
+		c.mu.Lock()
+		if c.session == s {
+			c.session = nil
+		}
+		c.mu.Unlock()
+		s.close()
 		return nil
 	}
 	conn, err := c.cfg.Listen(ctx, local)
@@ -295,7 +336,7 @@ func (c *Client) acquire(ctx context.Context) (*session, bool, error) {
 	}
 	defer func() { <-c.dialing }()
 	c.mu.Lock()
-	s, server, local, closed := c.session, c.server, c.local, c.closed
+	s, server, locals, moves, closed := c.session, c.server, c.locals, c.moves, c.closed
 	c.mu.Unlock()
 	switch {
 	case closed:
@@ -307,19 +348,19 @@ func (c *Client) acquire(ctx context.Context) (*session, bool, error) {
 	case s != nil:
 		c.drop(s)
 	}
-	s, server, err := c.dialAny(ctx, local)
+	s, err := c.dialAny(ctx, locals)
 	if err != nil {
 		return nil, false, err
 	}
 	c.mu.Lock()
-	if c.closed || c.server != server {
+	if c.closed || !c.knows(s.server) {
 		c.mu.Unlock()
 		s.close()
 		return nil, false, unreachable(errSessionLost)
 	}
-	c.session = s
-	moved := c.local != local
-	local = c.local
+	c.session, c.server = s, s.server
+	moved := c.moves != moves
+	locals = c.locals
 	c.watchers.Go(func() { // tells Lost when the session ends
 		<-s.done
 		c.mu.Lock()
@@ -331,7 +372,7 @@ func (c *Client) acquire(ctx context.Context) (*session, bool, error) {
 	})
 	c.mu.Unlock()
 	if moved {
-		if err := c.Move(ctx, local); err != nil {
+		if err := c.Move(ctx, locals...); err != nil {
 			c.log.Debug("session not moved", "err", err)
 		}
 	}
@@ -344,12 +385,23 @@ func (c *Client) drop(s *session) {
 	current := c.session == s
 	if current {
 		c.session = nil
+		c.pass(s)
 	}
 	c.mu.Unlock()
 	s.close()
 	if current {
-		c.pass(s.server)
 		c.tellLost()
+	}
+}
+
+// pass gives the turn to the server after that of s, and the last turn to its
+// address; c.mu is held.
+func (c *Client) pass(s *session) {
+	c.shunned = s.remote
+	for _, group := range c.groups {
+		if at := slices.Index(group, s.server); at >= 0 {
+			c.server = group[(at+1)%len(group)]
+		}
 	}
 }
 

@@ -18,11 +18,9 @@ import (
 )
 
 const (
-	// handshakeMost bounds one handshake: four flights of a second each, with
-	// room for two losses. Where there is another server to try, it gets
-	// handshakeEach.
+	// handshakeMost bounds one handshake: four flights of a second each, with room
+	// for two losses.
 	handshakeMost = 10 * time.Second
-	handshakeEach = 3 * time.Second
 	// fullRetry is for how long a server is left alone that has no room for
 	// another session.
 	fullRetry = 30 * time.Second
@@ -49,47 +47,9 @@ func withPort(server string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// pass gives the turn to the server after tried, which did not answer. It
-// reports whether there is another, or may be another address of the same.
-func (c *Client) pass(tried string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.server == tried {
-		c.turn++
-		at := slices.Index(c.servers, tried)
-		c.server = c.servers[(at+1)%len(c.servers)]
-	}
-	return len(c.servers) > 1
-}
-
-// dialAny shakes hands with the server whose turn it is, or else with the next
-// that answers, and returns which that is.
-func (c *Client) dialAny(ctx context.Context, local netip.Addr) (s *session, server string, err error) {
-	c.mu.Lock()
-	n := len(c.servers)
-	c.mu.Unlock()
-	most := handshakeMost
-	if n > 1 {
-		most = handshakeEach
-	}
-	for range n {
-		server = c.Server()
-		if s, err = c.dial(ctx, server, local, most); err == nil || ctx.Err() != nil || !c.pass(server) {
-			break
-		}
-		c.log.Debug("server does not answer", "server", server, "err", err)
-	}
-	return s, server, err
-}
-
-// dial shakes hands with server, for no longer than most.
-func (c *Client) dial(ctx context.Context, server string, local netip.Addr, most time.Duration) (*session, error) {
-	ctx, cancel := context.WithTimeout(ctx, most)
-	defer cancel()
-	remote, err := c.lookup(ctx, server, local)
-	if err != nil {
-		return nil, unreachable(err)
-	}
+// dial shakes hands with the server at t, from one of locals.
+func (c *Client) dial(ctx context.Context, t target, locals []netip.Addr) (*session, error) {
+	local := localFor(t.addr, locals)
 	conn, err := c.cfg.Listen(ctx, local)
 	if err != nil && local.IsValid() {
 		// The address is gone already: let the kernel choose another.
@@ -100,7 +60,7 @@ func (c *Client) dial(ctx context.Context, server string, local netip.Addr, most
 	}
 	sock := newSocket(conn)
 	var pinErr error
-	association, err := dtls.ClientWithOptions(sock, net.UDPAddrFromAddrPort(remote),
+	association, err := dtls.ClientWithOptions(sock, net.UDPAddrFromAddrPort(t.addr),
 		dtls.WithCertificates(c.cfg.Identity.Certificate),
 		dtls.WithCipherSuites(dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
 		dtls.WithExtendedMasterSecret(dtls.RequireExtendedMasterSecret),
@@ -116,7 +76,7 @@ func (c *Client) dial(ctx context.Context, server string, local netip.Addr, most
 			if err != nil {
 				return err
 			}
-			pinErr = c.cfg.Pins.Check(server, FingerprintOf(cert))
+			pinErr = c.cfg.Pins.Check(t.server, FingerprintOf(cert))
 			return pinErr
 		}),
 	)
@@ -139,8 +99,8 @@ func (c *Client) dial(ctx context.Context, server string, local netip.Addr, most
 	c.sessions++
 	id := c.sessions
 	c.mu.Unlock()
-	c.log.Debug("session made", "server", server, "session", id)
-	return newSession(id, server, sock, association, c.cfg.AckTimeout), nil
+	c.log.Debug("session made", "server", t.server, "at", t.addr, "session", id)
+	return newSession(id, t, sock, association, c.cfg.AckTimeout), nil
 }
 
 // turnedAway reports whether a handshake failed by the alert user_canceled, by
@@ -149,36 +109,24 @@ func turnedAway(err error) bool {
 	return strings.Contains(err.Error(), alert.UserCanceled.String())
 }
 
-// lookup returns an address of the server's of local's family: the first, and
-// after each failure the next.
-func (c *Client) lookup(ctx context.Context, server string, local netip.Addr) (netip.AddrPort, error) {
-	host, portText, err := net.SplitHostPort(server)
-	if err != nil {
-		return netip.AddrPort{}, err
+// localFor returns which of locals to send to remote from: what the kernel would
+// take (RFC 6724, section 5), if that is one of them, or else the first of the same
+// family. The zero Addr leaves it to the kernel.
+func localFor(remote netip.AddrPort, locals []netip.Addr) netip.Addr {
+	if len(locals) == 0 {
+		return netip.Addr{}
 	}
-	port, err := strconv.ParseUint(portText, 10, 16)
-	if err != nil {
-		return netip.AddrPort{}, err
+	if d, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(remote)); err == nil { // sends nothing
+		own := d.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+		d.Close()
+		if slices.Contains(locals, own) {
+			return own
+		}
 	}
-	if a, err := netip.ParseAddr(host); err == nil {
-		return netip.AddrPortFrom(a.Unmap(), uint16(port)), nil
+	for _, l := range locals {
+		if l.Is4() == remote.Addr().Is4() {
+			return l
+		}
 	}
-	network := "ip"
-	switch {
-	case local.Is4():
-		network = "ip4"
-	case local.Is6():
-		network = "ip6"
-	}
-	addrs, err := c.cfg.Resolver.LookupNetIP(ctx, network, host)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	if len(addrs) == 0 {
-		return netip.AddrPort{}, fmt.Errorf("%s has no address", host)
-	}
-	c.mu.Lock()
-	turn := c.turn
-	c.mu.Unlock()
-	return netip.AddrPortFrom(addrs[turn%len(addrs)].Unmap(), uint16(port)), nil
+	return netip.Addr{}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,12 +44,14 @@ var (
 type session struct {
 	id         uint64 // rises with each session of the client
 	server     string
+	remote     netip.AddrPort
+	born       time.Time
 	sock       *socket
 	conn       net.Conn // the DTLS association
 	ackTimeout time.Duration
 	done       chan struct{} // closed when nothing can come any more
 	reader     sync.WaitGroup
-	heard      atomic.Int64 // Unix nanoseconds of the newest message
+	heard      atomic.Int64 // nanoseconds from born to the newest message
 
 	mu        sync.Mutex
 	nextID    uint16
@@ -67,9 +70,9 @@ type exchange struct {
 
 func (e *exchange) ack() { e.ackOnce.Do(func() { close(e.acked) }) }
 
-func newSession(id uint64, server string, sock *socket, conn net.Conn, ackTimeout time.Duration) *session {
+func newSession(id uint64, t target, sock *socket, conn net.Conn, ackTimeout time.Duration) *session {
 	s := &session{
-		id: id, server: server, sock: sock, conn: conn, ackTimeout: ackTimeout,
+		id: id, server: t.server, remote: t.addr, born: time.Now(), sock: sock, conn: conn, ackTimeout: ackTimeout,
 		done:      make(chan struct{}),
 		nextID:    uint16(rand.Uint32()), // RFC 7252 section 4.4
 		nextToken: rand.Uint64(),
@@ -77,7 +80,6 @@ func newSession(id uint64, server string, sock *socket, conn net.Conn, ackTimeou
 		byToken:   map[uint64]*exchange{},
 		observed:  map[uint64]*subscription{},
 	}
-	s.heard.Store(time.Now().UnixNano())
 	s.reader.Go(s.read)
 	return s
 }
@@ -99,9 +101,10 @@ func (s *session) lost() bool {
 	}
 }
 
-// quiet returns how long ago the server was heard.
+// quiet returns how long ago the server was heard, whatever has become of the wall
+// clock meanwhile.
 func (s *session) quiet() time.Duration {
-	return time.Duration(time.Now().UnixNano() - s.heard.Load())
+	return time.Since(s.born) - time.Duration(s.heard.Load())
 }
 
 func (s *session) read() {
@@ -120,7 +123,7 @@ func (s *session) read() {
 		if err != nil {
 			continue // RFC 7252 section 4.2 allows to ignore it
 		}
-		s.heard.Store(time.Now().UnixNano())
+		s.heard.Store(int64(time.Since(s.born)))
 		s.receive(m)
 	}
 }

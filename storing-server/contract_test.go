@@ -337,4 +337,4 @@ func TestAnnounceAgainAfterRestart(t *testing.T) {
 // of this machine's.
 type loopbackLink struct{ *registry.Client }
 
-func (loopbackLink) Move(context.Context, netip.Addr) error { return nil }
+func (loopbackLink) Move(context.Context, ...netip.Addr) error { return nil }
