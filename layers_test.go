@@ -56,6 +56,8 @@ var floorPlan = map[string]room{
 	"firmware/internal/watchdog": {"", "a watchdog asks whether somebody moves, not what for"},
 	"firmware/internal/poweron":  {"", "times since power-on are the kernel's"},
 	"firmware/internal/reach":    {"", "the order of addresses is the same whatever is spoken there"},
+	"firmware/internal/parts":    {"", "whoever runs parts does not know what they do"},
+	"firmware/internal/finder":   {"registry-client/wire", "finding a server needs its usual port, and not what is spoken there"},
 	"firmware/internal/control":  {"", "a socket that carries commands does not know what they do"},
 	"internal/sipcheck":          {"", "what a SIP message has to look like is the same for a phone and a registrar"},
 

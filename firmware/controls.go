@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"flexphone/firmware/internal/control"
+	"flexphone/firmware/internal/parts"
 	"flexphone/firmware/internal/phone"
 	"flexphone/hal"
 	"flexphone/netlink"
@@ -14,9 +15,10 @@ import (
 
 // controls carries out the commands of `flexphone ctl`.
 type controls struct {
-	phone *phone.Phone
-	self  *self
-	parts *hardware
+	phone  *phone.Phone
+	self   *self
+	parts  *hardware
+	keeper *parts.Keeper
 }
 
 func (c controls) handle(ctx context.Context, r control.Request) (any, error) {
@@ -64,11 +66,12 @@ func (c controls) hook(to string) error {
 
 // status is what `flexphone ctl status` prints.
 type status struct {
-	MAC     string `json:"mac"`
+	MAC     string `json:"mac"`    // empty while there is no network interface
 	Number  string `json:"number"` // short number, or the MAC's 15 digits
 	Address string `json:"address"`
 	Lease   *lease `json:"lease,omitempty"`
 	phone.Status
+	Broken map[string]string `json:"broken,omitempty"` // parts that do not work, and why
 }
 
 type lease struct {
@@ -82,7 +85,11 @@ type lease struct {
 }
 
 func (c controls) status() status {
-	s := status{MAC: c.self.mac.String(), Number: c.self.displayName(), Status: c.phone.Status()}
+	s := status{Number: c.self.displayName(), Status: c.phone.Status()}
+	s.Broken, _ = c.keeper.Broken()
+	if mac, ok := c.self.mac.Now(); ok {
+		s.MAC = mac.String()
+	}
 	if l := c.self.held(); l.Prefix.IsValid() {
 		s.Address, s.Lease = l.Addr().String(), leaseOf(l)
 	}

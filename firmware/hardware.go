@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -22,186 +23,140 @@ import (
 	"flexphone/hal/sim"
 )
 
-// findBoard returns the named board, or the one that the device tree says this
-// machine is.
-func findBoard(name string) (boards.Board, error) {
-	if name != "" {
-		return boards.Named(name)
-	}
-	tree, err := os.ReadFile("/proc/device-tree/compatible")
-	if err != nil {
-		return boards.Board{}, fmt.Errorf("flexphone: this machine does not say which board it is: %w; set `board`, on a PC to \"host\"", err)
-	}
-	return boards.Find(string(tree))
-}
-
-// hardware is a board's parts, opened.
+// hardware is a board's parts. A part that cannot be opened, or fails, is told of
+// and opened again: a phone without keys can still be called, and so can one whose
+// settings name a keypad that the board does not have.
 type hardware struct {
-	keypad  hal.Keypad
-	hook    hal.Hook
-	lamp    hal.Lamp
-	display hal.Display
+	board    boards.Board
+	settings config.Config
+
+	keypad  keypad
+	hook    hook
+	lamp    lamp
+	display display
 
 	simKeypad *sim.Keypad // nil: the keypad is real
 	simHook   *sim.Hook   // nil: the hook switch is real
-	input     *evdev.Device
-	inputName string
-	opened    []io.Closer
-	openSound func() (audio.Device, error) // by the engine, as often as it needs to
+	inputs    inputs
 }
 
-// openHardware opens the drivers that board names. A part that cannot be opened
-// stays absent, and tells why to whoever reads it: a phone without keys can
-// still be called, and so can one whose settings name a keypad that the board
-// does not have.
-func openHardware(ctx context.Context, board boards.Board, settings config.Config, log *slog.Logger) *hardware {
-	h := &hardware{openSound: soundOf(board.Sound, settings.Audio, log)}
-	pad, unknown := board.Keypad(settings.Keypad)
-	for _, p := range []struct {
-		name   string
-		open   func() error
-		absent func(absent)
-	}{
-		{"keypad", func() error {
-			if unknown != nil {
-				return unknown
-			}
-			return h.openKeypad(ctx, pad)
-		}, func(a absent) { h.keypad = a }},
-		{"hook switch", func() error { return h.openHook(ctx, board.HookWith(pad)) }, func(a absent) { h.hook = a }},
-		{"lamp", func() error { return h.openLamp(board.Lamp) }, func(a absent) { h.lamp = a }},
-		{"display", func() error { return h.openDisplay(board.Display) }, func(a absent) { h.display = a }},
-	} {
-		if err := p.open(); err != nil {
-			log.Error("part of the phone not opened", "part", p.name, "err", err)
-			p.absent(absent{err})
-		}
+// newHardware returns parts that nobody has opened.
+func newHardware(board boards.Board, settings config.Config) *hardware {
+	h := &hardware{board: board, settings: settings, keypad: keypad{newInput[hal.KeyEvent]()}, hook: hook{input: newInput[hal.HookState]()}}
+	pad, err := board.Keypad(settings.Keypad)
+	if err == nil && pad.Simulated {
+		h.simKeypad = sim.NewKeypad()
+	}
+	if err == nil && board.HookWith(pad).Simulated {
+		h.simHook = sim.NewHook()
 	}
 	return h
 }
 
-func (h *hardware) keep(c io.Closer) { h.opened = append(h.opened, c) }
-
-// close closes all that was opened, the last first.
-func (h *hardware) close(log *slog.Logger) {
-	for i := len(h.opened) - 1; i >= 0; i-- {
-		if err := h.opened[i].Close(); err != nil {
-			log.Warn("part of the phone not closed", "err", err)
-		}
+// lives returns the life of each part, as parts.Keeper runs it, but for sound.
+func (h *hardware) lives() map[string]func(context.Context, func()) error {
+	return map[string]func(context.Context, func()) error{
+		"keypad":      h.keypad.run(h.openKeypad),
+		"hook switch": h.hook.run(h.openHook),
+		"lamp":        h.lamp.run(h.openLamp),
+		"display":     h.display.run(h.openDisplay),
 	}
 }
 
-// openInput opens the input device of that name once, though keypad and hook
-// switch may both be on it.
-func (h *hardware) openInput(ctx context.Context, name string) (*evdev.Device, error) {
-	if h.input != nil && h.inputName == name {
-		return h.input, nil
-	}
-	d, err := evdev.Open(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	h.keep(d)
-	h.input, h.inputName = d, name
-	return d, nil
-}
-
-func (h *hardware) openKeypad(ctx context.Context, k boards.Keypad) error {
+func (h *hardware) openKeypad(ctx context.Context) (func(context.Context) (hal.KeyEvent, error), io.Closer, error) {
+	k, err := h.board.Keypad(h.settings.Keypad)
 	switch {
+	case err != nil:
+		return nil, nil, err
 	case k.Simulated:
-		h.simKeypad = sim.NewKeypad()
-		h.keypad = h.simKeypad
+		return h.simKeypad.ReadKey, nothing{}, nil
 	case k.Device != "":
-		d, err := h.openInput(ctx, k.Device)
+		d, err := h.inputs.open(ctx, k.Device)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		h.keypad = d
+		return d.ReadKey, d, nil
 	case k.Direct != nil:
 		d, err := gpio.OpenKeys(gpio.KeysConfig{
 			Keys: []hal.Key(k.Direct.Keys), Lines: gpioLines(k.Direct.Lines), ActiveLow: k.Direct.ActiveLow, Bias: biasOf(k.Direct.Bias),
 		})
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		h.keypad = d
-		h.keep(d)
+		return d.ReadKey, d, nil
 	case k.Matrix != nil:
 		d, err := gpio.OpenMatrix(ctx, gpio.MatrixConfig{
 			Rows: gpioLines(k.Matrix.Rows), Cols: gpioLines(k.Matrix.Cols), Keys: k.Matrix.Keys, PushPull: k.Matrix.PushPull, Settle: k.Matrix.Settle,
 		})
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		h.keypad = d
-		h.keep(d)
-	default:
-		return errNoPart
+		return d.ReadKey, d, nil
 	}
-	return nil
+	return nil, nil, errNoPart
 }
 
-func (h *hardware) openHook(ctx context.Context, k boards.Hook) error {
+func (h *hardware) openHook(ctx context.Context) (func(context.Context) (hal.HookState, error), io.Closer, error) {
+	pad, err := h.board.Keypad(h.settings.Keypad)
+	if err != nil {
+		return nil, nil, err
+	}
+	k := h.board.HookWith(pad)
 	switch {
 	case k.Simulated:
-		h.simHook = sim.NewHook()
-		h.hook = h.simHook
+		return h.simHook.ReadHook, nothing{}, nil
 	case k.Device != "":
-		d, err := h.openInput(ctx, k.Device)
+		d, err := h.inputs.open(ctx, k.Device)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		h.hook = d
+		return d.ReadHook, d, nil
 	case k.Input != nil:
 		d, err := gpio.OpenHook(gpio.HookConfig{Line: gpio.Line(k.Input.Line), ActiveLow: k.Input.ActiveLow, Bias: biasOf(k.Input.Bias)})
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		h.hook = d
-		h.keep(d)
-	default:
-		return errNoPart
+		return d.ReadHook, d, nil
 	}
-	return nil
+	return nil, nil, errNoPart
 }
 
-func (h *hardware) openLamp(k boards.Lamp) error {
+func (h *hardware) openLamp() (func(hal.LampState) error, io.Closer, error) {
+	k := h.board.Lamp
 	var d *gpio.Lamp
 	var err error
 	switch {
 	case k.Simulated:
-		h.lamp = sim.NewLamp()
-		return nil
+		return sim.NewLamp().SetLamp, nothing{}, nil
 	case k.LED != "":
 		d, err = gpio.OpenLED(k.LED)
 	case k.Output != nil:
 		d, err = gpio.OpenLamp(gpio.LampConfig{Line: gpio.Line(k.Output.Line), ActiveLow: k.Output.ActiveLow})
 	default:
-		return errNoPart
+		err = errNoPart
 	}
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	h.lamp = d
-	h.keep(d)
-	return nil
+	return d.SetLamp, d, nil
 }
 
-func (h *hardware) openDisplay(k boards.Display) error {
+func (h *hardware) openDisplay() (func([2]string) error, io.Closer, error) {
+	both := func(d hal.Display) func([2]string) error {
+		return func(lines [2]string) error { return d.Show(lines[0], lines[1]) }
+	}
+	k := h.board.Display
 	if k.Simulated {
-		h.display = sim.NewDisplay()
-		return nil
+		return both(sim.NewDisplay()), nothing{}, nil
 	}
 	if k.TTY == "" {
-		return errNoPart
+		return nil, nil, errNoPart
 	}
 	tty, err := os.OpenFile(k.TTY, os.O_WRONLY|unix.O_NOCTTY, 0)
 	if err != nil {
-		return fmt.Errorf("flexphone: open display: %w", err)
+		return nil, nil, fmt.Errorf("flexphone: open display: %w", err)
 	}
-	h.keep(tty)
-	h.display = sim.NewPrinter(tty)
-	return nil
+	return both(sim.NewPrinter(tty)), tty, nil
 }
 
 // soundOf returns what opens the sound device.
@@ -217,6 +172,58 @@ func soundOf(k boards.Sound, settings config.Audio, log *slog.Logger) func() (au
 	}
 }
 
+// nothing is what a simulated part has to close.
+type nothing struct{}
+
+// Close implements io.Closer.
+func (nothing) Close() error { return nil }
+
+// inputs are the input devices that are open: keypad and hook switch may be on the
+// same, which only one can open.
+type inputs struct {
+	mu     sync.Mutex
+	opened map[string]*sharedInput
+}
+
+// A sharedInput is open as long as somebody uses it.
+type sharedInput struct {
+	*evdev.Device
+	of    *inputs
+	name  string
+	users int
+}
+
+func (i *inputs) open(ctx context.Context, name string) (*sharedInput, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if d := i.opened[name]; d != nil {
+		d.users++
+		return d, nil
+	}
+	d, err := evdev.Open(context.WithoutCancel(ctx), name) // until it is closed
+	if err != nil {
+		return nil, err
+	}
+	if i.opened == nil {
+		i.opened = map[string]*sharedInput{}
+	}
+	i.opened[name] = &sharedInput{d, i, name, 1}
+	return i.opened[name], nil
+}
+
+// Close implements io.Closer. Who comes next opens the device anew, which the
+// kernel allows when all have closed it.
+func (s *sharedInput) Close() error {
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	if s.of.opened[s.name] == s {
+		delete(s.of.opened, s.name)
+	}
+	if s.users--; s.users > 0 {
+		return nil
+	}
+	return s.Device.Close()
+}
 func gpioLines(ls []boards.Line) []gpio.Line {
 	var g []gpio.Line
 	for _, l := range ls {
@@ -237,11 +244,3 @@ func biasOf(b boards.Bias) gpio.Bias {
 
 // errNoPart: the board lacks the part.
 var errNoPart = errors.New("flexphone: this board has none")
-
-// absent stands where a part should be, and says at every use why there is none.
-type absent struct{ err error }
-
-func (a absent) ReadKey(context.Context) (hal.KeyEvent, error)   { return hal.KeyEvent{}, a.err }
-func (a absent) ReadHook(context.Context) (hal.HookState, error) { return hal.OnHook, a.err }
-func (a absent) SetLamp(hal.LampState) error                     { return a.err }
-func (a absent) Show(string, string) error                       { return a.err }

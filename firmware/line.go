@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"flexphone/firmware/internal/parts"
 	"flexphone/firmware/internal/phone"
 	"flexphone/firmware/internal/reach"
 	"flexphone/firmware/internal/sip"
@@ -18,8 +19,14 @@ import (
 // resolveWait bounds one question to the storing server: a person waits.
 const resolveWait = 5 * time.Second
 
+// A lookup is what a directory needs of the storing server.
+type lookup interface {
+	Resolve(ctx context.Context, q wire.Query) (wire.Row, error)
+	Observe(ctx context.Context, q wire.Query, changed func(wire.Row)) error
+}
+
 // directory is the storing server as call control sees it.
-type directory struct{ server registry.Server }
+type directory struct{ server lookup }
 
 // Resolve implements phone.Directory. An address that was dialled is whoever is
 // there, and needs no server. The user part is then the address as well, since
@@ -115,13 +122,54 @@ func choose(ctx context.Context, addrs []netip.Addr, port uint16) netip.Addr {
 	return first
 }
 
-// lineOf is the SIP agent as call control sees it: the same, but for the type
-// of its calls.
-type lineOf struct{ agent *sip.Agent }
+// line is the SIP agent as call control sees it: there from the beginning, though
+// the agent is made when there is a key and its ports are free.
+type line struct {
+	keys  *parts.Slot[registry.Identity]
+	cfg   sip.Config // without what the identity says
+	agent parts.Slot[*sip.Agent]
+}
+
+// run is the life of an agent with one key.
+func (l *line) run(ctx context.Context, works func()) error {
+	id, changed, err := l.keys.Get(ctx)
+	if err != nil {
+		return err
+	}
+	cfg := l.cfg
+	cfg.Identity, cfg.User = id.Certificate, id.MAC.Hex()
+	agent, err := sip.NewAgent(cfg)
+	if err != nil {
+		return err
+	}
+	life, end := context.WithCancel(ctx)
+	defer end()
+	go func() {
+		select {
+		case <-changed:
+			end()
+		case <-life.Done():
+		}
+	}()
+	works()
+	l.agent.Set(agent)
+	defer l.agent.Clear()
+	if err := agent.Run(life); ctx.Err() != nil || life.Err() == nil {
+		return err
+	}
+	return nil // another key
+}
+
+// errNoLine is what is said of a call while there is no agent.
+var errNoLine = errors.New("flexphone: the line does not work")
 
 // Invite implements phone.Line.
-func (l lineOf) Invite(ctx context.Context, to sip.Target, local sip.LocalMedia) (phone.Call, error) {
-	c, err := l.agent.Invite(ctx, to, local)
+func (l *line) Invite(ctx context.Context, to sip.Target, local sip.LocalMedia) (phone.Call, error) {
+	agent, ok := l.agent.Now()
+	if !ok {
+		return nil, errNoLine
+	}
+	c, err := agent.Invite(ctx, to, local)
 	if err != nil {
 		return nil, err
 	}
@@ -129,10 +177,23 @@ func (l lineOf) Invite(ctx context.Context, to sip.Target, local sip.LocalMedia)
 }
 
 // Incoming implements phone.Line.
-func (l lineOf) Incoming(ctx context.Context) (phone.Call, error) {
-	c, err := l.agent.Incoming(ctx)
-	if err != nil {
-		return nil, err
+func (l *line) Incoming(ctx context.Context) (phone.Call, error) {
+	for {
+		agent, changed, err := l.agent.Get(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c, err := agent.Incoming(ctx)
+		switch {
+		case err == nil:
+			return c, nil
+		case !errors.Is(err, sip.ErrStopped):
+			return nil, err
+		}
+		select { // for the next one
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	return c, nil
 }

@@ -1,15 +1,9 @@
 package main
 
 import (
-	"bytes"
-	"log/slog"
-	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
 
 	"flexphone/firmware/internal/sip"
-	"flexphone/netlink"
 	registry "flexphone/registry-client"
 	"flexphone/registry-client/wire"
 )
@@ -35,34 +29,5 @@ func TestWhomTheDirectoryVouchesFor(t *testing.T) {
 		if got := (directory{r}).Vouches(t.Context(), p); got != tt.want {
 			t.Errorf("%s: %v; want %v", name, got, tt.want)
 		}
-	}
-}
-
-// A network that names no storing server is complained of once, and again after
-// it has named one.
-func TestNamelessNetwork(t *testing.T) {
-	var said bytes.Buffer
-	dir := t.TempDir()
-	id, err := registry.LoadIdentity(dir, netlink.MAC{2, 0, 0x5e, 0, 0x53, 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := registry.NewClient(registry.Config{Identity: id, Pins: registry.NewFilePins(filepath.Join(dir, "pins")), Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	n := &network{server: server, log: slog.New(slog.NewTextHandler(&said, nil))}
-	var searches sync.WaitGroup
-	for _, named := range []string{"", "", "192.0.2.9:5684", "", ""} {
-		var l netlink.Lease
-		if named != "" {
-			l.StoringServers = []string{named}
-		}
-		n.findServer(t.Context(), &searches, l)
-	}
-	searches.Wait()
-	if got := strings.Count(said.String(), "names no storing server"); got != 2 || strings.Count(said.String(), "\n") != 2 {
-		t.Errorf("said %d times; want 2:\n%s", got, said.String())
 	}
 }

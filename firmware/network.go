@@ -7,21 +7,19 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
+	rtnl "github.com/vishvananda/netlink"
+
 	"flexphone/firmware/internal/config"
 	"flexphone/firmware/internal/control"
+	"flexphone/firmware/internal/finder"
+	"flexphone/firmware/internal/parts"
 	"flexphone/firmware/internal/phone"
 	"flexphone/firmware/internal/poweron"
 	"flexphone/netlink"
-	registry "flexphone/registry-client"
 )
-
-// srvWait bounds one search for the storing server in the DNS.
-const srvWait = 5 * time.Second
 
 // resolvConf is where name servers are written for the rest of the system.
 const resolvConf = "/etc/resolv.conf"
@@ -88,105 +86,79 @@ func openSource(cfg netlink.Config, a config.Address) (netlink.Source, error) {
 // network carries lease events to the storing server and to call control: the
 // first arrow of the method.
 type network struct {
-	source      netlink.Source
-	server      *registry.Client
-	announcer   *registry.Announcer
-	phone       *phone.Phone
-	self        *self
-	events      *control.Events
-	fixedServer bool           // the settings name the storing server
-	nameless    bool           // the lease names no storing server, which was said
-	boot        *poweron.Chain // nil: this program is not what the machine was switched on for
-	log         *slog.Logger
+	settings config.Config
+	self     *self
+	finder   *finder.Finder
+	resolver *finder.Resolver
+	storing  *storing
+	phone    *phone.Phone
+	source   parts.Slot[netlink.Source]
+	events   *control.Events
+	boot     *poweron.Chain // nil: this program is not what the machine was switched on for
+	log      *slog.Logger
 }
 
-// follow passes events on until ctx is done. Call control is told until upper
-// is, which ends before.
-func (n *network) follow(ctx, upper context.Context) error {
-	var searches sync.WaitGroup
-	defer searches.Wait()
-	stopSearch := func() {}
-	defer func() { stopSearch() }()
-	for {
-		e, err := n.source.Next(ctx)
+// run is one life of the address agent, and of what follows it. Call control is
+// told until upper is done, which is before.
+func (n *network) run(upper context.Context) func(context.Context, func()) error {
+	return func(ctx context.Context, works func()) error {
+		source, err := openNetwork(n.settings, n.log)
 		if err != nil {
 			return err
 		}
-		stopSearch()
-		searchCtx, cancel := context.WithCancel(ctx)
-		stopSearch = cancel
-		n.tell(e)
-		switch e.Kind {
-		case netlink.Bound, netlink.Renewed:
-			before := n.self.hold(e.Lease)
-			if before.Addr().IsValid() && before.Addr() != e.Lease.Addr() {
-				n.events.Publish("address.changed", slog.String("address", e.Lease.Addr().String()), slog.String("was", before.Addr().String()))
-			}
-			n.findServer(searchCtx, &searches, e.Lease)
-			n.announcer.Update(e)
-			n.phone.NetworkUp(upper, e.Lease.Addr())
-			if n.boot != nil {
-				n.boot.Reached("lease")
-			}
-		case netlink.Lost:
-			n.self.hold(netlink.Lease{})
-			n.announcer.Update(e)
-			n.phone.NetworkDown(upper, e.Reason)
+		n.source.Set(source)
+		life, end := context.WithCancel(ctx)
+		var follower sync.WaitGroup
+		follower.Go(func() { n.follow(life, upper, source, works) })
+		err = source.Run(ctx)
+		end()
+		follower.Wait()
+		if l := n.self.held(); ctx.Err() == nil && l.Prefix.IsValid() { // it died with its address
+			n.take(upper, netlink.Event{Kind: netlink.Lost, Lease: l, Reason: "failed", At: time.Now()})
 		}
+		return err
 	}
 }
 
-// findServer points the client at the storing server that the network names.
-// Only when the lease does not is the DNS asked, beside what goes on.
-func (n *network) findServer(ctx context.Context, searches *sync.WaitGroup, l netlink.Lease) {
-	said := n.nameless
-	n.nameless = !n.fixedServer && len(l.StoringServers) == 0 && len(l.Domains) == 0
-	switch {
-	case n.fixedServer:
-	case len(l.StoringServers) > 0:
-		if err := n.server.SetServer(l.StoringServers[0]); err != nil {
-			n.log.Warn("the network names no usable storing server", "err", err)
+// follow passes events on until ctx is done. With the first one the agent works.
+func (n *network) follow(ctx, upper context.Context, source netlink.Source, works func()) {
+	for {
+		e, err := source.Next(ctx)
+		if err != nil {
+			return
 		}
-	case len(l.Domains) > 0:
-		searches.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, srvWait)
-			defer cancel()
-			server, err := lookupServer(ctx, l)
-			if err != nil {
-				n.log.Warn("no storing server found; set `storing_server`, or DHCP option 66", "err", err)
-				return
-			}
-			if err := n.server.SetServer(server); err != nil {
-				n.log.Warn("the DNS names no usable storing server", "err", err)
-			}
-		})
-	case !said:
-		n.log.Warn("the network names no storing server; set `storing_server`, or DHCP option 66")
+		works()
+		n.take(upper, e)
 	}
 }
 
-// lookupServer asks the lease's DNS servers for the SRV records of CoAP over
-// DTLS in its domain (RFC 2782; the service name is that of RFC 7252, 12.8).
-func lookupServer(ctx context.Context, l netlink.Lease) (string, error) {
-	var d net.Dialer
-	r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-		if len(l.DNS) > 0 {
-			address = netip.AddrPortFrom(l.DNS[0], 53).String()
-		}
-		return d.DialContext(ctx, network, address)
-	}}
-	_, records, err := r.LookupSRV(ctx, "coaps", "udp", l.Domains[0])
-	if err != nil {
-		return "", fmt.Errorf("flexphone: find storing server of %s: %w", l.Domains[0], err)
+// take is what an event means to the rest of the phone.
+func (n *network) take(upper context.Context, e netlink.Event) {
+	n.tell(e)
+	if e.Kind == netlink.Lost {
+		n.self.hold(netlink.Lease{})
+		n.storing.update(e)
+		n.phone.NetworkDown(upper, e.Reason)
+		return
 	}
-	if len(records) == 0 {
-		return "", fmt.Errorf("flexphone: find storing server of %s: no record", l.Domains[0])
+	before := n.self.hold(e.Lease)
+	if before.Addr().IsValid() && before.Addr() != e.Lease.Addr() {
+		n.events.Publish("address.changed", slog.String("address", e.Lease.Addr().String()), slog.String("was", before.Addr().String()))
 	}
-	var servers []string // in the order to try them
-	for _, r := range records {
-		servers = append(servers, net.JoinHostPort(strings.TrimSuffix(r.Target, "."), strconv.Itoa(int(r.Port))))
+	n.resolver.Use(e.Lease.DNS, e.Lease.Domains)
+	n.finder.SetNetwork(finder.Network{Named: e.Lease.StoringServers, Domains: e.Lease.Domains})
+	n.storing.update(e)
+	if n.boot != nil {
+		n.boot.Reached("lease")
 	}
-	return strings.Join(servers, ","), nil
+	n.phone.NetworkUp(upper, e.Lease.Addr())
+}
+
+// doubt tells the agent that nobody answers: the network may be another one.
+func (n *network) doubt() {
+	if source, ok := n.source.Now(); ok {
+		netlink.Doubt(source)
+	}
 }
 
 // tell publishes a lease event under its name.
@@ -208,4 +180,44 @@ func textOf(a netip.Addr) string {
 		return ""
 	}
 	return a.String()
+}
+
+// awaitMAC waits for the network interface, whose MAC is the phone's permanent
+// number: a USB adapter comes when it comes. missing is told why there is none yet.
+func awaitMAC(ctx context.Context, ifname string, missing func(error)) (netlink.MAC, error) {
+	if mac, err := macOf(ifname); err == nil {
+		return mac, nil
+	}
+	links, done := make(chan rtnl.LinkUpdate, 64), make(chan struct{})
+	defer close(done)
+	if err := rtnl.LinkSubscribe(links, done); err != nil {
+		return netlink.MAC{}, fmt.Errorf("flexphone: watch network interfaces: %w", err)
+	}
+	for {
+		mac, err := macOf(ifname)
+		if err == nil {
+			return mac, nil
+		}
+		missing(err)
+		select {
+		case _, ok := <-links:
+			if !ok {
+				return netlink.MAC{}, fmt.Errorf("flexphone: watch network interfaces: the kernel has ended it, and %w", err)
+			}
+		case <-ctx.Done():
+			return netlink.MAC{}, ctx.Err()
+		}
+	}
+}
+
+// macOf returns the permanent number of the phone: the MAC of its interface.
+func macOf(ifname string) (netlink.MAC, error) {
+	ifi, err := net.InterfaceByName(ifname)
+	if err != nil {
+		return netlink.MAC{}, fmt.Errorf("flexphone: find network interface %q: %w; set `interface` to one that `ip link` lists", ifname, err)
+	}
+	if len(ifi.HardwareAddr) != len(netlink.MAC{}) {
+		return netlink.MAC{}, fmt.Errorf("flexphone: network interface %q has no MAC address; set `interface` to an Ethernet or Wi-Fi one", ifname)
+	}
+	return netlink.MAC(ifi.HardwareAddr), nil
 }

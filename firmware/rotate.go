@@ -7,9 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"flexphone/firmware/internal/config"
+	"flexphone/firmware/internal/control"
+	"flexphone/firmware/internal/finder"
 	registry "flexphone/registry-client"
 	"flexphone/registry-client/wire"
 )
@@ -27,7 +30,7 @@ func (r *rotateCommand) Run(ctx context.Context, out io.Writer, errs errsWriter)
 	settings := config.Default()
 	if r.Config != "" {
 		var err error
-		if settings, err = config.Load(r.Config); err != nil {
+		if settings, err = config.Load(r.Config, checks()); err != nil {
 			return fmt.Errorf("%w: %w", errUsage, err)
 		}
 	}
@@ -37,8 +40,7 @@ func (r *rotateCommand) Run(ctx context.Context, out io.Writer, errs errsWriter)
 	if settings.StoringServer == "" {
 		return fmt.Errorf("%w: name the storing server with --server", errUsage)
 	}
-	if c, err := net.Dial("unix", settings.Control); err == nil {
-		c.Close()
+	if control.Answers(ctx, settings.Control) {
 		return fmt.Errorf("rotate key: a phone runs at %s: stop it first", settings.Control)
 	}
 	if settings.Interface == "" {
@@ -62,8 +64,16 @@ func (r *rotateCommand) Run(ctx context.Context, out io.Writer, errs errsWriter)
 	}
 	ctx, cancel := context.WithTimeout(ctx, rotateMost)
 	defer cancel()
+	servers, err := finder.Parse(settings.StoringServer)
+	if len(servers) == 0 {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	var addresses []string
+	for _, s := range servers {
+		addresses = append(addresses, s.Address)
+	}
 	cfg := registry.Config{
-		Server: settings.StoringServer, Pins: registry.NewFilePins(filepath.Join(settings.Data, "servers.json")), Log: newLog(errs, "text", false),
+		Server: strings.Join(addresses, ","), Order: reachable, Pins: registry.NewFilePins(filepath.Join(settings.Data, "servers.json")), Log: newLog(errs, "text", false),
 	}
 	// The row ends at once: the phone announces itself when it is started.
 	key, err := registry.Rotate(ctx, cfg, settings.Data, mac, sequence, wire.Registration{

@@ -1,29 +1,29 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"flexphone/audio"
 	"flexphone/boards"
 	"flexphone/firmware/internal/config"
 	"flexphone/firmware/internal/control"
+	"flexphone/firmware/internal/finder"
+	"flexphone/firmware/internal/parts"
 	"flexphone/firmware/internal/phone"
 	"flexphone/firmware/internal/poweron"
 	"flexphone/firmware/internal/sip"
-	"flexphone/netlink"
+	"flexphone/firmware/internal/watchdog"
 	registry "flexphone/registry-client"
-	"flexphone/registry-client/wire"
 )
 
 // Well-known ports of SIP (RFC 3261, section 19.1.2).
@@ -44,7 +44,7 @@ const releaseWait = 4 * time.Second
 
 type runCommand struct {
 	Config   string `help:"Settings, in TOML. Without it every setting has its default." type:"path" placeholder:"FILE"`
-	Fallback string `help:"Settings to take, saying so, when those of --config are wrong: a phone must start." type:"path" placeholder:"FILE"`
+	Fallback string `help:"Settings to take, saying so, for what is wrong in those of --config: a phone must start." type:"path" placeholder:"FILE"`
 	Trouble  string `help:"What whoever starts the phone found broken, as PART: WHY. The display and the log tell it." placeholder:"TEXT"`
 	Log      string `help:"How to log: text or json." enum:"text,json" default:"text"`
 	Verbose  bool   `help:"Log every step."`
@@ -56,9 +56,12 @@ func (r *runCommand) Run(ctx context.Context, errs errsWriter) error {
 	// processors collect garbage: with three for each real one it was late by
 	// 2 ms at most, where it had been by 43.
 	runtime.GOMAXPROCS(3 * runtime.NumCPU())
-	settings, wrong := r.load()
+	settings, board, wrong := settingsOf(r.Config, r.Fallback)
 	if wrong != nil && r.Fallback == "" {
 		return fmt.Errorf("%w: %w", errUsage, wrong)
+	}
+	if control.Answers(ctx, settings.Control) {
+		return fmt.Errorf("flexphone: another phone answers at %s; stop it, or give this one another `control` in its settings", settings.Control)
 	}
 	broken := map[string]error{}
 	if wrong != nil {
@@ -68,152 +71,231 @@ func (r *runCommand) Run(ctx context.Context, errs errsWriter) error {
 		part, why, _ := strings.Cut(r.Trouble, ": ")
 		broken[part] = errors.New(why)
 	}
-	return runPhone(ctx, settings, broken, newLog(errs, r.Log, r.Verbose))
+	runPhone(ctx, settings, board, broken, newLog(errs, r.Log, r.Verbose))
+	return nil
 }
 
-// load reads the settings. With --fallback there always are some; wrong is then
-// why they are not those that were asked for.
-func (r *runCommand) load() (settings config.Config, wrong error) {
-	if r.Config == "" {
-		return config.Default(), nil
-	}
-	settings, wrong = config.Load(r.Config)
-	if wrong == nil || r.Fallback == "" {
-		return settings, wrong
-	}
-	settings, err := config.Load(r.Fallback)
-	if err != nil {
-		return config.Default(), errors.Join(wrong, err)
-	}
-	return settings, wrong
-}
-
-// runPhone is the phone: the parts, then the two arrows between them. It
-// returns when ctx is done and everything is released, or when a part without
-// which there is no phone has failed. broken are parts that failed before, and
-// why; the phone tells of them.
-func runPhone(ctx context.Context, settings config.Config, broken map[string]error, log *slog.Logger) error {
-	// What this phone is made of.
-	board, err := findBoard(settings.Board)
-	if err != nil {
-		return err
-	}
-	if settings.Interface == "" {
-		settings.Interface = board.Port
-	}
-	mac, err := macOf(settings.Interface)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(settings.Data, 0o700); err != nil {
-		return fmt.Errorf("flexphone: make the data folder: %w; set `data` to a folder that may be written", err)
-	}
-	identity, err := registry.LoadIdentity(settings.Data, mac)
-	if err != nil {
-		return err
-	}
-	sequence, err := registry.OpenSequence(filepath.Join(settings.Data, "sequence"))
-	if err != nil {
-		return err
-	}
+// runPhone is the phone: its parts, and then the two arrows of the method between
+// them. It returns when ctx is done and everything is released; a part that fails or
+// panics is told of and run again. broken are parts that failed before, and why.
+func runPhone(ctx context.Context, settings config.Config, board boards.Board, broken map[string]error, log *slog.Logger) {
+	// What the phone is made of. Nothing is opened, read or sent yet.
+	told := &teller{}
+	crashes := &crashes{path: filepath.Join(settings.Data, "crash"), log: log}
+	keeper := parts.New(told, crashes.keep)
 	events := control.NewEvents()
-	if err := reportCrashes(settings.Data, log); err != nil {
-		log.Warn("crashes are not reported", "err", err)
-	}
-	parts := openHardware(ctx, board, settings, log)
-	defer parts.close(log)
-	source, err := openNetwork(settings, log)
-	if err != nil {
-		return err
-	}
-	server, err := registry.NewClient(registry.Config{
-		Server: settings.StoringServer, Identity: identity, Log: log,
-		Pins: registry.NewFilePins(filepath.Join(settings.Data, "servers.json")),
-	})
-	if err != nil {
-		return err
-	}
-	defer server.Close()
-	self := newSelf(mac)
-	line, err := sip.NewAgent(sip.Config{
-		Identity: identity.Certificate, Owns: self.owns, User: self.user, DisplayName: self.displayName,
-		Codecs: codecs(), SIPPort: sipPort, SIPSPort: sipsPort, Log: log,
-	})
-	if err != nil {
-		return err
-	}
-	engine := audio.NewEngine(audio.Config{Open: parts.openSound, Formats: formats(), Log: log})
-	ph := phone.New(phone.Parts{
-		Keypad: parts.keypad, Hook: parts.hook, Lamp: parts.lamp, Display: parts.display,
-		Directory: directory{server}, Line: lineOf{line}, Sound: newSound(engine, self.addressFor),
-		Report: events.Publish, Log: log,
-	})
 	boot := bootOf(board, log)
-	spread := time.Duration(0)
-	if boot != nil { // power came back, to others as well
-		spread = streetSpread
-	}
-	announcer := registry.NewAnnouncer(registry.AnnouncerConfig{
-		MAC: wire.MAC(mac), Ports: wire.Ports{SIP: sipPort, SIPS: sipsPort},
-		Registrar: server, Link: server, Sequence: sequence, Token: settings.Token, Log: log, Spread: spread,
-		Report: func(o registry.Outcome) {
-			self.announced(ctx, o, ph, events)
-			if o.Kind == registry.Failed {
-				netlink.Doubt(source)
-			}
-			if boot != nil && o.Kind == registry.Registered && boot.Reached("registered") {
-				events.Publish("booted", boot.Steps()...)
-				log.LogAttrs(ctx, slog.LevelInfo, "from power-on", boot.Steps()...)
-			}
-		},
+	self := &self{}
+	folder := registry.OpenFolder(settings.Data)
+	resolver := finder.NewResolver()
+	storing := &storing{keys: &self.key, folder: folder, resolver: resolver, token: settings.Token, spread: spreadOf(boot), log: log}
+	finding := finder.New(finder.Config{
+		Fixed: settings.StoringServer, Services: finder.ServicesOf(resolver), Found: storing.setServers, Log: log,
 	})
-	links := network{source: source, server: server, announcer: announcer, phone: ph, self: self, events: events,
-		fixedServer: settings.StoringServer != "", boot: boot, log: log}
-	socket, err := control.Listen(settings.Control, events, controls{ph, self, parts}.handle, log)
-	if err != nil {
-		return err
+	line := &line{keys: &self.key, cfg: sip.Config{
+		Owns: self.owns, DisplayName: self.displayName,
+		Codecs: codecs(), SIPPort: sipPort, SIPSPort: sipsPort, Panicked: keeper.Panicked, Log: log,
+	}}
+	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, settings.Audio, log), Formats: formats(), Log: log})
+	hardware := newHardware(board, settings)
+	ph := phone.New(phone.Parts{
+		Keypad: hardware.keypad, Hook: &hardware.hook, Lamp: &hardware.lamp, Display: &hardware.display,
+		Directory: directory{storing}, Line: line, Sound: newSound(engine, self.addressFor),
+		Report: events.Publish, Panicked: keeper.Panicked, Log: log,
+	})
+	told.phone = ph
+	network := &network{
+		settings: settings, self: self, finder: finding, resolver: resolver, storing: storing, phone: ph, events: events, boot: boot, log: log,
+	}
+	storing.report = func(o registry.Outcome, server string) {
+		self.announced(ctx, o, ph, events)
+		switch o.Kind {
+		case registry.Registered:
+			finding.Answers(server)
+			booted(ctx, boot, events, log)
+		case registry.Failed:
+			finding.Doubt()
+			network.doubt()
+		}
 	}
 
-	// What it does. The lower half goes on while a call and the row are released.
-	lowerCtx, stopLower := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopLower()
-	lower, lowerCtx := errgroup.WithContext(lowerCtx)
-	lower.Go(func() error { return source.Run(lowerCtx) })        // lease
-	lower.Go(func() error { return links.follow(lowerCtx, ctx) }) // -> announce, and the phone's network
-	lower.Go(func() error { return announcer.Run(lowerCtx) })     // -> storing server
-	lower.Go(func() error { return line.Run(lowerCtx) })          // calls of others
-	lower.Go(func() error { return keepSounding(lowerCtx, engine, ph, log) })
+	// lease -> announce. This half goes on while a call and the row are released.
+	// The address comes first: the rest is made while it is waited for.
+	lower := newHalf(context.WithoutCancel(ctx), keeper)
+	lower.keep("network", network.run(ctx))
+	lower.keep("interface", numbered(self, settings.Interface, keeper))
+	lower.keep("key", keyed(self, folder))
+	lower.keep("data", kept(folder, crashes))
+	lower.keep("finder", running(finding.Run))
+	lower.keep("storing server", storing.run)
+	lower.keep("line", line.run)
+	lower.keep("sound engine", sounding(engine, keeper))
 
-	upper, upperCtx := errgroup.WithContext(ctx)
-	upper.Go(func() error { return ph.Run(upperCtx) }) // keypad -> dial -> resolve -> call -> talk -> release
-	upper.Go(func() error { return socket.Run(upperCtx) })
-	upper.Go(func() error {
+	// keypad -> dial -> resolve -> call -> talk -> release
+	upper := newHalf(ctx, keeper)
+	upper.keep("call control", running(ph.Run))
+	upper.keep("control socket", controlled(settings.Control, events, controls{ph, self, hardware, keeper}, log))
+	for part, life := range hardware.lives() {
+		upper.keep(part, life)
+	}
+	upper.group.Go(func() {
 		for part, why := range broken {
-			ph.PartFailed(upperCtx, part, why)
-		}
-		return nil
-	})
-	upper.Go(func() error { return guard(upperCtx, board.Watchdog, ph, engine, log) })
-	upper.Go(func() error { // a lower part without which there is no phone
-		select {
-		case <-upperCtx.Done():
-			return nil
-		case <-lowerCtx.Done():
-			return errors.New("flexphone: a part has failed")
+			keeper.Failed(ctx, part, why)
 		}
 	})
-	upperErr := upper.Wait()
+	upper.group.Go(func() {
+		guard(ctx, board.Watchdog, []watchdog.Check{ph.Alive, engine.Alive}, func(err error) { keeper.Failed(ctx, "watchdog", err) }, log)
+	})
+	upper.group.Wait() // until ctx is done, and the call released
 
-	releaseCtx, done := context.WithTimeout(lowerCtx, releaseWait)
-	if err := announcer.Release(releaseCtx); err != nil {
+	release, done := context.WithTimeout(context.WithoutCancel(ctx), releaseWait)
+	defer done()
+	if err := storing.release(release); err != nil {
 		log.Warn("storing server not told that the phone leaves", "err", err)
 	}
-	done()
-	stopLower()
-	if err := lower.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return err
+	lower.end()
+	lower.group.Wait()
+}
+
+// booted tells how long it took from power-on to the first row.
+func booted(ctx context.Context, boot *poweron.Chain, events *control.Events, log *slog.Logger) {
+	if boot != nil && boot.Reached("registered") {
+		events.Publish("booted", boot.Steps()...)
+		log.LogAttrs(ctx, slog.LevelInfo, "from power-on", boot.Steps()...)
 	}
-	return upperErr
+}
+
+// A half is parts that end together.
+type half struct {
+	keep  func(part string, life func(context.Context, func()) error)
+	end   context.CancelFunc
+	group *sync.WaitGroup
+}
+
+func newHalf(ctx context.Context, keeper *parts.Keeper) half {
+	ctx, end := context.WithCancel(ctx)
+	h := half{end: end, group: &sync.WaitGroup{}}
+	h.keep = func(part string, life func(context.Context, func()) error) {
+		h.group.Go(func() { keeper.Keep(ctx, part, life) })
+	}
+	return h
+}
+
+// teller tells call control of parts.
+type teller struct{ phone *phone.Phone }
+
+// PartFailed implements parts.Teller.
+func (t *teller) PartFailed(ctx context.Context, part string, err error) {
+	t.phone.PartFailed(ctx, part, err)
+}
+
+// PartWorks implements parts.Teller.
+func (t *teller) PartWorks(ctx context.Context, part string) { t.phone.PartWorks(ctx, part) }
+
+// running is the life of a part that works as soon as it runs.
+func running(run func(context.Context) error) func(context.Context, func()) error {
+	return func(ctx context.Context, works func()) error {
+		works()
+		return run(ctx)
+	}
+}
+
+// numbered is the life of what gives the phone its permanent number.
+func numbered(self *self, ifname string, keeper *parts.Keeper) func(context.Context, func()) error {
+	return func(ctx context.Context, works func()) error {
+		mac, err := awaitMAC(ctx, ifname, func(err error) { keeper.Failed(ctx, "interface", err) })
+		if err != nil {
+			return err
+		}
+		self.mac.Set(mac)
+		works()
+		<-ctx.Done()
+		return ctx.Err()
+	}
+}
+
+// kept is the life of the data folder.
+func kept(folder *registry.Folder, crashes *crashes) func(context.Context, func()) error {
+	begun := false
+	return func(ctx context.Context, works func()) error {
+		for {
+			if err := folder.Keep(); err != nil {
+				return err
+			}
+			if !begun {
+				if err := crashes.begin(); err != nil {
+					return err
+				}
+				begun = true
+			}
+			works()
+			select {
+			case <-folder.Trouble():
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+}
+
+// keyed is the life of what the phone proves itself with: it is there as soon as
+// the number is, though something may be wrong with it.
+func keyed(self *self, folder *registry.Folder) func(context.Context, func()) error {
+	return func(ctx context.Context, works func()) error {
+		mac, _, err := self.mac.Get(ctx)
+		if err != nil {
+			return err
+		}
+		id, wrong := folder.Identity(mac)
+		if len(id.Certificate.Certificate) == 0 {
+			return wrong
+		}
+		if now, ok := self.key.Now(); !ok || !slices.EqualFunc(now.Certificate.Certificate, id.Certificate.Certificate, bytes.Equal) {
+			self.key.Set(id)
+		}
+		if wrong != nil {
+			return wrong
+		}
+		works()
+		<-ctx.Done()
+		return ctx.Err()
+	}
+}
+
+// controlled is the life of the control socket.
+func controlled(path string, events *control.Events, c controls, log *slog.Logger) func(context.Context, func()) error {
+	return func(ctx context.Context, works func()) error {
+		socket, err := control.Listen(path, events, c.handle, log)
+		if err != nil {
+			return err
+		}
+		works()
+		return socket.Run(ctx)
+	}
+}
+
+// sounding is the life of the sound engine, which opens its device by itself: a
+// phone without one still rings by its lamp.
+func sounding(engine *audio.Engine, keeper *parts.Keeper) func(context.Context, func()) error {
+	return func(ctx context.Context, works func()) error {
+		works()
+		return engine.Run(ctx, func(err error) {
+			if err == nil {
+				keeper.Works(ctx, "sound")
+			} else {
+				keeper.Failed(ctx, "sound", err)
+			}
+		})
+	}
+}
+
+// spreadOf returns over how long the first announcement is spread: on a machine
+// whose power came back, to others as well.
+func spreadOf(boot *poweron.Chain) time.Duration {
+	if boot == nil {
+		return 0
+	}
+	return streetSpread
 }
 
 // bootOf returns the chain from power-on, nil on a board that does not start this
@@ -228,28 +310,4 @@ func bootOf(board boards.Board, log *slog.Logger) *poweron.Chain {
 		return nil
 	}
 	return chain
-}
-
-// macOf returns the permanent number of the phone: the MAC of its interface.
-func macOf(ifname string) (netlink.MAC, error) {
-	ifi, err := net.InterfaceByName(ifname)
-	if err != nil {
-		return netlink.MAC{}, fmt.Errorf("flexphone: find network interface %q: %w; set `interface` to one that `ip link` lists", ifname, err)
-	}
-	if len(ifi.HardwareAddr) != len(netlink.MAC{}) {
-		return netlink.MAC{}, fmt.Errorf("flexphone: network interface %q has no MAC address; set `interface` to an Ethernet or Wi-Fi one", ifname)
-	}
-	return netlink.MAC(ifi.HardwareAddr), nil
-}
-
-// keepSounding runs the engine. A phone without a sound device still rings by its
-// lamp and says what is wrong, and the engine tries again.
-func keepSounding(ctx context.Context, engine *audio.Engine, ph *phone.Phone, log *slog.Logger) error {
-	return engine.Run(ctx, func(err error) {
-		if err == nil {
-			log.Info("sound device works again")
-			return
-		}
-		ph.PartFailed(ctx, "sound", err)
-	})
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"flexphone/firmware/internal/control"
+	"flexphone/firmware/internal/parts"
 	"flexphone/firmware/internal/phone"
 	"flexphone/netlink"
 	registry "flexphone/registry-client"
@@ -18,16 +19,24 @@ import (
 // self is what the phone knows of itself: its permanent number, and what the
 // network and the storing server have given it.
 type self struct {
-	mac  wire.MAC
-	user string // in SIP URIs: the MAC's 12 hex digits
+	mac parts.Slot[netlink.MAC]       // empty until there is the interface that has it
+	key parts.Slot[registry.Identity] // empty until there is a MAC to certify
 
 	mu     sync.Mutex
 	lease  netlink.Lease // zero Prefix: none
 	number string
 }
 
-func newSelf(mac netlink.MAC) *self {
-	return &self{mac: wire.MAC(mac), user: strings.ReplaceAll(mac.String(), ":", "")}
+// user returns what the phone is called in SIP URIs: the MAC's 12 hex digits.
+func (s *self) user() string {
+	mac, _ := s.mac.Now()
+	return wire.MAC(mac).Hex()
+}
+
+// permanent returns the 15 digits of the permanent number.
+func (s *self) permanent() string {
+	mac, _ := s.mac.Now()
+	return wire.MAC(mac).Digits()
 }
 
 // owns reports whether a call to user is for this phone. A URI without a user,
@@ -37,19 +46,21 @@ func (s *self) owns(user string) bool {
 		return true
 	}
 	user = strings.ToLower(strings.NewReplacer(":", "", "-", "").Replace(user))
+	own, permanent := s.user(), s.permanent()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return user == "" || user == s.user || user == s.mac.Digits() || s.number != "" && user == s.number
+	return user == "" || user == own || user == permanent || s.number != "" && user == s.number
 }
 
 // displayName is what others see: the short number, or the 15 digits.
 func (s *self) displayName() string {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.number != "" {
-		return s.number
+	number := s.number
+	s.mu.Unlock()
+	if number != "" {
+		return number
 	}
-	return s.mac.Digits()
+	return s.permanent()
 }
 
 // addressFor returns our address of the family of peer, or the first that we

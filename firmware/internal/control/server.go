@@ -29,6 +29,18 @@ type Server struct {
 	log      *slog.Logger
 }
 
+// answerWait is how long a phone may take to say that it is there.
+const answerWait = 2 * time.Second
+
+// Answers reports whether a phone answers at path.
+func Answers(ctx context.Context, path string) bool {
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	heard := false
+	_ = Do(ctx, path, Request{Command: "status"}, func(json.RawMessage) error { heard = true; return nil })
+	return heard
+}
+
 // Listen makes the socket at path, with its folder when that is missing. A
 // socket that a dead phone left there is replaced; one that answers is an error.
 func Listen(path string, events *Events, handle Handler, log *slog.Logger) (*Server, error) {

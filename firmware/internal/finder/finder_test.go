@@ -222,3 +222,20 @@ func TestServersLeave(t *testing.T) {
 		}
 	})
 }
+
+// A network that names nothing is complained of once, and again after another has
+// named something.
+func TestNamelessNetwork(t *testing.T) {
+	inTown(t, "", func(w *town) {
+		for _, named := range []string{"", "", "192.0.2.9:5684", "", ""} {
+			var n Network
+			if named != "" {
+				n.Named = []string{named}
+			}
+			w.SetNetwork(n)
+		}
+		if got := strings.Count(w.log.String(), "names no storing server"); got != 2 || strings.Count(w.log.String(), "\n") != 2 {
+			t.Errorf("said %d times; want 2:\n%s", got, w.log.String())
+		}
+	})
+}

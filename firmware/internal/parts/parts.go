@@ -34,14 +34,14 @@ const (
 	pauseMost  = 30 * time.Second
 )
 
-// A Teller is told what becomes of parts, in order. Its methods must not block,
-// nor call the Keeper.
+// A Teller is told what becomes of parts, in order. Its methods may block; they
+// must not call the Keeper.
 type Teller interface {
 	// PartFailed is called when a part fails, and when it fails for another reason
 	// than the last time; not each time that it is tried in vain.
-	PartFailed(part string, err error)
+	PartFailed(ctx context.Context, part string, err error)
 	// PartWorks is called when a part that has failed works again.
-	PartWorks(part string)
+	PartWorks(ctx context.Context, part string)
 }
 
 // A Keeper runs parts. The zero value is not usable.
@@ -49,6 +49,7 @@ type Keeper struct {
 	teller Teller
 	report func(Panic)
 
+	turn   sync.Mutex // held while the Teller is told
 	mu     sync.Mutex
 	broken []fault
 }
@@ -64,7 +65,7 @@ func New(teller Teller, report func(Panic)) *Keeper {
 
 // A Panic is one that was contained. It is an error.
 type Panic struct {
-	Part  string // or call
+	What  string // the part or the call that it has ended
 	Value any    // as it was given to panic
 	Stack []byte // of the goroutine
 }
@@ -74,7 +75,7 @@ func (p Panic) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
 
 // Text is what a report says: the same first line as a crash of the program has.
 func (p Panic) Text() string {
-	return fmt.Sprintf("panic: %v\n\n%s goes on without it\n\n%s", p.Value, p.Part, p.Stack)
+	return fmt.Sprintf("panic: %v\n\ncontained: it has ended the %s, and nothing else\n\n%s", p.Value, p.What, p.Stack)
 }
 
 // Keep runs a part until ctx is done, and returns then. run returns when ctx is
@@ -88,7 +89,7 @@ func (k *Keeper) Keep(ctx context.Context, part string, run func(ctx context.Con
 		err := k.Contain(part, func() error {
 			return run(ctx, func() {
 				worked = time.Now()
-				k.Works(part)
+				k.Works(ctx, part)
 			})
 		})
 		switch {
@@ -114,18 +115,17 @@ func (k *Keeper) Keep(ctx context.Context, part string, run func(ctx context.Con
 func (k *Keeper) Contain(part string, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = k.Panicked(part, v)
+			p := Panic{part, v, debug.Stack()}
+			k.report(p)
+			err = p
 		}
 	}()
 	return f()
 }
 
-// Panicked reports a panic that was recovered by another than Contain, from the
-// deferred function in which it was, and returns it as an error.
-func (k *Keeper) Panicked(part string, value any) error {
-	p := Panic{Part: part, Value: value, Stack: debug.Stack()}
-	k.report(p)
-	return p
+// Panicked reports a panic that was contained by somebody else.
+func (k *Keeper) Panicked(what string, cause any, stack []byte) {
+	k.report(Panic{what, cause, stack})
 }
 
 // Failed tells of a part that does not work. It is for parts that are kept by
@@ -134,26 +134,32 @@ func (k *Keeper) Failed(ctx context.Context, part string, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.turn.Lock()
+	defer k.turn.Unlock()
 	now := fault{part, err.Error()}
-	if slices.Contains(k.broken, now) {
-		return
+	k.mu.Lock()
+	known := slices.Contains(k.broken, now)
+	if !known {
+		k.broken = append(k.without(part), now)
 	}
-	k.broken = append(k.without(part), now)
-	k.teller.PartFailed(part, err)
+	k.mu.Unlock()
+	if !known {
+		k.teller.PartFailed(ctx, part, err)
+	}
 }
 
 // Works tells of a part that works, which matters if it had failed.
-func (k *Keeper) Works(part string) {
+func (k *Keeper) Works(ctx context.Context, part string) {
+	k.turn.Lock()
+	defer k.turn.Unlock()
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	left := k.without(part)
-	if len(left) == len(k.broken) {
-		return
-	}
+	had := len(left) < len(k.broken)
 	k.broken = left
-	k.teller.PartWorks(part)
+	k.mu.Unlock()
+	if had {
+		k.teller.PartWorks(ctx, part)
+	}
 }
 
 // without returns the faults of other parts; k.mu is held.

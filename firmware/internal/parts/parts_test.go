@@ -24,10 +24,10 @@ func (d *diary) add(line string) {
 	d.lines = append(d.lines, time.Since(d.start).String()+" "+line)
 }
 
-func (d *diary) PartFailed(part string, err error) {
+func (d *diary) PartFailed(_ context.Context, part string, err error) {
 	d.add(part + " failed: " + err.Error())
 }
-func (d *diary) PartWorks(part string) { d.add(part + " works") }
+func (d *diary) PartWorks(_ context.Context, part string) { d.add(part + " works") }
 
 func (d *diary) read() []string {
 	d.mu.Lock()
@@ -103,7 +103,7 @@ func TestAPanicIsContained(t *testing.T) {
 	if len(told) != 2 || !strings.Contains(told[0], "panic: assignment to entry in nil map") || told[1] != "1s sound works" {
 		t.Errorf("told %q", told)
 	}
-	if len(panics) != 1 || panics[0].Part != "sound" || !strings.Contains(string(panics[0].Stack), "TestAPanicIsContained") {
+	if len(panics) != 1 || panics[0].What != "sound" || !strings.Contains(string(panics[0].Stack), "TestAPanicIsContained") {
 		t.Fatalf("reported %+v; want the stack of the panic", panics)
 	}
 	if text := panics[0].Text(); !strings.HasPrefix(text, "panic: assignment") || !strings.Contains(text, "sound") {
@@ -201,7 +201,7 @@ func TestWhatFailedLastIsShown(t *testing.T) {
 		if why, last := k.Broken(); last != want || (want != "") != (why[want] == "no card") {
 			t.Errorf("%q failed last of %v; want %q", last, why, want)
 		}
-		k.Works(want)
+		k.Works(t.Context(), want)
 	}
 	stopped, cancel := context.WithCancel(t.Context())
 	cancel()

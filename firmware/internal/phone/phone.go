@@ -207,6 +207,7 @@ func (p *Phone) PartWorks(ctx context.Context, part string) {
 		return
 	}
 	p.parts.Log.Info("part of the phone works again", "part", part)
+	p.parts.Report("mended", slog.String("part", part))
 	p.post(ctx, partWorks{part})
 }
 

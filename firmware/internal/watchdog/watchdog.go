@@ -122,6 +122,15 @@ func TakeReport(path string) (string, error) {
 	return string(text), nil
 }
 
+// KeepReport keeps the report of a panic that the program has survived where
+// TakeReport keeps that of a crash: at path.last.
+func KeepReport(path, report string) error {
+	if err := os.WriteFile(path+".last", []byte(report[:min(len(report), maxReport)]), 0o600); err != nil {
+		return fmt.Errorf("watchdog: keep report: %w", err)
+	}
+	return nil
+}
+
 // Cause returns the line of a report that says what went wrong.
 func Cause(report string) string {
 	for line := range strings.Lines(report) {

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"flexphone/firmware/internal/finder"
+	"flexphone/firmware/internal/parts"
+	"flexphone/firmware/internal/reach"
+	"flexphone/netlink"
+	registry "flexphone/registry-client"
+	"flexphone/registry-client/wire"
+)
+
+// storing is the storing server as the rest of the phone sees it: it takes what is
+// to be told there from the beginning, though there is nobody to tell it before the
+// phone has its key.
+type storing struct {
+	keys     *parts.Slot[registry.Identity]
+	folder   *registry.Folder
+	resolver *finder.Resolver
+	token    string
+	spread   time.Duration                           // as in registry.AnnouncerConfig
+	report   func(o registry.Outcome, server string) // server: who was asked
+	log      *slog.Logger
+
+	client parts.Slot[*registry.Client]
+
+	mu        sync.Mutex
+	groups    [][]string
+	lease     *netlink.Event // the newest; nil: none yet
+	announcer *registry.Announcer
+}
+
+// run is the life of a client with one key.
+func (s *storing) run(ctx context.Context, works func()) error {
+	id, changed, err := s.keys.Get(ctx)
+	if err != nil {
+		return err
+	}
+	client, err := registry.NewClient(registry.Config{
+		Identity: id, Pins: s.folder.Pins(), Resolver: s.resolver, Order: reachable, Log: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	announcer := registry.NewAnnouncer(registry.AnnouncerConfig{
+		MAC: id.MAC, Ports: wire.Ports{SIP: sipPort, SIPS: sipsPort},
+		Registrar: client, Link: client, Sequence: s.folder.Sequence(), Token: s.token, Log: s.log, Spread: s.spread,
+		Report: func(o registry.Outcome) { s.report(o, client.Server()) },
+	})
+	s.mu.Lock()
+	err = client.SetServers(s.groups)
+	s.announcer = announcer
+	if s.lease != nil {
+		announcer.Update(*s.lease)
+	}
+	s.client.Set(client)
+	s.mu.Unlock()
+	defer func() {
+		s.client.Clear()
+		s.mu.Lock()
+		s.announcer = nil
+		s.mu.Unlock()
+	}()
+	if err != nil {
+		return err
+	}
+	works()
+	life, end := context.WithCancel(ctx)
+	defer end()
+	go func() {
+		select {
+		case <-changed:
+			end()
+		case <-life.Done():
+		}
+	}()
+	if err := announcer.Run(life); ctx.Err() != nil || life.Err() == nil {
+		return err
+	}
+	return nil // another key
+}
+
+// reachable is reach.Order with the kernel's routes.
+func reachable(addrs []netip.Addr) []netip.Addr { return reach.Order(addrs, reach.Source) }
+
+// setServers says where the storing server may be.
+func (s *storing) setServers(groups [][]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.groups = slices.Clone(groups)
+	if client, ok := s.client.Now(); ok {
+		if err := client.SetServers(groups); err != nil {
+			s.log.Warn("no usable storing server", "err", err)
+		}
+	}
+}
+
+// update tells of a lease.
+func (s *storing) update(e netlink.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.Kind != netlink.Lost { // who comes later must be told of an address as of a new one
+		first := e
+		first.Kind = netlink.Bound
+		s.lease = &first
+	} else {
+		s.lease = nil
+	}
+	if s.announcer != nil {
+		s.announcer.Update(e)
+	}
+}
+
+// release withdraws the row.
+func (s *storing) release(ctx context.Context) error {
+	s.mu.Lock()
+	announcer := s.announcer
+	s.mu.Unlock()
+	if announcer == nil {
+		return nil
+	}
+	return announcer.Release(ctx)
+}
+
+// errNoKey is what is said of a storing server before the phone has its key.
+var errNoKey = errors.New("flexphone: the phone has no key yet, for want of a network interface")
+
+// Resolve implements lookup.
+func (s *storing) Resolve(ctx context.Context, q wire.Query) (wire.Row, error) {
+	client, ok := s.client.Now()
+	if !ok {
+		return wire.Row{}, errNoKey
+	}
+	return client.Resolve(ctx, q)
+}
+
+// Observe implements lookup.
+func (s *storing) Observe(ctx context.Context, q wire.Query, changed func(wire.Row)) error {
+	client, ok := s.client.Now()
+	if !ok {
+		return errNoKey
+	}
+	return client.Observe(ctx, q, changed)
+}
