@@ -106,7 +106,7 @@ func TestUnconfirmedLease(t *testing.T) {
 				t.Run(fmt.Sprintf("%s for %v, which then %s", name, silent, tt.name), func(t *testing.T) {
 					s := start(t)
 					s.run(silent)
-					if kept := s.events[len(s.events)-1]; kept.Lease.Addr() != simAddr || !kept.Lease.Doubtful || s.events[0].Kind != Bound {
+					if kept := s.events[len(s.events)-1]; kept.Lease.Addr() != simAddr || kept.Lease.Doubtful == s.m.attached || s.events[0].Kind != Bound {
 						t.Fatalf("kept %v", s.events)
 					}
 					s.events = nil
@@ -212,9 +212,19 @@ func TestDoubt(t *testing.T) {
 			t.Errorf("bound to %v", e.Lease.Prefix)
 		}
 	})
-	t.Run("the server is dead, too", func(t *testing.T) {
+	t.Run("the server is dead, the router is not", func(t *testing.T) {
 		s := bound(t)
 		s.server = nil
+		s.give(doubted{})
+		s.run(time.Minute)
+		s.want()
+		s.server = aDay(pool(simNext))
+		s.run(2 * portRetry)
+		s.want(Bound)
+	})
+	t.Run("the server is dead, too", func(t *testing.T) {
+		s := bound(t)
+		s.server, s.router = nil, MAC{}
 		s.give(doubted{})
 		s.run(time.Minute)
 		if l := s.want(Renewed)[0].Lease; !l.Doubtful {

@@ -154,13 +154,14 @@ func (m *machine) keepOld(now time.Time, silent bool) bool {
 		!l.Expiry.IsZero() && !l.Expiry.After(now) {
 		return false
 	}
-	if m.unconfirmed && m.told.Prefix == l.Prefix && (m.told.Doubtful || !silent) {
+	doubtful := silent && !m.attached
+	if m.unconfirmed && m.told.Prefix == l.Prefix && (m.told.Doubtful || !doubtful) {
 		return false // it is kept
 	}
 	m.note(slog.LevelWarn, "no server answers, keeping the lease and asking on", "address", l.Prefix, "expiry", l.Expiry)
 	m.unconfirmed = true
-	l.Doubtful, l.Metric = silent, m.metric
-	if silent && m.metric != 0 {
+	l.Doubtful, l.Metric = doubtful, m.metric
+	if doubtful && m.metric != 0 {
 		l.Metric += doubtMetric
 	}
 	m.take(l)

@@ -60,7 +60,8 @@ type Lease struct {
 	StoringServers []string   `json:"storing_servers,omitempty"`
 	Server         netip.Addr `json:"server"` // DHCP server identifier; zero for an address that we did not lease
 	// Doubtful: nobody confirmed it since the cable was plugged in, or since it was
-	// doubted. It is used for want of a better one, and asked about.
+	// doubted, and its router is silent, too. It is used for want of a better one, and
+	// asked about.
 	Doubtful bool      `json:"-"`
 	Start    time.Time `json:"start"` // when the lease was acknowledged
 	Renew    time.Time `json:"renew,omitzero"`

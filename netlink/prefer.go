@@ -11,8 +11,9 @@ import (
 // Prefer returns a Source that tells the events of the best of several which
 // has an address, such as Ethernet before Wi-Fi; the first is best. All of them
 // run, so that another is ready when the best fails; give them rising Metrics.
-// A better one that comes back is used once it has held for three seconds. The
-// name servers of the one that is used go to the file resolvConf, if not empty;
+// A better one that comes back is used once it has held for three seconds. One
+// whose lease nobody confirms comes after all others, though it may have a carrier:
+// likely its network is dead. The name servers of the one that is used go to the file resolvConf, if not empty;
 // the sources' own ResolvConf should be empty then.
 func Prefer(resolvConf string, log *slog.Logger, sources ...Source) (Source, error) {
 	if len(sources) == 0 {
@@ -53,12 +54,15 @@ func (c *election) event(now time.Time, rank int, e Event) []Event {
 	if e.Kind == Lost {
 		*who = candidate{}
 	} else {
-		if !who.lease.Prefix.IsValid() {
+		if !who.lease.Prefix.IsValid() || who.lease.Doubtful && !e.Lease.Doubtful {
 			who.since = now
 		}
 		who.lease = e.Lease
 	}
 	told := c.told.Prefix.IsValid()
+	if best := c.best(now, 0); told && rank == c.chosen && e.Lease.Doubtful && c.before(best, rank) {
+		return c.choose(now, best)
+	}
 	if told && rank == c.chosen && e.Kind != Lost {
 		if e.Lease.Prefix != c.told.Prefix {
 			e.Kind = Bound
@@ -82,7 +86,14 @@ func (c *election) event(now time.Time, rank int, e Event) []Event {
 
 // due changes to a better source that has held.
 func (c *election) due(now time.Time) []Event {
-	if best := c.best(now, c.failback); c.told.Prefix.IsValid() && best >= 0 && best < c.chosen {
+	if !c.told.Prefix.IsValid() {
+		return nil
+	}
+	held := c.failback
+	if c.told.Doubtful {
+		held = 0
+	}
+	if best := c.best(now, held); c.before(best, c.chosen) {
 		return c.choose(now, best)
 	}
 	return nil
@@ -90,22 +101,35 @@ func (c *election) due(now time.Time) []Event {
 
 // deadline returns when due may have something to do; zero: never.
 func (c *election) deadline() (d time.Time) {
-	for _, who := range c.candidates[:c.chosen] {
-		if t := who.since.Add(c.failback); c.told.Prefix.IsValid() && who.lease.Prefix.IsValid() && (d.IsZero() || t.Before(d)) {
-			d = t
+	for rank, who := range c.candidates {
+		if c.told.Prefix.IsValid() && who.lease.Prefix.IsValid() && c.before(rank, c.chosen) {
+			d = earliest(d, who.since.Add(c.failback))
 		}
 	}
 	return d
 }
 
+// before reports whether the source with rank a is better than that with rank b; one
+// of rank -1 is not.
+func (c *election) before(a, b int) bool {
+	if a < 0 || b < 0 || a == b {
+		return a >= 0 && b < 0
+	}
+	if x, y := c.candidates[a].lease.Doubtful, c.candidates[b].lease.Doubtful; x != y {
+		return y
+	}
+	return a < b
+}
+
 // best returns the rank of the best source that has held for a time, -1 for none.
 func (c *election) best(now time.Time, held time.Duration) int {
+	best := -1
 	for rank, who := range c.candidates {
-		if who.lease.Prefix.IsValid() && !now.Before(who.since.Add(held)) {
-			return rank
+		if who.lease.Prefix.IsValid() && !now.Before(who.since.Add(held)) && c.before(rank, best) {
+			best = rank
 		}
 	}
-	return -1
+	return best
 }
 
 func (c *election) choose(now time.Time, rank int) []Event {

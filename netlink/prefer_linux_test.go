@@ -3,6 +3,7 @@ package netlink
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -49,6 +50,22 @@ func TestPreferFailsOverAndBack(t *testing.T) {
 	on("wlan0", "via 10.88.0.1 dev wlan0")
 	wire.inside("ip", "link", "set", "isp0", "up")
 	on("eth0", "via 10.77.0.1 dev eth0")
+	// The cable is in again, and the network behind it is dead: its lease is kept,
+	// and not used while there is another.
+	wire.inside("ip", "link", "set", "isp0", "down")
+	on("wlan0", "via 10.88.0.1 dev wlan0")
+	wire.stopDNS()
+	wire.inside("ip", "address", "flush", "dev", "isp0")
+	wire.inside("ip", "link", "set", "isp0", "up")
+	eventually(t, "the lease is kept", func() bool {
+		return strings.Contains(ip(t, "route", "show", "default", "dev", "eth0"), strconv.Itoa(100+doubtMetric))
+	})
+	if got := ip(t, "route", "get", "192.0.2.7"); !strings.Contains(got, "dev wlan0") {
+		t.Errorf("the way out is %q", got)
+	}
+	wire.inside("ip", "address", "add", ispAddr, "dev", "isp0")
+	wire.startDNS(firstPool, "--dhcp-option=6,10.77.0.1")
+	s.until("an address on eth0", func(e Event) bool { return e.Lease.Interface == "eth0" })
 	s.stop()
 	s.until("the end", func(e Event) bool { return e.Kind == Lost })
 	if left := ip(t, "route", "show", "default"); left != "" {

@@ -10,6 +10,10 @@ func TestElection(t *testing.T) {
 	wire := Lease{Interface: "eth0", Prefix: netip.PrefixFrom(simAddr, 24)}
 	moved := Lease{Interface: "eth0", Prefix: netip.PrefixFrom(simServer, 24)}
 	air := Lease{Interface: "wlan0", Prefix: netip.PrefixFrom(simNext, 24)}
+	dead := wire // with a carrier
+	dead.Doubtful = true
+	mist := air
+	mist.Doubtful = true
 	type moment struct {
 		after time.Duration
 		rank  int
@@ -31,6 +35,15 @@ func TestElection(t *testing.T) {
 			{0, 0, Bound, wire, 0, ""}, {failbackWait - 1, 0, 0, wire, 0, ""}, {1, 0, 0, wire, Bound, "eth0"}}},
 		{"the best moves", []moment{{0, 0, Bound, wire, Bound, "eth0"}, {0, 1, Bound, air, 0, ""}, {0, 0, Bound, moved, Bound, "eth0"}}},
 		{"both fail", []moment{{0, 0, Bound, wire, Bound, "eth0"}, {0, 1, Bound, air, 0, ""}, {0, 1, Lost, air, 0, ""}, {0, 0, Lost, wire, Lost, "eth0"}}},
+		{"the best is on a dead network", []moment{{0, 0, Bound, dead, Bound, "eth0"}, {0, 1, Bound, air, Bound, "wlan0"}, {time.Hour, 0, Renewed, dead, 0, ""}}},
+		{"the second first, then the best on a dead network", []moment{{0, 1, Bound, air, Bound, "wlan0"}, {0, 0, Bound, dead, 0, ""}, {time.Hour, 0, 0, wire, 0, ""}}},
+		{"the network of the best dies, and is back", []moment{{0, 0, Bound, wire, Bound, "eth0"}, {0, 1, Bound, air, 0, ""}, {0, 0, Renewed, dead, Bound, "wlan0"},
+			{time.Hour, 0, Renewed, wire, 0, ""}, {failbackWait - 1, 0, 0, wire, 0, ""}, {1, 0, 0, wire, Bound, "eth0"}}},
+		{"the network of the best dies, and is back for a moment", []moment{{0, 0, Bound, wire, Bound, "eth0"}, {0, 1, Bound, air, 0, ""}, {0, 0, Renewed, dead, Bound, "wlan0"},
+			{time.Hour, 0, Renewed, wire, 0, ""}, {time.Second, 0, Renewed, dead, 0, ""}, {time.Hour, 0, 0, wire, 0, ""}}},
+		{"both networks are dead", []moment{{0, 0, Bound, wire, Bound, "eth0"}, {0, 1, Bound, mist, 0, ""}, {0, 0, Renewed, dead, Renewed, "eth0"}, {0, 1, Renewed, mist, 0, ""}}},
+		{"both are dead, the second is back", []moment{{0, 0, Bound, dead, Bound, "eth0"}, {0, 1, Bound, mist, 0, ""}, {time.Hour, 1, Renewed, air, Bound, "wlan0"}, {0, 1, Lost, air, Bound, "eth0"}}},
+		{"the second's dies, the best is gone", []moment{{0, 1, Bound, air, Bound, "wlan0"}, {0, 1, Renewed, mist, Renewed, "wlan0"}, {0, 0, Bound, wire, Bound, "eth0"}}},
 		{"nothing was ever there", []moment{{0, 0, Lost, wire, 0, ""}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
