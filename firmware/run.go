@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -52,10 +51,6 @@ type runCommand struct {
 
 // Run works as a phone until ctx is done.
 func (r *runCommand) Run(ctx context.Context, errs errsWriter) error {
-	// The sound card's callback waits for Go's scheduler while all of its
-	// processors collect garbage: with three for each real one it was late by
-	// 2 ms at most, where it had been by 43.
-	runtime.GOMAXPROCS(3 * runtime.NumCPU())
 	settings, board, wrong := settingsOf(r.Config, r.Fallback)
 	if wrong != nil && r.Fallback == "" {
 		return fmt.Errorf("%w: %w", errUsage, wrong)

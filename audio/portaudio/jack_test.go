@@ -12,24 +12,29 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"flexphone/audio"
 )
 
 // jack starts a JACK server of its own whose sound card is a clock, and makes
 // PortAudio see it. It ends with the test.
 func jack(t *testing.T, rate int) *os.Process {
 	t.Helper()
-	if raceDetector {
-		t.Skip("the binding hands PortAudio a number as a pointer, which -race takes for an error: run without it")
-	}
 	for _, tool := range []string{"jackd", "jack_wait", "jack_connect"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("no virtual sound card here: install jackd2 (%v)", err)
 		}
 	}
-	name := fmt.Sprintf("flexphone-test-%d", os.Getpid())
-	t.Setenv("JACK_DEFAULT_SERVER", name)
+	t.Setenv("JACK_DEFAULT_SERVER", fmt.Sprintf("flexphone-test-%d", os.Getpid()))
 	t.Setenv("JACK_NO_START_SERVER", "1")
 	t.Setenv("JACK_NO_AUDIO_RESERVATION", "1")
+	return startJack(t, rate)
+}
+
+// startJack starts the server of that name, or another one when it is gone.
+func startJack(t *testing.T, rate int) *os.Process {
+	t.Helper()
+	name := os.Getenv("JACK_DEFAULT_SERVER")
 	var out bytes.Buffer
 	c := exec.Command("jackd", "--no-realtime", "--name", name, "-d", "dummy", "-r", fmt.Sprint(rate), "-p", fmt.Sprint(rate/200))
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // also when the test is killed
@@ -104,6 +109,130 @@ func TestSoundThroughJack(t *testing.T) {
 	if loud < ticks/2 {
 		t.Errorf("%d ticks of %d came back", loud, ticks)
 	}
+}
+
+// TestCardRests: what was waiting is forgotten, and the next tick comes soon.
+func TestCardRests(t *testing.T) {
+	jack(t, 48000)
+	d := openJack(t)
+	defer d.Close()
+	play, captured := make([]int16, 480), make([]int16, 480)
+	for range 5 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		for range 20 {
+			if err := d.Exchange(ctx, play, captured); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := d.Rest(); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+	}
+}
+
+// A sounding is an engine that plays for ever, and what it reports.
+type sounding struct {
+	*audio.Engine
+	reports chan error
+	stop    context.CancelFunc
+	ended   chan struct{}
+}
+
+func sound(t *testing.T) *sounding {
+	ctx, stop := context.WithCancel(context.Background())
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s := &sounding{reports: make(chan error, 100), stop: stop, ended: make(chan struct{}), Engine: audio.NewEngine(audio.Config{
+		Open: func() (audio.Device, error) {
+			return Open(Config{Capture: "JACK", Playback: "JACK"}, log)
+		},
+		Log: log,
+	})}
+	s.Play(audio.Germany().Dial)
+	go func() {
+		defer close(s.ended)
+		s.Run(ctx, func(err error) { s.reports <- err })
+	}()
+	return s
+}
+
+// ticks waits until the engine has ticked for a while.
+func (s *sounding) ticks(t *testing.T) {
+	t.Helper()
+	for end := s.Progress() + 100; s.Progress() < end; {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		if err := s.Alive(ctx); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+	}
+}
+
+// next waits for the next report, and asserts whether it is a good one.
+func (s *sounding) next(t *testing.T, good bool) {
+	t.Helper()
+	for {
+		select {
+		case err := <-s.reports:
+			t.Log("reported:", err)
+			if (err == nil) == good {
+				return
+			}
+			if !good {
+				t.Fatal("sound was there")
+			}
+		case <-time.After(2 * time.Minute):
+			t.Fatalf("no report in two minutes")
+		}
+	}
+}
+
+func (s *sounding) end(t *testing.T) {
+	t.Helper()
+	s.stop()
+	select {
+	case <-s.ended:
+	case <-time.After(time.Minute):
+		t.Fatal("the engine does not end")
+	}
+}
+
+// TestServerThatStandsStill: the engine ticks on while the card does not answer,
+// has sound again when it does, and ends while it does not.
+func TestServerThatStandsStill(t *testing.T) {
+	server := jack(t, 48000)
+	openJack(t).Close()
+	s := sound(t)
+	s.ticks(t)
+	for range 2 {
+		server.Signal(syscall.SIGSTOP)
+		s.next(t, false)
+		s.ticks(t)
+		server.Signal(syscall.SIGCONT)
+		s.next(t, true)
+		s.ticks(t)
+	}
+	server.Signal(syscall.SIGSTOP)
+	s.next(t, false)
+	s.end(t)
+	server.Signal(syscall.SIGCONT)
+}
+
+// TestServerThatIsKilled: the engine ticks on, and has sound again with another
+// server, of another rate.
+func TestServerThatIsKilled(t *testing.T) {
+	server := jack(t, 48000)
+	openJack(t).Close()
+	s := sound(t)
+	s.ticks(t)
+	server.Kill()
+	server.Wait() // else its successor takes it for alive
+	s.next(t, false)
+	s.ticks(t)
+	startJack(t, 16000)
+	s.next(t, true)
+	s.ticks(t)
+	s.end(t)
 }
 
 func TestNameThatNoDeviceHas(t *testing.T) {

@@ -1,13 +1,27 @@
 package portaudio
 
+// #cgo pkg-config: portaudio-2.0
+// #include "jack.h"
+// #include "line.h"
+import "C"
+
 import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
 	"sync/atomic"
+	"time"
+
+	pa "github.com/gordonklaus/portaudio"
+	"golang.org/x/sys/unix"
 
 	"flexphone/audio"
 )
 
 const (
-	ticksPerSecond = int(1e9 / audio.TickDuration)
+	ticksPerSecond = int(time.Second / audio.TickDuration)
 	// usualAhead is how much sound waits for the card before the engine's first
 	// tick, in ticks: one is being played while the next is made.
 	usualAhead = 1
@@ -16,102 +30,156 @@ const (
 	onTop = 2
 )
 
-// A line is one opening of a card: the two rings between the card's thread and
-// the engine. A card that was reopened is another line.
+// A line is one opening of a card: two rings, and an event with each tick that
+// was captured. The card's thread stays in C and does not wait for Go's
+// scheduler; the engine sleeps on the event in Go's poller, like a socket's
+// reader, and is woken once a tick.
 type line struct {
-	tick           int // samples
-	most           int // that may wait for the card, in samples
-	play, captured *ring
-	silence        []int16       // that is ahead
-	wake           chan struct{} // the callback was here
-	underruns      atomic.Uint64 // of playback
-	overruns       atomic.Uint64 // of capture
+	c      *C.line
+	tick   int // samples
+	ahead  int
+	event  *os.File
+	number [8]byte         // that comes with the event
+	ctx    context.Context // that is watched
+	let    func() bool     // stops that
+	ended  atomic.Bool
 }
 
-func newLine(rate, ahead int) *line {
-	tick := rate / ticksPerSecond
+var errEnded = errors.New("card is being closed")
+
+func newLine(rate, ahead int) (*line, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("portaudio: make event: %w", err)
+	}
 	l := &line{
-		tick:     tick,
-		most:     (ahead + onTop) * tick,
-		play:     newRing((ahead + 15) * tick),
-		captured: newRing((ahead + 15) * tick),
-		wake:     make(chan struct{}, 1),
+		tick:  rate / ticksPerSecond,
+		ahead: ahead * rate / ticksPerSecond,
+		event: os.NewFile(uintptr(fd), "event"),
+		let:   func() bool { return true },
 	}
-	l.silence = make([]int16, ahead*tick)
-	l.play.write(l.silence)
-	return l
-}
-
-// restart empties both rings. Nobody calls back meanwhile.
-func (l *line) restart() {
-	l.play.taken.Store(l.play.written.Load())
-	l.captured.taken.Store(l.captured.written.Load())
-	l.play.write(l.silence)
-}
-
-// callback runs on the card's thread. in and out are C memory that is valid
-// during the call only. It must not panic, block or allocate.
-func (l *line) callback(in, out []int16) {
-	if n := l.play.read(out); n < len(out) {
-		clear(out[n:])
-		l.underruns.Add(1)
+	l.c = C.line_new(C.uint32_t(l.tick), C.uint32_t(l.ahead), C.uint32_t(onTop*l.tick), C.int(fd))
+	if l.c == nil {
+		return nil, errors.Join(errors.New("portaudio: make line: no memory"), l.event.Close())
 	}
-	if !l.captured.write(in) {
-		l.overruns.Add(1)
-	}
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	return l, nil
 }
 
 // put hands a tick to the card, unless too much is waiting already.
-func (l *line) put(play []int16) {
-	if l.play.len()+len(play) <= l.most {
-		l.play.write(play)
-	}
-}
+func (l *line) put(play []int16) { C.line_put(l.c, (*C.int16_t)(&play[0])) }
 
 // take fetches a captured tick, if there is a whole one.
 func (l *line) take(captured []int16) bool {
-	if l.captured.len() < len(captured) {
-		return false
+	return C.line_take(l.c, (*C.int16_t)(&captured[0])) != 0
+}
+
+// wait returns when the card has captured a tick, or with an error: ctx's when it
+// is done, another one after end.
+func (l *line) wait(ctx context.Context) error {
+	if l.ctx != ctx {
+		l.let()
+		if err := l.event.SetReadDeadline(time.Time{}); err != nil {
+			return err
+		}
+		l.ctx = ctx
+		l.let = context.AfterFunc(ctx, l.interrupt)
 	}
-	l.captured.read(captured)
-	return true
-}
-
-// A ring is a queue of samples with one writer and one reader, neither of whom
-// ever waits.
-type ring struct {
-	written, taken atomic.Uint64
-	samples        []int16
-}
-
-func newRing(n int) *ring { return &ring{samples: make([]int16, n)} }
-
-func (r *ring) len() int { return int(r.written.Load() - r.taken.Load()) }
-
-// write adds all of s, or nothing and returns false if there is no room.
-func (r *ring) write(s []int16) bool {
-	w := r.written.Load()
-	if int(w-r.taken.Load())+len(s) > len(r.samples) {
-		return false
+	if l.ended.Load() {
+		return errEnded
 	}
-	at := int(w % uint64(len(r.samples)))
-	n := copy(r.samples[at:], s)
-	copy(r.samples, s[n:])
-	r.written.Store(w + uint64(len(s)))
-	return true
+	if _, err := l.event.Read(l.number[:]); err != nil && ctx.Err() == nil {
+		return err
+	}
+	return ctx.Err()
 }
 
-// read fills s as far as it can and returns how far.
-func (r *ring) read(s []int16) int {
-	t := r.taken.Load()
-	s = s[:min(len(s), int(r.written.Load()-t))]
-	at := int(t % uint64(len(r.samples)))
-	n := copy(s, r.samples[at:])
-	copy(s[n:], r.samples)
-	r.taken.Store(t + uint64(len(s)))
-	return len(s)
+// interrupt makes wait return.
+func (l *line) interrupt() { l.event.SetReadDeadline(time.Unix(1, 0)) }
+
+// end makes wait return for good. It may be called by anybody.
+func (l *line) end() {
+	l.ended.Store(true)
+	l.interrupt()
+}
+
+// open opens the card, which does not run yet.
+func (l *line) open(in, out *pa.DeviceInfo, rate int, cfg Config) error {
+	return failure(C.line_open(l.c, C.PaDeviceIndex(in.Index), C.double(max(in.DefaultLowInputLatency, cfg.Buffer).Seconds()),
+		C.PaDeviceIndex(out.Index), C.double(max(out.DefaultLowOutputLatency, cfg.Buffer).Seconds()),
+		C.double(rate), C.ulong(cfg.period(rate))))
+}
+
+func (l *line) start() error { return failure(C.Pa_StartStream(l.c.stream)) }
+
+// stop does not wait until all is played.
+func (l *line) stop() error { return failure(C.Pa_AbortStream(l.c.stream)) }
+
+func (l *line) close() error { return failure(C.Pa_CloseStream(l.c.stream)) }
+
+// latency is what the card says of itself.
+func (l *line) latency() (in, out time.Duration) {
+	info := C.Pa_GetStreamInfo(l.c.stream)
+	if info == nil {
+		return 0, 0
+	}
+	seconds := func(t C.PaTime) time.Duration { return time.Duration(float64(t) * float64(time.Second)) }
+	return seconds(info.inputLatency), seconds(info.outputLatency)
+}
+
+// impatient calls PortAudio for a card that does not answer, and tells it that the
+// card is gone as long as it waits for it.
+func impatient(call func() error) error {
+	C.jack_give_up()
+	var teller sync.WaitGroup
+	done := make(chan struct{})
+	teller.Go(func() {
+		for wait := 100 * time.Millisecond; wait < time.Minute; wait *= 4 {
+			select {
+			case <-done:
+				return
+			case <-time.After(wait):
+				C.jack_is_down()
+			}
+		}
+	})
+	C.jack_is_down()
+	err := call()
+	close(done)
+	teller.Wait()
+	return err
+}
+
+// forget is called when PortAudio has ended.
+func forget() { C.jack_forget() }
+
+// failure makes an error of PortAudio's.
+func failure(code C.PaError) error {
+	switch code {
+	case C.paNoError:
+		return nil
+	case C.paUnanticipatedHostError:
+		if host := C.Pa_GetLastHostErrorInfo(); host != nil {
+			return fmt.Errorf("%s (%d)", C.GoString(host.errorText), int(host.errorCode))
+		}
+	}
+	return errors.New(C.GoString(C.Pa_GetErrorText(code)))
+}
+
+// reset empties both rings. Nobody calls back meanwhile.
+func (l *line) reset() { C.line_reset(l.c, C.uint32_t(l.ahead)) }
+
+// call does what the card's thread does with a period.
+func (l *line) call(in, out []int16) {
+	C.line_call(l.c, (*C.int16_t)(&in[0]), (*C.int16_t)(&out[0]), C.uint32_t(len(in)))
+}
+
+func (l *line) underruns() uint64 { return uint64(C.line_underruns(l.c)) }
+func (l *line) overruns() uint64  { return uint64(C.line_overruns(l.c)) }
+
+// free gives the memory back. Nobody uses the line any more.
+func (l *line) free() error {
+	l.let()
+	err := l.event.Close()
+	C.line_free(l.c)
+	return err
 }

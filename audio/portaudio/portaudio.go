@@ -1,18 +1,28 @@
 // Package portaudio is a sound card as an audio.Device, by PortAudio: ALSA, JACK
 // and whatever else it was built for.
 //
-// It knows one full-duplex stream of 16-bit mono in periods of 5 ms, whose
-// callback passes sound to and from the engine through two lock-free rings; the
-// card's clock is the engine's. It knows nothing of what the sound is.
+// It knows one full-duplex stream of 16-bit mono in periods of 5 ms. The card's
+// thread passes sound to and from the engine through two lock-free rings, in C;
+// the card's clock is the engine's. It knows nothing of what the sound is.
+// gordonklaus/portaudio lists the devices; the stream is opened here, since its
+// callback is in Go.
+//
+// # Why the callback stays in C
+//
+// A callback in Go waits for Go's scheduler, 200 times a second, and then has to
+// wake the engine. Measured with a call of G.711 at 48 kHz on a virtual card, in
+// one run on a busy machine, in seconds of processor a minute (and switches
+// between threads a second): a Go callback that wakes the engine 2.8 (3,100), the
+// tick inside the Go callback 2.0 (2,000), PortAudio's blocking read and write
+// 1.7 (1,800), this 1.1 (700), the same whether Go has as many processors as the
+// machine or three times as many.
 //
 // # A card that dies
 //
-// PortAudio does not say that a card is gone: callbacks just stop. A tenth of a
-// second without one, twenty periods, is taken for its death: under load a
-// callback into Go was seen 43 ms late, so that three periods would be too few.
-// A machine that may stand still for longer, as an emulated one does, has a longer
-// buffer, and so much more patience. Closing a dead card takes as long as its
-// driver, or its server, likes; it is not opened again before that.
+// PortAudio does not say that a card is gone: it just keeps silent, and the engine
+// gives it up. A machine that may stand still, as an emulated one does, has a
+// longer buffer, and so much more patience. Closing a dead card takes as long as
+// its driver, or its server, likes; it is not opened again before that.
 //
 // PortAudio's state is the process's: there is one Device at a time.
 package portaudio
@@ -31,7 +41,10 @@ import (
 )
 
 const (
+	// deadAfter is how long a card that lives may keep silent: twenty periods.
 	deadAfter = 100 * time.Millisecond
+	// stuckAt is when a call that should be over is taken for one that hangs.
+	stuckAt = 200 * time.Millisecond
 )
 
 // A Config says which card is opened.
@@ -68,20 +81,17 @@ func (c Config) deadAfter() time.Duration { return deadAfter + 4*c.Buffer }
 // are.
 var ErrNoDevice = errors.New("no such device")
 
-// Errors of cards.
-var (
-	ErrBusy = errors.New("the card of before is not closed yet")
-	ErrDead = errors.New("card does not answer")
-)
+// ErrBusy is the error of Open while the device of before is not closed yet.
+var ErrBusy = errors.New("the card of before is not closed yet")
 
 // A Device is an open sound card.
 type Device struct {
-	cfg    Config
-	rate   int
-	line   *line
-	timer  *time.Timer
-	stream *pa.Stream
-	runs   bool // the stream does
+	cfg  Config
+	rate int
+	use  chan struct{} // full while somebody calls PortAudio, or waits for the card
+	line *line
+	runs bool // the card's clock does
+	dead bool // the card did not answer
 }
 
 var _ audio.Device = (*Device)(nil)
@@ -101,8 +111,8 @@ func Open(cfg Config, log *slog.Logger) (*Device, error) {
 		<-inUse
 		return nil, err
 	}
-	log.Debug("sound card open", "rate", d.rate, "latency.in", d.stream.Info().InputLatency,
-		"latency.out", d.stream.Info().OutputLatency)
+	in, out := d.line.latency()
+	log.Debug("sound card open", "rate", d.rate, "latency.in", in, "latency.out", out)
 	return d, nil
 }
 
@@ -174,17 +184,14 @@ func find(name string, standard func() (*pa.DeviceInfo, error), can func(*pa.Dev
 }
 
 func openAt(in, out *pa.DeviceInfo, rate int, cfg Config) (*Device, error) {
-	l := newLine(rate, cfg.ahead())
-	s, err := pa.OpenStream(pa.StreamParameters{
-		Input:           pa.StreamDeviceParameters{Device: in, Channels: 1, Latency: max(in.DefaultLowInputLatency, cfg.Buffer)},
-		Output:          pa.StreamDeviceParameters{Device: out, Channels: 1, Latency: max(out.DefaultLowOutputLatency, cfg.Buffer)},
-		SampleRate:      float64(rate),
-		FramesPerBuffer: cfg.period(rate),
-	}, l.callback)
+	l, err := newLine(rate, cfg.ahead())
 	if err != nil {
 		return nil, err
 	}
-	return &Device{cfg: cfg, rate: rate, line: l, timer: time.NewTimer(cfg.deadAfter()), stream: s}, nil
+	if err := l.open(in, out, rate, cfg); err != nil {
+		return nil, errors.Join(err, l.free())
+	}
+	return &Device{cfg: cfg, rate: rate, line: l, use: make(chan struct{}, 1)}, nil
 }
 
 // Rate returns the card's rate.
@@ -194,27 +201,28 @@ func (d *Device) Rate() int { return d.rate }
 func (d *Device) Patience() time.Duration { return d.cfg.deadAfter() }
 
 // Underruns returns how often the card had nothing to play.
-func (d *Device) Underruns() uint64 { return d.line.underruns.Load() }
+func (d *Device) Underruns() uint64 { return d.line.underruns() }
 
 // Exchange hands play to the card and waits for a captured tick.
 func (d *Device) Exchange(ctx context.Context, play, captured []int16) error {
+	d.use <- struct{}{}
+	defer func() { <-d.use }()
 	if !d.runs {
-		if err := d.stream.Start(); err != nil {
+		if err := d.line.start(); err != nil {
+			d.dead = true
 			return fmt.Errorf("portaudio: start: %w", err)
 		}
 		d.runs = true
 	}
 	d.line.put(play)
-	patience := d.cfg.deadAfter()
-	d.timer.Reset(patience)
+	began := time.Now()
 	for !d.line.take(captured) {
-		select {
-		case <-d.line.wake:
-			d.timer.Reset(patience)
-		case <-d.timer.C:
-			return fmt.Errorf("portaudio: exchange: %w", ErrDead)
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := d.line.wait(ctx); err != nil {
+			d.dead = time.Since(began) > deadAfter
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("portaudio: exchange: %w", err)
 		}
 	}
 	return nil
@@ -222,17 +230,36 @@ func (d *Device) Exchange(ctx context.Context, play, captured []int16) error {
 
 // Rest stops the card until the next Exchange.
 func (d *Device) Rest() error {
+	d.use <- struct{}{}
+	defer func() { <-d.use }()
 	d.runs = false
-	if err := d.stream.Abort(); err != nil {
+	if err := d.line.stop(); err != nil {
+		d.dead = true
 		return fmt.Errorf("portaudio: rest: %w", err)
 	}
-	d.line.restart()
+	d.line.reset()
 	return nil
 }
 
 // Close gives the card back. It takes as long as the card's driver likes.
 func (d *Device) Close() error {
-	err := errors.Join(d.stream.Close(), pa.Terminate())
+	d.line.end()
+	lock := func() error {
+		d.use <- struct{}{}
+		return nil
+	}
+	select {
+	case d.use <- struct{}{}:
+	case <-time.After(stuckAt): // in a call of PortAudio
+		impatient(lock)
+		d.dead = true
+	}
+	end := d.line.close
+	if d.dead {
+		end = func() error { return impatient(d.line.close) }
+	}
+	err := errors.Join(end(), pa.Terminate(), d.line.free())
+	forget()
 	<-inUse
 	if err != nil {
 		return fmt.Errorf("portaudio: close: %w", err)

@@ -1,5 +1,0 @@
-//go:build !race
-
-package portaudio
-
-const raceDetector = false
