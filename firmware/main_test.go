@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
@@ -308,6 +309,31 @@ func TestWrongSettingsFallBack(t *testing.T) {
 		}
 		if (wrong != nil) != (tt.says != "") || wrong != nil && !strings.Contains(wrong.Error(), tt.says) {
 			t.Errorf("%s: %v; want %q", tt.name, wrong, tt.says)
+		}
+	}
+}
+
+// The file of name servers is a machine's own, unless its image is ours or the
+// settings say so.
+func TestWhoseNameServers(t *testing.T) {
+	for _, board := range boards.All() {
+		for setting, want := range map[string]string{
+			"":                    map[bool]string{true: "/etc/resolv.conf"}[board.Name != "host"],
+			"resolv_conf = true":  "/etc/resolv.conf",
+			"resolv_conf = false": "",
+		} {
+			path := filepath.Join(t.TempDir(), "flexphone.toml")
+			text := fmt.Sprintf("board = %q\n[address]\n%s\n", board.Name, setting)
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s, _, err := settingsOf(path, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := resolvConf(s.Address); got != want {
+				t.Errorf("%s with %q writes %q; want %q", board.Name, setting, got, want)
+			}
 		}
 	}
 }

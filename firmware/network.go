@@ -21,15 +21,21 @@ import (
 	"flexphone/netlink"
 )
 
-// resolvConf is where name servers are written for the rest of the system.
-const resolvConf = "/etc/resolv.conf"
+// resolvConf is where name servers are written for the rest of the system, where
+// that is wanted; empty: nowhere. The phone itself asks those of its lease.
+func resolvConf(a config.Address) string {
+	if a.ResolvConf == nil || !*a.ResolvConf {
+		return ""
+	}
+	return "/etc/resolv.conf"
+}
 
 // openNetwork returns whoever gives this phone its address: of one interface, or
 // of the better of two that has one.
 func openNetwork(settings config.Config, log *slog.Logger) (netlink.Source, error) {
 	main := netlink.Config{
 		Interface: settings.Interface, LeaseFile: filepath.Join(settings.Data, "lease"),
-		ResolvConf: resolvConf, FullCheck: settings.Address.Conflict == "full", Log: log,
+		ResolvConf: resolvConf(settings.Address), FullCheck: settings.Address.Conflict == "full", Log: log,
 	}
 	if settings.Fallback == "" {
 		return openInterface(main, settings.Address)
@@ -46,7 +52,7 @@ func openNetwork(settings config.Config, log *slog.Logger) (netlink.Source, erro
 	if err != nil {
 		return nil, err
 	}
-	return netlink.Prefer(resolvConf, log, best, next)
+	return netlink.Prefer(resolvConf(settings.Address), log, best, next)
 }
 
 func openInterface(cfg netlink.Config, a config.Address) (netlink.Source, error) {

@@ -51,6 +51,10 @@ func settingsOf(path, fallback string) (settings config.Config, board boards.Boa
 		board = boards.Board{Name: "unknown", Port: "eth0"} // it has no part; it can still be reached
 	}
 	settings.Interface = cmp.Or(settings.Interface, board.Port)
+	if settings.Address.ResolvConf == nil { // a machine that is more than a phone has its own
+		ours := board.Image.Kernel != ""
+		settings.Address.ResolvConf = &ours
+	}
 	return settings, board, wrong
 }
 

@@ -85,7 +85,7 @@ func (n *nameServers) write(l Lease) error {
 // changed the file since.
 func (n *nameServers) restore() error {
 	now, err := os.ReadFile(n.path)
-	if n.wrote == nil || err != nil || !bytes.Equal(now, n.wrote) {
+	if n.path == "" || n.wrote == nil || err != nil || !bytes.Equal(now, n.wrote) {
 		return nil
 	}
 	if n.wrote = nil; n.before != nil {

@@ -48,10 +48,11 @@ type Address struct {
 	Router netip.Addr   `toml:"router"` // static: default router, or nothing
 	DNS    []netip.Addr `toml:"dns"`    // static
 
-	Conflict  string `toml:"conflict"`   // dhcp: "fast" or "full" (RFC 5227) check that nobody else has the address
-	LinkLocal bool   `toml:"link_local"` // dhcp: an address of our own (RFC 3927) while no server answers
-	OnlyIPv6  bool   `toml:"only_ipv6"`  // dhcp: no IPv4 address where the network prefers that (RFC 8925)
-	VLAN      string `toml:"vlan"`       // for voice: "1" to "4094", "auto" (LLDP-MED, DHCP option 132), or empty: none
+	Conflict   string `toml:"conflict"`    // dhcp: "fast" or "full" (RFC 5227) check that nobody else has the address
+	LinkLocal  bool   `toml:"link_local"`  // dhcp: an address of our own (RFC 3927) while no server answers
+	OnlyIPv6   bool   `toml:"only_ipv6"`   // dhcp: no IPv4 address where the network prefers that (RFC 8925)
+	ResolvConf *bool  `toml:"resolv_conf"` // whether the lease's name servers are written to /etc/resolv.conf; nil: the board says it
+	VLAN       string `toml:"vlan"`        // for voice: "1" to "4094", "auto" (LLDP-MED, DHCP option 132), or empty: none
 }
 
 // Default returns the settings of a phone that was told nothing.
