@@ -28,6 +28,11 @@ type testServer struct {
 
 func startServer(t *testing.T, dir, listen string) *testServer {
 	t.Helper()
+	return startLimited(t, dir, listen, exchange.DefaultLimits())
+}
+
+func startLimited(t *testing.T, dir, listen string, limits exchange.Limits) *testServer {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	changed := &relay{}
 	m := newMetrics()
@@ -41,7 +46,7 @@ func startServer(t *testing.T, dir, listen string) *testServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	phones, err := exchange.Listen(t.Context(), listen, cert, directory.New(rows, log, m.request), exchange.DefaultLimits(), m, log)
+	phones, err := exchange.Listen(t.Context(), listen, cert, directory.New(rows, log, m.request), limits, m, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,3 +343,46 @@ func TestAnnounceAgainAfterRestart(t *testing.T) {
 type loopbackLink struct{ *registry.Client }
 
 func (loopbackLink) Move(context.Context, ...netip.Addr) error { return nil }
+
+// A phone that a full server turns away is told at once, and leaves it alone for
+// a while; where there is another server it goes there.
+func TestFullServer(t *testing.T) {
+	limits := exchange.DefaultLimits()
+	limits.Sessions = 1
+	full := startLimited(t, t.TempDir(), "127.0.0.1:0", limits)
+	first, _ := newPhone(t, t.TempDir(), full.addr, phoneMAC(1))
+	if _, err := first.Register(t.Context(), announcement(phoneMAC(1), 1, "192.0.2.1")); err != nil {
+		t.Fatal(err)
+	}
+	var turned int
+	for n := byte(2); turned < 20; n++ { // of a hundred some are let try, and told after their handshake
+		c, _ := newPhone(t, t.TempDir(), full.addr, phoneMAC(n))
+		_, err := c.Register(t.Context(), announcement(phoneMAC(n), 1, "192.0.2.2"))
+		var busy *registry.BusyError
+		switch {
+		case errors.As(err, &busy) && busy.After >= 20*time.Second:
+			turned++
+		case !errors.Is(err, registry.ErrUnreachable):
+			t.Fatalf("phone %d at a full server: %v; want it to be told to wait", n, err)
+		}
+		c.Close()
+		if n == 250 {
+			t.Fatalf("%d of 249 phones were turned away without a handshake", turned)
+		}
+	}
+	if _, err := first.Register(t.Context(), announcement(phoneMAC(1), 2, "192.0.2.3")); err != nil {
+		t.Errorf("who was there is disturbed: %v", err)
+	}
+	other := startServer(t, t.TempDir(), "127.0.0.1:0")
+	c, _ := newPhone(t, t.TempDir(), full.addr+","+other.addr, phoneMAC(251))
+	_, err := c.Register(t.Context(), announcement(phoneMAC(251), 1, "192.0.2.2"))
+	if errors.Is(err, registry.ErrUnreachable) { // let try, and told after its handshake: the next try is elsewhere
+		_, err = c.Register(t.Context(), announcement(phoneMAC(251), 1, "192.0.2.2"))
+	}
+	if err != nil {
+		t.Errorf("with another server: %v", err)
+	}
+	if c.Server() != other.addr {
+		t.Errorf("it is at %s; want %s", c.Server(), other.addr)
+	}
+}

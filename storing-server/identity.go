@@ -67,6 +67,16 @@ func serverCertificate(dir string) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
 }
 
+// keyLost reports an error where the server's key is missing beside rows: a new
+// one would keep every phone away that has pinned the old one.
+func keyLost(dir string, rows int) error {
+	path := filepath.Join(dir, keyName)
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return fmt.Errorf("read server key: %s is missing beside %d rows, whose phones know this server by it: put it back from a copy, or from a backup (storing-server restore FILE --data ELSEWHERE, and copy %s from there); or start once with --new-server-key, and have every phone forget the old one", path, rows, keyName)
+}
+
 func fingerprint(cert tls.Certificate) wire.Fingerprint {
 	return sha256.Sum256(cert.Leaf.RawSubjectPublicKeyInfo)
 }

@@ -14,6 +14,8 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -28,6 +30,8 @@ const (
 
 // A CLI is the command line.
 type CLI struct {
+	Version kong.VersionFlag `help:"Print which version this is, and end."`
+
 	Run      RunCmd      `cmd:"" help:"Serve phones until interrupted. SIGHUP has certificates and --ca read again."`
 	Rows     RowsCmd     `cmd:"" help:"Print all rows: a table to people, JSON to programs."`
 	Number   NumberCmd   `cmd:"" help:"Short numbers."`
@@ -62,6 +66,7 @@ func runIn(e *edges, args []string) int {
 		kong.Name("storing-server"),
 		kong.Description("Holds where each phone is now."),
 		kong.Writers(stdout, stderr),
+		kong.Vars{"version": version()},
 		kong.Exit(func(code int) { exited = code }),
 	)
 	if err != nil {
@@ -87,6 +92,24 @@ func runIn(e *edges, args []string) int {
 		return exitFailed
 	}
 	return 0
+}
+
+// version says what this program was built of, as Go's linker knows it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "storing-server, of an unknown version"
+	}
+	what, changed := info.Main.Version, ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision" && (what == "" || what == "(devel)"):
+			what = s.Value[:min(12, len(s.Value))]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			changed = ", changed since"
+		}
+	}
+	return fmt.Sprintf("storing-server %s%s (%s %s/%s)", what, changed, info.GoVersion, runtime.GOOS, runtime.GOARCH)
 }
 
 // edges are what a command has of the world. Commands are run by kong, which

@@ -14,25 +14,22 @@ type TrustFlags struct {
 	Lookups float64 `help:"How many of them a client may ask for each second in the long run, a minute's worth at once; 0: as many as it likes; ${default} by default." default:"2" placeholder:"N"`
 }
 
-// policy returns what the flags say.
-func (f TrustFlags) policy() (trust.Policy, error) {
-	p := trust.Policy{Enrol: trust.Enrolment(f.Enrol), Resolve: trust.Resolution(f.Resolve)}
+// policy adds to p what the flags say.
+func (f TrustFlags) policy(p *trust.Policy) (err error) {
+	p.Enrol, p.Resolve = trust.Enrolment(f.Enrol), trust.Resolution(f.Resolve)
 	switch {
 	case f.Lookups < 0 || f.Lookups > 1e6:
-		return p, &usageError{fmt.Sprintf("--lookups=%v: want 0 to 1000000", f.Lookups)}
+		return &usageError{fmt.Sprintf("--lookups=%v: want 0 to 1000000", f.Lookups)}
 	case f.Lookups > 0:
-		p.Lookups = trust.NewLookups(f.Lookups)
+		p.Lookups = trust.NewLookups(f.Lookups, p.Exempt)
 	}
 	switch {
 	case p.Enrol == trust.EnrolCA && f.CA == "":
-		return p, &usageError{"--enrol=ca: name the authorities' certificates with --ca=FILE"}
+		return &usageError{"--enrol=ca: name the authorities' certificates with --ca=FILE"}
 	case p.Enrol != trust.EnrolCA && f.CA != "":
-		return p, &usageError{"--ca: of use only with --enrol=ca"}
+		return &usageError{"--ca: of use only with --enrol=ca"}
 	case f.CA != "":
-		var err error
-		if p.Authorities, err = trust.LoadAuthorities(f.CA); err != nil {
-			return p, err
-		}
+		p.Authorities, err = trust.LoadAuthorities(f.CA)
 	}
-	return p, nil
+	return err
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strconv"
 	"syscall"
 
@@ -22,6 +23,7 @@ type HTTPFlags struct {
 	HTTP      string `name:"http" help:"TCP address for the operator's pages, the JSON API, metrics and health; none by default. By TLS, unless it is a loopback address." placeholder:"[HOST]:PORT"`
 	HTTPCert  string `name:"http-cert" help:"PEM file of the certificate and its chain for --http; by default the server signs one itself." placeholder:"FILE"`
 	HTTPKey   string `name:"http-key" help:"PEM file of the key of --http-cert." placeholder:"FILE"`
+	Health    string `name:"health" help:"TCP address for metrics and health alone, without TLS, where nobody who floods the pages is in the way; none by default." placeholder:"[HOST]:PORT"`
 	HTTPProxy bool   `name:"http-proxy" help:"All of --http comes by a proxy: who tries to log in is the last address of its header X-Forwarded-For, which anybody can write where there is no proxy."`
 }
 
@@ -34,11 +36,11 @@ func (f HTTPFlags) certificate() (*certificate, error) {
 }
 
 // open listens; nil when nothing was asked for.
-func (f HTTPFlags) open(ctx context.Context, cert *certificate, dir string, rows *store.Store, m *metrics, log *slog.Logger) (*web.Server, error) {
+func (f HTTPFlags) open(ctx context.Context, cert *certificate, dir string, rows *store.Store, ready *web.Readiness, p trust.Policy, m *metrics, log *slog.Logger) (*web.Server, error) {
 	if f.HTTP == "" {
 		return nil, nil
 	}
-	o := web.Options{Listen: f.HTTP, Dir: dir, Proxied: f.HTTPProxy, Rows: rows, Metrics: m.handler(), Count: m.httpRequest, Log: log}
+	o := web.Options{Listen: f.HTTP, Dir: dir, Proxied: f.HTTPProxy, Exempt: p.Exempt, Rows: rows, Metrics: m.handler(), Ready: ready, Count: m.httpRequest, Log: log}
 	if cert != nil {
 		o.Cert = cert.get
 	}
@@ -77,15 +79,18 @@ type DNSFlags struct {
 	DNS  string `name:"dns" help:"UDP and TCP address for DNS; none by default." placeholder:"[HOST]:PORT"`
 	Zone string `help:"Domain that --dns answers for: A, AAAA, SRV and NAPTR of <MAC or number>.ZONE." placeholder:"ZONE"`
 	// NameServer are names whose addresses are to be found elsewhere.
-	NameServer []string `help:"Names of the zone's DNS servers, with commas between, as the parent zone has them; by default ns.ZONE, whose address the parent zone has to give." placeholder:"NAME"`
+	NameServer []string     `help:"Names of the zone's DNS servers, with commas between, as the parent zone has them; by default ns.ZONE." placeholder:"NAME"`
+	NSAddress  []netip.Addr `name:"ns-address" help:"Addresses of ns.ZONE, with commas between, where others reach --dns; by default those of this machine." placeholder:"ADDRESS"`
 }
 
 func (f DNSFlags) check() error {
 	switch {
 	case (f.DNS == "") != (f.Zone == ""):
 		return &usageError{"--dns and --zone: want both or neither"}
-	case f.DNS == "" && len(f.NameServer) > 0:
-		return &usageError{"--name-server: of use only with --dns"}
+	case f.DNS == "" && len(f.NameServer)+len(f.NSAddress) > 0:
+		return &usageError{"--name-server, --ns-address: of use only with --dns"}
+	case len(f.NameServer) > 0 && len(f.NSAddress) > 0:
+		return &usageError{"--name-server, --ns-address: want one of them, since names elsewhere have their addresses there"}
 	case f.DNS == "":
 		return nil
 	}
@@ -103,7 +108,7 @@ func (f DNSFlags) open(ctx context.Context, rows *store.Store, p trust.Policy, m
 	if !p.May(false) {
 		log.Warn("DNS answers no lookups: who asks is not enrolled", "resolve", string(p.Resolve), "hint", "--resolve anyone")
 	}
-	return dns.Listen(ctx, dns.Options{Listen: f.DNS, Zone: f.Zone, NameServers: f.NameServer, Rows: rows, Policy: p, Log: log, Count: m.dnsQuery})
+	return dns.Listen(ctx, dns.Options{Listen: f.DNS, Zone: f.Zone, NameServers: f.NameServer, Addrs: f.NSAddress, Rows: rows, Policy: p, Log: log, Count: m.dnsQuery})
 }
 
 // A service is a part that was asked for, and listens already.
@@ -123,7 +128,16 @@ func (c *RunCmd) services(ctx context.Context, s settings, own tls.Certificate, 
 			}
 		}
 	}()
-	operator, err := c.HTTPFlags.open(ctx, s.pages, c.Data.Data, rows, m, log)
+	ready := web.NewReadiness(rows, log)
+	if c.Health != "" {
+		health, err := web.ListenHealth(ctx, c.Health, m.handler(), ready, log)
+		if err != nil {
+			return nil, hint(err)
+		}
+		opened = append(opened, health)
+		out = append(out, service{"health", health.Addr().String(), health.Serve})
+	}
+	operator, err := c.HTTPFlags.open(ctx, s.pages, c.Data.Data, rows, ready, s.policy, m, log)
 	if err != nil {
 		return nil, hint(err)
 	}

@@ -34,9 +34,11 @@ type RunCmd struct {
 	// NumberRest is for numbers that are freed from now on.
 	NumberRest time.Duration `help:"For how long a number that a phone had is given to no other; ${default} by default." default:"720h" placeholder:"DURATION"`
 	TrustFlags
+	LimitFlags
 	HTTPFlags
 	SIPFlags
 	DNSFlags
+	NewKey     bool   `name:"new-server-key" help:"Make a new server key where there are rows and none is left, and have every phone told: each has pinned the old one."`
 	AcceptLoss bool   `help:"Go on with what is left when acknowledged rows are missing from the data folder. The damaged files are kept aside there."`
 	Log        string `help:"Form of the log on standard error." enum:"text,json" default:"text"`
 	Verbose    bool   `short:"v" help:"Log details too."`
@@ -50,6 +52,7 @@ const maxReplicas = 5
 type settings struct {
 	numbers      store.Numbers
 	policy       trust.Policy
+	limits       exchange.Limits
 	pages, calls *certificate // of the operator's, for --http and --sip-tls; nil: none
 }
 
@@ -65,7 +68,7 @@ func (c *RunCmd) settings() (s settings, err error) {
 		return s, &usageError{fmt.Sprintf("--replicas=%d: want 1 to %d", c.Replicas, maxReplicas)}
 	}
 	for _, f := range []struct{ flag, at string }{
-		{"--listen", c.Listen}, {"--http", c.HTTP}, {"--sip", c.SIP}, {"--sip-tls", c.SIPTLS}, {"--dns", c.DNS},
+		{"--listen", c.Listen}, {"--http", c.HTTP}, {"--health", c.Health}, {"--sip", c.SIP}, {"--sip-tls", c.SIPTLS}, {"--dns", c.DNS},
 	} {
 		if err := checkAddress(f.flag, f.at); err != nil {
 			return s, err
@@ -74,7 +77,14 @@ func (c *RunCmd) settings() (s settings, err error) {
 	if err := c.DNSFlags.check(); err != nil {
 		return s, err
 	}
-	if s.policy, err = c.TrustFlags.policy(); err != nil {
+	has := memory()
+	if s.limits, err = c.LimitFlags.limits(has); err != nil {
+		return s, err
+	}
+	if err = c.LimitFlags.policy(&s.policy, has); err != nil {
+		return s, err
+	}
+	if err = c.TrustFlags.policy(&s.policy); err != nil {
 		return s, err
 	}
 	if s.pages, err = c.HTTPFlags.certificate(); err != nil {
@@ -136,6 +146,7 @@ func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 	defer signal.Stop(reload)
 	m := newMetrics()
 	changed := &relay{}
+	began := c.Data.exists() == nil
 	rows, err := openRows(ctx, store.Options{
 		Dir: c.Data.Data, NATS: c.NATS, Replicas: c.Replicas, Partitions: c.Partitions, Numbers: s.numbers, Log: log,
 		Changed: changed.tell, Committed: m.committed, AcceptLoss: c.AcceptLoss, Now: e.now,
@@ -145,11 +156,17 @@ func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 	}
 	defer rows.Close()
 	m.rows(rows.Size)
+	if began && rows.Size() > 0 && !c.NewKey {
+		if err := keyLost(c.Data.Data, rows.Size()); err != nil {
+			return err
+		}
+	}
 	cert, err := serverCertificate(c.Data.Data)
 	if err != nil {
 		return err
 	}
-	phones, err := exchange.Listen(ctx, c.Listen, cert, directory.New(rows, log, m.request).Under(s.policy), exchange.DefaultLimits(), m, log)
+	log.Info("limits", "sessions", s.limits.Sessions, "handshakes", s.limits.Handshakes, "rows", s.policy.MostRows)
+	phones, err := exchange.Listen(ctx, c.Listen, cert, directory.New(rows, log, m.request).Under(s.policy), s.limits, m, log)
 	if err != nil {
 		return hint(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -86,5 +87,15 @@ func TestPeopleAndPrograms(t *testing.T) {
 	var row admin.Row
 	if err := json.Unmarshal([]byte(command(t, "rows", "--data", dir)), &row); err != nil || row.Number != "101" || row.Addrs[0] != "192.0.2.1" {
 		t.Errorf("rows to a program are %+v, %v", row, err)
+	}
+}
+
+// --version says what the program is, and does nothing else.
+func TestVersion(t *testing.T) {
+	for _, args := range [][]string{{"--version"}, {"run", "--version"}} {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), args, &out, &errs); code != 0 || errs.Len() > 0 || !strings.HasPrefix(out.String(), "storing-server ") || !strings.Contains(out.String(), runtime.Version()) {
+			t.Errorf("%s: exit %d: %s%s", strings.Join(args, " "), code, out.String(), errs.String())
+		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,9 +42,9 @@ func startConfined(t *testing.T, before string, more ...string) (p *process, ins
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
 		said += lines.Text() + "\n"
-		var line struct{ Msg, Listen, SIP string }
+		var line struct{ Msg, Listen, SIP, HTTP string }
 		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "ready" {
-			p.listen, p.sip = line.Listen, line.SIP
+			p.listen, p.sip, p.http = line.Listen, line.SIP, line.HTTP
 			p.log.Go(func() { _, _ = io.Copy(io.Discard, stderr) })
 			return p, fmt.Sprintf("/proc/%d/root%s", p.cmd.Process.Pid, dir), said
 		}
@@ -73,7 +75,7 @@ func until(t *testing.T, what string, try func() bool) {
 // A full disk turns announcements away with 5.03, while lookups go on, and is
 // forgotten when there is room again.
 func TestDiskFull(t *testing.T) {
-	p, dir, said := startConfined(t, `mount -t tmpfs -o size=40m none "$DIR"`, "--sip", "127.0.0.1:0", "--resolve", "anyone")
+	p, dir, said := startConfined(t, `mount -t tmpfs -o size=40m none "$DIR"`, "--sip", "127.0.0.1:0", "--resolve", "anyone", "--http", "127.0.0.1:0")
 	if p == nil {
 		t.Fatalf("server did not get ready:\n%s", said)
 	}
@@ -87,6 +89,22 @@ func TestDiskFull(t *testing.T) {
 	}
 	if err := announce(); err != nil {
 		t.Fatal(err)
+	}
+	ready := func() (int, string) {
+		t.Helper()
+		resp, err := http.Get(p.http + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(text)
+	}
+	if status, text := ready(); status != http.StatusOK {
+		t.Errorf("/readyz with room: %d %s", status, text)
 	}
 	filler := filepath.Join(dir, "filler")
 	f, err := os.Create(filler)
@@ -105,6 +123,10 @@ func TestDiskFull(t *testing.T) {
 	if !errors.Is(refused, registry.ErrUnreachable) || !strings.Contains(refused.Error(), "5.03") {
 		t.Errorf("announced on a full disk: %v; want 5.03", refused)
 	}
+	until(t, "/readyz to name the disk", func() bool {
+		status, text := ready()
+		return status == http.StatusServiceUnavailable && strings.Contains(text, "the disk is full")
+	})
 	row, err := c.Resolve(t.Context(), wire.Query{Number: "101"})
 	if err != nil || row.Sequence == 0 || row.Sequence >= sequence {
 		t.Errorf("lookup on a full disk: %+v, %v", row, err)
@@ -129,6 +151,7 @@ func TestDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "room", func() bool { return announce() == nil })
+	until(t, "/readyz to be well again", func() bool { status, _ := ready(); return status == http.StatusOK })
 	if row, err := c.Resolve(t.Context(), wire.Query{Number: "101"}); err != nil || row.Sequence != sequence {
 		t.Errorf("lookup after that: %+v, %v; want sequence %d", row, err, sequence)
 	}
@@ -196,6 +219,31 @@ func TestBadStarts(t *testing.T) {
 	}
 	try(0, "restored to", "restore", file, "--data", dir)
 	try(0, `{"mac":"02:00:5e:00:53:01","digits":"002200600335105","number":"101"`, "rows", "--data", dir)
+
+	// Without the key that the phones have pinned it does not start as if nothing
+	// was lost.
+	key := filepath.Join(dir, keyName)
+	kept, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		try(exitFailed, "is missing beside 1 rows, whose phones know this server by it: put it back", "run", "--data", dir, "--listen", "127.0.0.1:0")
+		if _, err := os.Lstat(key); !errors.Is(err, fs.ErrNotExist) {
+			t.Fatalf("another key was made, or none can be: %v", err)
+		}
+	}
+	startProcess(t, dir, "127.0.0.1:0", "--new-server-key").kill()
+	if made, err := os.ReadFile(key); err != nil || bytes.Equal(made, kept) {
+		t.Errorf("a new key was asked for: %q, %v", made, err)
+	}
+	if err := os.WriteFile(key, kept, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	startProcess(t, dir, "127.0.0.1:0").kill()
 
 	text, err := os.ReadFile(file)
 	if err != nil {

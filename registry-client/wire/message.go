@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -19,7 +21,8 @@ const (
 	CodeTooManyRequests codes.Code = 157 // 4.29, RFC 8516
 )
 
-// MaxOptions bounds the options of one message.
+// MaxOptions is how many options of a message there is room for at once; for
+// more it is made.
 const MaxOptions = 16
 
 // EncodeMessage returns m as one datagram. m's options must be in order.
@@ -50,7 +53,17 @@ func DecodeInto(m *message.Message, b []byte) error {
 	if len(b) > MaxMessage {
 		return fmt.Errorf("wire: decode message: %d bytes, want at most %d: %w", len(b), MaxMessage, ErrInvalid)
 	}
-	if _, err := coder.DefaultCoder.Decode(b, m); err != nil {
+	room := m.Options[:0]
+	_, err := coder.DefaultCoder.Decode(b, m)
+	if errors.Is(err, message.ErrOptionsTooSmall) {
+		m.Options = make(message.Options, 0, len(b)) // each takes a byte at the least
+		_, err = coder.DefaultCoder.Decode(b, m)
+	}
+	if err == nil {
+		err = complete(m, b)
+	}
+	if err != nil {
+		m.Options = room
 		return fmt.Errorf("wire: decode message: %w: %w", ErrInvalid, err)
 	}
 	if m.Code == codes.Empty && (len(m.Token) != 0 || len(m.Options) != 0 || len(m.Payload) != 0) {
@@ -58,6 +71,54 @@ func DecodeInto(m *message.Message, b []byte) error {
 		return fmt.Errorf("wire: decode message: empty message with content: %w", ErrInvalid)
 	}
 	return nil
+}
+
+// Of an option's delta and length, RFC 7252 section 3.1.
+const (
+	payloadMarker = 0xff
+	extendByte    = 13 // one more byte holds what is above that
+	extendWord    = 14 // two more bytes hold what is above 269
+)
+
+// complete makes up for what the codec leaves out of b, which it has taken: a
+// payload marker with nothing after it is a format error (RFC 7252, section 3),
+// and a critical option whose length is wrong is one that is not understood
+// (section 5.4.3), rather than none. Such options follow the others.
+func complete(m *message.Message, b []byte) error {
+	rest := b[4+len(m.Token):]
+	id := 0
+	extended := func(n int) int {
+		switch n {
+		case extendByte:
+			n += int(rest[0])
+			rest = rest[1:]
+		case extendWord:
+			n = 269 + int(binary.BigEndian.Uint16(rest))
+			rest = rest[2:]
+		}
+		return n
+	}
+	for len(rest) > 0 && rest[0] != payloadMarker {
+		delta, length := int(rest[0]>>4), int(rest[0]&15)
+		rest = rest[1:]
+		id += extended(delta)
+		length = extended(length)
+		if o := (message.Option{ID: message.OptionID(id), Value: rest[:length]}); id%2 == 1 && !LegalLength(o) {
+			m.Options = append(m.Options, o)
+		}
+		rest = rest[length:]
+	}
+	if len(rest) == 1 {
+		return errors.New("a payload marker and no payload")
+	}
+	return nil
+}
+
+// LegalLength reports whether the value of an option is as long as its
+// definition allows; of an unknown one it may have any length.
+func LegalLength(o message.Option) bool {
+	def, known := message.CoapOptionDefs[o.ID]
+	return !known || def.ValueFormat != message.ValueUnknown && uint32(len(o.Value)) >= def.MinLen && uint32(len(o.Value)) <= def.MaxLen
 }
 
 // PathOptions returns the segments of a path as options, ready for more.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/plgd-dev/go-coap/v3/message"
@@ -27,6 +28,7 @@ type Rows interface {
 	BeginAnnounce(c store.Claim, r wire.Registration, then func(row wire.Row, created bool, err error))
 	BeginRelease(key wire.Fingerprint, w wire.Withdrawal, then func(error))
 	Resolve(q wire.Query) (row wire.Row, ok bool)
+	Size() int
 }
 
 // A Directory answers requests.
@@ -35,11 +37,13 @@ type Directory struct {
 	policy trust.Policy
 	log    *slog.Logger
 	count  func(request string, code codes.Code)
+
+	complaints *trust.Limiter[struct{}]
 }
 
 // New returns a Directory of rows. count is told of each request, for metrics.
 func New(rows Rows, log *slog.Logger, count func(request string, code codes.Code)) *Directory {
-	return &Directory{rows: rows, log: log, count: count}
+	return &Directory{rows: rows, log: log, count: count, complaints: trust.NewLimiter[struct{}](complaintRate, 1)}
 }
 
 // Under makes the directory follow a policy; without, everything is allowed.
@@ -79,6 +83,35 @@ func (d *Directory) may(p exchange.Peer) *exchange.Response {
 	return &resp
 }
 
+// mayEnrol says why a phone without a row may not get one now; nil: it may, or
+// has one.
+func (d *Directory) mayEnrol(r exchange.Request) *exchange.Response {
+	if _, known := d.rows.Resolve(wire.Query{MAC: r.Peer.MAC}); known {
+		return nil
+	}
+	switch err := d.policy.MayEnrol(trust.NetworkOf(r.From.Addr()), d.rows.Size(), time.Now()); err {
+	case nil:
+		return nil
+	case trust.ErrTooMany:
+		resp := problem(wire.CodeTooManyRequests, wire.Problem{Reason: wire.ReasonBusy, Detail: err.Error()})
+		resp.After = enrolAgain
+		return &resp
+	default:
+		if d.complaints.Allow(struct{}{}, time.Now()) {
+			d.log.Error("phone not enrolled", "mac", r.Peer.MAC.String(), "err", err, "rows", d.rows.Size(), "hint", "forget phones that there are not, or raise --most-rows")
+		}
+		resp := problem(codes.Forbidden, wire.Problem{Reason: wire.ReasonPolicy, Detail: err.Error()})
+		return &resp
+	}
+}
+
+const (
+	// enrolAgain is after how long a phone may ask again that was one too many.
+	enrolAgain = time.Minute
+	// complaintRate bounds log lines about what all phones meet, each second.
+	complaintRate = 0.1
+)
+
 // critical are the options with an odd number that requests here may have;
 // any other makes a request one that cannot be understood (RFC 7252, section
 // 5.4.1). A proxy's are not among them.
@@ -89,6 +122,9 @@ func critical(id message.OptionID) bool {
 	}
 	return false
 }
+
+// repeatable are those of them that may stand in a request more than once.
+func repeatable(id message.OptionID) bool { return id == message.URIPath || id == message.URIQuery }
 
 // Serve implements exchange.Handler: what changes rows has to wait for the disk.
 func (d *Directory) Serve(r exchange.Request) (exchange.Response, func(func(exchange.Response))) {
@@ -110,9 +146,13 @@ type pending func(answer func(exchange.Response))
 
 func (d *Directory) serve(r exchange.Request) (name string, resp exchange.Response, wait pending) {
 	m := r.Message
-	for _, o := range m.Options {
-		if o.ID%2 == 1 && !critical(o.ID) {
-			return "other", problem(codes.BadOption, wire.Problem{Reason: wire.ReasonMalformed, Detail: "option " + o.ID.String() + " is not understood"}), nil
+	for i, o := range m.Options {
+		switch {
+		case o.ID%2 == 0: // elective
+		case !critical(o.ID), !wire.LegalLength(o):
+			return "other", badOption(o, "is not understood"), nil
+		case !repeatable(o.ID) && slices.ContainsFunc(m.Options[:i], func(p message.Option) bool { return p.ID == o.ID }): // RFC 7252, section 5.4.5
+			return "other", badOption(o, "stands there twice"), nil
 		}
 	}
 	path := wire.Strings(m, message.URIPath)
@@ -129,6 +169,10 @@ func (d *Directory) serve(r exchange.Request) (name string, resp exchange.Respon
 	case len(path) > 0 && path[0] == wire.PathLookup:
 		if m.Code == codes.GET {
 			return "lookup", d.lookup(r, path), nil
+		}
+	case len(path) == 2 && path[0] == ".well-known" && path[1] == "core":
+		if m.Code == codes.GET {
+			return "discovery", discover(m), nil
 		}
 	default:
 		return "other", problem(codes.NotFound, wire.Problem{Detail: "no such resource"}), nil
@@ -149,6 +193,9 @@ func (d *Directory) register(r exchange.Request) (exchange.Response, pending) {
 	}
 	if reg.MAC != r.Peer.MAC {
 		return d.stranger(r, reg.MAC), nil
+	}
+	if no := d.mayEnrol(r); no != nil {
+		return *no, nil
 	}
 	peer, from := r.Peer, r.From // the message is gone by then
 	return exchange.Response{}, func(answer func(exchange.Response)) {
@@ -266,7 +313,14 @@ func (d *Directory) refuse(peer exchange.Peer, err error) exchange.Response {
 	case errors.Is(err, wire.ErrInvalid):
 		return malformed(err)
 	}
+	if d.complaints.Allow(struct{}{}, time.Now()) { // all phones come again
+		d.log.Error("row not written", "mac", peer.MAC.String(), "err", err)
+	}
 	return problem(codes.ServiceUnavailable, wire.Problem{Reason: wire.ReasonUnavailable, Detail: "the row cannot be written now"})
+}
+
+func badOption(o message.Option, why string) exchange.Response {
+	return problem(codes.BadOption, wire.Problem{Reason: wire.ReasonMalformed, Detail: "option " + o.ID.String() + " " + why})
 }
 
 func malformed(err error) exchange.Response {

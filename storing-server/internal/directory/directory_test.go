@@ -3,6 +3,7 @@ package directory
 import (
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -35,6 +36,8 @@ func (o oneRow) BeginRelease(_ wire.Fingerprint, _ wire.Withdrawal, then func(er
 func (o oneRow) Resolve(q wire.Query) (wire.Row, bool) {
 	return o.row(), q == wire.Query{MAC: mac} || q == wire.Query{Number: "101"}
 }
+
+func (o oneRow) Size() int { return 1 }
 
 func directory(err error) *Directory {
 	return New(oneRow{err}, slog.New(slog.DiscardHandler), func(string, codes.Code) {})
@@ -101,7 +104,7 @@ func TestServe(t *testing.T) {
 		{"look up a word", nil, codes.GET, nil, path("rd-lookup", "number", "abc"), codes.BadRequest, wire.ReasonMalformed},
 		{"look up as JSON", nil, codes.GET, nil, append(path("rd-lookup", "number", "101"), wire.UintOption(message.Accept, 50)), codes.NotAcceptable, wire.ReasonMalformed},
 		{"put", nil, codes.PUT, nil, path("rd"), codes.MethodNotAllowed, 0},
-		{"elsewhere", nil, codes.GET, nil, path(".well-known", "core"), codes.NotFound, 0},
+		{"elsewhere", nil, codes.GET, nil, path("elsewhere", "core"), codes.NotFound, 0},
 		{"block-wise", nil, codes.POST, announcement(), append(path("rd"), wire.UintOption(message.Block1, 8)), codes.BadOption, wire.ReasonMalformed},
 		{"proxy", nil, codes.GET, nil, append(path("rd"), opt(message.ProxyURI, "coap://x")), codes.BadOption, wire.ReasonMalformed},
 	} {
@@ -151,4 +154,60 @@ func FuzzServe(f *testing.F) {
 			t.Errorf("%v is answered with %d", m, r.Code)
 		}
 	})
+}
+
+// Critical options that stand there twice, or have a wrong length, are refused;
+// elective ones are passed over (RFC 7252, sections 5.4.1, 5.4.3 and 5.4.5).
+func TestOptions(t *testing.T) {
+	d := directory(nil)
+	lookup := path(wire.Query{MAC: mac}.Path()...)
+	cbor := message.Option{ID: message.Accept, Value: []byte{wire.FormatCBOR}}
+	for name, tt := range map[string]struct {
+		more []message.Option
+		want codes.Code
+	}{
+		"none":                 {nil, codes.Content},
+		"Accept":               {[]message.Option{cbor}, codes.Content},
+		"Accept twice":         {[]message.Option{cbor, cbor}, codes.BadOption},
+		"Accept too long":      {[]message.Option{opt(message.Accept, "\x00\x00\x3c")}, codes.BadOption},
+		"Uri-Host":             {[]message.Option{opt(message.URIHost, "here")}, codes.Content},
+		"Uri-Host twice":       {[]message.Option{opt(message.URIHost, "here"), opt(message.URIHost, "there")}, codes.BadOption},
+		"Uri-Host of nothing":  {[]message.Option{opt(message.URIHost, "")}, codes.BadOption},
+		"Uri-Port twice":       {[]message.Option{opt(message.URIPort, "\x16\x34"), opt(message.URIPort, "\x16\x34")}, codes.BadOption},
+		"queries":              {[]message.Option{opt(message.URIQuery, "a"), opt(message.URIQuery, "b")}, codes.Content},
+		"an unknown one":       {[]message.Option{opt(65001, "x")}, codes.BadOption},
+		"an elective one":      {[]message.Option{opt(65000, "x"), opt(65000, "x")}, codes.Content},
+		"Content-Format twice": {[]message.Option{opt(message.ContentFormat, "\x3c"), opt(message.ContentFormat, "\x3c")}, codes.Content},
+	} {
+		if r := ask(d, codes.GET, nil, append(slices.Clone(lookup), tt.more...)...); r.Code != tt.want {
+			t.Errorf("%s: %v; want %v", name, r.Code, tt.want)
+		}
+	}
+}
+
+// /.well-known/core says what there is (RFC 6690).
+func TestDiscover(t *testing.T) {
+	d := directory(nil)
+	rd, lookup := `</rd>;rt="flexphone.rd";ct=60`, `</rd-lookup>;rt="flexphone.rd-lookup";ct=60;obs`
+	for query, want := range map[string]string{
+		"": rd + "," + lookup, "rt=flexphone.rd": rd, "rt=flexphone.rd*": rd + "," + lookup, "rt=*": rd + "," + lookup,
+		"href=/rd-lookup": lookup, "ct=60": rd + "," + lookup, "ct=0": "", "rt=core.rd*": "", "x=y": "",
+	} {
+		opts := path(".well-known", "core")
+		if query != "" {
+			opts = append(opts, opt(message.URIQuery, query))
+		}
+		if r := ask(d, codes.GET, nil, opts...); r.Code != codes.Content || r.Format != 40 || string(r.Payload) != want {
+			t.Errorf("?%s: %v %d %q; want %q", query, r.Code, r.Format, r.Payload, want)
+		}
+	}
+	if r := ask(d, codes.GET, nil, append(path(".well-known", "core"), opt(message.Accept, "\x3c"))...); r.Code != codes.NotAcceptable {
+		t.Errorf("as CBOR: %v; want 4.06", r.Code)
+	}
+	if r := ask(d, codes.POST, nil, path(".well-known", "core")...); r.Code != codes.MethodNotAllowed {
+		t.Errorf("POST: %v; want 4.05", r.Code)
+	}
+	if r := ask(d, codes.GET, nil, path(".well-known", "other")...); r.Code != codes.NotFound {
+		t.Errorf("another name: %v; want 4.04", r.Code)
+	}
 }

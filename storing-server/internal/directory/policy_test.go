@@ -2,9 +2,11 @@ package directory
 
 import (
 	"log/slog"
+	"net/netip"
 	"testing"
 	"time"
 
+	"github.com/plgd-dev/go-coap/v3/message"
 	"github.com/plgd-dev/go-coap/v3/message/codes"
 
 	"flexphone/registry-client/wire"
@@ -52,7 +54,7 @@ func TestResolvePolicy(t *testing.T) {
 }
 
 func TestLookupsLimited(t *testing.T) {
-	d, _ := real(t, trust.Policy{Resolve: trust.ResolveAnyone, Lookups: trust.NewLookups(0.001)})
+	d, _ := real(t, trust.Policy{Resolve: trust.ResolveAnyone, Lookups: trust.NewLookups(0.001, nil)})
 	counts := map[codes.Code]int{}
 	for range 100 {
 		counts[ask(d, codes.GET, nil, path("rd-lookup", "number", "555")...).Code]++
@@ -85,5 +87,58 @@ func TestEnrolment(t *testing.T) {
 	wants(t, "without an authority", ask(d, codes.POST, announcement(), path("rd")...), codes.Forbidden, wire.ReasonPolicy)
 	if c := d.claim(exchange.Peer{Key: wire.Fingerprint{1}, MAC: mac, Issuer: "CN=Operator"}, r); !c.Entitled || c.By != "ca CN=Operator" {
 		t.Errorf("claim = %+v; want it entitled", c)
+	}
+}
+
+// A network may enrol so many new phones, all together so many rows; who has a
+// row goes on.
+func TestEnrolmentsLimited(t *testing.T) {
+	of := func(n int) (exchange.Peer, []byte) {
+		mac := wire.MAC{2, 0, 0x5e, 0, 0x53, byte(n)}
+		body, err := wire.EncodeRegistration(wire.Registration{
+			MAC: mac, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Ports: wire.Ports{SIP: 5060}, Sequence: uint64(n), Lifetime: time.Hour,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return exchange.Peer{Key: wire.Fingerprint{byte(n)}, MAC: mac}, body
+	}
+	announce := func(d *Directory, n int, from string) exchange.Response {
+		p, body := of(n)
+		resp, wait := d.Serve(exchange.Request{Peer: p, From: netip.MustParseAddrPort(from), Message: message.Message{Code: codes.POST, Options: path("rd"), Payload: body}})
+		if wait == nil {
+			return resp
+		}
+		answer := make(chan exchange.Response, 1)
+		wait(func(r exchange.Response) { answer <- r })
+		return <-answer
+	}
+	exempt, err := trust.ParseExempt([]string{"198.51.100.0/24"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, rows := real(t, trust.Policy{Enrolments: trust.NewEnrolments(3, exempt), MostRows: 8})
+	for n := 1; n <= 5; n++ {
+		want, reason := codes.Created, wire.Reason(0)
+		if n > 3 {
+			want, reason = wire.CodeTooManyRequests, wire.ReasonBusy
+		}
+		r := announce(d, n, "192.0.2.1:1")
+		wants(t, "one network", r, want, reason)
+		if n > 3 && r.After != enrolAgain {
+			t.Errorf("asked to wait for %v; want %v", r.After, enrolAgain)
+		}
+	}
+	wants(t, "who has a row", announce(d, 1, "192.0.2.1:2"), codes.Changed, 0)
+	wants(t, "another network", announce(d, 4, "192.0.2.2:1"), codes.Created, 0)
+	for n := 5; n <= 12; n++ {
+		want, reason := codes.Created, wire.Reason(0)
+		if n > 8 {
+			want, reason = codes.Forbidden, wire.ReasonPolicy
+		}
+		wants(t, "an exempt network", announce(d, n, "198.51.100.7:1"), want, reason)
+	}
+	if rows.Size() != 8 {
+		t.Errorf("%d rows; want the 8 that there may be", rows.Size())
 	}
 }

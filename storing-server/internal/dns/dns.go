@@ -54,9 +54,12 @@ type Options struct {
 	Zone   string // such as phones.example.net
 	// NameServers are the names of the zone's servers; none: ns.ZONE.
 	NameServers []string
-	Rows        Rows
-	Policy      trust.Policy
-	Log         *slog.Logger
+	// Addrs are what ns.ZONE has; none: where each question came in, unless that
+	// is not known.
+	Addrs  []netip.Addr
+	Rows   Rows
+	Policy trust.Policy
+	Log    *slog.Logger
 	// Count is called with each query's type and answer, for metrics. It may be
 	// nil.
 	Count func(kind, rcode string)
@@ -64,8 +67,10 @@ type Options struct {
 
 // A Server answers on one port.
 type Server struct {
-	zone   string   // in lower case, with a dot at its end
-	names  []string // of the zone's servers
+	zone   string       // in lower case, with a dot at its end
+	names  []string     // of the zone's servers
+	own    string       // of them the one that is in the zone; empty: none is
+	addrs  []netip.Addr // of that
 	rows   Rows
 	policy trust.Policy
 	log    *slog.Logger
@@ -106,14 +111,15 @@ func newServer(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		zone: dns.CanonicalName(o.Zone), rows: o.Rows, policy: o.Policy, log: o.Log, count: o.Count,
+		zone: dns.CanonicalName(o.Zone), rows: o.Rows, policy: o.Policy, log: o.Log, count: o.Count, addrs: o.Addrs,
 		serial: uint32(time.Now().Unix()),
 	}
 	for _, name := range o.NameServers {
 		s.names = append(s.names, dns.CanonicalName(name))
 	}
 	if len(s.names) == 0 {
-		s.names = []string{"ns." + s.zone}
+		s.own = "ns." + s.zone
+		s.names = []string{s.own}
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -132,7 +138,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	h := dns.HandlerFunc(s.serve)
 	servers := []*dns.Server{
 		{PacketConn: s.udp, Handler: h, UDPSize: dns.DefaultMsgSize},
-		{Listener: trust.NewConnections(streams, streamsEach).Listener(s.tcp, nil), Handler: h, ReadTimeout: idle, WriteTimeout: idle, MaxTCPQueries: queriesEach, IdleTimeout: func() time.Duration { return idle }},
+		{Listener: trust.NewConnections(streams, streamsEach, s.policy.Exempt).Listener(s.tcp, nil), Handler: h, ReadTimeout: idle, WriteTimeout: idle, MaxTCPQueries: queriesEach, IdleTimeout: func() time.Duration { return idle }},
 	}
 	ended := make(chan error, len(servers))
 	for _, srv := range servers {
@@ -246,6 +252,12 @@ func (s *Server) ask(reply *dns.Msg, q dns.Question, from netip.Addr, udp bool, 
 		s.apex(reply, q)
 		return
 	}
+	if name == s.own {
+		if reply.Answer = s.server(q.Name, q.Qtype); len(reply.Answer) == 0 {
+			reply.Ns = []dns.RR{s.soa(s.zone)}
+		}
+		return
+	}
 	if !s.policy.May(false) {
 		reply.Authoritative = false
 		reply.Rcode = dns.RcodeRefused
@@ -292,9 +304,44 @@ func (s *Server) apex(reply *dns.Msg, q dns.Question) {
 		for _, name := range s.names {
 			reply.Answer = append(reply.Answer, &dns.NS{Hdr: header(q.Name, dns.TypeNS, zoneTTL), Ns: name})
 		}
+		if s.own != "" {
+			reply.Extra = append(append(s.server(s.own, dns.TypeA), s.server(s.own, dns.TypeAAAA)...), reply.Extra...)
+		}
 	default:
 		reply.Ns = []dns.RR{s.soa(s.zone)}
 	}
+}
+
+// server returns the addresses of one family that the zone's own server has.
+func (s *Server) server(name string, kind uint16) []dns.RR {
+	addrs := s.addrs
+	if len(addrs) == 0 {
+		addrs = s.reachable()
+	}
+	return addresses(name, kind, wire.Row{Addrs: addrs}, zoneTTL)
+}
+
+// reachable returns where others may reach this server: where it listens, or
+// else at all addresses of the machine but those that only it or a link knows.
+func (s *Server) reachable() (out []netip.Addr) {
+	if s.tcp == nil {
+		return nil
+	}
+	at := s.tcp.Addr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+	if !at.IsUnspecified() {
+		return []netip.Addr{at.WithZone("")}
+	}
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	for _, one := range all {
+		p, err := netip.ParsePrefix(one.String())
+		if a := p.Addr().Unmap(); err == nil && !a.IsLoopback() && !a.IsLinkLocalUnicast() {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // soa describes the zone; its last number is for how long a refusal holds

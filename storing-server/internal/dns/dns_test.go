@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -144,7 +145,7 @@ func TestPolicy(t *testing.T) {
 			t.Errorf("%s: %v; want it refused", p, r)
 		}
 	}
-	s := serve(t, trust.Policy{Lookups: trust.NewLookups(0.001)})
+	s := serve(t, trust.Policy{Lookups: trust.NewLookups(0.001, nil)})
 	answered, truncated := 0, 0
 	for range 50 {
 		if r := s.test("101.phones.example.net", dns.TypeA, true); r.Truncated && len(r.Answer) == 0 {
@@ -300,4 +301,49 @@ func FuzzAnswer(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The zone's own server has addresses, whatever the policy, and says them where
+// it is named.
+func TestNameServer(t *testing.T) {
+	for _, p := range []trust.Policy{{}, {Resolve: trust.ResolveEnrolled}, {Lookups: trust.NewLookups(0.001, nil)}} {
+		s := serve(t, p)
+		s.addrs = []netip.Addr{netip.MustParseAddr("192.0.2.53"), netip.MustParseAddr("2001:db8::53")}
+		for range 30 { // more than a client may look up
+			for kind, want := range map[uint16]string{
+				dns.TypeA: "ns.phones.example.net. A 192.0.2.53", dns.TypeAAAA: "ns.phones.example.net. AAAA 2001:db8::53", dns.TypeSRV: "",
+			} {
+				r := s.test("ns.phones.example.net", kind, true)
+				if r.Rcode != dns.RcodeSuccess || text(r.Answer) != want || !r.Authoritative || (want == "") != (len(r.Ns) == 1) {
+					t.Errorf("ns %s: %v", dns.TypeToString[kind], r)
+				}
+			}
+		}
+		r := s.test("phones.example.net", dns.TypeNS, true)
+		if text(r.Answer) != "phones.example.net. NS ns.phones.example.net." || text(r.Extra) != "ns.phones.example.net. A 192.0.2.53\nns.phones.example.net. AAAA 2001:db8::53" {
+			t.Errorf("NS: %v", r)
+		}
+	}
+	// Names elsewhere are others' to answer for, and ns is then none.
+	s := serve(t, trust.Policy{})
+	s.names, s.own = []string{"ns1.example.com."}, ""
+	if r := s.test("phones.example.net", dns.TypeNS, true); text(r.Answer) != "phones.example.net. NS ns1.example.com." || text(r.Extra) != "" {
+		t.Errorf("NS elsewhere: %v", r)
+	}
+	if r := s.test("ns.phones.example.net", dns.TypeA, true); r.Rcode != dns.RcodeNameError {
+		t.Errorf("ns with a server elsewhere: %v", r)
+	}
+	// Without addresses of the operator's they are those that it has.
+	for listen, want := range map[string]bool{"127.0.0.1:0": true, ":0": false} {
+		s, err := Listen(t.Context(), Options{Listen: listen, Zone: "phones.example.net"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := s.reachable()
+		if got := slices.Contains(own, netip.MustParseAddr("127.0.0.1")); got != want {
+			t.Errorf("listening on %s it is reached at %v", listen, own)
+		}
+		s.udp.Close()
+		s.tcp.Close()
+	}
 }

@@ -67,6 +67,9 @@ type Response struct {
 	Code    codes.Code
 	Format  uint32 // Content-Format, when there is a payload
 	Payload []byte
+	// After is for how long the peer is asked to wait, where the code says that
+	// it may ask again; zero: a few seconds.
+	After time.Duration
 	// Key, when it is not the zero value, is what an observation of this
 	// response waits for.
 	Key wire.Query

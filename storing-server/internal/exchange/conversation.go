@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -87,7 +88,12 @@ func (c *conversation) receive(data []byte, from netip.AddrPort) {
 		} else {
 			c.drop("malformed")
 		}
-		return // RFC 7252 section 4.2: silently ignored, as if it was lost
+		// RFC 7252, section 4.2: who waits for an answer to this would wait in
+		// vain. What is no message of this version is ignored (section 3).
+		if len(data) >= 4 && data[0]>>6 == 1 && isConfirmable(data) {
+			c.write(d, message.Message{Type: message.Reset, MessageID: int32(binary.BigEndian.Uint16(data[2:]))})
+		}
+		return
 	}
 	switch {
 	case m.Type == message.Acknowledgement || m.Type == message.Reset:
@@ -185,11 +191,12 @@ func (c *conversation) answer(m message.Message, r Response) message.Message {
 		out.Options = append(out.Options, wire.UintOption(message.ContentFormat, r.Format))
 		out.Payload = r.Payload
 	}
-	switch r.Code {
-	case codes.ServiceUnavailable:
-		out.Options = append(out.Options, wire.UintOption(message.MaxAge, unavailableFor))
-	case wire.CodeTooManyRequests:
-		out.Options = append(out.Options, wire.UintOption(message.MaxAge, busyFor))
+	after := uint32(r.After / time.Second)
+	switch {
+	case r.Code == codes.ServiceUnavailable:
+		out.Options = append(out.Options, wire.UintOption(message.MaxAge, max(after, unavailableFor)))
+	case r.Code == wire.CodeTooManyRequests:
+		out.Options = append(out.Options, wire.UintOption(message.MaxAge, max(after, busyFor)))
 	}
 	return out
 }

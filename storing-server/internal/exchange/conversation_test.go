@@ -213,6 +213,46 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// What is no message is refused when somebody waits for an answer to it (RFC
+// 7252, section 4.2), and a message may have as many options as fit.
+func TestMalformed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, DefaultLimits())
+		defer b.end()
+		for name, data := range map[string][]byte{
+			"a marker without payload":      {0x40, 1, 0, 9, 0xff},
+			"one after an option":           {0x40, 1, 0, 9, 0xb1, 'x', 0xff},
+			"an option that is cut":         {0x40, 1, 0, 9, 0xb5, 'x'},
+			"a token that is cut":           {0x48, 1, 0, 9, 1},
+			"a token too long":              {0x49, 1, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9},
+			"an empty message with a token": {0x41, 0, 0, 9, 1},
+			"a length that is reserved":     {0x40, 1, 0, 9, 0x1f, 1, 2},
+			"longer than a message may be":  append([]byte{0x40, 1, 0, 9, 0xff}, make([]byte, wire.MaxMessage)...),
+		} {
+			b.receive(data, netip.AddrPort{})
+			if m := b.want(message.Reset, codes.Empty); m.MessageID != 9 {
+				t.Errorf("%s: refused as message %d", name, m.MessageID)
+			}
+			data[0] = data[0]&^0x30 | 0x10 // nobody waits
+			b.receive(data, netip.AddrPort{})
+			b.nothing()
+		}
+		for _, data := range [][]byte{{}, {0x40}, {0x40, 1, 0}, {0, 1, 0, 9}, {0x80, 1, 0, 9, 0xff}} {
+			b.receive(data, netip.AddrPort{}) // of no version that there is
+			b.nothing()
+		}
+		for _, n := range []int{1, 16, 17, 100, 500} {
+			data := append([]byte{0x40, 1, 0, byte(n)}, 0xd1, 47, 'x') // 60: Size1, elective
+			for range n - 1 {
+				data = append(data, 1, 'x')
+			}
+			data[2] = byte(n >> 8)
+			b.receive(data, netip.AddrPort{})
+			b.want(message.Acknowledgement, codes.Content)
+		}
+	})
+}
+
 func TestRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := DefaultLimits()

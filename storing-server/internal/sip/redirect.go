@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -52,7 +53,7 @@ func (s *Server) invite(req *gosip.Request, at trust.Network) reply {
 	}
 	var key wire.Fingerprint // of nobody in particular
 	if s.policy.Resolve == trust.ResolveEnrolled {
-		user := req.From().Address.User
+		user := unescape(req.From().Address.User)
 		if !store.ValidUser(user) {
 			return answer(403)
 		}
@@ -68,7 +69,7 @@ func (s *Server) invite(req *gosip.Request, at trust.Network) reply {
 	if !s.policy.Lookups.Allow(key, at, now) {
 		return answer(503, header{"Retry-After", "10"})
 	}
-	q, ok := queryOf(req.Recipient.User)
+	q, ok := queryOf(unescape(req.Recipient.User))
 	if !ok {
 		return answer(404)
 	}
@@ -110,6 +111,16 @@ func (s *Server) urisOf(row wire.Row) (out []string) {
 		}
 	}
 	return out
+}
+
+// unescape returns a user part as it is meant: %31%30%31 is 101 (RFC 3261,
+// sections 19.1.2 and 19.1.4). What is escaped wrongly stays as it is, and names
+// nobody.
+func unescape(user string) string {
+	if plain, err := url.PathUnescape(user); err == nil {
+		return plain
+	}
+	return user
 }
 
 // queryOf reads whom a user part of a URI names: a short number, a MAC in

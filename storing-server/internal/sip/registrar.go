@@ -73,7 +73,7 @@ func (s *Server) authenticate(req *gosip.Request, user string, at trust.Network,
 // its Contact says.
 func (s *Server) register(ctx context.Context, req *gosip.Request, at trust.Network) reply {
 	now := time.Now()
-	user := req.To().Address.User
+	user := unescape(req.To().Address.User)
 	if !store.ValidUser(user) {
 		return answer(404)
 	}

@@ -103,7 +103,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 }
 
 func (s *Server) listen(ctx context.Context, o Options) error {
-	connections := trust.NewConnections(mostStreams(), maxStreamsEach)
+	connections := trust.NewConnections(mostStreams(), maxStreamsEach, o.Policy.Exempt)
 	limit := func(l net.Listener) net.Listener { return connections.Listener(l, func() { s.count("", 0) }) }
 	if o.Listen != "" {
 		tcp, udp, err := sockets.Both(ctx, o.Listen)
@@ -198,6 +198,11 @@ func (s *Server) shut() {
 	}
 }
 
+// allow reports whether a network may have one more message answered.
+func (s *Server) allow(at trust.Network) bool {
+	return s.policy.Exempt.Has(at) || s.sources.Allow(at, time.Now())
+}
+
 // datagrams answers what comes by UDP.
 func (s *Server) datagrams(ctx context.Context, running *sync.WaitGroup) error {
 	buf := make([]byte, 1<<16)
@@ -210,7 +215,7 @@ func (s *Server) datagrams(ctx context.Context, running *sync.WaitGroup) error {
 			continue // an ICMP message about an earlier answer
 		}
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-		if n > maxMessage || !s.sources.Allow(trust.NetworkOf(from.Addr()), time.Now()) {
+		if n > maxMessage || !s.allow(trust.NetworkOf(from.Addr())) {
 			s.count("", 0)
 			continue
 		}
@@ -235,7 +240,7 @@ func (s *Server) answer(ctx context.Context, text []byte, from netip.AddrPort) (
 	m, err := s.parser.ParseSIP(text)
 	if err != nil {
 		s.count("", 0)
-		return nil, netip.AddrPort{}
+		return s.refuse(text, from)
 	}
 	return s.respond(ctx, m, from)
 }
@@ -251,6 +256,11 @@ func (s *Server) respond(ctx context.Context, m gosip.Message, from netip.AddrPo
 	if r.code == 0 {
 		return nil, netip.AddrPort{}
 	}
+	return s.composed(req, r, from)
+}
+
+// composed returns the answer to a request as it is sent, and where it goes.
+func (s *Server) composed(req *gosip.Request, r reply, from netip.AddrPort) ([]byte, netip.AddrPort) {
 	branch, _ := req.Via().Params.Get("branch")
 	tag := s.sign.sum("tag", branch, req.CallID().Value(), req.From().Value(), req.CSeq().Value())
 	out, to := compose(req, from, r, tag)
@@ -327,6 +337,7 @@ func (s *Server) stream(ctx context.Context, c net.Conn, from netip.AddrPort) {
 	defer p.Close()
 	buf := make([]byte, 4096)
 	begun := time.Time{} // of the message that is not whole yet
+	var sofar []byte     // of that
 	for {
 		until := time.Now().Add(streamIdle)
 		if !begun.IsZero() {
@@ -340,18 +351,21 @@ func (s *Server) stream(ctx context.Context, c net.Conn, from netip.AddrPort) {
 			return
 		}
 		if begun.IsZero() && strings.Trim(string(buf[:n]), "\r\n") == "" { // a keep-alive: RFC 5626, section 3.5.1
-			if !s.sources.Allow(at, time.Now()) || n == 4 && !write(c, []byte("\r\n")) {
+			if !s.allow(at) || n == 4 && !write(c, []byte("\r\n")) {
 				return
 			}
 			continue
 		}
 		whole := true
+		if sofar = append(sofar, buf[:n]...); len(sofar) > maxMessage+len(buf) {
+			sofar = sofar[:0] // it is none that could be answered
+		}
 		err = p.ParseSIPStream(buf[:n], func(m gosip.Message) {
-			if !whole || !s.sources.Allow(at, time.Now()) {
+			if !whole || !s.allow(at) {
 				whole = false
 				return
 			}
-			begun = time.Time{}
+			begun, sofar = time.Time{}, sofar[:0]
 			if out, _ := s.respond(ctx, m, from); out != nil {
 				whole = write(c, out)
 			}
@@ -364,7 +378,10 @@ func (s *Server) stream(ctx context.Context, c net.Conn, from netip.AddrPort) {
 				begun = time.Now()
 			}
 		case err != nil:
-			return
+			if out, _ := s.refuse(sofar, from); out != nil {
+				write(c, out)
+			}
+			return // where the next message begins is not known
 		}
 	}
 }

@@ -345,7 +345,7 @@ func TestOwnAddress(t *testing.T) {
 
 // The lookups of each who asks are limited.
 func TestInviteRate(t *testing.T) {
-	s, _ := serve(t, Options{Policy: trust.Policy{Resolve: trust.ResolveAnyone, Lookups: trust.NewLookups(0.001)}})
+	s, _ := serve(t, Options{Policy: trust.Policy{Resolve: trust.ResolveAnyone, Lookups: trust.NewLookups(0.001, nil)}})
 	p := newClient(t, s, "anybody", "")
 	counts := map[int]int{}
 	for i := range 100 {

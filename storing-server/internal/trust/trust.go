@@ -7,6 +7,7 @@ package trust
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -43,6 +44,44 @@ type Policy struct {
 	Authorities *Authorities
 	// Lookups limits what each client asks; nil: as often as it likes.
 	Lookups *Lookups
+	// Enrolments limits how many new phones come from one network; nil: as many
+	// as there are.
+	Enrolments *Enrolments
+	// MostRows is how many rows there may be; 0: any number.
+	MostRows int
+	// Exempt are networks that limits by source do not hold for.
+	Exempt Exempt
+}
+
+// Why a phone may not enrol now.
+var (
+	ErrTooMany  = errors.New("too many new phones from there: ask later")
+	ErrRowsFull = errors.New("there are as many rows as the operator allows")
+)
+
+// Enrolments limits how many phones of one network enrol, so that nobody fills
+// the disk with phones that there are not.
+type Enrolments struct {
+	networks *Limiter[Network]
+	exempt   Exempt
+}
+
+// NewEnrolments lets each network enrol perHour phones an hour in the long run,
+// and an hour's worth at once.
+func NewEnrolments(perHour float64, exempt Exempt) *Enrolments {
+	return &Enrolments{NewLimiter[Network](perHour/3600, max(1, perHour)), exempt}
+}
+
+// MayEnrol says why a phone at a network may not get a new row, where there are
+// so many; nil: it may.
+func (p Policy) MayEnrol(at Network, rows int, now time.Time) error {
+	switch {
+	case p.MostRows > 0 && rows >= p.MostRows:
+		return ErrRowsFull
+	case p.Enrolments != nil && !p.Enrolments.exempt.Has(at) && !p.Enrolments.networks.Allow(at, now):
+		return ErrTooMany
+	}
+	return nil
 }
 
 // Authorities are the certificates of who may issue certificates to phones, in
@@ -123,6 +162,7 @@ func (p Policy) May(enrolled bool) bool {
 type Lookups struct {
 	clients  *Limiter[wire.Fingerprint]
 	networks *Limiter[Network]
+	exempt   Exempt
 }
 
 // networkClients is how many clients' worth of lookups a network has.
@@ -133,11 +173,12 @@ const burstSeconds = 60
 
 // NewLookups lets each client make perSecond lookups a second in the long run,
 // and a minute's worth at once, but never fewer than 20.
-func NewLookups(perSecond float64) *Lookups {
+func NewLookups(perSecond float64, exempt Exempt) *Lookups {
 	burst := max(20, perSecond*burstSeconds)
 	return &Lookups{
 		clients:  NewLimiter[wire.Fingerprint](perSecond, burst),
 		networks: NewLimiter[Network](networkClients*perSecond, networkClients*burst),
+		exempt:   exempt,
 	}
 }
 
@@ -149,7 +190,7 @@ func (l *Lookups) Allow(key wire.Fingerprint, at Network, now time.Time) bool {
 	case l == nil:
 		return true
 	case key == wire.Fingerprint{}:
-		return l.clients.Allow(at.fingerprint(), now)
+		return l.exempt.Has(at) || l.clients.Allow(at.fingerprint(), now)
 	}
-	return l.clients.Allow(key, now) && l.networks.Allow(at, now)
+	return l.clients.Allow(key, now) && (l.exempt.Has(at) || l.networks.Allow(at, now))
 }

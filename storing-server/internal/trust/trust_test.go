@@ -23,7 +23,7 @@ var start = time.Unix(1_000_000, 0)
 
 // Who tries all numbers gets a few answers, and the others all of theirs.
 func TestHarvest(t *testing.T) {
-	l := NewLookups(1)
+	l := NewLookups(1, nil)
 	thief, home := wire.Fingerprint{1}, NetworkOf(netip.MustParseAddr("192.0.2.1"))
 	answers := 0
 	for i := range 100_000 { // 100 a second

@@ -26,9 +26,11 @@ type Options struct {
 	// Proxied says that all requests come by a proxy, which names whom each is
 	// of in X-Forwarded-For.
 	Proxied bool
+	Exempt  trust.Exempt // networks that may have all connections
 	Rows    *store.Store
-	// Metrics answers GET /metrics.
+	// Metrics answers GET /metrics, and Ready GET /readyz.
 	Metrics http.Handler
+	Ready   *Readiness
 	// Count is told of each request: which route it took, and its status.
 	Count func(route string, status int)
 	Log   *slog.Logger
@@ -76,7 +78,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	if local || o.Proxied {
 		each = connectionsMost // all of them are the proxy's
 	}
-	s.listener = trust.NewConnections(connectionsMost, each).Listener(l, nil)
+	s.listener = trust.NewConnections(connectionsMost, each, o.Exempt).GiveWay().Listener(l, nil)
 	if o.Cert == nil && !local {
 		if s.own, err = openOwn(o.Dir, time.Now, o.Log); err != nil {
 			l.Close()
@@ -127,25 +129,37 @@ func (s *Server) Close() { s.listener.Close() }
 
 // Serve answers until ctx is done.
 func (s *Server) Serve(ctx context.Context) error {
+	var secure *tls.Config
+	if s.encrypted() {
+		secure = &tls.Config{GetCertificate: s.o.Cert, MinVersion: tls.VersionTLS12}
+		if s.own != nil {
+			secure.GetCertificate = s.own.get
+		}
+	}
+	return serveHTTP(ctx, s.listener, s.handler, secure, s.o.Log, func() { close(s.ending) })
+}
+
+// serveHTTP answers what comes to l until ctx is done, by TLS unless secure is
+// nil. ending is called first when it ends; it may be nil.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, secure *tls.Config, log *slog.Logger, ending func()) error {
 	srv := &http.Server{
-		Handler: s.handler, MaxHeaderBytes: headerMost,
+		Handler: busy(h), MaxHeaderBytes: headerMost, TLSConfig: secure,
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
-		ErrorLog: slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug), // handshakes that fail are the clients' affair
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug), // handshakes that fail are the clients' affair
 	}
 	stop := context.AfterFunc(ctx, func() {
-		close(s.ending)
+		if ending != nil {
+			ending()
+		}
 		srv.Close()
 	})
 	defer stop()
 	var err error
-	if s.encrypted() {
-		srv.TLSConfig = &tls.Config{GetCertificate: s.o.Cert, MinVersion: tls.VersionTLS12}
-		if s.own != nil {
-			srv.TLSConfig.GetCertificate = s.own.get
-		}
-		err = srv.ServeTLS(s.listener, "", "")
+	if secure != nil {
+		err = srv.ServeTLS(l, "", "")
 	} else {
-		err = srv.Serve(s.listener)
+		err = srv.Serve(l)
 	}
 	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("web: serve: %w", err)
@@ -153,28 +167,26 @@ func (s *Server) Serve(ctx context.Context) error {
 	return nil
 }
 
+// connKey is the connection's in the context of a request.
+type connKey struct{}
+
+// busy lets a connection whose request is answered not give way to others.
+func busy(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+			defer trust.Busy(c)()
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 // routes are all that there is.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	if s.o.Metrics != nil {
-		mux.Handle("GET /metrics", s.o.Metrics)
-	}
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", s.ready)
+	health(mux, s.o.Metrics, s.o.Ready)
 	s.pages(mux)
 	s.api(mux)
 	return s.guard(mux)
-}
-
-// ready tells whoever sends phones to one of several servers whether this one
-// is of use: it listens once the rows are read, but they may be kept by a
-// cluster that it has lost sight of.
-func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
-	if !s.o.Rows.Reachable() {
-		http.Error(w, "no connection to the cluster that keeps the rows", http.StatusServiceUnavailable)
-		return
-	}
-	fmt.Fprintln(w, "ok")
 }
 
 // The headers of every answer: nothing is loaded from elsewhere, nothing
