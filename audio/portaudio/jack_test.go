@@ -18,7 +18,7 @@ import (
 
 // jack starts a JACK server of its own whose sound card is a clock, and makes
 // PortAudio see it. It ends with the test.
-func jack(t *testing.T, rate int) *os.Process {
+func jack(t testing.TB, rate int) *os.Process {
 	t.Helper()
 	for _, tool := range []string{"jackd", "jack_wait", "jack_connect"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -32,7 +32,7 @@ func jack(t *testing.T, rate int) *os.Process {
 }
 
 // startJack starts the server of that name, or another one when it is gone.
-func startJack(t *testing.T, rate int) *os.Process {
+func startJack(t testing.TB, rate int) *os.Process {
 	t.Helper()
 	name := os.Getenv("JACK_DEFAULT_SERVER")
 	var out bytes.Buffer
@@ -58,7 +58,7 @@ func startJack(t *testing.T, rate int) *os.Process {
 	return c.Process
 }
 
-func openJack(t *testing.T) *Device {
+func openJack(t testing.TB) *Device {
 	t.Helper()
 	d, err := Open(Config{Capture: "JACK", Playback: "JACK"}, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if errors.Is(err, ErrNoDevice) {
@@ -233,6 +233,35 @@ func TestServerThatIsKilled(t *testing.T) {
 	s.next(t, true)
 	s.ticks(t)
 	s.end(t)
+}
+
+// BenchmarkExchange is a tick of 10 ms with a card in periods of 5 ms, as long as it
+// takes; what it costs stands beside that.
+func BenchmarkExchange(b *testing.B) {
+	jack(b, 48000)
+	d := openJack(b)
+	defer d.Close()
+	play, captured := make([]int16, 480), make([]int16, 480)
+	usage := func() (processor time.Duration, switches int64) {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano()), u.Nvcsw + u.Nivcsw
+	}
+	if err := d.Exchange(b.Context(), play, captured); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	processor, switches := usage()
+	for b.Loop() {
+		if err := d.Exchange(b.Context(), play, captured); err != nil {
+			b.Fatal(err)
+		}
+	}
+	p, s := usage()
+	b.ReportMetric(float64((p-processor).Microseconds())/float64(b.N), "cpu-µs/op")
+	b.ReportMetric(float64(s-switches)/float64(b.N), "switches/op")
 }
 
 func TestNameThatNoDeviceHas(t *testing.T) {
