@@ -20,7 +20,9 @@ func (m *Message) Answer(from netip.AddrPort, code int, reason string, more ...F
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "SIP/2.0 %d %s\r\n", code, reason)
-	m.echoVias(&b, from)
+	if !m.echoVias(&b, from) {
+		return nil
+	}
 	for _, name := range once {
 		value := m.Get(name)
 		if m.Count(name) == 0 || uncontrolled(Field{name, value}) {
@@ -38,16 +40,18 @@ func (m *Message) Answer(from netip.AddrPort, code int, reason string, more ...F
 	return []byte(b.String())
 }
 
-// echoVias writes the way that m has come, and where it came from.
-func (m *Message) echoVias(b *strings.Builder, from netip.AddrPort) {
+// echoVias writes the way that m has come, and where it came from. It reports
+// whether there is any.
+func (m *Message) echoVias(b *strings.Builder, from netip.AddrPort) (found bool) {
 	all, ok := m.vias()
 	if !ok {
 		for _, f := range m.Fields {
 			if f.Name == "Via" && !uncontrolled(f) {
 				fmt.Fprintf(b, "Via: %s\r\n", f.Value)
+				found = true
 			}
 		}
-		return
+		return found
 	}
 	top := &all[0]
 	if _, symmetric := top.params.get("rport"); symmetric || strings.Trim(top.host, "[]") != from.Addr().String() {
@@ -56,6 +60,7 @@ func (m *Message) echoVias(b *strings.Builder, from netip.AddrPort) {
 	for _, v := range all {
 		fmt.Fprintf(b, "Via: %s\r\n", v)
 	}
+	return true
 }
 
 // received says in a Via where its request came from (RFC 3261, 18.2.1; RFC 3581,
