@@ -97,6 +97,7 @@ func (c *Call) cancelled(tx *gosip.ServerTx) {
 		return
 	}
 	c.served(ErrEnded)
+	forget(tx)
 	if c.state == starting {
 		c.end(487, ReasonCancelled)
 	}
@@ -144,9 +145,18 @@ func (c *Call) ring(ctx context.Context) error {
 	return nil
 }
 
+// refusedTime is how long a refusal is repeated for a caller who does not
+// acknowledge it: at 0.5, 1.5 and 3.5 s (RFC 3261, 17.2.1). The 32 s of the RFC
+// would keep every call of a flood for as long.
+const refusedTime = 4 * time.Second
+
+// forget ends the transaction of an INVITE that is refused.
+func forget(tx *gosip.ServerTx) { time.AfterFunc(refusedTime, tx.Terminate) }
+
 // reject refuses the call.
 func (c *Call) reject(code int, reason string) {
 	c.a.respond(c.in.tx, c.in.req, code, nil)
+	forget(c.in.tx)
 	c.served(ErrEnded)
 	c.end(code, reason)
 }
