@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,6 +44,10 @@ type RunCmd struct {
 	Log        string `help:"Form of the log on standard error." enum:"text,json" default:"text"`
 	Verbose    bool   `short:"v" help:"Log details too."`
 }
+
+// sessionsName is the file in the data folder that keeps sessions while the
+// server does not run.
+const sessionsName = "sessions"
 
 // maxReplicas is how many NATS keeps of a stream at the most.
 const maxReplicas = 5
@@ -171,6 +176,11 @@ func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 		return hint(err)
 	}
 	changed.to(phones.Changed)
+	if n, err := phones.Resume(filepath.Join(c.Data.Data, sessionsName)); err != nil {
+		log.Warn("sessions not resumed: phones shake hands again", "resumed", n, "err", err)
+	} else if n > 0 {
+		log.Info("sessions resumed", "sessions", n)
+	}
 	others, err := c.services(ctx, s, cert, rows, m, changed, log)
 	if err != nil {
 		return err

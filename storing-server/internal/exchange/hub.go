@@ -93,6 +93,27 @@ func (h *hub) observe(c *conversation, token message.Token, key wire.Query, aske
 	return o
 }
 
+// kept returns what c observes, to be resumed after a restart.
+func (h *hub) kept(c *conversation) (out []keptObservable) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, o := range c.observed {
+		out = append(out, keptObservable{o.token, o.key.Path(), o.number})
+	}
+	return out
+}
+
+// resume goes on with an observation: whoever observes is told the present
+// state, which may have changed meanwhile.
+func (h *hub) resume(c *conversation, token []byte, key wire.Query, last uint64) {
+	if o := h.observe(c, token, key, true); o != nil {
+		h.mu.Lock()
+		o.number = max(o.number, last)
+		h.mu.Unlock()
+		h.mark(o)
+	}
+}
+
 // end forgets all that c observes.
 func (h *hub) end(c *conversation) {
 	h.mu.Lock()

@@ -235,6 +235,17 @@ func (p *port) establish(h *handshake, x *session) (old *session) {
 	return old
 }
 
+// route gives x what is sent to it.
+func (p *port) route(x *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if x.idLength() > 0 {
+		p.sessions[x.id] = x
+	} else {
+		p.plain[x.first] = x
+	}
+}
+
 // unroute sends nothing to x any more.
 func (p *port) unroute(x *session) {
 	p.mu.Lock()

@@ -28,6 +28,9 @@ type Server struct {
 	port    *port
 	options []dtls.ServerOption
 	log     *slog.Logger
+	ending  sync.Once
+	keep    string // file that sessions are kept in over a restart; empty: none
+	keeping []byte // key that they are sealed by; nil: none
 
 	running sync.WaitGroup
 	shaking sync.WaitGroup // handshakes; none begins once closed is set
@@ -44,7 +47,7 @@ func Listen(ctx context.Context, address string, cert tls.Certificate, h Handler
 	log = discard(log)
 	s := &Server{
 		endpoint: endpoint{handler: h, limits: l, count: count, limitedLog: newLimitedLog(log), hub: newHub()},
-		log:      log, byKey: map[wire.Fingerprint][]*session{},
+		log:      log, keeping: keepingKey(cert.PrivateKey), byKey: map[wire.Fingerprint][]*session{},
 		options: []dtls.ServerOption{
 			dtls.WithCertificates(cert),
 			dtls.WithCipherSuites(dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
@@ -128,9 +131,12 @@ func (s *Server) Serve(ctx context.Context) error {
 	return <-failed // the others end with the socket
 }
 
-// shut closes all sessions, and those that are about to be ones, and then the
-// port: a closing session still says so to its peer. ctx of Serve is done.
-func (s *Server) shut() {
+// shut keeps all sessions for the next start, or closes them, and those that
+// are about to be ones, and then the port: a closing session still says so to
+// its peer. ctx of Serve is done. It does so once; who calls it again waits.
+func (s *Server) shut() { s.ending.Do(s.shutAll) }
+
+func (s *Server) shutAll() {
 	s.mu.Lock()
 	s.closed = true
 	var all []*session
@@ -138,8 +144,13 @@ func (s *Server) shut() {
 		all = append(all, x)
 	}
 	s.mu.Unlock()
+	if s.keep != "" {
+		if err := s.keepAll(all); err != nil {
+			s.log.Error("sessions end", "err", err)
+		}
+	}
 	for _, x := range all {
-		s.end(x)
+		s.end(x) // without a word, where it is kept
 	}
 	s.shaking.Wait()
 	s.port.close()

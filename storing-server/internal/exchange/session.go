@@ -56,6 +56,10 @@ func (x *session) receive(data []byte, from netip.AddrPort) {
 		}
 		data = rest
 		x.records.Lock()
+		if x.closed { // or kept for the next start
+			x.records.Unlock()
+			return
+		}
 		content, kind, latest, err := x.secret.Open(r)
 		if err == nil {
 			x.path.came(from, len(r), latest)
