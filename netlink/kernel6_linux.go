@@ -32,7 +32,7 @@ func (s *six) install(a install6) error {
 		if isGone(err) {
 			return nil
 		}
-		return fmt.Errorf("netlink: install %v: add address: %w", a.lease.addr, err)
+		return fmt.Errorf("netlink: install %v: add address: %w", a.lease.addr, needs(capAdmin, err))
 	}
 	if a.old.addr.IsValid() && a.old.addr != a.lease.addr {
 		return removeAddr6(s.link.index, a.old.addr)
@@ -43,7 +43,7 @@ func (s *six) install(a install6) error {
 func removeAddr6(index int, a netip.Addr) error {
 	err := rtnl.AddrDel(linkOf(index), &rtnl.Addr{IPNet: ipNet(netip.PrefixFrom(a, 128))})
 	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !isGone(err) {
-		return fmt.Errorf("netlink: remove %v: %w", a, err)
+		return fmt.Errorf("netlink: remove %v: %w", a, needs(capAdmin, err))
 	}
 	return nil
 }
@@ -199,7 +199,7 @@ func deprecate(index int, a heldAddress) error {
 	if a.life > 0 {
 		life = uint32(a.life / time.Second)
 	}
-	return rtnl.AddrReplace(linkOf(index), &rtnl.Addr{IPNet: ipNet(a.prefix), ValidLft: int(life), PreferedLft: 0})
+	return needs(capAdmin, rtnl.AddrReplace(linkOf(index), &rtnl.Addr{IPNet: ipNet(a.prefix), ValidLft: int(life), PreferedLft: 0}))
 }
 
 func isDefault(r rtnl.Route) bool {

@@ -73,7 +73,7 @@ func linkOf(index int) rtnl.Link {
 // enable sets the interface administratively up.
 func enable(index int) error {
 	if err := rtnl.LinkSetUp(linkOf(index)); err != nil {
-		return fmt.Errorf("netlink: set link up: %w", err)
+		return fmt.Errorf("netlink: set link up: %w", needs(capAdmin, err))
 	}
 	return nil
 }
@@ -188,7 +188,7 @@ func (s *site) install(l, old Lease, now time.Time) error {
 		addr.Broadcast = l.Broadcast.AsSlice()
 	}
 	if err := rtnl.AddrReplace(linkOf(s.index), addr); err != nil {
-		return fmt.Errorf("netlink: install %v: add address: %w", l.Prefix, err)
+		return fmt.Errorf("netlink: install %v: add address: %w", l.Prefix, needs(capAdmin, err))
 	}
 	routes := leaseRoutes(s.index, l)
 	s.refused = nil
@@ -248,7 +248,7 @@ func removeOthers(index int, l, old Lease) error {
 			continue
 		}
 		if err := rtnl.AddrDel(linkOf(index), &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-			return fmt.Errorf("netlink: remove %v: %w", p, err)
+			return fmt.Errorf("netlink: remove %v: %w", p, needs(capAdmin, err))
 		}
 	}
 	return nil
@@ -261,7 +261,7 @@ func removeLease(index int, l Lease) error {
 	}
 	err := rtnl.AddrDel(linkOf(index), &rtnl.Addr{IPNet: ipNet(l.Prefix)})
 	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("netlink: remove %v: %w", l.Prefix, err)
+		return fmt.Errorf("netlink: remove %v: %w", l.Prefix, needs(capAdmin, err))
 	}
 	return nil
 }

@@ -455,7 +455,7 @@ func (s *six) openConn(ctx context.Context, local netip.Addr) error {
 	at := netip.AddrPortFrom(local.WithZone(s.cfg.Interface), dhcpv6.DefaultClientPort)
 	conn, err := c.ListenPacket(ctx, "udp6", at.String())
 	if err != nil {
-		return fmt.Errorf("netlink: listen for DHCPv6: %w", err)
+		return fmt.Errorf("netlink: listen for DHCPv6: %w", needs(capPorts, err))
 	}
 	s.conn = conn.(*net.UDPConn)
 	read, done := s.conn, ctx.Done()

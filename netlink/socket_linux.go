@@ -33,7 +33,7 @@ type tap struct {
 func openTap(index int, proto uint16, filter []bpf.Instruction, out chan<- []byte) (*tap, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("netlink: open packet socket: %w", err)
+		return nil, fmt.Errorf("netlink: open packet socket: %w", needs(capRaw, err))
 	}
 	t := &tap{index: index, proto: proto<<8 | proto>>8, out: out, stop: make(chan struct{})}
 	// Protocol 0 until the filter is in place: nothing else may get in.
@@ -215,7 +215,7 @@ func dialServer(ctx context.Context, ifname string, from, to netip.Addr) (*net.U
 	}
 	conn, err := d.DialContext(ctx, "udp4", netip.AddrPortFrom(to, portServer).String())
 	if err != nil {
-		return nil, fmt.Errorf("netlink: dial DHCP server: %w", err)
+		return nil, fmt.Errorf("netlink: dial DHCP server: %w", needs(capPorts, err))
 	}
 	return conn.(*net.UDPConn), nil
 }

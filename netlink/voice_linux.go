@@ -364,7 +364,7 @@ func makeVLAN(ifname string, vlan int) (string, error) {
 	}
 	err = rtnl.LinkAdd(&rtnl.Vlan{LinkAttrs: rtnl.LinkAttrs{Name: name, ParentIndex: below}, VlanId: vlan})
 	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return "", fmt.Errorf("netlink: make VLAN %d on %s: %w", vlan, ifname, err)
+		return "", fmt.Errorf("netlink: make VLAN %d on %s: %w", vlan, ifname, needs(capAdmin, err))
 	}
 	return name, nil
 }
@@ -375,7 +375,7 @@ func removeVLAN(name string) error {
 		return err
 	}
 	if err := rtnl.LinkDel(linkOf(l.index)); err != nil && !isGone(err) {
-		return fmt.Errorf("netlink: remove %s: %w", name, err)
+		return fmt.Errorf("netlink: remove %s: %w", name, needs(capAdmin, err))
 	}
 	return nil
 }
