@@ -33,7 +33,7 @@ BUILD_PACKAGES := gcc libc6-dev pkg-config libopus-dev libasound2-dev portaudio1
 RUN_PACKAGES := dnsmasq-base baresip-core pocketsphinx-testdata
 TEST_PACKAGES := sip-tester iproute2 openssl git systemd jackd2 kea-dhcp4-server isc-dhcp-server udhcpc isc-dhcp-client bind9-dnsutils chromium chromium-driver strace libcoap3-bin
 # What ours is compared with, by the longer commands.
-COMPARE_PACKAGES := dhcpcd-base
+COMPARE_PACKAGES := dhcpcd-base busybox
 PEER_PACKAGES := kamailio kamailio-postgres-modules postgresql bind9
 
 HOST_BUILD := $(GO) build -trimpath
@@ -111,7 +111,7 @@ bench: packages-compare packages-peers build-host ## Benchmarks of every room (B
 	@$(GO) run ./netlink/compare bench
 	@build/host/storing-server bench
 
-faults: packages-compare ## Every DHCP fault: our client beside udhcpc, dhclient and dhcpcd (5 min)
+faults: packages-compare ## Every DHCP fault: our client beside udhcpc, dhclient, dhcpcd and systemd-networkd (8 min)
 	@$(GO) run ./netlink/compare faults
 
 life: packages-compare ## A phone's ordinary life with dnsmasq, Kea and ISC dhcpd

@@ -157,6 +157,9 @@ func (r reply) lease(sent time.Time) (Lease, error) {
 	if r.time <= 0 {
 		return Lease{}, errors.New("netlink: read lease: no lease time")
 	}
+	if a == r.server {
+		return Lease{}, fmt.Errorf("netlink: read lease: %v is the server's own", a)
+	}
 	p := r.prefix()
 	if isEdge(p, a) {
 		return Lease{}, fmt.Errorf("netlink: read lease: %v is its network's own or broadcast address", p)

@@ -209,14 +209,15 @@ func TestParseReplyForgives(t *testing.T) {
 func TestLeaseRefuses(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	for name, edit := range map[string]func(*reply){
-		"no lease time":           func(r *reply) { r.time = 0 },
-		"no address":              func(r *reply) { r.yours = netip.IPv4Unspecified() },
-		"broadcast":               func(r *reply) { r.yours = netip.MustParseAddr("255.255.255.255") },
-		"multicast":               func(r *reply) { r.yours = netip.MustParseAddr("224.0.0.5") },
-		"loopback":                func(r *reply) { r.yours = netip.MustParseAddr("127.0.0.5") },
-		"link-local":              func(r *reply) { r.yours = netip.MustParseAddr("169.254.3.4") },
-		"the network itself":      func(r *reply) { r.yours = netip.MustParseAddr("192.0.2.0") },
-		"the network's broadcast": func(r *reply) { r.yours = netip.MustParseAddr("192.0.2.255") },
+		"no lease time":            func(r *reply) { r.time = 0 },
+		"no address":               func(r *reply) { r.yours = netip.IPv4Unspecified() },
+		"broadcast":                func(r *reply) { r.yours = netip.MustParseAddr("255.255.255.255") },
+		"multicast":                func(r *reply) { r.yours = netip.MustParseAddr("224.0.0.5") },
+		"loopback":                 func(r *reply) { r.yours = netip.MustParseAddr("127.0.0.5") },
+		"link-local":               func(r *reply) { r.yours = netip.MustParseAddr("169.254.3.4") },
+		"the network itself":       func(r *reply) { r.yours = netip.MustParseAddr("192.0.2.0") },
+		"the server's own address": func(r *reply) { r.yours = r.server },
+		"the network's broadcast":  func(r *reply) { r.yours = netip.MustParseAddr("192.0.2.255") },
 	} {
 		r := goodReply(dhcpv4.MessageTypeAck, simAddr)
 		edit(&r)

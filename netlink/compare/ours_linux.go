@@ -36,7 +36,7 @@ func clients(quick bool) (list []client, missing []string) {
 		}
 		return running{o.stop, func() error { return nil }}, nil
 	}}}
-	for _, p := range lab.Peers() {
+	for _, p := range append(lab.Peers(), lab.Networkd()) {
 		if quick {
 			p = p.Quick()
 		}
@@ -44,7 +44,7 @@ func clients(quick bool) (list []client, missing []string) {
 			missing = append(missing, why)
 			continue
 		}
-		list = append(list, client{p.Name, func(_ context.Context, c *lab.Cable, dir string) (running, error) {
+		list = append(list, client{filepath.Base(p.Name), func(_ context.Context, c *lab.Cable, dir string) (running, error) {
 			process, err := p.Start(c.Near, dir)
 			if err != nil {
 				return running{}, err

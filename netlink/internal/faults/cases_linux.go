@@ -8,7 +8,7 @@ import (
 
 // Table returns all cases.
 func Table() []Case {
-	return slices.Concat(headerCases(), addressCases(), timeCases(), optionCases(), wireCases(), serverCases(), lifeCases())
+	return slices.Concat(headerCases(), addressCases(), timeCases(), optionCases(), wireCases(), serverCases(), lifeCases(), strictCases())
 }
 
 const (

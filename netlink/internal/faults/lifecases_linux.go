@@ -23,9 +23,9 @@ func lifeCases() []Case {
 		{"flap with a lost address", "the cable is replugged; the address is another's now", "ask for it, and take another (RFC 2131 §3.2)", replugged},
 		{"the same within a millisecond", "the cable is back before anybody looks", "ask for the address again (RFC 2131 §3.7), and take another", blinked},
 		{"offered address in use", "offers an address that another host has", "decline it, take another (RFC 2131 §3.1.5, RFC 5227)", conflictOnOffer},
-		{"every address in use", "has another host answer for every address", "decline, and wait ten seconds between attempts (RFC 2131 §3.1.5)", conflictAlways},
+		{"the only address in use", "offers one address alone, which another host has", "decline, and wait ten seconds between attempts (RFC 2131 §3.1.5)", conflictAlways},
 		{"conflict, once", "another host says once that it has the address", "defend it (RFC 5227 §2.4 b)", conflictAfter(false)},
-		{"conflict, again and again", "another host keeps saying that it has the address", "give it up, take another (RFC 5227 §2.4 b)", conflictAfter(true)},
+		{"conflict, again and again", "another host keeps saying that it has the address", "defend it now and then, and keep it: a spoofer must not silence a phone (RFC 5227 §2.4 c)", conflictAfter(true)},
 	}
 }
 
@@ -231,14 +231,7 @@ func conflictAlways(p *play) error {
 
 func conflictAfter(stubborn bool) func(*play) error {
 	return func(p *play) error {
-		var other atomic.Bool
-		p.server.serve(func(m message) {
-			if other.Load() {
-				p.lease(m, good2, nil)
-				return
-			}
-			p.decent(m)
-		})
+		p.server.serve(p.decent)
 		if err := p.startClient(); err != nil {
 			return err
 		}
@@ -250,11 +243,12 @@ func conflictAfter(stubborn bool) func(*play) error {
 		if !stubborn {
 			return p.stays(prefix(good, 24), 2*time.Second)
 		}
-		other.Store(true)
-		for range 5 {
-			p.pause(500 * time.Millisecond)
+		for range 8 {
+			if err := p.stays(prefix(good, 24), 500*time.Millisecond); err != nil {
+				return err
+			}
 			p.server.sayARP(good, [6]byte(lab.NearMAC), good)
 		}
-		return p.bound(prefix(good2, 24))
+		return p.stays(prefix(good, 24), time.Second)
 	}
 }

@@ -56,6 +56,7 @@ type server struct {
 	seen   []message
 	news   chan struct{}
 	taken  netip.Addr // answer ARP for it, as another host
+	proxy  bool       // answer ARP for every address
 	ident  uint16     // of the next IP packet
 }
 
@@ -176,8 +177,12 @@ func (s *server) hearARP() {
 		}
 		s.mu.Lock()
 		taken := s.taken
+		asked := netip.AddrFrom4([4]byte(b[24:28]))
+		if s.proxy && asked != router && [6]byte(b[8:14]) != otherHost {
+			taken = asked
+		}
 		s.mu.Unlock()
-		if taken.IsValid() && netip.AddrFrom4([4]byte(b[24:28])) == taken {
+		if taken.IsValid() && asked == taken {
 			s.sayARP(taken, [6]byte(b[8:14]), netip.AddrFrom4([4]byte(b[14:18])))
 		}
 	}
@@ -188,6 +193,13 @@ func (s *server) take(a netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.taken = a
+}
+
+// takeAll has another host answer for all.
+func (s *server) takeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.proxy = true
 }
 
 // sayARP says that the other host has a.

@@ -26,7 +26,7 @@ func Command(ctx context.Context, args ...string) *exec.Cmd {
 	// The race detector waits a second before it lets a process end.
 	cmd.Env = append(os.Environ(), insideVar+"=1", "GORACE=atexit_sleep_ms=0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 		Pdeathsig:   syscall.SIGKILL,
@@ -157,6 +157,13 @@ func furnish(dir string) error {
 			return fmt.Errorf("lab: furnish: mount %s: %w", path, err)
 		}
 	}
+	return furnishEtc(dir)
+}
+
+// furnishEtc lays a folder over /etc that shows what is there, and has files of
+// its own in the place of those that programs write, or that name other users. What
+// is written there stays there.
+func furnishEtc(dir string) error {
 	users, err := os.ReadFile("/etc/passwd")
 	if err != nil {
 		return fmt.Errorf("lab: furnish: %w", err)
@@ -171,12 +178,31 @@ func furnish(dir string) error {
 			kept = append(kept, line)
 		}
 	}
-	passwd := filepath.Join(dir, "passwd")
-	if err := os.WriteFile(passwd, []byte(strings.Join(kept, "")), 0o644); err != nil {
+	own := map[string]string{"passwd": strings.Join(kept, ""), "resolv.conf": "", "hosts": "127.0.0.1 localhost\n"}
+	below := filepath.Join(dir, "etc")
+	if err := os.MkdirAll(below, 0o755); err != nil {
 		return fmt.Errorf("lab: furnish: %w", err)
 	}
-	if err := unix.Mount(passwd, "/etc/passwd", "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("lab: furnish: hide users: %w", err)
+	if err := unix.Mount("/etc", below, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("lab: furnish: keep /etc: %w", err)
+	}
+	if err := unix.Mount("tmpfs", "/etc", "tmpfs", 0, "mode=755"); err != nil {
+		return fmt.Errorf("lab: furnish: mount /etc: %w", err)
+	}
+	list, err := os.ReadDir(below)
+	if err != nil {
+		return fmt.Errorf("lab: furnish: %w", err)
+	}
+	for _, e := range list {
+		if _, is := own[e.Name()]; !is {
+			err = errors.Join(err, os.Symlink(filepath.Join(below, e.Name()), filepath.Join("/etc", e.Name())))
+		}
+	}
+	for name, text := range own {
+		err = errors.Join(err, os.WriteFile(filepath.Join("/etc", name), []byte(text), 0o644))
+	}
+	if err != nil {
+		return fmt.Errorf("lab: furnish /etc: %w", err)
 	}
 	return nil
 }

@@ -22,27 +22,31 @@ type Peer struct {
 	via     string // one of files, which starts the program; empty: none
 }
 
-// Peers returns the clients that Debian has, each with the least of a script
-// that it can do with, and otherwise as it comes.
+// Peers returns the clients that Debian has, as they come: with Debian's own
+// scripts and settings, in an /etc of their own.
 func Peers() []Peer {
 	return []Peer{
 		{
 			Name: "udhcpc", Package: "udhcpc",
 			Renew:   func(p *Process) error { return p.Signal(unix.SIGUSR1) },
 			Release: func(_ *Namespace, p *Process, _ string) error { return p.Signal(unix.SIGUSR2) },
-			files:   map[string]string{"script": udhcpcScript},
 			args: func(dir string) []string {
-				return []string{"-f", "-i", NearName, "-s", dir + "/script", "-p", dir + "/pid"}
+				return []string{"-f", "-i", NearName, "-p", dir + "/pid"}
 			},
 		},
 		{
 			Name: "dhclient", Package: "isc-dhcp-client",
 			Release: func(n *Namespace, _ *Process, dir string) error {
-				return n.Run("dhclient", "-4", "-r", "-cf", dir+"/conf", "-sf", dir+"/script", "-lf", dir+"/leases", "-pf", dir+"/pid", NearName)
+				// Its script must not meet the host's /etc.
+				p, err := n.Start(exec.Command("dhclient", "-4", "-r", "-lf", dir+"/leases", "-pf", dir+"/pid", NearName), dir)
+				if err != nil {
+					return err
+				}
+				<-p.Done()
+				return p.err
 			},
-			files: map[string]string{"script": dhclientScript, "conf": dhclientConf},
 			args: func(dir string) []string {
-				return []string{"-4", "-d", "-cf", dir + "/conf", "-sf", dir + "/script", "-lf", dir + "/leases", "-pf", dir + "/pid", NearName}
+				return []string{"-4", "-d", "-lf", dir + "/leases", "-pf", dir + "/pid", NearName}
 			},
 		},
 		{
@@ -112,52 +116,6 @@ func (p Peer) Start(n *Namespace, dir string) (*Process, error) {
 	cmd.Stdout, cmd.Stderr = log, log
 	return n.Start(cmd, dir)
 }
-
-// What the scripts of Debian do, without name servers and without the wait for
-// them: the old addresses go, the new one and its route come.
-const udhcpcScript = `#!/bin/sh
-case $1 in
-deconfig)
-	ip -4 address flush dev $interface
-	ip link set $interface up
-	;;
-bound|renew)
-	ip -4 address replace $ip${mask:+/$mask} dev $interface || exit 1
-	for old in $(ip -4 -o address show dev $interface | awk '{print $4}'); do
-		[ "${old%/*}" = "$ip" ] || ip -4 address delete $old dev $interface
-	done
-	for r in $router; do
-		ip -4 route replace default via $r dev $interface && break
-	done
-	;;
-esac
-`
-
-const dhclientScript = `#!/bin/sh
-case $reason in
-PREINIT)
-	ip link set $interface up
-	;;
-BOUND|RENEW|REBIND|REBOOT|TIMEOUT)
-	if [ -n "$old_ip_address" ] && [ "$old_ip_address" != "$new_ip_address" ]; then
-		ip -4 address flush dev $interface
-	fi
-	ip -4 address replace $new_ip_address${new_subnet_mask:+/$new_subnet_mask} dev $interface \
-		${new_dhcp_lease_time:+valid_lft $new_dhcp_lease_time preferred_lft $new_dhcp_lease_time} || exit 1
-	for r in $new_routers; do
-		ip -4 route replace default via $r dev $interface && break
-	done
-	;;
-EXPIRE|FAIL|RELEASE|STOP)
-	ip -4 address flush dev $interface
-	;;
-esac
-exit 0
-`
-
-const dhclientConf = `request subnet-mask, broadcast-address, routers, domain-name, domain-name-servers, host-name, interface-mtu, rfc3442-classless-static-routes, ntp-servers;
-option rfc3442-classless-static-routes code 121 = array of unsigned integer 8;
-`
 
 const networkdConf = `[Match]
 Name=` + NearName + `
