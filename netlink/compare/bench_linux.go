@@ -150,12 +150,11 @@ func benchStart(b *bench, p lab.Provider) (time.Duration, error) {
 	if err := b.serve(hour(home, addrA)); err != nil {
 		return 0, err
 	}
-	begin := time.Now()
 	if err := b.start(); err != nil {
 		return 0, err
 	}
 	at, err := b.usable(addrA)
-	return at.Sub(begin), err
+	return at.Sub(b.running.began), err
 }
 
 // benchPlug plugs the cable in after the client was started.
@@ -332,8 +331,8 @@ func runBench(ctx context.Context, o options, out io.Writer) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if only.MatchString("registered") && lab.Providers()[0].Missing() == "" {
-		failed = errors.Join(failed, runJourneys(ctx, list, o.n, out))
+	if only.MatchString("registered") && lab.Providers()[0].Missing() == "" && built(out) {
+		failed = errors.Join(failed, runJourneys(ctx, list, o.n, out), runStarts(ctx, list[0], max(o.n, 10), out))
 	}
 	for _, m := range missing {
 		fmt.Fprintln(out, "Not measured:", m)

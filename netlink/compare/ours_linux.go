@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"flexphone/netlink"
 	"flexphone/netlink/internal/lab"
@@ -24,17 +25,19 @@ type client struct {
 // would not do so at the T1 that it is given; else it does nothing.
 type running struct {
 	stop, renew func() error
+	began       time.Time
 }
 
 // clients returns ours and the others that are installed, and says which are
 // not.
 func clients(quick bool) (list []client, missing []string) {
 	list = []client{{oursName, func(ctx context.Context, c *lab.Cable, dir string) (running, error) {
+		began := time.Now()
 		o, err := startOurs(ctx, c, dir, nil)
 		if err != nil {
 			return running{}, err
 		}
-		return running{o.stop, func() error { return nil }}, nil
+		return running{o.stop, func() error { return nil }, began}, nil
 	}}}
 	for _, p := range append(lab.Peers(), lab.Networkd()) {
 		if quick {
@@ -64,7 +67,7 @@ func clients(quick bool) (list []client, missing []string) {
 				}
 				return p.Renew(process)
 			}
-			return running{stop, renew}, nil
+			return running{stop, renew, process.Began}, nil
 		}})
 	}
 	return list, missing

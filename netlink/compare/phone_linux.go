@@ -168,14 +168,19 @@ func listenTo(socket string, phone *lab.Process) (net.Conn, error) {
 	}
 }
 
-// runJourneys prints how long it takes from the carrier to the storing server.
-func runJourneys(ctx context.Context, list []client, n int, out io.Writer) error {
+// built reports whether the programs are there, and says what is not.
+func built(out io.Writer) bool {
 	for _, name := range []string{"flexphone", "storing-server"} {
 		if _, err := os.Stat(filepath.Join(binaries, name)); err != nil {
-			fmt.Fprintf(out, "Not measured: lease to registered needs %s/%s (make build)\n", binaries, name)
-			return nil
+			fmt.Fprintf(out, "Not measured: the whole phone needs %s/%s (make build)\n", binaries, name)
+			return false
 		}
 	}
+	return true
+}
+
+// runJourneys prints how long it takes from the carrier to the storing server.
+func runJourneys(ctx context.Context, list []client, n int, out io.Writer) error {
 	median := func(all []journey, of func(journey) time.Duration) string {
 		var d []time.Duration
 		for _, j := range all {

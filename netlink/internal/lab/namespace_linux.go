@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -77,6 +78,8 @@ func onThread(f func() error) error {
 
 // A Process is a program that runs until it is stopped.
 type Process struct {
+	Began time.Time // when the program was started, in a place that was ready for it
+
 	cmd  *exec.Cmd
 	done chan struct{}
 	err  error
@@ -95,6 +98,7 @@ func (n *Namespace) Start(cmd *exec.Cmd, dir string) (*Process, error) {
 			if err := furnish(dir); err != nil {
 				return err
 			}
+			p.Began = time.Now()
 			if err := cmd.Start(); err != nil {
 				return err
 			}
