@@ -143,6 +143,7 @@ func newKit(t *testing.T, board string, keypad string) kit {
 	k.keeper = parts.New(k, func(parts.Panic) {})
 	ctx, cancel := context.WithCancel(t.Context())
 	half := newHalf(ctx, k.keeper)
+	half.group.Go(func() { k.keeper.Tell(ctx) })
 	for part, life := range k.lives() {
 		half.keep(part, life)
 	}

@@ -133,6 +133,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	for part, life := range hardware.lives() {
 		upper.keep(part, life)
 	}
+	upper.group.Go(func() { keeper.Tell(ctx) })
 	upper.group.Go(func() {
 		for part, why := range broken {
 			keeper.Failed(ctx, part, why)
@@ -276,7 +277,7 @@ func sounding(engine *audio.Engine, keeper *parts.Keeper) func(context.Context, 
 		works()
 		return engine.Run(ctx, func(err error) {
 			if err == nil {
-				keeper.Works(ctx, "sound")
+				keeper.Works("sound")
 			} else {
 				keeper.Failed(ctx, "sound", err)
 			}

@@ -34,8 +34,8 @@ const (
 	pauseMost  = 30 * time.Second
 )
 
-// A Teller is told what becomes of parts, in order. Its methods may block; they
-// must not call the Keeper.
+// A Teller is told what becomes of parts, in order. Its methods may block: no part
+// waits for them, since the Teller may be made of parts itself.
 type Teller interface {
 	// PartFailed is called when a part fails, and when it fails for another reason
 	// than the last time; not each time that it is tried in vain.
@@ -49,9 +49,17 @@ type Keeper struct {
 	teller Teller
 	report func(Panic)
 
-	turn   sync.Mutex // held while the Teller is told
+	wake   chan struct{} // one slot
 	mu     sync.Mutex
 	broken []fault
+	untold []telling
+}
+
+// A telling is what the Teller is to be told: of a failure, or, without err, that
+// the part works again.
+type telling struct {
+	part string
+	err  error
 }
 
 // A fault is a part that does not work, and why.
@@ -60,7 +68,7 @@ type fault struct{ part, why string }
 // New returns a Keeper of no parts. report is called with each panic, from the
 // goroutine that panicked.
 func New(teller Teller, report func(Panic)) *Keeper {
-	return &Keeper{teller: teller, report: report}
+	return &Keeper{teller: teller, report: report, wake: make(chan struct{}, 1)}
 }
 
 // A Panic is one that was contained. It is an error.
@@ -89,7 +97,7 @@ func (k *Keeper) Keep(ctx context.Context, part string, run func(ctx context.Con
 		err := k.Contain(part, func() error {
 			return run(ctx, func() {
 				worked = time.Now()
-				k.Works(ctx, part)
+				k.Works(part)
 			})
 		})
 		switch {
@@ -134,31 +142,54 @@ func (k *Keeper) Failed(ctx context.Context, part string, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	k.turn.Lock()
-	defer k.turn.Unlock()
-	now := fault{part, err.Error()}
 	k.mu.Lock()
-	known := slices.Contains(k.broken, now)
-	if !known {
-		k.broken = append(k.without(part), now)
+	defer k.mu.Unlock()
+	now := fault{part, err.Error()}
+	if slices.Contains(k.broken, now) {
+		return
 	}
-	k.mu.Unlock()
-	if !known {
-		k.teller.PartFailed(ctx, part, err)
-	}
+	k.broken = append(k.without(part), now)
+	k.tell(telling{part, err})
 }
 
 // Works tells of a part that works, which matters if it had failed.
-func (k *Keeper) Works(ctx context.Context, part string) {
-	k.turn.Lock()
-	defer k.turn.Unlock()
+func (k *Keeper) Works(part string) {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	left := k.without(part)
-	had := len(left) < len(k.broken)
-	k.broken = left
-	k.mu.Unlock()
-	if had {
-		k.teller.PartWorks(ctx, part)
+	if len(left) < len(k.broken) {
+		k.broken = left
+		k.tell(telling{part: part})
+	}
+}
+
+// tell has the Teller told; k.mu is held.
+func (k *Keeper) tell(t telling) {
+	k.untold = append(k.untold, t)
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Tell tells the Teller until ctx is done.
+func (k *Keeper) Tell(ctx context.Context) {
+	for ctx.Err() == nil {
+		k.mu.Lock()
+		untold := k.untold
+		k.untold = nil
+		k.mu.Unlock()
+		for _, t := range untold {
+			if t.err != nil {
+				k.teller.PartFailed(ctx, t.part, t.err)
+			} else {
+				k.teller.PartWorks(ctx, t.part)
+			}
+		}
+		select {
+		case <-k.wake:
+		case <-ctx.Done():
+		}
 	}
 }
 

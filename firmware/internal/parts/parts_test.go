@@ -42,6 +42,7 @@ func life(t *testing.T, lasts time.Duration, script ...func(works func()) error)
 		k := New(d, func(p Panic) { panics = append(panics, p) })
 		ctx, cancel := context.WithTimeout(t.Context(), lasts)
 		defer cancel()
+		go k.Tell(ctx)
 		k.Keep(ctx, "sound", func(ctx context.Context, works func()) error {
 			tries = append(tries, time.Since(d.start))
 			f := script[min(len(tries), len(script))-1]
@@ -201,11 +202,48 @@ func TestWhatFailedLastIsShown(t *testing.T) {
 		if why, last := k.Broken(); last != want || (want != "") != (why[want] == "no card") {
 			t.Errorf("%q failed last of %v; want %q", last, why, want)
 		}
-		k.Works(t.Context(), want)
+		k.Works(want)
 	}
 	stopped, cancel := context.WithCancel(t.Context())
 	cancel()
-	if k.Failed(stopped, "line", errCard); len(d.read()) != 6 {
-		t.Errorf("told %q; want nothing of parts that were told to end", d.read())
+	if k.Failed(stopped, "line", errCard); len(k.untold) != 6 {
+		t.Errorf("%d tellings; want nothing of parts that were told to end", len(k.untold))
 	}
+}
+
+// stuck is a Teller that waits for a part.
+type stuck struct {
+	diary
+	until chan struct{}
+}
+
+func (s *stuck) PartFailed(ctx context.Context, part string, err error) {
+	<-s.until
+	s.diary.PartFailed(ctx, part, err)
+}
+
+// No part waits for the Teller, which may need that part: call control shows what is
+// broken.
+func TestTheTellerMayWaitForAPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stuck{diary{start: time.Now()}, make(chan struct{})}
+		k := New(s, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		go k.Tell(ctx)
+		k.Failed(ctx, "interface", errCard)
+		k.Failed(ctx, "sound", errCard)
+		synctest.Wait()
+		go k.Keep(ctx, "call control", func(ctx context.Context, works func()) error {
+			works()
+			close(s.until)
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		synctest.Wait()
+		if got := s.read(); len(got) != 2 {
+			t.Errorf("told %q; want both failures", got)
+		}
+		cancel()
+		synctest.Wait()
+	})
 }
