@@ -33,7 +33,7 @@ var floorPlan = map[string]room{
 	"hal/cdev":    {"", "reading a character device under a context is the kernel's business, not the phone's"},
 	"hal/haltest": {"hal", "a conformance suite knows the contract, and none of the drivers that it tests"},
 
-	"netlink":                 {"", "an address is what it is, whoever wants to know"},
+	"netlink":                 {"internal/durable", "an address is what it is, whoever wants to know"},
 	"netlink/internal/lab":    {"", "a place to try DHCP clients in does not know them"},
 	"netlink/internal/faults": {"netlink/internal/lab", "a faulty server knows where it stands, and not whom it tries"},
 	"netlink/compare":         {"netlink netlink/internal/lab netlink/internal/faults", "whoever compares must know all that are compared"},
@@ -49,8 +49,8 @@ var floorPlan = map[string]room{
 	"audio/wav":       {"audio", "a device knows the contract of devices"},
 
 	"registry-client/wire": {"", "both sides of the wire import it, so it knows neither"},
-	"registry-client":      {"registry-client/wire netlink", "it carries leases to the wire, and needs both words"},
-	"storing-server":       {"registry-client/wire", "the server serves any phone that speaks the wire, and knows none"},
+	"registry-client":      {"internal/durable registry-client/wire netlink", "it carries leases to the wire, and needs both words"},
+	"storing-server":       {"internal/durable registry-client/wire", "the server serves any phone that speaks the wire, and knows none"},
 
 	"firmware/internal/config":   {"", "settings are text until somebody acts on them"},
 	"firmware/internal/watchdog": {"", "a watchdog asks whether somebody moves, not what for"},
@@ -59,6 +59,7 @@ var floorPlan = map[string]room{
 	"firmware/internal/parts":    {"", "whoever runs parts does not know what they do"},
 	"firmware/internal/finder":   {"registry-client/wire", "finding a server needs its usual port, and not what is spoken there"},
 	"firmware/internal/control":  {"", "a socket that carries commands does not know what they do"},
+	"internal/durable":           {"", "a file that a power cut leaves whole is that, whatever is in it"},
 	"internal/sipcheck":          {"", "what a SIP message has to look like is the same for a phone and a registrar"},
 
 	"firmware/internal/sip":   {"internal/sipcheck", "signalling knows addresses and media descriptions, not phones"},
@@ -67,7 +68,7 @@ var floorPlan = map[string]room{
 	"firmware":                {"*", "the phone is made of all the others; nobody knows it"},
 	"firmware/image/recipe":   {"boards", "an image is made of what its board says"},
 	"firmware/testbed":        {"audio/audiotest audio/resample audio/wav firmware/internal/control firmware/testbed/pace firmware/testbed/serial", "the testbed sees a phone from outside: its binary, its control socket, its sound"},
-	"firmware/testbed/agent":  {"firmware/testbed/pace firmware/testbed/serial", "the agent in a guest is the testbed's arm, and knows no phone"},
+	"firmware/testbed/agent":  {"internal/durable firmware/testbed/pace firmware/testbed/serial", "the agent in a guest is the testbed's arm, and knows no phone"},
 	"firmware/testbed/pace":   {"", "how a machine keeps pace is the machine's business, whoever has to keep it"},
 	"firmware/testbed/serial": {"firmware/testbed/pace", "both ends of the line import it, so it knows neither"},
 	"firmware/testbed/story":  {"firmware/testbed", "the story is told with what the testbed offers"},

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
+
+	"flexphone/internal/durable"
 )
 
 // encodeLease is the inverse of decodeLease: what survives a restart is enough to
@@ -108,30 +109,10 @@ func saveLease(path string, l Lease) error {
 	}
 	b, err := encodeLease(l)
 	if err == nil {
-		err = replaceFile(path, b, 0o600)
+		err = durable.WriteFile(path, b, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("netlink: store lease: %w", err)
 	}
 	return nil
-}
-
-// replaceFile writes a file beside path, and renames it to path once it is on
-// disk.
-func replaceFile(path string, b []byte, mode fs.FileMode) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

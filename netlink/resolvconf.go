@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"flexphone/internal/durable"
 )
 
 // How a file of ours begins, and what stands before each line of it that was
@@ -103,7 +105,7 @@ func (n *nameServers) restore() error {
 // is overwritten.
 func (n *nameServers) put(b []byte) error {
 	path := n.target()
-	if err := replaceFile(path, b, 0o644); err == nil {
+	if err := durable.WriteFile(path, b, 0o644); err == nil {
 		return nil
 	}
 	return os.WriteFile(path, b, 0o644)

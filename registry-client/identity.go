@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"flexphone/internal/durable"
 	"flexphone/netlink"
 	"flexphone/registry-client/wire"
 )
@@ -153,7 +154,7 @@ func storeKey(path string, key ed25519.PrivateKey) error {
 		return fmt.Errorf("store key: %w", err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	if err := writeDurably(path, text); err != nil {
+	if err := durable.WriteFile(path, text, 0o600); err != nil {
 		return fmt.Errorf("store key: %w", err)
 	}
 	return nil
@@ -188,35 +189,4 @@ func selfSigned(key ed25519.PrivateKey, mac wire.MAC) (tls.Certificate, error) {
 		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
-}
-
-// writeDurably replaces path's content so that a power cut at any moment
-// leaves the old content or the new one. Only the owner may read it.
-func writeDurably(path string, content []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it is renamed
-	if _, err := f.Write(content); err != nil {
-		f.Close()
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		f.Close()
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

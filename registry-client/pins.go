@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 
+	"flexphone/internal/durable"
 	"flexphone/registry-client/wire"
 )
 
@@ -133,5 +134,5 @@ func (p *FilePins) write(pins map[string]wire.Fingerprint) error {
 	if err != nil {
 		return err
 	}
-	return writeDurably(p.path, append(out, '\n'))
+	return durable.WriteFile(p.path, append(out, '\n'), 0o600)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"flexphone/internal/durable"
 	"flexphone/netlink"
 	"flexphone/registry-client/wire"
 )
@@ -54,12 +55,10 @@ func Rotate(ctx context.Context, cfg Config, dir string, mac netlink.MAC, seq *S
 	if err := os.Rename(filepath.Join(dir, nextKeyFile), filepath.Join(dir, keyFile)); err != nil {
 		return wire.Fingerprint{}, fmt.Errorf("registry: rotate key: %w", err)
 	}
-	d, err := os.Open(dir)
-	if err != nil {
+	if err := durable.SyncDir(dir); err != nil {
 		return wire.Fingerprint{}, fmt.Errorf("registry: rotate key: %w", err)
 	}
-	defer d.Close()
-	return next.Fingerprint, d.Sync()
+	return next.Fingerprint, nil
 }
 
 // registerAs announces r with a key, above the sequence that the row has.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"flexphone/internal/durable"
 	"flexphone/registry-client/wire"
 )
 
@@ -134,7 +135,7 @@ func (s *Sequence) extend() error {
 }
 
 func (s *Sequence) store(end uint64) error {
-	if err := writeDurably(s.path, []byte(strconv.FormatUint(end, 10)+"\n")); err != nil {
+	if err := durable.WriteFile(s.path, []byte(strconv.FormatUint(end, 10)+"\n"), 0o600); err != nil {
 		return fmt.Errorf("registry: store sequence: %w", err)
 	}
 	return nil

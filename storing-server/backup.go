@@ -6,8 +6,8 @@ import (
 	"io"
 	"os"
 
+	"flexphone/internal/durable"
 	"flexphone/storing-server/internal/admin"
-	"flexphone/storing-server/internal/durable"
 	"flexphone/storing-server/internal/store"
 )
 

@@ -16,8 +16,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"flexphone/internal/durable"
 	"flexphone/registry-client/wire"
-	"flexphone/storing-server/internal/durable"
 )
 
 // keyName is the server's key in the data folder. Phones pin it: if it is
@@ -92,5 +92,5 @@ func makeServerKey(path string) ([]byte, error) {
 		return nil, err
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	return text, durable.WriteFile(path, text)
+	return text, durable.WriteFile(path, text, 0o600)
 }

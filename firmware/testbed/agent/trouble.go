@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"flexphone/internal/durable"
 )
 
 // program is the phone's, as the kernel calls its process.
@@ -40,38 +41,18 @@ func signal(number int) error {
 
 // save writes the phone's settings, once or for ever.
 func save(text string, again bool) error {
-	if err := replace(settings, text); err != nil || !again {
+	if err := durable.WriteFile(settings, []byte(text), 0o644); err != nil || !again {
 		return err
 	}
 	go func() { // ends with the machine
 		breath := time.NewTicker(20 * time.Millisecond) // the phone needs its processor, too
 		for n := 1; ; n++ {
 			<-breath.C
-			if err := replace(settings, text+strings.Repeat("# more\n", n%1000)); err != nil {
+			if err := durable.WriteFile(settings, []byte(text+strings.Repeat("# more\n", n%1000)), 0o644); err != nil {
 				fmt.Fprintln(os.Stderr, "agent: save:", err)
 				return
 			}
 		}
 	}()
 	return nil
-}
-
-// replace gives a file new content: after a power cut it has the old or the new.
-func replace(path, text string) error {
-	f, err := os.Create(path + ".new")
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -20,8 +20,8 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"flexphone/internal/durable"
 	"flexphone/registry-client/wire"
-	"flexphone/storing-server/internal/durable"
 	"flexphone/storing-server/internal/record"
 )
 

@@ -35,6 +35,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"flexphone/internal/durable"
 )
 
 const (
@@ -245,7 +247,7 @@ func (j *Journal) begin() error {
 		return fmt.Errorf("journal: begin segment: %w", err)
 	}
 	if _, err = f.WriteString(magic); err == nil {
-		err = errors.Join(f.Sync(), syncDir(j.dir))
+		err = errors.Join(f.Sync(), durable.SyncDir(j.dir))
 	}
 	if err != nil {
 		f.Close()
@@ -320,7 +322,7 @@ func (j *Journal) Renew(upTo uint64, all func(put func(subject string, data []by
 		j.size -= freed
 		j.mu.Unlock()
 	}
-	return syncDir(j.dir)
+	return durable.SyncDir(j.dir)
 }
 
 // damagedEnding is what a damaged file gets when it is replaced: an operator may
@@ -358,7 +360,7 @@ func Create(dir string, all func(put func(subject string, data []byte) error) er
 		err = os.Rename(filepath.Join(dir, temporary), filepath.Join(dir, fmt.Sprintf("%016x", newest)+wholeEnding))
 	}
 	if err == nil {
-		err = syncDir(dir)
+		err = durable.SyncDir(dir)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("journal: create: %w", err)
@@ -414,7 +416,7 @@ func writeWhole(dir, name string, place uint64, all func(put func(subject string
 		err = os.Rename(f.Name(), filepath.Join(dir, name))
 	}
 	if err == nil {
-		err = syncDir(dir)
+		err = durable.SyncDir(dir)
 	}
 	return size, err
 }
@@ -477,13 +479,4 @@ func Size(dir string) (bytes int64, err error) {
 func There(dir string) bool {
 	ns, err := names(dir)
 	return len(ns) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -18,7 +18,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
-	"flexphone/storing-server/internal/durable"
+	"flexphone/internal/durable"
 	"flexphone/storing-server/internal/journal"
 )
 

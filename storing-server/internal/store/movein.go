@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"flexphone/storing-server/internal/durable"
+	"flexphone/internal/durable"
 	"flexphone/storing-server/internal/journal"
 )
 

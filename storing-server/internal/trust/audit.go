@@ -11,8 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"flexphone/internal/durable"
 	"flexphone/registry-client/wire"
-	"flexphone/storing-server/internal/durable"
 	"flexphone/storing-server/internal/store"
 )
 

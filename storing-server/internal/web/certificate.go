@@ -22,7 +22,7 @@ import (
 	"sync"
 	"time"
 
-	"flexphone/storing-server/internal/durable"
+	"flexphone/internal/durable"
 )
 
 // CertificateName is the file in the data folder with the certificate that the
@@ -80,7 +80,7 @@ func (o *ownCertificate) lasts() bool {
 func (o *ownCertificate) renew() error {
 	text, err := selfSigned(o.now())
 	if err == nil {
-		err = durable.WriteFile(filepath.Join(o.dir, CertificateName), text)
+		err = durable.WriteFile(filepath.Join(o.dir, CertificateName), text, 0o600)
 	}
 	var c tls.Certificate
 	if err == nil {

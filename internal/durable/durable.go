@@ -8,12 +8,13 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
 
 // A File is one that is being written, beside the path that it is for. Only its
-// user may read it.
+// owner may read it.
 type File struct {
 	*os.File
 	path string
@@ -49,14 +50,18 @@ func (f *File) Drop() {
 	os.Remove(f.Name()) // fails once it is renamed
 }
 
-// WriteFile replaces the file at path, or makes it.
-func WriteFile(path string, text []byte) error {
+// WriteFile replaces the file at path, or makes it. It has mode afterwards,
+// whatever it had before and whatever the umask is.
+func WriteFile(path string, text []byte, mode fs.FileMode) error {
 	f, err := Create(path)
 	if err != nil {
 		return err
 	}
 	defer f.Drop()
 	if _, err := f.Write(text); err != nil {
+		return fmt.Errorf("durable: write: %w", err)
+	}
+	if err := f.Chmod(mode); err != nil {
 		return fmt.Errorf("durable: write: %w", err)
 	}
 	return f.Keep()
