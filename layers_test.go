@@ -62,7 +62,8 @@ var floorPlan = map[string]room{
 	"internal/durable":           {"", "a file that a power cut leaves whole is that, whatever is in it"},
 	"internal/sipcheck":          {"", "what a SIP message has to look like is the same for a phone and a registrar"},
 
-	"firmware/internal/sip":   {"internal/sipcheck", "signalling knows addresses and media descriptions, not phones"},
+	"firmware/internal/sip":   {"internal/sipcheck", "signalling knows addresses and calls, not phones; what is said of media are bytes to it"},
+	"firmware/internal/media": {"firmware/internal/sip firmware/internal/reach", "offer and answer are what signalling asks for, from the address that suits the peer; who makes sound of them is not known here"},
 	"firmware/internal/phone": {"hal firmware/internal/sip", "call control knows keys and calls; sound and the storing server stand behind its own interfaces"},
 
 	"firmware":                {"*", "the phone is made of all the others; nobody knows it"},

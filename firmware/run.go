@@ -17,6 +17,7 @@ import (
 	"flexphone/firmware/internal/config"
 	"flexphone/firmware/internal/control"
 	"flexphone/firmware/internal/finder"
+	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/parts"
 	"flexphone/firmware/internal/phone"
 	"flexphone/firmware/internal/poweron"
@@ -89,7 +90,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	})
 	line := &line{keys: &self.key, cfg: sip.Config{
 		Owns: self.owns, DisplayName: self.displayName,
-		Codecs: codecs(), SIPPort: sipPort, SIPSPort: sipsPort, Panicked: keeper.Panicked, Log: log,
+		Answerable: media.Answerable(codecs()), SIPPort: sipPort, SIPSPort: sipsPort, Panicked: keeper.Panicked, Log: log,
 	}}
 	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, settings.Audio, log), Formats: formats(), Log: log})
 	hardware := newHardware(board, settings)

@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"flexphone/audio"
 	"flexphone/audio/g711"
 	"flexphone/audio/opus"
+	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/phone"
 	"flexphone/firmware/internal/sip"
 	"flexphone/hal"
@@ -16,8 +20,9 @@ import (
 // clickFor is how long a key is heard by whoever presses it.
 const clickFor = 80 * time.Millisecond
 
-// Payload types of telephone-event (RFC 4733); the dynamic range of RFC 3551.
+// telephone-event (RFC 4733), and its payload types; the dynamic range of RFC 3551.
 const (
+	eventName    = "telephone-event"
 	eventType48k = 110
 	eventType8k  = 101
 )
@@ -27,19 +32,19 @@ func formats() []audio.Format { return []audio.Format{opus.Format{}, g711.PCMA()
 
 // codecs are formats as SDP names them, preferred first, and digits at the clock
 // of each of them.
-func codecs() []sip.Codec {
-	var cs []sip.Codec
+func codecs() []media.Codec {
+	var cs []media.Codec
 	for _, f := range formats() {
 		c := f.Codec()
-		s := sip.Codec{Name: c.Name, PayloadType: c.PayloadType, ClockRate: c.ClockRate, Channels: 1}
+		s := media.Codec{Name: c.Name, PayloadType: c.PayloadType, ClockRate: c.ClockRate, Channels: 1}
 		if c.Name == "opus" {
 			s.Channels, s.Params = 2, "useinbandfec=1" // RFC 7587: the name says 2, whatever is sent
 		}
 		cs = append(cs, s)
 	}
 	return append(cs,
-		sip.Codec{Name: "telephone-event", PayloadType: eventType48k, ClockRate: 48000, Channels: 1, Params: "0-15"},
-		sip.Codec{Name: "telephone-event", PayloadType: eventType8k, ClockRate: 8000, Channels: 1, Params: "0-15"})
+		media.Codec{Name: eventName, PayloadType: eventType48k, ClockRate: 48000, Channels: 1, Params: "0-15"},
+		media.Codec{Name: eventName, PayloadType: eventType8k, ClockRate: 8000, Channels: 1, Params: "0-15"})
 }
 
 // sound is the audio engine as call control sees it.
@@ -73,53 +78,65 @@ func (s *sound) Open(ctx context.Context) (phone.Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return stream{st, s.address}, nil
+	call := &stream{Stream: st, address: s.address}
+	call.Renew()
+	return call, nil
 }
 
 // stream is the sound of one call as call control sees it.
 type stream struct {
 	*audio.Stream
+	plain   atomic.Pointer[media.Plain] // of the call that it is the sound of
 	address func(peer netip.Addr) netip.Addr
 }
 
 // Local implements phone.Stream.
-func (s stream) Local(peer netip.Addr) sip.LocalMedia {
-	return sip.LocalMedia{Addr: s.address(peer), Port: s.Port(), Codecs: codecs()}
+func (s *stream) Local(peer netip.Addr, without ...string) (sip.LocalMedia, bool) {
+	some := slices.DeleteFunc(codecs(), func(c media.Codec) bool { return slices.Contains(without, c.Name) })
+	sounds := slices.ContainsFunc(some, func(c media.Codec) bool { return c.Name != eventName })
+	return s.plain.Load().With(media.Local{Addr: s.address(peer), Port: s.Port(), Codecs: some}), sounds
 }
 
+// Renew implements phone.Stream.
+func (s *stream) Renew() { s.plain.Store(media.NewPlain()) }
+
 // Start implements phone.Stream.
-func (s stream) Start(m sip.Media) error {
+func (s *stream) Start(m sip.Media) error {
+	terms, ok := m.Terms.(media.RTP)
+	if !ok {
+		return fmt.Errorf("flexphone: start sound: %T is not plain RTP", m.Terms)
+	}
+	var receive []audio.Codec // as we described it
+	for _, c := range terms.Receive {
+		receive = append(receive, carried(c))
+	}
 	return s.Stream.Start(audio.Session{
-		Remote: m.Remote, RemoteRTCP: m.RemoteRTCP,
-		Codec:      audio.Codec{Name: m.Codec.Name, PayloadType: m.Codec.PayloadType, ClockRate: m.Codec.ClockRate},
-		DTMF:       m.DTMF,
-		DTMFClock:  m.DTMFRate,
-		Receive:    receivable(m),
+		Remote: m.Remote, RemoteRTCP: terms.RemoteRTCP,
+		Codec:      carried(terms.Codec),
+		DTMF:       terms.DTMF,
+		DTMFClock:  terms.DTMFRate,
+		Receive:    receive,
 		PacketTime: m.PacketTime,
 		Send:       m.Send, Recv: m.Recv,
 	})
 }
 
-// receivable is what the peer may send, as we described it.
-func receivable(m sip.Media) []audio.Codec {
-	var cs []audio.Codec
-	for _, c := range m.Receive {
-		cs = append(cs, audio.Codec{Name: c.Name, PayloadType: c.PayloadType, ClockRate: c.ClockRate})
-	}
-	return cs
+// carried is c as the engine names it.
+func carried(c media.Codec) audio.Codec {
+	return audio.Codec{Name: c.Name, PayloadType: c.PayloadType, ClockRate: c.ClockRate}
 }
 
 // SendDigit implements phone.Stream.
-func (s stream) SendDigit(k hal.Key) error { return s.Stream.SendDigit(rune(k)) }
+func (s *stream) SendDigit(k hal.Key) error { return s.Stream.SendDigit(rune(k)) }
 
 // Received implements phone.Stream.
-func (s stream) Received() uint64 {
+func (s *stream) Received() uint64 {
 	t := s.Stream.Stats()
 	return t.PacketsReceived + t.ReportsReceived
 }
 
 // Stats implements phone.Stream.
-func (s stream) Stats() any {
+func (s *stream) Stats() any {
 	t := s.Stream.Stats()
 	return statistics{
 		Codec: t.Codec, PacketsSent: t.PacketsSent, PacketsReceived: t.PacketsReceived,

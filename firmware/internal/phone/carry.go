@@ -148,6 +148,7 @@ func (w *worker) placeCall(ctx context.Context, to Destination) Reason {
 	}
 	w.parts.Log.Info("address out of date, resolved again", "number", to, "reason", reason, "address", again.Target.Addr)
 	w.post(callResolved{w.id, again})
+	stream.Renew()
 	return w.connect(ctx, again, stream)
 }
 
@@ -172,7 +173,8 @@ func (w *worker) connect(ctx context.Context, peer Peer, stream Stream) Reason {
 		w.tellEnd(ctx, w.call, 0)
 		w.call = nil
 	}
-	call, err := w.parts.Line.Invite(ctx, peer.Target, stream.Local(peer.Target.Addr.Addr()))
+	lm, _ := stream.Local(peer.Target.Addr.Addr())
+	call, err := w.parts.Line.Invite(ctx, peer.Target, lm)
 	switch {
 	case err == nil:
 		w.call = call
@@ -262,7 +264,8 @@ func (w *worker) untilGivenUp(ctx context.Context, call Call) Reason {
 
 // answerCall returns when the caller has acknowledged; sound flows before.
 func (w *worker) answerCall(ctx context.Context, call Call, stream Stream) {
-	err := call.Answer(w.local(call, stream))
+	lm, _ := w.local(call, stream)
+	err := call.Answer(lm)
 	switch {
 	case err == nil, ctx.Err() != nil:
 		return
@@ -315,7 +318,7 @@ func (w *worker) carry(ctx context.Context, call Call, stream Stream) Reason {
 				if before.Remote != e.Media.Remote {
 					w.post(callChanged{w.id, "peer"})
 				}
-				w.post(callCodec{w.id, e.Media.Codec.Name})
+				w.post(callCodec{w.id, e.Media.Codec})
 				continue
 			}
 			if talks {
@@ -326,7 +329,7 @@ func (w *worker) carry(ctx context.Context, call Call, stream Stream) Reason {
 			w.talk(stream)
 			w.beside(func() { w.followPeer(following, call) })
 			w.beside(func() { w.watch(following, call, stream) })
-			w.post(callEstablished{w.id, e.Media.Codec.Name, false})
+			w.post(callEstablished{w.id, e.Media.Codec, false})
 		case sip.Ended:
 			w.call = nil
 			return Reason(e.Reason)

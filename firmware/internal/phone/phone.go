@@ -87,8 +87,12 @@ type Line interface {
 // A Stream is the sound of one call.
 type Stream interface {
 	// Local is what to offer to a phone at peer, with the address that we have
-	// now and that suits it.
-	Local(peer netip.Addr) sip.LocalMedia
+	// now and that suits it, in every codec whose name is not among without. No
+	// sound is left in it unless ok.
+	Local(peer netip.Addr, without ...string) (lm sip.LocalMedia, ok bool)
+	// Renew forgets what one phone has been told and has said, before another is
+	// called.
+	Renew()
 	// Start exchanges sound as agreed; called again it changes it.
 	Start(sip.Media) error
 	SendDigit(hal.Key) error

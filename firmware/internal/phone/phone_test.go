@@ -488,7 +488,7 @@ func TestTheAnswererSpeaksBeforeItIsAcknowledged(t *testing.T) {
 // replaced by another; only where there is none left the call ends, at both ends.
 func TestACallIsHeardInAnotherWay(t *testing.T) {
 	strange := func(codec string, d time.Duration) sip.Event {
-		return changed(func(m *sip.Media) { m.Codec.Name, m.PacketTime = codec, d })
+		return changed(func(m *sip.Media) { m.Codec, m.PacketTime = codec, d })
 	}
 	for _, tt := range []struct {
 		name    string
@@ -502,16 +502,16 @@ func TestACallIsHeardInAnotherWay(t *testing.T) {
 		{"packet time of a change", []sip.Event{talk, strange("opus", 100*time.Millisecond)},
 			func(m sip.Media) bool { return m.PacketTime != 0 }, Talking, "opus"},
 		{"codec of the first answer", []sip.Event{talk},
-			func(m sip.Media) bool { return m.Codec.Name == "opus" }, Talking, "PCMA"},
+			func(m sip.Media) bool { return m.Codec == "opus" }, Talking, "PCMA"},
 		{"codec of a change", []sip.Event{{Kind: sip.Established, Media: strange("PCMA", 0).Media}, strange("opus", 0)},
-			func(m sip.Media) bool { return m.Codec.Name == "opus" }, Talking, "PCMA"},
+			func(m sip.Media) bool { return m.Codec == "opus" }, Talking, "PCMA"},
 		{"everything", []sip.Event{talk}, func(sip.Media) bool { return true }, Releasing, ""},
 		{"everything, in a call", []sip.Event{talk, strange("PCMA", 0)},
 			func(m sip.Media) bool { return true }, Releasing, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newFakeCall(tt.first...)
-			c.update = func(lm sip.LocalMedia) []sip.Event { return []sip.Event{strange(lm.Codecs[0].Name, 0)} }
+			c.update = func(lm sip.LocalMedia) []sip.Event { return []sip.Event{strange(lm.(described).codecs[0], 0)} }
 			w := outgoing(c)
 			w.refuses = tt.refuses
 			try(t, w, func(t *testing.T, d *table) {

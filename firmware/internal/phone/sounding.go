@@ -128,13 +128,13 @@ func (w *worker) agree(ctx context.Context, call Call, stream Stream, m sip.Medi
 	if err == nil {
 		return ""
 	}
-	w.parts.Log.Error("no sound for the call", "codec", m.Codec.Name, "err", err)
+	w.parts.Log.Error("no sound for the call", "codec", m.Codec, "err", err)
 	w.books.Lock()
-	again := slices.Contains(w.refused, m.Codec.Name)
-	w.refused = append(w.refused, m.Codec.Name)
+	again := slices.Contains(w.refused, m.Codec)
+	w.refused = append(w.refused, m.Codec)
 	w.books.Unlock()
-	others := w.local(call, stream)
-	if again || !slices.ContainsFunc(others.Codecs, func(c sip.Codec) bool { return c.Name != "telephone-event" }) {
+	others, ok := w.local(call, stream)
+	if again || !ok {
 		return ReasonSound
 	}
 	w.beside(func() {
@@ -148,15 +148,12 @@ func (w *worker) agree(ctx context.Context, call Call, stream Stream, m sip.Medi
 	return ""
 }
 
-// local is what to offer to the peer of call.
-func (w *worker) local(call Call, stream Stream) sip.LocalMedia {
-	lm := stream.Local(call.Peer().Addr.Addr())
+// local is what to offer to the peer of call, as Stream.Local says it.
+func (w *worker) local(call Call, stream Stream) (lm sip.LocalMedia, ok bool) {
 	w.books.Lock()
-	defer w.books.Unlock()
-	if len(w.refused) > 0 {
-		lm.Codecs = slices.DeleteFunc(slices.Clone(lm.Codecs), func(c sip.Codec) bool { return slices.Contains(w.refused, c.Name) })
-	}
-	return lm
+	without := slices.Clone(w.refused)
+	w.books.Unlock()
+	return stream.Local(call.Peer().Addr.Addr(), without...)
 }
 
 // hearEarly tells whether sound comes before the call is answered.
@@ -195,7 +192,8 @@ func (w *worker) followMoves(ctx context.Context, call Call, stream Stream) {
 		case <-again.C:
 		}
 		again.Stop()
-		if err := call.Update(ctx, w.local(call, stream)); err != nil {
+		lm, _ := w.local(call, stream)
+		if err := call.Update(ctx, lm); err != nil {
 			w.parts.Log.Info("peer not yet told of the new address", "err", err)
 			again.Reset(updateWait)
 			continue

@@ -75,7 +75,7 @@ var (
 	isEarly   = says(sip.Event{Kind: sip.Early, Media: talk.Media})
 	agrees    = says(talk)
 	holds     = says(changed(func(m *sip.Media) { m.Silent = true }))
-	reshapes  = says(changed(func(m *sip.Media) { m.PacketTime = 15 * time.Millisecond; m.Codec.Name = "PCMA" }))
+	reshapes  = says(changed(func(m *sip.Media) { m.PacketTime = 15 * time.Millisecond; m.Codec = "PCMA" }))
 	hangsUp   = says(bye)
 	givesUp   = says(sip.Event{Kind: sip.Ended, Reason: sip.ReasonCancelled})
 	isWrong   = says(sip.Event{Kind: sip.Ended, Reason: sip.ReasonWrongPhone})

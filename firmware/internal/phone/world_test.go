@@ -41,7 +41,7 @@ var methods = []string{
 	"Directory.Resolve", "Directory.Follow", "Directory.Vouches",
 	"Line.Invite", "Line.Incoming",
 	"Call.Next", "Call.Peer", "Call.Ring", "Call.Answer", "Call.Reject", "Call.Hangup", "Call.Update", "Call.Retarget", "Call.Probe",
-	"Stream.Local", "Stream.Start", "Stream.SendDigit", "Stream.Received", "Stream.Stats", "Stream.Close",
+	"Stream.Local", "Stream.Renew", "Stream.Start", "Stream.SendDigit", "Stream.Received", "Stream.Stats", "Stream.Close",
 	"Sound.Play", "Sound.Click", "Sound.Open", "Report",
 }
 
@@ -217,10 +217,19 @@ type fakeStream struct {
 	started, closed bool
 }
 
-func (s *fakeStream) Local(netip.Addr) sip.LocalMedia {
-	s.meet("Stream.Local")
-	return sip.LocalMedia{Codecs: []sip.Codec{{Name: "opus"}, {Name: "PCMA"}, {Name: "telephone-event"}}}
+// described is what a fakeStream would offer.
+type described struct {
+	sip.LocalMedia // nil: nobody describes it
+	codecs         []string
 }
+
+func (s *fakeStream) Local(_ netip.Addr, without ...string) (sip.LocalMedia, bool) {
+	s.meet("Stream.Local")
+	left := slices.DeleteFunc([]string{"opus", "PCMA"}, func(c string) bool { return slices.Contains(without, c) })
+	return described{codecs: left}, len(left) > 0
+}
+
+func (s *fakeStream) Renew() { s.meet("Stream.Renew") }
 
 func (s *fakeStream) Start(m sip.Media) error {
 	s.wrote("media %v", m.Remote)
@@ -411,7 +420,7 @@ func (d display) Show(line1, line2 string) error {
 }
 
 var (
-	talk = sip.Event{Kind: sip.Established, Media: sip.Media{Remote: netip.MustParseAddrPort("192.0.2.9:4000"), Codec: sip.Codec{Name: "opus"}}}
+	talk = sip.Event{Kind: sip.Established, Media: sip.Media{Remote: netip.MustParseAddrPort("192.0.2.9:4000"), Codec: "opus"}}
 	bye  = sip.Event{Kind: sip.Ended, Reason: sip.ReasonHangup}
 )
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/sip"
 )
 
@@ -96,7 +97,7 @@ func TestCancel(t *testing.T) {
 			must(t, ca.Hangup(patience(t)))
 			expect(t, ca, sip.Ended, sip.ReasonHangup)
 			expect(t, cb, sip.Ended, sip.ReasonCancelled)
-			if err := cb.Answer(media(5000)); !errors.Is(err, sip.ErrEnded) {
+			if err := cb.Answer(of(cb, 5000)); !errors.Is(err, sip.ErrEnded) {
 				t.Errorf("answered a cancelled call: %v", err)
 			}
 		})
@@ -113,7 +114,7 @@ func TestCancelCrossesAnswer(t *testing.T) {
 		expect(t, ca, sip.Progress, "")
 		hung := make(chan error, 1)
 		go func() { hung <- ca.Hangup(patience(t)) }()
-		_ = cb.Answer(media(5000)) // fails if the CANCEL was there before
+		_ = cb.Answer(of(cb, 5000)) // fails if the CANCEL was there before
 		must(t, <-hung)
 		for {
 			e, err := cb.Next(patience(t))
@@ -146,13 +147,12 @@ func TestUpdate(t *testing.T) {
 				if who == "callee" {
 					one, other = other, one
 				}
-				must(t, one.Update(patience(t), media(6000)))
+				must(t, one.Update(patience(t), of(one, 6000)))
 				expect(t, one, sip.Changed, "")
 				if e := expect(t, other, sip.Changed, ""); e.Media.Remote.Port() != 6000 {
 					t.Errorf("peer sends to %v, want port 6000", e.Media.Remote)
 				}
-				hold := media(6000)
-				hold.Hold = true
+				hold := of(one, 6000, func(lm *media.Local) { lm.Hold = true })
 				must(t, one.Update(patience(t), hold))
 				if e := expect(t, one, sip.Changed, ""); e.Media.Recv {
 					t.Errorf("holds, but listens: %+v", e.Media)
@@ -173,7 +173,7 @@ func TestStopEndsCalls(t *testing.T) {
 	a.stop()
 	expect(t, ca, sip.Ended, sip.ReasonStopped)
 	expect(t, cb, sip.Ended, sip.ReasonHangup)
-	if _, err := a.Invite(patience(t), b.at(), media(4000)); !errors.Is(err, sip.ErrStopped) {
+	if _, err := a.Invite(patience(t), b.at(), sound(4000)); !errors.Is(err, sip.ErrStopped) {
 		t.Errorf("a stopped agent calls: %v", err)
 	}
 }
@@ -212,7 +212,7 @@ func TestMisuse(t *testing.T) {
 		{User: "a@b", Addr: b.SIPAddr()},
 		{User: "a\r\nVia: x", Addr: b.SIPAddr()},
 	} {
-		if _, err := a.Invite(patience(t), to, media(4000)); err == nil {
+		if _, err := a.Invite(patience(t), to, sound(4000)); err == nil {
 			t.Errorf("%+v was called", to)
 		}
 	}
@@ -228,18 +228,18 @@ func TestMisuse(t *testing.T) {
 		}
 	}
 	want(sip.ErrState, "ring oneself", ca.Ring())
-	want(sip.ErrState, "answer oneself", ca.Answer(media(4000)))
+	want(sip.ErrState, "answer oneself", ca.Answer(of(ca, 4000)))
 	want(sip.ErrState, "reject oneself", ca.Reject(486))
-	want(sip.ErrState, "change what is not agreed", ca.Update(patience(t), media(4000)))
+	want(sip.ErrState, "change what is not agreed", ca.Update(patience(t), of(ca, 4000)))
 	if err := cb.Reject(200); err == nil {
 		t.Error("200 is a refusal")
 	}
-	if err := cb.Answer(sip.LocalMedia{Codecs: codecs}); err == nil {
+	if err := cb.Answer(of(cb, 0)); err == nil {
 		t.Error("answered from nowhere")
 	}
-	must(t, cb.Answer(media(5000))) // all that did not harm
-	want(sip.ErrState, "answer twice", cb.Answer(media(5000)))
+	must(t, cb.Answer(of(cb, 5000))) // all that did not harm
+	want(sip.ErrState, "answer twice", cb.Answer(of(cb, 5000)))
 	must(t, ca.Hangup(patience(t)))
 	must(t, ca.Hangup(patience(t)))
-	want(sip.ErrEnded, "change what has ended", ca.Update(patience(t), media(4000)))
+	want(sip.ErrEnded, "change what has ended", ca.Update(patience(t), of(ca, 4000)))
 }

@@ -15,6 +15,8 @@ import (
 )
 
 const (
+	sdpType = "application/sdp" // of what a LocalMedia writes and reads
+
 	// taken are the bodies that we take, as Accept says it (RFC 5621, 3.1).
 	taken = sdpType + ", multipart/mixed, multipart/alternative, multipart/related"
 
@@ -91,26 +93,8 @@ func look(msg letter) (found, error) {
 	return f, err
 }
 
-// An origin is where a description came from.
-type origin struct {
-	host  netip.Addr                                  // its sender; may be invalid
-	local func(to netip.AddrPort) (netip.Addr, error) // our address for what goes to to, unless there is no route
-}
-
-func originOf(msg letter) origin { return origin{sourceOf(msg.Source()).Addr(), localFor} }
-
-// reaches reports whether anything can be sent to addr. Of the sender's family
-// it can, or will again when the network is back.
-func (o origin) reaches(addr netip.Addr) bool {
-	if !o.host.IsValid() || addr.IsUnspecified() || addr.Is4() == o.host.Is4() {
-		return true
-	}
-	_, err := o.local(netip.AddrPortFrom(addr, discard))
-	return err == nil
-}
-
-// discard is the port of nobody, to ask for a route.
-const discard = 9
+// hostOfSender is the host that msg came from.
+func hostOfSender(msg letter) netip.Addr { return sourceOf(msg.Source()).Addr() }
 
 // search looks through p and the parts of it.
 func (f *found) search(p part, depth int) error {

@@ -11,7 +11,7 @@ import (
 )
 
 // desc is the description in the bodies below.
-const desc = head + good
+const desc = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 5000 RTP/AVP 8\r\n"
 
 // A bodied is a message with a body in a test: header lines, an empty line, and
 // the body, with LF for line ends. "%" stands for desc.

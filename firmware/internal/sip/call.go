@@ -68,7 +68,6 @@ type Call struct {
 	// The rest belongs to the call's goroutine.
 	d        *dialog
 	state    state
-	sess     session
 	local    LocalMedia
 	media    Media
 	dest     netip.AddrPort // where the peer was last heard, or is to be tried first
@@ -88,7 +87,7 @@ type Call struct {
 func newCall(a *Agent, id dialogID) *Call {
 	return &Call{
 		a: a, id: id, box: newMailbox(), done: make(chan struct{}), events: newQueue(),
-		sess: newSession(), waits: make(map[*exchange]struct{}),
+		waits: make(map[*exchange]struct{}),
 	}
 }
 

@@ -1,48 +1,50 @@
 package sip
 
 import (
+	"errors"
 	"net/netip"
 	"reflect"
 	"time"
 )
 
-// A Codec is one line of an SDP media description (RFC 8866).
-type Codec struct {
-	Name        string // encoding name: "PCMU", "PCMA", "opus", "telephone-event"
-	PayloadType uint8
-	ClockRate   int
-	Channels    int    // 0 and 1: one
-	Params      string // a=fmtp, without the payload type
+// A LocalMedia is our end of a call's media as it is at a time: it writes what
+// signalling carries to the peer, and reads what comes back (RFC 3264). It is
+// asked by one goroutine at a time. Bodies are application/sdp.
+type LocalMedia interface {
+	// Offer describes this end to the peer.
+	Offer() (offer []byte, err error)
+	// Answer answers an offer that came from the host from, and tells what is
+	// agreed by that.
+	Answer(offer []byte, from netip.Addr) (answer []byte, m Media, err error)
+	// Take tells what is agreed by an answer, from the host from, to what Offer
+	// wrote last. There may be several: each phone that an INVITE reaches, or
+	// the same one again, gives its own.
+	Take(answer []byte, from netip.Addr) (Media, error)
 }
 
-// A LocalMedia is what we offer or answer with.
-type LocalMedia struct {
-	Addr   netip.Addr // goes into c=
-	Port   uint16     // RTP
-	Codecs []Codec    // preferred first, telephone-event among them
-	Hold   bool       // we do not want to hear the peer: a=sendonly
-}
+// Errors of a LocalMedia that the peer is told about. Every other is ErrNoMedia
+// to it.
+var (
+	ErrNoMedia     = errors.New("no audio that both ends can do")
+	ErrDescription = errors.New("malformed session description")
+)
 
-// A Media is what offer and answer agreed upon (RFC 3264).
+// A Media is what offer and answer agreed upon, as far as a telephone has to know
+// it, however its sound is carried.
 type Media struct {
-	Remote     netip.AddrPort // RTP
-	RemoteRTCP netip.AddrPort // RTP's port + 1, or a=rtcp (RFC 3605)
-	Codec      Codec          // to send with, under the peer's payload type
-	DTMF       uint8          // payload type of telephone-event as the peer wants it; 0: none
-	DTMFRate   int            // its clock rate in Hz
-	// Receive is every format of our own description in force, telephone-event
-	// among them, under the payload types with which the peer sends it. The
-	// peer may change from one to another with each packet (RFC 3264, 6.1 and
-	// 7). No two have the same payload type.
-	Receive    []Codec
-	PacketTime time.Duration // a=ptime of the peer: a wish (RFC 8866, 6.4); 0: none
-	Send, Recv bool          // our direction
+	Remote     netip.AddrPort // where what we say goes
+	Codec      string         // that we say it in, by its name
+	PacketTime time.Duration  // a=ptime of the peer: a wish (RFC 8866, 6.4); 0: none
+	Send, Recv bool           // our direction
 	// Silent: it was agreed that the peer may send nothing for as long as it
 	// likes, neither sound nor reports, so that hearing nothing does not mean
 	// that it is gone (RFC 3264, 8.4). So it is unless both ends send; where
 	// the peer has no port for RTCP or sends no reports (RFC 3556); and where
 	// it names comfort noise (RFC 3389) or silence suppression.
 	Silent bool
+	// Terms are everything else. They are read by whoever carries the sound, who
+	// knows of what kind its LocalMedia was.
+	Terms any
 }
 
 // Equal reports whether m and o are the same agreement.

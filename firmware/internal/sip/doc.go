@@ -1,16 +1,15 @@
 // Package sip sets up, changes and ends calls between phones.
 //
-// It knows SIP as a user agent needs it: the core, offer and answer, and how
-// to find out that the phone at an address is the one that was meant
-// (RFC 3261, 3264, 3311, 3581, 4475, 5621, 6026, 7587, 8866). Calls to our own
-// phones go over TLS 1.3, both ends presenting their device certificate and
-// the caller insisting on the key that the storing server's row names. Calls
-// to other phones go over UDP, or TCP when a request is too long for it.
+// It knows SIP as a user agent needs it: the core, when an offer and an answer
+// are due, and how to find out that the phone at an address is the one that was
+// meant (RFC 3261, 3264, 3311, 3581, 4475, 5621, 6026). Calls to our own phones go
+// over TLS 1.3, both ends presenting their device certificate and the caller
+// insisting on the key that the storing server's row names. Calls to other phones
+// go over UDP, or TCP when a request is too long for it.
 //
-// It refuses to know sound (it says where RTP goes and leaves that to the
-// audio room), the storing server (it is given an address), the user (it
-// reports events) and proxies, registrars and forking servers: a phone calls a
-// phone.
+// It refuses to know media (descriptions of them are the bytes of a LocalMedia),
+// the storing server (it is given an address), the user (it reports events) and
+// proxies, registrars and forking servers: a phone calls a phone.
 //
 // # Why our own dialogs
 //
@@ -26,15 +25,12 @@
 // connections are made here, checked here, and only then handed to sipgo's
 // transport as if they had been accepted. sipgo itself never dials TLS.
 //
-// # What peers describe
+// # Bodies are bytes
 //
-// Descriptions are written by pion/sdp and read here: its reader wants every
-// line to be known and in its place, and other telephones send lines that are
-// neither. What cannot be read costs its own stream, never the call. The first
-// stream of sound that plain RTP can carry is taken and every other refused in
-// its place. A description may lie among other things in a body of several
-// parts. No name in a description is looked up: where c= holds one, or is
-// missing, media go to the host that the message came from.
+// What two phones tell each other about their media goes through here unread. A
+// LocalMedia writes it and reads it, and what was agreed is only compared, and
+// handed on. A description may lie among other things in a body of several parts:
+// finding it is a matter of messages, and done here (body.go).
 //
 // # Why a screen
 //

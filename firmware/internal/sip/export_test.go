@@ -18,6 +18,9 @@ func Hurry(c *Config) {
 // Break makes the goroutine of c panic.
 func Break(c *Call) { c.box.post(func(context.Context) { panic("broken") }) }
 
+// Waiting counts the calls to a that nobody has taken from Incoming.
+func Waiting(a *Agent) int { return len(a.incoming) }
+
 // Absent is how it is found out that nobody on the link has an address.
 var Absent = absent
 

@@ -180,12 +180,12 @@ func (c *Call) accept(ctx context.Context, lm LocalMedia, answeredUp chan error)
 func (c *Call) agree(ctx context.Context, s *serving, lm LocalMedia) error {
 	var body []byte
 	var err error
+	s.lm = lm
 	if offer := descriptionIn(s.req); offer != nil {
-		s.lm = lm
-		body, s.media, err = c.sess.answer(offer, originOf(s.req), lm)
+		body, s.media, err = lm.Answer(offer, hostOfSender(s.req))
 	} else {
 		s.offered = true
-		body, s.lm, err = c.sess.offer(lm)
+		body, err = lm.Offer()
 	}
 	if err != nil {
 		return err
@@ -246,7 +246,7 @@ func (c *Call) acked(ctx context.Context, req *gosip.Request) {
 		return
 	}
 	if s.offered {
-		m, err := readAnswer(descriptionIn(req), originOf(req), s.lm)
+		m, err := s.lm.Take(descriptionIn(req), hostOfSender(req))
 		if err != nil {
 			c.a.log.Debug("sip: answer in ACK not usable", "call", c.id.callID, "err", err)
 			c.served(ErrEnded)

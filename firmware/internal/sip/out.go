@@ -60,7 +60,7 @@ func (c *Call) call(ctx context.Context) {
 
 // invite sends an INVITE with lm: the first one, or one that changes the call.
 func (c *Call) invite(ctx context.Context, lm LocalMedia, agreed chan error) error {
-	offer, lm, err := c.sess.offer(lm)
+	offer, err := lm.Offer()
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (c *Call) early(i *inviting, res *gosip.Response) {
 	if answer == nil {
 		return
 	}
-	m, err := readAnswer(answer, originOf(res), i.lm)
+	m, err := i.lm.Take(answer, hostOfSender(res))
 	if err != nil {
 		c.a.log.Debug("sip: early description not usable", "call", c.id.callID, "err", err)
 		return
@@ -185,7 +185,7 @@ func (c *Call) early(i *inviting, res *gosip.Response) {
 // same phone has described before, or may say something that we cannot use: the
 // description that we have is the answer then (RFC 3261, 13.2.1).
 func (i *inviting) answerIn(res *gosip.Response) (Media, error) {
-	m, err := readAnswer(descriptionIn(res), originOf(res), i.lm)
+	m, err := i.lm.Take(descriptionIn(res), hostOfSender(res))
 	if early, known := i.early[tagOf(res)]; err != nil && known {
 		return early, nil
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/sip"
 )
 
@@ -27,8 +28,7 @@ func TestIPv6(t *testing.T) {
 			for _, way := range ways {
 				to := way(b)
 				to.Addr = netip.AddrPortFrom(six, to.Addr.Port())
-				lm := media(4000)
-				lm.Addr = six
+				lm := sound(4000, func(lm *media.Local) { lm.Addr = six })
 				ca, err := a.Invite(patience(t), to, lm)
 				must(t, err)
 				cb := b.isCalled()
@@ -63,7 +63,7 @@ func TestRetarget(t *testing.T) {
 	p.expects("ACK")
 	expect(t, c, sip.Established, "")
 	updated := make(chan error, 1)
-	go func() { updated <- c.Update(patience(t), media(6000)) }()
+	go func() { updated <- c.Update(patience(t), of(c, 6000)) }()
 	lost := p.expects("INVITE") // to where the peer no longer is
 
 	now := newPeer(t, "UDP", "127.0.0.1")
@@ -99,7 +99,7 @@ func TestPeerMovesDuringUpdate(t *testing.T) {
 	p.expects("ACK")
 	expect(t, c, sip.Established, "")
 	updated := make(chan error, 1)
-	go func() { updated <- c.Update(patience(t), media(6000)) }()
+	go func() { updated <- c.Update(patience(t), of(c, 6000)) }()
 	p.expects("INVITE")
 
 	now := newPeer(t, "UDP", "127.0.0.1")
@@ -147,7 +147,7 @@ func TestLostLink(t *testing.T) {
 	other.expects("403")
 
 	updated := make(chan error, 1)
-	update := func() { updated <- c.Update(patience(t), media(6000)) }
+	update := func() { updated <- c.Update(patience(t), of(c, 6000)) }
 	go update()
 	p.expects("INVITE")
 	must(t, conn.Close()) // with the INVITE in it
@@ -175,7 +175,7 @@ func TestTwoCallsOneLink(t *testing.T) {
 	a2, b2 := connect(t, a, b, b.pinned())
 	must(t, a2.Hangup(patience(t)))
 	expect(t, b2, sip.Ended, sip.ReasonHangup)
-	must(t, b1.Update(patience(t), media(6000)))
+	must(t, b1.Update(patience(t), of(b1, 6000)))
 	expect(t, a1, sip.Changed, "")
 	must(t, b1.Hangup(patience(t)))
 	expect(t, a1, sip.Ended, sip.ReasonHangup)
@@ -192,8 +192,8 @@ func TestGlare(t *testing.T) {
 			ca, cb := connect(t, a, b, way(b))
 			said := make(chan error, 2)
 			for range 10 {
-				go func() { said <- ca.Update(patience(t), media(6000)) }()
-				go func() { said <- cb.Update(patience(t), media(6002)) }()
+				go func() { said <- ca.Update(patience(t), of(ca, 6000)) }()
+				go func() { said <- cb.Update(patience(t), of(cb, 6002)) }()
 				must(t, <-said)
 				must(t, <-said)
 			}

@@ -2,9 +2,11 @@ package sip_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
+	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/sip"
 )
 
@@ -194,11 +196,12 @@ func TestUnusableAnswer(t *testing.T) {
 
 // long is media whose offer does not fit into a packet.
 func long() sip.LocalMedia {
-	lm := media(4000)
-	for i := range 40 {
-		lm.Codecs = append(lm.Codecs, sip.Codec{Name: fmt.Sprintf("rare-%d", i), PayloadType: 127, ClockRate: 8000})
-	}
-	return lm
+	return sound(4000, func(lm *media.Local) {
+		lm.Codecs = slices.Clone(lm.Codecs)
+		for i := range 40 {
+			lm.Codecs = append(lm.Codecs, media.Codec{Name: fmt.Sprintf("rare-%d", i), PayloadType: 127, ClockRate: 8000})
+		}
+	})
 }
 
 // TestLongRequests go over TCP, and over UDP where nobody listens on TCP.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/sip"
 )
 
@@ -18,7 +19,7 @@ func calls(t testing.TB, b *phone) *peer {
 // answering takes the call and reports what Answer says.
 func answering(c *sip.Call) <-chan error {
 	said := make(chan error, 1)
-	go func() { said <- c.Answer(media(5000)) }()
+	go func() { said <- c.Answer(of(c, 5000)) }()
 	return said
 }
 
@@ -51,7 +52,7 @@ func TestPeerCalls(t *testing.T) {
 	p.wants(ok.body, "m=audio 5000 RTP/AVP 111 102")
 	p.sends("ACK", "")
 	must(t, <-said)
-	if e := expect(t, c, sip.Established, ""); e.Media.Remote.Port() != 7000 || e.Media.DTMF != 102 {
+	if e := expect(t, c, sip.Established, ""); e.Media.Remote.Port() != 7000 || e.Media.Terms.(media.RTP).DTMF != 102 {
 		t.Errorf("media %+v", e.Media)
 	}
 	p.sends("OPTIONS", "")
@@ -312,7 +313,7 @@ func TestGlareWithPeer(t *testing.T) {
 	p := calls(t, b)
 	c := established(t, p, b)
 	updated := make(chan error, 1)
-	go func() { updated <- c.Update(patience(t), media(6000)) }()
+	go func() { updated <- c.Update(patience(t), of(c, 6000)) }()
 	ours := p.expects("INVITE")
 	p.sends("INVITE", p.audio(7100))
 	p.expects("491")
@@ -358,7 +359,7 @@ func TestUpdateRefused(t *testing.T) {
 	p := calls(t, b)
 	c := established(t, p, b)
 	updated := make(chan error, 1)
-	update := func() { updated <- c.Update(patience(t), media(6000)) }
+	update := func() { updated <- c.Update(patience(t), of(c, 6000)) }
 	go update()
 	p.answers(p.expects("INVITE"), "488", "")
 	p.expects("ACK")
@@ -413,7 +414,7 @@ func TestParts(t *testing.T) {
 				t.Errorf("ACK: %+v", e.Media)
 			}
 			updated := make(chan error, 1)
-			go func() { updated <- c.Update(patience(t), media(6000)) }()
+			go func() { updated <- c.Update(patience(t), of(c, 6000)) }()
 			invite := p.expects("INVITE")
 			header, body = parts(kind, p.audio(7300))
 			p.answers(invite, "200", body, header)
@@ -473,7 +474,7 @@ func TestUnknownStreams(t *testing.T) {
 		t.Errorf("media %+v", e.Media)
 	}
 	updated := make(chan error, 1)
-	go func() { updated <- c.Update(patience(t), media(6000)) }()
+	go func() { updated <- c.Update(patience(t), of(c, 6000)) }()
 	invite := p.expects("INVITE")
 	p.wants(invite.body, "m=image 0 udptl t38\r\nm=audio 6000 RTP/AVP 111 0 8")
 	p.answers(invite, "200", "v=0\r\nm=image 0 udptl t38\r\nm=audio 7100 RTP/AVP 0\r\n")

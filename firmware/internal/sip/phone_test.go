@@ -15,10 +15,11 @@ import (
 	"testing"
 	"time"
 
+	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/sip"
 )
 
-var codecs = []sip.Codec{
+var codecs = []media.Codec{
 	{Name: "opus", PayloadType: 111, ClockRate: 48000, Channels: 2, Params: "useinbandfec=1"},
 	{Name: "PCMU", PayloadType: 0, ClockRate: 8000},
 	{Name: "PCMA", PayloadType: 8, ClockRate: 8000},
@@ -32,8 +33,26 @@ const (
 	userA, userB, userC = "0200000000aa", "0200000000bb", "0200000000cc"
 )
 
-func media(port uint16) sip.LocalMedia {
-	return sip.LocalMedia{Addr: loopback, Port: port, Codecs: codecs}
+// sound is an end of a call at port, in plain RTP.
+func sound(port uint16, change ...func(*media.Local)) sip.LocalMedia {
+	return with(media.NewPlain(), port, change...)
+}
+
+func with(plain *media.Plain, port uint16, change ...func(*media.Local)) sip.LocalMedia {
+	lm := media.Local{Addr: loopback, Port: port, Codecs: codecs}
+	for _, f := range change {
+		f(&lm)
+	}
+	return plain.With(lm)
+}
+
+// plains are the media of calls, by their *sip.Call.
+var plains sync.Map
+
+// of is our end of c at port, from now on.
+func of(c *sip.Call, port uint16, change ...func(*media.Local)) sip.LocalMedia {
+	plain, _ := plains.LoadOrStore(c, media.NewPlain())
+	return with(plain.(*media.Plain), port, change...)
 }
 
 // identity is a device certificate as phones make them.
@@ -91,7 +110,7 @@ func newPhone(t testing.TB, user string, change ...func(*sip.Config)) *phone {
 	t.Helper()
 	id, key := identity(t, user)
 	cfg := sip.Config{
-		Identity: id, User: user, Codecs: codecs, Listen: loopback,
+		Identity: id, User: user, Answerable: media.Answerable(codecs), Listen: loopback,
 		SIPPort: 5060, SIPSPort: 5061, AnyPort: true,
 		Owns:        func(u string) bool { return u == user },
 		DisplayName: func() string { return "101" },
@@ -138,10 +157,12 @@ func patience(t testing.TB) context.Context {
 
 func (p *phone) dials(to sip.Target) *sip.Call {
 	p.t.Helper()
-	c, err := p.Invite(patience(p.t), to, media(4000))
+	plain := media.NewPlain()
+	c, err := p.Invite(patience(p.t), to, with(plain, 4000))
 	if err != nil {
 		p.t.Fatalf("%s dials %s: %v", p.user, to.User, err)
 	}
+	plains.Store(c, plain)
 	return c
 }
 
@@ -196,10 +217,10 @@ func connect(t testing.TB, a, b *phone, to sip.Target) (*sip.Call, *sip.Call) {
 	if e := expect(t, ca, sip.Progress, ""); e.Code != 180 {
 		t.Errorf("progress %d, want 180", e.Code)
 	}
-	must(t, cb.Answer(media(5000)))
+	must(t, cb.Answer(of(cb, 5000)))
 	ea, eb := expect(t, ca, sip.Established, ""), expect(t, cb, sip.Established, "")
 	for _, e := range []sip.Event{ea, eb} {
-		if e.Media.Codec.Name != "opus" || !e.Media.Send || !e.Media.Recv || e.Media.DTMFRate != 48000 {
+		if e.Media.Codec != "opus" || !e.Media.Send || !e.Media.Recv || e.Media.Terms.(media.RTP).DTMFRate != 48000 {
 			t.Errorf("media %+v, want opus both ways", e.Media)
 		}
 	}

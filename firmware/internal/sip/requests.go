@@ -59,9 +59,9 @@ func infoAnswer(req *gosip.Request) refusal {
 
 // reinvited takes an INVITE that changes the call, or refreshes it.
 func (c *Call) reinvited(ctx context.Context, req *gosip.Request, tx *gosip.ServerTx) {
-	var wanted *LocalMedia
+	var wanted LocalMedia
 	if c.elsewhere(req) { // so our own INVITE went to nobody, and this is no glare
-		wanted = &c.out.lm
+		wanted = c.out.lm
 		c.overtake()
 	}
 	switch {
@@ -75,7 +75,7 @@ func (c *Call) reinvited(ctx context.Context, req *gosip.Request, tx *gosip.Serv
 	c.overtaken(ctx)
 	lm := c.local
 	if wanted != nil {
-		lm = *wanted
+		lm = wanted
 	}
 	s := &serving{req: req, tx: tx}
 	c.in = s
@@ -144,7 +144,7 @@ func (c *Call) updated(ctx context.Context, req *gosip.Request, tx *gosip.Server
 	var body []byte
 	if offer != nil {
 		var err error
-		if body, s.media, err = c.sess.answer(offer, originOf(req), c.local); err != nil {
+		if body, s.media, err = c.local.Answer(offer, hostOfSender(req)); err != nil {
 			c.d.target = was
 			c.a.refuse(tx, req, refuseOffer(err))
 			return

@@ -178,8 +178,8 @@ func (a *Agent) invited(req *gosip.Request, tx *gosip.ServerTx) {
 		a.turnAway(tx, req, refuse(404))
 		return
 	}
-	if offer := descriptionIn(req); offer != nil {
-		if _, _, _, err := usable(offer, originOf(req), a.cfg.Codecs); err != nil {
+	if offer := descriptionIn(req); offer != nil && a.cfg.Answerable != nil {
+		if err := a.cfg.Answerable(offer, hostOfSender(req)); err != nil {
 			a.turnAway(tx, req, refuseOffer(err))
 			return
 		}
@@ -198,10 +198,10 @@ func (a *Agent) invited(req *gosip.Request, tx *gosip.ServerTx) {
 
 // refuseOffer is what to say to an offer that cannot be answered.
 func refuseOffer(err error) refusal {
-	if errors.Is(err, errBadSDP) {
+	if errors.Is(err, ErrDescription) {
 		return refuse(400)
 	}
-	return refuse(488, gosip.NewHeader("Warning", `304 `+agentName+` "`+errNoMedia.Error()+`"`)) // RFC 3261, 20.43
+	return refuse(488, gosip.NewHeader("Warning", `304 `+agentName+` "`+ErrNoMedia.Error()+`"`)) // RFC 3261, 20.43
 }
 
 // admit registers an incoming call, unless its INVITE came to us by another way

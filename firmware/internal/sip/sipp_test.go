@@ -57,7 +57,7 @@ func answerAll(ctx context.Context, p *phone) error {
 		if err := c.Ring(); err != nil {
 			return err
 		}
-		if err := c.Answer(media(5000)); err != nil {
+		if err := c.Answer(of(c, 5000)); err != nil {
 			return err
 		}
 	}

@@ -146,7 +146,7 @@ func TestBehindNAT(t *testing.T) {
 			expect(t, c, sip.Established, "")
 
 			updated := make(chan error, 1)
-			go func() { updated <- c.Update(patience(t), media(6000)) }()
+			go func() { updated <- c.Update(patience(t), of(c, 6000)) }()
 			p.answers(p.expects("INVITE"), "200", p.audio(7000), fmt.Sprintf("Contact: <sip:peer@%s;transport=%s>", inside, transport))
 			p.expects("ACK")
 			must(t, <-updated)

@@ -1,4 +1,4 @@
-package sip
+package media
 
 import (
 	"fmt"
@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/pion/sdp/v3"
+
+	"flexphone/firmware/internal/sip"
 )
 
 // A description is a session description as it came. Whatever line is unknown,
@@ -26,6 +28,21 @@ type section struct {
 	noReports  bool            // b=RR:0 (RFC 3556)
 }
 
+// An origin is where a description came from.
+type origin struct {
+	host   netip.Addr                     // its sender; may be invalid
+	source func(to netip.Addr) netip.Addr // our address for what goes to to; invalid: there is no route
+}
+
+// reaches reports whether anything can be sent to addr. Of the sender's family
+// it can, or will again when the network is back.
+func (o origin) reaches(addr netip.Addr) bool {
+	if !o.host.IsValid() || addr.IsUnspecified() || addr.Is4() == o.host.Is4() {
+		return true
+	}
+	return o.source(addr).IsValid()
+}
+
 // A mediaLine is an m= line and what follows it.
 type mediaLine struct {
 	section
@@ -35,7 +52,7 @@ type mediaLine struct {
 // readDescription reads b, in which neither order nor line ends matter.
 func readDescription(b []byte) (*description, error) {
 	if len(b) > maxSDP {
-		return nil, fmt.Errorf("%w: %d bytes", errBadSDP, len(b))
+		return nil, fmt.Errorf("%w: %d bytes", sip.ErrDescription, len(b))
 	}
 	d := new(description)
 	at, begun := &d.section, false
@@ -52,7 +69,7 @@ func readDescription(b []byte) (*description, error) {
 			d.when = appendTime(d.when, value)
 		case 'm':
 			if len(d.streams) == maxStreamLines {
-				return nil, fmt.Errorf("%w: more than %d m= lines", errNoMedia, maxStreamLines)
+				return nil, fmt.Errorf("%w: more than %d m= lines", sip.ErrNoMedia, maxStreamLines)
 			}
 			d.streams = append(d.streams, mediaLine{name: mediaName(value)})
 			at = &d.streams[len(d.streams)-1].section
@@ -61,7 +78,7 @@ func readDescription(b []byte) (*description, error) {
 		}
 	}
 	if !begun && len(d.streams) == 0 {
-		return nil, fmt.Errorf("%w: no v= and no m= line", errBadSDP)
+		return nil, fmt.Errorf("%w: no v= and no m= line", sip.ErrDescription)
 	}
 	return d, nil
 }

@@ -1,4 +1,4 @@
-package sip
+package media
 
 import (
 	"errors"
@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"flexphone/firmware/internal/sip"
 )
 
 // good is a stream that can be taken.
@@ -68,16 +70,16 @@ var oddities = []string{
 func TestOddDescriptions(t *testing.T) {
 	for _, offer := range oddities {
 		s := newSession()
-		answer, m, err := s.answer([]byte(offer), fuzzSource, fuzzMedia)
+		answer, m, err := s.answer([]byte(offer), fuzzSource, fuzzLocal)
 		if err != nil {
 			t.Errorf("%q: %v", offer, err)
 			continue
 		}
-		if want := netip.MustParseAddrPort("192.0.2.9:5000"); m.Remote != want || m.Codec.Name != "PCMA" || !m.Send || !m.Recv {
+		if want := netip.MustParseAddrPort("192.0.2.9:5000"); m.Remote != want || m.Codec != "PCMA" || !m.Send || !m.Recv {
 			t.Errorf("%q: agreed on %+v", offer, m)
 		}
 		fits(t, []byte(offer), answer, m)
-		if m, err := readAnswer([]byte(offer), fuzzSource, fuzzMedia); err != nil || m.Remote.Port() != 5000 {
+		if m, err := readAnswer([]byte(offer), fuzzSource, fuzzLocal); err != nil || m.Remote.Port() != 5000 {
 			t.Errorf("%q as an answer: %+v, %v", offer, m, err)
 		}
 	}
@@ -103,7 +105,7 @@ func TestRefusedLines(t *testing.T) {
 				offer = head + line + "\r\na=x\r\n" + good
 			}
 			s := newSession()
-			answer, _, err := s.answer([]byte(offer), fuzzSource, fuzzMedia)
+			answer, _, err := s.answer([]byte(offer), fuzzSource, fuzzLocal)
 			if err != nil {
 				t.Errorf("%q: %v", line, err)
 				continue
@@ -122,32 +124,32 @@ func TestRefusedLines(t *testing.T) {
 func TestUnusable(t *testing.T) {
 	many := strings.Repeat("m=video 1 RTP/AVP 31\r\n", maxStreamLines)
 	for body, want := range map[string]error{
-		head:                                 errNoMedia,
-		head + "m=image 5022 udptl t38\r\n":  errNoMedia,
-		head + "m=audio 5000 RTP/SAVP 8\r\n": errNoMedia,
-		head + "m=audio 5000 UDP/TLS/RTP/SAVPF 8\r\n":         errNoMedia,
-		head + "m=audio 5000 RTP/AVP/TCP 8\r\n":               errNoMedia,
-		head + "m=audio 5000 RTP 8\r\n":                       errNoMedia,
-		head + "m=audio 0 RTP/AVP 8\r\n":                      errNoMedia,
-		head + "m=audio 5000 RTP/AVP 13 101\r\n":              errNoMedia,
-		head + "m=audio 5000 RTP/AVP 8\r\na=rtpmap:8 X/1\r\n": errNoMedia,
-		head + many + good:                                    errNoMedia,
-		"":                                                    errBadSDP,
-		"hello":                                               errBadSDP,
-		"\x00\x01\x02":                                        errBadSDP,
-		"<?xml version='1.0'?>":                               errBadSDP,
-		strings.Repeat(head, 2000):                            errBadSDP,
+		head:                                 sip.ErrNoMedia,
+		head + "m=image 5022 udptl t38\r\n":  sip.ErrNoMedia,
+		head + "m=audio 5000 RTP/SAVP 8\r\n": sip.ErrNoMedia,
+		head + "m=audio 5000 UDP/TLS/RTP/SAVPF 8\r\n":         sip.ErrNoMedia,
+		head + "m=audio 5000 RTP/AVP/TCP 8\r\n":               sip.ErrNoMedia,
+		head + "m=audio 5000 RTP 8\r\n":                       sip.ErrNoMedia,
+		head + "m=audio 0 RTP/AVP 8\r\n":                      sip.ErrNoMedia,
+		head + "m=audio 5000 RTP/AVP 13 101\r\n":              sip.ErrNoMedia,
+		head + "m=audio 5000 RTP/AVP 8\r\na=rtpmap:8 X/1\r\n": sip.ErrNoMedia,
+		head + many + good:                                    sip.ErrNoMedia,
+		"":                                                    sip.ErrDescription,
+		"hello":                                               sip.ErrDescription,
+		"\x00\x01\x02":                                        sip.ErrDescription,
+		"<?xml version='1.0'?>":                               sip.ErrDescription,
+		strings.Repeat(head, 2000):                            sip.ErrDescription,
 	} {
 		s := newSession()
-		if _, _, err := s.answer([]byte(body), fuzzSource, fuzzMedia); !errors.Is(err, want) {
+		if _, _, err := s.answer([]byte(body), fuzzSource, fuzzLocal); !errors.Is(err, want) {
 			t.Errorf("%.60q: %v, want %v", body, err, want)
 		}
 	}
 	s := newSession()
-	if _, _, err := s.answer([]byte(head+strings.Replace(many, "m=video 1 RTP/AVP 31\r\n", "", 1)+good), fuzzSource, fuzzMedia); err != nil {
+	if _, _, err := s.answer([]byte(head+strings.Replace(many, "m=video 1 RTP/AVP 31\r\n", "", 1)+good), fuzzSource, fuzzLocal); err != nil {
 		t.Errorf("%d m= lines: %v", maxStreamLines, err)
 	}
-	if _, _, err := s.answer([]byte("v=0\r\nc=IN IP4 x.example\r\n"+good), origin{}, fuzzMedia); !errors.Is(err, errNoMedia) {
+	if _, _, err := s.answer([]byte("v=0\r\nc=IN IP4 x.example\r\n"+good), origin{}, fuzzLocal); !errors.Is(err, sip.ErrNoMedia) {
 		t.Errorf("from nowhere: %v", err)
 	}
 }
@@ -161,7 +163,7 @@ func TestWhereTo(t *testing.T) {
 		"TN RFC2543 +4930123456": "192.0.2.77",
 	} {
 		s := newSession()
-		_, m, err := s.answer([]byte("v=0\r\nc="+c+"\r\n"+good), fuzzSource, fuzzMedia)
+		_, m, err := s.answer([]byte("v=0\r\nc="+c+"\r\n"+good), fuzzSource, fuzzLocal)
 		if err != nil || m.Remote.Addr() != netip.MustParseAddr(want) {
 			t.Errorf("c=%s: to %v, %v; want %s", c, m.Remote, err, want)
 		}
@@ -183,7 +185,7 @@ func TestPacketTime(t *testing.T) {
 		"a=ptime:20\r\na=maxptime:150": 20 * time.Millisecond, "a=maxptime:x\r\na=ptime:60": 60 * time.Millisecond,
 	} {
 		s := newSession()
-		_, m, err := s.answer([]byte(head+good+lines+"\r\n"), fuzzSource, fuzzMedia)
+		_, m, err := s.answer([]byte(head+good+lines+"\r\n"), fuzzSource, fuzzLocal)
 		if err != nil || m.PacketTime != want {
 			t.Errorf("%q: %v, %v; want %v", lines, m.PacketTime, err, want)
 		}
@@ -193,12 +195,12 @@ func TestPacketTime(t *testing.T) {
 // TestFamilyOfAnswer: what we say of ourselves is of the family in which the
 // peer's media are, whatever the signalling came by.
 func TestFamilyOfAnswer(t *testing.T) {
-	four, six := fuzzMedia, fuzzMedia
-	six.Addr = fuzzMedia6
-	mapped := fuzzMedia
-	mapped.Addr = netip.AddrFrom16(fuzzMedia.Addr.As16())
+	four, six := fuzzLocal, fuzzLocal
+	six.Addr = fuzzLocal6
+	mapped := fuzzLocal
+	mapped.Addr = netip.AddrFrom16(fuzzLocal.Addr.As16())
 	for _, c := range []struct {
-		lm         LocalMedia
+		lm         Local
 		peer, want string
 	}{
 		{four, "IN IP4 192.0.2.1", "IN IP4 192.0.2.1"},
@@ -228,10 +230,10 @@ func TestFamilyOfAnswer(t *testing.T) {
 func TestLaterOffers(t *testing.T) {
 	s := newSession()
 	if _, _, err := s.answer([]byte(head+"m=image 5022 udptl t38\r\nm=audio 5000 RTP/AVPF 111 97 8 101\r\n"+
-		"a=rtpmap:111 telephone-event/8000\r\na=rtpmap:97 opus/48000/2\r\na=rtpmap:101 speex/8000\r\nm=audio 5002 RTP/AVP 8\r\n"), fuzzSource, fuzzMedia); err != nil {
+		"a=rtpmap:111 telephone-event/8000\r\na=rtpmap:97 opus/48000/2\r\na=rtpmap:101 speex/8000\r\nm=audio 5002 RTP/AVP 8\r\n"), fuzzSource, fuzzLocal); err != nil {
 		t.Fatal(err)
 	}
-	lm := fuzzMedia
+	lm := fuzzLocal
 	lm.Codecs = append(lm.Codecs[:3:3], Codec{Name: eventName, PayloadType: 101, ClockRate: 48000}, Codec{Name: "L16", PayloadType: 98, ClockRate: 44100})
 	offer, numbered, err := s.offer(lm)
 	if err != nil {
@@ -243,7 +245,7 @@ func TestLaterOffers(t *testing.T) {
 		t.Errorf("offer\n%swant\n%s", lines, want)
 	}
 	m, err := readAnswer([]byte(head+"m=image 0 udptl t38\r\nm=audio 5000 RTP/AVPF 97 111\r\na=rtpmap:97 opus/48000/2\r\na=rtpmap:111 telephone-event/8000\r\nm=audio 0 RTP/AVP 8\r\n"), fuzzSource, numbered)
-	if err != nil || m.Codec.PayloadType != 97 || m.DTMF != 111 || m.Receive[0].PayloadType != 97 || len(m.Receive) != 5 {
+	if err != nil || terms(m).Codec.PayloadType != 97 || terms(m).DTMF != 111 || terms(m).Receive[0].PayloadType != 97 || len(terms(m).Receive) != 5 {
 		t.Errorf("agreed on %+v, %v", m, err)
 	}
 }
@@ -251,7 +253,7 @@ func TestLaterOffers(t *testing.T) {
 // TestFamilyNotHad: a stream in a family that we do not have is passed over, and
 // of the family of whoever sent it is always believed to be had.
 func TestFamilyNotHad(t *testing.T) {
-	nowhere := func(netip.AddrPort) (netip.Addr, error) { return netip.Addr{}, errUnreachable }
+	nowhere := func(netip.Addr) netip.Addr { return netip.Addr{} }
 	four, six := origin{netip.MustParseAddr("192.0.2.77"), nowhere}, origin{netip.MustParseAddr("2001:db8::77"), nowhere}
 	both := "v=0\r\nm=audio 5006 RTP/AVP 8\r\nc=IN IP6 2001:db8::9\r\nm=audio 5004 RTP/AVP 8\r\nc=IN IP4 192.0.2.9\r\n"
 	only6 := "v=0\r\nc=IN IP6 2001:db8::9\r\n" + good
@@ -267,8 +269,8 @@ func TestFamilyNotHad(t *testing.T) {
 		{"v=0\r\nc=IN IP6 host.example\r\n" + good, four, 5000},
 	} {
 		s := newSession()
-		_, m, err := s.answer([]byte(c.offer), c.from, fuzzMedia)
-		if m.Remote.Port() != c.port || c.port == 0 && !errors.Is(err, errNoMedia) {
+		_, m, err := s.answer([]byte(c.offer), c.from, fuzzLocal)
+		if m.Remote.Port() != c.port || c.port == 0 && !errors.Is(err, sip.ErrNoMedia) {
 			t.Errorf("%q from %v: %v, %v; want port %d", c.offer, c.from.host, m.Remote, err, c.port)
 		}
 	}

@@ -1,4 +1,4 @@
-package sip
+package media
 
 import (
 	"errors"
@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"flexphone/firmware/internal/sip"
 )
 
 const head = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\n"
@@ -31,31 +33,38 @@ var descriptions = []string{
 func TestAnswer(t *testing.T) {
 	pcma := Codec{Name: "PCMA", PayloadType: 8, ClockRate: 8000, Channels: 1}
 	opus := Codec{Name: "opus", PayloadType: 96, ClockRate: 48000, Channels: 2, Params: "stereo=0"}
-	ourOpus, ourPCMA, event := fuzzMedia.Codecs[0], fuzzMedia.Codecs[1], fuzzMedia.Codecs[2]
+	ourOpus, ourPCMA, event := fuzzLocal.Codecs[0], fuzzLocal.Codecs[1], fuzzLocal.Codecs[2]
 	ourOpus.PayloadType = 96 // the offer's
 	at := netip.MustParseAddrPort
 	want := []struct {
-		media Media
+		media sip.Media
 		err   error
 	}{
-		{media: Media{Remote: at("192.0.2.9:5000"), RemoteRTCP: at("192.0.2.9:5001"), Codec: pcma, Receive: []Codec{ourPCMA, event},
-			DTMF: 101, DTMFRate: 8000, PacketTime: 30 * time.Millisecond, Send: true, Recv: true}},
-		{media: Media{Remote: at("192.0.2.9:5000"), RemoteRTCP: at("192.0.2.8:5009"), Codec: opus, Receive: []Codec{ourOpus}, Send: true, Recv: true}},
-		{media: Media{Remote: at("192.0.2.9:5000"), RemoteRTCP: at("192.0.2.9:5001"), Codec: pcma, Receive: []Codec{ourPCMA}, Recv: true, Silent: true}},
-		{media: Media{Remote: at("192.0.2.9:5000"), RemoteRTCP: at("192.0.2.9:5001"), Codec: pcma, Receive: []Codec{ourPCMA}, Silent: true}},
-		{media: Media{Remote: at("0.0.0.0:5000"), RemoteRTCP: at("0.0.0.0:5001"), Codec: pcma, Receive: []Codec{ourPCMA}, Recv: true, Silent: true}},
-		{err: errNoMedia},
-		{err: errNoMedia},
-		{err: errNoMedia},
-		{media: Media{Remote: at("[2001:db8::1]:65535"), Codec: pcma, Receive: []Codec{ourPCMA}, Send: true, Recv: true}},
-		{media: Media{Remote: at("192.0.2.77:5000"), RemoteRTCP: at("192.0.2.77:5001"), Codec: pcma, Receive: []Codec{ourPCMA}, Send: true, Recv: true}},
-		{media: Media{Remote: at("192.0.2.77:5000"), RemoteRTCP: at("192.0.2.77:5001"), Codec: pcma, Receive: []Codec{ourPCMA}, Send: true, Recv: true}},
-		{err: errNoMedia},
-		{err: errBadSDP},
+		{media: sip.Media{Remote: at("192.0.2.9:5000"), Codec: pcma.Name, PacketTime: 30 * time.Millisecond, Send: true, Recv: true,
+			Terms: RTP{RemoteRTCP: at("192.0.2.9:5001"), Codec: pcma, Receive: []Codec{ourPCMA, event}, DTMF: 101, DTMFRate: 8000}}},
+		{media: sip.Media{Remote: at("192.0.2.9:5000"), Codec: opus.Name, Send: true, Recv: true,
+			Terms: RTP{RemoteRTCP: at("192.0.2.8:5009"), Codec: opus, Receive: []Codec{ourOpus}}}},
+		{media: sip.Media{Remote: at("192.0.2.9:5000"), Codec: pcma.Name, Recv: true, Silent: true,
+			Terms: RTP{RemoteRTCP: at("192.0.2.9:5001"), Codec: pcma, Receive: []Codec{ourPCMA}}}},
+		{media: sip.Media{Remote: at("192.0.2.9:5000"), Codec: pcma.Name, Silent: true,
+			Terms: RTP{RemoteRTCP: at("192.0.2.9:5001"), Codec: pcma, Receive: []Codec{ourPCMA}}}},
+		{media: sip.Media{Remote: at("0.0.0.0:5000"), Codec: pcma.Name, Recv: true, Silent: true,
+			Terms: RTP{RemoteRTCP: at("0.0.0.0:5001"), Codec: pcma, Receive: []Codec{ourPCMA}}}},
+		{err: sip.ErrNoMedia},
+		{err: sip.ErrNoMedia},
+		{err: sip.ErrNoMedia},
+		{media: sip.Media{Remote: at("[2001:db8::1]:65535"), Codec: pcma.Name, Send: true, Recv: true,
+			Terms: RTP{Codec: pcma, Receive: []Codec{ourPCMA}}}},
+		{media: sip.Media{Remote: at("192.0.2.77:5000"), Codec: pcma.Name, Send: true, Recv: true,
+			Terms: RTP{RemoteRTCP: at("192.0.2.77:5001"), Codec: pcma, Receive: []Codec{ourPCMA}}}},
+		{media: sip.Media{Remote: at("192.0.2.77:5000"), Codec: pcma.Name, Send: true, Recv: true,
+			Terms: RTP{RemoteRTCP: at("192.0.2.77:5001"), Codec: pcma, Receive: []Codec{ourPCMA}}}},
+		{err: sip.ErrNoMedia},
+		{err: sip.ErrDescription},
 	}
 	for i, offer := range descriptions {
 		s := newSession()
-		answer, m, err := s.answer([]byte(offer), fuzzSource, fuzzMedia)
+		answer, m, err := s.answer([]byte(offer), fuzzSource, fuzzLocal)
 		if !errors.Is(err, want[i].err) {
 			t.Errorf("%q: error %v, want %v", offer, err, want[i].err)
 			continue
@@ -72,7 +81,7 @@ func TestAnswer(t *testing.T) {
 // TestReceive: the offerer is ready for each format of its offer under its own
 // payload types, whatever the answer names (RFC 3264, 6.1 and 7).
 func TestReceive(t *testing.T) {
-	opus, pcma, event := fuzzMedia.Codecs[0], fuzzMedia.Codecs[1], fuzzMedia.Codecs[2]
+	opus, pcma, event := fuzzLocal.Codecs[0], fuzzLocal.Codecs[1], fuzzLocal.Codecs[2]
 	wrong := opus
 	wrong.PayloadType = 97
 	wrongEvent := event
@@ -86,13 +95,13 @@ func TestReceive(t *testing.T) {
 		"18 8":    {opus, pcma, event},
 	} {
 		body := head + "m=audio 5000 RTP/AVP " + answer + "\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:97 opus/48000/2\r\na=rtpmap:100 telephone-event/8000\r\n"
-		m, err := readAnswer([]byte(body), fuzzSource, fuzzMedia)
+		m, err := readAnswer([]byte(body), fuzzSource, fuzzLocal)
 		if err != nil {
 			t.Errorf("%s: %v", answer, err)
 			continue
 		}
-		if !slices.Equal(m.Receive, want) {
-			t.Errorf("answer %s:\n got %+v\nwant %+v", answer, m.Receive, want)
+		if !slices.Equal(terms(m).Receive, want) {
+			t.Errorf("answer %s:\n got %+v\nwant %+v", answer, terms(m).Receive, want)
 		}
 	}
 }
@@ -114,16 +123,16 @@ func TestSilent(t *testing.T) {
 		}
 		body := []byte(head + "m=audio 5000 RTP/AVP " + formats + "\r\n" + lines + "\r\na=rtpmap:97 opus/48000/2\r\n")
 		s := newSession()
-		_, offered, err := s.answer(body, fuzzSource, fuzzMedia)
+		_, offered, err := s.answer(body, fuzzSource, fuzzLocal)
 		if err != nil || offered.Silent != want {
 			t.Errorf("%q offered: silent %v, %v", lines, offered.Silent, err)
 		}
-		answered, err := readAnswer(body, fuzzSource, fuzzMedia)
+		answered, err := readAnswer(body, fuzzSource, fuzzLocal)
 		if err != nil || answered.Silent != want {
 			t.Errorf("%q answered: silent %v, %v", lines, answered.Silent, err)
 		}
 	}
-	hold := fuzzMedia
+	hold := fuzzLocal
 	hold.Hold = true
 	if m, err := readAnswer([]byte(descriptions[0]), fuzzSource, hold); err != nil || !m.Silent {
 		t.Errorf("holding: %+v, %v", m, err)
@@ -133,8 +142,8 @@ func TestSilent(t *testing.T) {
 // TestOfferAnswer: both ends of an exchange come to the same conclusion, and
 // each sends with the payload types that the other named.
 func TestOfferAnswer(t *testing.T) {
-	a := fuzzMedia
-	b := LocalMedia{Addr: netip.MustParseAddr("192.0.2.2"), Port: 5000, Codecs: []Codec{
+	a := fuzzLocal
+	b := Local{Addr: netip.MustParseAddr("192.0.2.2"), Port: 5000, Codecs: []Codec{
 		{Name: "PCMA", PayloadType: 8, ClockRate: 8000},
 		{Name: "OPUS", PayloadType: 97, ClockRate: 48000, Channels: 2},
 		{Name: eventName, PayloadType: 99, ClockRate: 8000},
@@ -154,13 +163,13 @@ func TestOfferAnswer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ma.Codec.Name != "PCMA" || mb.Codec.Name != "PCMA" {
-			t.Errorf("A talks %s, B talks %s; B prefers PCMA", ma.Codec.Name, mb.Codec.Name)
+		if ma.Codec != "PCMA" || mb.Codec != "PCMA" {
+			t.Errorf("A talks %s, B talks %s; B prefers PCMA", ma.Codec, mb.Codec)
 		}
 		if ma.Send != mb.Recv || ma.Recv != mb.Send || ma.Recv == hold {
 			t.Errorf("hold %v: A %+v, B %+v", hold, ma, mb)
 		}
-		if ma.DTMF != 101 || mb.DTMF != 101 || !slices.Contains(mb.Receive, Codec{Name: eventName, PayloadType: 101, ClockRate: 8000}) {
+		if terms(ma).DTMF != 101 || terms(mb).DTMF != 101 || !slices.Contains(terms(mb).Receive, Codec{Name: eventName, PayloadType: 101, ClockRate: 8000}) {
 			t.Errorf("digits: A %+v, B %+v", ma, mb)
 		}
 		if ma.Remote.Port() != 5000 || mb.Remote.Port() != 4000 {
@@ -169,22 +178,53 @@ func TestOfferAnswer(t *testing.T) {
 	}
 }
 
-// requests are the fuzz targets' corpus, without CRs.
-var requests = []string{
-	"INVITE sip:user@127.0.0.1 SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:9;rport;branch=z9hG4bKa\nMax-Forwards: 70\nFrom: \"A\" <sip:a@127.0.0.1>;tag=1\nTo: <sip:user@127.0.0.1>\nCall-ID: a@b\nCSeq: 1 INVITE\nContact: <sip:a@127.0.0.1:9;transport=tcp>\nRecord-Route: <sip:127.0.0.1;lr>\nContent-Type: application/sdp\nContent-Length: 0\n\n",
-	"INVITE sip:user@[2001:db8::2]:5060 SIP/2.0\nVia: SIP/2.0/TCP [2001:db8::1]:9;branch=z9hG4bKa6\nMax-Forwards: 70\nFrom: <sip:a@[2001:db8::1]>;tag=1\nTo: <sip:user@[2001:db8::2]>\nCall-ID: a6\nCSeq: 1 INVITE\nContact: <sips:a@[2001:db8::1];transport=tls;maddr=192.0.2.1>;expires=60\nRecord-Route: <sip:[::1]>, <sip:p.example.net;lr;x=\"y\">\nContent-Type: application/sdp\nContent-Length: 106\n\nv=0\no=- 1 1 IN IP4 192.0.2.9\ns=-\nc=IN IP4 192.0.2.9\nt=0 0\nm=audio 5000 RTP/AVP 8 0\n",
-	"BYE sip:user@127.0.0.1 SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKb\nFrom: sip:a@127.0.0.1;tag=1\nTo: <sip:user@127.0.0.1>;tag=2\nCall-ID: a@b\nCSeq: 2 BYE\nContent-Length: 0\n\n",
-	"OPTIONS sip:user@127.0.0.1 SIP/2.0\nv: SIP/2.0/UDP [::1]:9;branch=z9hG4bKc\nf: sip:a@127.0.0.1;tag=1\nt: tel:+49\ni: x\nCSeq: 2 OPTIONS\nRequire: 100rel, timer\nl: 0\n\n",
-	"CANCEL sip:user@127.0.0.1 SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKa\nFrom: sip:a@127.0.0.1;tag=1\nTo: sip:user@127.0.0.1\nCall-ID: a@b\nCSeq: 1 CANCEL\nContent-Length: 0\n\n",
-	"UPDATE sip:user@127.0.0.1 SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKd\nFrom: sip:a@127.0.0.1;tag=1\nTo: <sip:user@127.0.0.1>;tag=2\nCall-ID: a@b\nCSeq: 3 UPDATE\nContact: *\nContent-Length: 0\n\n",
-	"ACK sip:user@127.0.0.1 SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKe\nFrom: sip:a@127.0.0.1;tag=1\nTo: <sip:user@127.0.0.1>;tag=2\nCall-ID: a@b\nCSeq: 1 ACK\nContent-Length: 0\n\n",
-}
-
-// responses are FuzzResponse's corpus, without CRs.
-var responses = []string{
-	"SIP/2.0 200 OK\nVia: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKa\nFrom: <sip:a@192.0.2.1>;tag=tag\nTo: <sip:user@192.0.2.2>;tag=2\nCall-ID: id\nCSeq: 1 INVITE\nContact: <sip:user@192.0.2.3:5080;transport=tcp;ob>;+sip.instance=\"<urn:x>\"\nRecord-Route: <sip:192.0.2.4;lr>,<sip:[2001:db8::4]:5070;lr=on>\nContent-Length: 0\n\n",
-	"SIP/2.0 183 Session Progress\nv: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKa\nf: sip:a@192.0.2.1;tag=tag\nt: \"U, <ser>\" <tel:+491;phone-context=x>;tag=2\ni: id\nCSeq: 1 INVITE\nm: <sips:u%40x:pw@192.0.2.3?Subject=a>\nRecord-Route: <sip:strict.example.net>\nl: 0\n\n",
-	"SIP/2.0 302 Moved\nVia: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKa\nFrom: <sip:a@192.0.2.1>;tag=tag\nTo: <sip:user@192.0.2.2>;tag=\nCall-ID: id\nCSeq: 1 INVITE\nContact: *\nContent-Length: 0\n\n",
+// TestPlain: an offer, its answer, and what both ends make of them, as signalling
+// asks for them; then the other end offers, in the same call and in its own numbers.
+func TestPlain(t *testing.T) {
+	here := netip.MustParseAddr("127.0.0.1")
+	opus, pcma := Codec{Name: "opus", PayloadType: 111, ClockRate: 48000, Channels: 2, Params: "useinbandfec=1"}, Codec{Name: "PCMA", PayloadType: 8, ClockRate: 8000}
+	theirs := opus
+	theirs.PayloadType, theirs.Params = 96, "maxplaybackrate=16000"
+	one := Local{Addr: here, Port: 4000, Codecs: []Codec{opus, pcma}}
+	other := Local{Addr: here, Port: 5000, Codecs: []Codec{theirs, pcma}}
+	a, b := NewPlain(), NewPlain()
+	agree := func(from, to sip.LocalMedia) (offerer, answerer sip.Media) {
+		t.Helper()
+		offer, err := from.Offer()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Answerable(other.Codecs)(offer, here); err != nil {
+			t.Errorf("an offer that is answered cannot be: %v", err)
+		}
+		answer, answerer, err := to.Answer(offer, here)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if offerer, err = from.Take(answer, here); err != nil {
+			t.Fatal(err)
+		}
+		return offerer, answerer
+	}
+	check := func(m sip.Media, port, number uint16, params string) {
+		t.Helper()
+		if c := terms(m).Codec; m.Remote.Port() != port || m.Codec != "opus" || uint16(c.PayloadType) != number || c.Params != params {
+			t.Errorf("agreed on %+v; want opus to port %d as %d with %q", m, port, number, params)
+		}
+	}
+	ma, mb := agree(a.With(one), b.With(other))
+	check(ma, 5000, 111, theirs.Params) // an answer has the offer's number
+	check(mb, 4000, 111, opus.Params)
+	other.Port, one.Hold = 5002, true
+	mb, ma = agree(b.With(other), a.With(one))
+	check(ma, 5002, 111, theirs.Params)
+	check(mb, 4000, 111, opus.Params)
+	if ma.Recv || mb.Send || !ma.Silent {
+		t.Errorf("held: %+v and %+v", ma, mb)
+	}
+	if err := Answerable([]Codec{pcma})([]byte(head+"m=audio 5000 RTP/AVP 0\r\n"), here); !errors.Is(err, sip.ErrNoMedia) {
+		t.Errorf("PCMU where nothing but PCMA is had: %v", err)
+	}
 }
 
 // BenchmarkAnswer is an offer read and answered, once in the setting up of a call.
@@ -192,7 +232,7 @@ func BenchmarkAnswer(b *testing.B) {
 	s := newSession()
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := s.answer([]byte(descriptions[0]), fuzzSource, fuzzMedia); err != nil {
+		if _, _, err := s.answer([]byte(descriptions[0]), fuzzSource, fuzzLocal); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,9 +1,8 @@
-package sip
+package media
 
 import (
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -11,19 +10,15 @@ import (
 	"strings"
 
 	"github.com/pion/sdp/v3"
+
+	"flexphone/firmware/internal/sip"
 )
 
 const (
-	sdpType        = "application/sdp"
 	eventName      = "telephone-event"
 	maxSDP         = 64 << 10 // bytes; a phone's description is about 500, a browser's up to 10,000
 	maxStreamLines = 64       // m= lines that we read and answer
 	packetTimeMS   = 20       // what we ask for: the usual packet of G.711 and Opus
-)
-
-var (
-	errNoMedia = errors.New("no audio that both ends can do")
-	errBadSDP  = errors.New("malformed session description")
 )
 
 // session is what descriptions of one call have in common: the o= line
@@ -44,9 +39,9 @@ func newSession() session {
 	return session{id: id, version: id}
 }
 
-// offer describes lm. The media returned are lm as the offer has it: with the
-// payload types that are free for it in this call.
-func (s *session) offer(lm LocalMedia) ([]byte, LocalMedia, error) {
+// offer describes lm. What is returned beside it is lm as the offer has it: with
+// the payload types that are free for it in this call.
+func (s *session) offer(lm Local) ([]byte, Local, error) {
 	lm.Codecs = s.numbered(lm.Codecs)
 	lines, protos := make([]*sdp.MediaDescription, max(1, len(s.lines))), []string{"RTP", "AVP"}
 	for i, l := range s.lines {
@@ -93,10 +88,10 @@ func (s *session) numbered(codecs []Codec) []Codec {
 }
 
 // answer is what to say to an offer, and what was agreed by it.
-func (s *session) answer(offer []byte, from origin, lm LocalMedia) ([]byte, Media, error) {
+func (s *session) answer(offer []byte, from origin, lm Local) ([]byte, sip.Media, error) {
 	d, peer, pick, err := usable(offer, from, lm.Codecs)
 	if err != nil {
-		return nil, Media{}, err
+		return nil, sip.Media{}, err
 	}
 	lm.Addr = from.facing(lm.Addr, peer.addr)
 	// The offer's payload types are used in both directions (RFC 3264, 6.1).
@@ -105,8 +100,7 @@ func (s *session) answer(offer []byte, from origin, lm LocalMedia) ([]byte, Medi
 	if pick.hasEvent {
 		chosen = append(chosen, pick.localEvent)
 	}
-	m := agreed(pick, peer, lm)
-	m.Receive = chosen
+	m := agreed(pick, peer, lm, chosen)
 	lines := make([]*sdp.MediaDescription, len(d.streams))
 	for i, l := range d.streams {
 		lines[i] = l.refused()
@@ -114,7 +108,7 @@ func (s *session) answer(offer []byte, from origin, lm LocalMedia) ([]byte, Medi
 	lines[peer.index] = audioLine(lm, peer.protos, chosen, m.Recv, m.Send)
 	b, err := s.marshal(lm, lines, d.when)
 	if err != nil {
-		return nil, Media{}, err
+		return nil, sip.Media{}, err
 	}
 	s.lines, s.audio = d.streams, peer.index
 	if s.types == nil {
@@ -128,10 +122,10 @@ func (s *session) answer(offer []byte, from origin, lm LocalMedia) ([]byte, Medi
 
 // readAnswer is what was agreed by an answer to an offer of lm. What it names
 // beside our offer is passed over.
-func readAnswer(answer []byte, from origin, lm LocalMedia) (Media, error) {
+func readAnswer(answer []byte, from origin, lm Local) (sip.Media, error) {
 	d, err := readDescription(answer)
 	if err != nil {
-		return Media{}, err
+		return sip.Media{}, err
 	}
 	for _, peer := range d.audios(from) {
 		// The answerer's order counts: its first codec is what it wants to use.
@@ -143,13 +137,11 @@ func readAnswer(answer []byte, from origin, lm LocalMedia) (Media, error) {
 				return !strings.EqualFold(o.Name, eventName) && o != c
 			})
 			if pick, ok := match(lm.Codecs, only); ok {
-				m := agreed(pick, peer, lm)
-				m.Receive = ready(lm.Codecs, peer.codecs)
-				return m, nil
+				return agreed(pick, peer, lm, ready(lm.Codecs, peer.codecs)), nil
 			}
 		}
 	}
-	return Media{}, errNoMedia
+	return sip.Media{}, sip.ErrNoMedia
 }
 
 // usable finds the first stream of an offer that has sound in one of codecs.
@@ -163,7 +155,7 @@ func usable(offer []byte, from origin, codecs []Codec) (*description, audio, pai
 			return d, a, p, nil
 		}
 	}
-	return nil, audio{}, pair{}, errNoMedia
+	return nil, audio{}, pair{}, sip.ErrNoMedia
 }
 
 // facing is our address for media with theirs: ours, or if that is of the other
@@ -172,7 +164,7 @@ func (o origin) facing(ours, theirs netip.Addr) netip.Addr {
 	if !ours.IsValid() || theirs.IsUnspecified() || ours.Unmap().Is4() == theirs.Is4() {
 		return ours
 	}
-	if a, err := o.local(netip.AddrPortFrom(theirs, discard)); err == nil {
+	if a := o.source(theirs); a.IsValid() {
 		return a
 	}
 	return ours
@@ -220,20 +212,22 @@ func match(local, remote []Codec) (pair, bool) {
 	return pair{}, false
 }
 
-func agreed(p pair, peer audio, lm LocalMedia) Media {
-	m := Media{
+// agreed is what a pair means with peer, when receive may come.
+func agreed(p pair, peer audio, lm Local, receive []Codec) sip.Media {
+	terms := RTP{RemoteRTCP: peer.rtcp, Codec: p.remote, Receive: receive}
+	terms.Codec.Name = p.local.Name
+	if p.hasEvent {
+		terms.DTMF, terms.DTMFRate = p.remoteEvent.PayloadType, p.remoteEvent.ClockRate
+	}
+	m := sip.Media{
 		Remote:     netip.AddrPortFrom(peer.addr, peer.port),
-		RemoteRTCP: peer.rtcp,
-		Codec:      p.remote,
+		Codec:      p.local.Name,
 		PacketTime: peer.ptime,
 		Send:       peer.recv,
 		Recv:       peer.send && !lm.Hold,
+		Terms:      terms,
 	}
 	m.Silent = peer.silent || !m.Send || !m.Recv
-	m.Codec.Name = p.local.Name
-	if p.hasEvent {
-		m.DTMF, m.DTMFRate = p.remoteEvent.PayloadType, p.remoteEvent.ClockRate
-	}
 	return m
 }
 
@@ -263,7 +257,7 @@ func addrType(a netip.Addr) string {
 	return "IP6"
 }
 
-func audioLine(lm LocalMedia, protos []string, codecs []Codec, recv, send bool) *sdp.MediaDescription {
+func audioLine(lm Local, protos []string, codecs []Codec, recv, send bool) *sdp.MediaDescription {
 	md := &sdp.MediaDescription{MediaName: sdp.MediaName{
 		Media:  "audio",
 		Port:   sdp.RangedPort{Value: int(lm.Port)},
@@ -298,10 +292,10 @@ func audioLine(lm LocalMedia, protos []string, codecs []Codec, recv, send bool) 
 	return md
 }
 
-func (s *session) marshal(lm LocalMedia, lines []*sdp.MediaDescription, when []sdp.TimeDescription) ([]byte, error) {
+func (s *session) marshal(lm Local, lines []*sdp.MediaDescription, when []sdp.TimeDescription) ([]byte, error) {
 	addr := lm.Addr.Unmap().WithZone("")
 	if !addr.IsValid() || lm.Port == 0 {
-		return nil, fmt.Errorf("sip: describe media: no address or port")
+		return nil, fmt.Errorf("media: describe: no address or port")
 	}
 	s.version++
 	if len(when) == 0 {
