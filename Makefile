@@ -52,6 +52,15 @@ build-host: packages-build
 	$(HOST_BUILD) -o build/host/flexphone ./firmware
 	$(HOST_BUILD) -o build/host/storing-server ./storing-server
 
+# The version is the newest change's day and name, or what DEB_VERSION says.
+DEB_VERSION ?= $(shell git log -1 --format=0~%cd.%h --date=format:%Y%m%d%H%M%S 2>/dev/null || echo 0)
+DEB_ARCH = $(shell dpkg --print-architecture)
+deb: packages-build ## A Debian package of the storing server, in build/
+	@mkdir -p build/deb
+	CGO_ENABLED=0 $(HOST_BUILD) -o build/deb/storing-server ./storing-server
+	@storing-server/debian/build.sh build/deb/storing-server '$(DEB_VERSION)' $(DEB_ARCH) build/flexphone-storing-server_$(DEB_VERSION)_$(DEB_ARCH).deb
+	@echo "build/flexphone-storing-server_$(DEB_VERSION)_$(DEB_ARCH).deb"
+
 run-host: packages-run build-host
 	@$(HOST_BUILD) -o build/host/story ./firmware/testbed/story
 	@build/host/story
@@ -168,7 +177,7 @@ $(OWN_GO):
 	dir=$$(sed -n 's/.*"Dir": "\(.*\)".*/\1/p' <<<"$$got"); \
 	chmod -R u+w "$$dir"; chmod +x "$$dir"/bin/* "$$dir"/pkg/tool/*/*; mv "$$dir" $(CURDIR)/build/go
 
-.PHONY: help build run check test test-unit test-e2e fuzz bench faults life soak kill clean build-host run-host \
+.PHONY: help build deb run check test test-unit test-e2e fuzz bench faults life soak kill clean build-host run-host \
   packages-build packages-run packages-test packages-compare packages-peers packages-go own-go
 
 # Images, and the boards that are not the host: image, flash, build-BOARD, run-BOARD.
