@@ -33,7 +33,7 @@ var floorPlan = map[string]room{
 	"hal/cdev":    {"", "reading a character device under a context is the kernel's business, not the phone's"},
 	"hal/haltest": {"hal", "a conformance suite knows the contract, and none of the drivers that it tests"},
 
-	"netlink":                 {"internal/durable", "an address is what it is, whoever wants to know"},
+	"netlink":                 {"internal/durable internal/mac", "an address is what it is, whoever wants to know"},
 	"netlink/internal/lab":    {"", "a place to try DHCP clients in does not know them"},
 	"netlink/internal/faults": {"netlink/internal/lab", "a faulty server knows where it stands, and not whom it tries"},
 	"netlink/compare":         {"netlink netlink/internal/lab netlink/internal/faults", "whoever compares must know all that are compared"},
@@ -48,7 +48,7 @@ var floorPlan = map[string]room{
 	"audio/rtp":       {"", "packets, whatever sound is in them"},
 	"audio/wav":       {"audio", "a device knows the contract of devices"},
 
-	"registry-client/wire": {"", "both sides of the wire import it, so it knows neither"},
+	"registry-client/wire": {"internal/mac", "both sides of the wire import it, so it knows neither"},
 	"registry-client":      {"internal/durable registry-client/wire netlink", "it carries leases to the wire, and needs both words"},
 	"storing-server":       {"internal/durable registry-client/wire", "the server serves any phone that speaks the wire, and knows none"},
 
@@ -60,15 +60,16 @@ var floorPlan = map[string]room{
 	"firmware/internal/finder":   {"registry-client/wire", "finding a server needs its usual port, and not what is spoken there"},
 	"firmware/internal/control":  {"", "a socket that carries commands does not know what they do"},
 	"internal/durable":           {"", "a file that a power cut leaves whole is that, whatever is in it"},
+	"internal/mac":               {"", "a phone's permanent number is the same on its interface, on the wire, in a row and on a keypad"},
 	"internal/sipcheck":          {"", "what a SIP message has to look like is the same for a phone and a registrar"},
 
 	"firmware/internal/sip":   {"internal/sipcheck", "signalling knows addresses and calls, not phones; what is said of media are bytes to it"},
 	"firmware/internal/media": {"firmware/internal/sip firmware/internal/reach", "offer and answer are what signalling asks for, from the address that suits the peer; who makes sound of them is not known here"},
-	"firmware/internal/phone": {"hal firmware/internal/sip", "call control knows keys and calls; sound and the storing server stand behind its own interfaces"},
+	"firmware/internal/phone": {"hal internal/mac firmware/internal/sip", "call control knows keys and calls; sound and the storing server stand behind its own interfaces"},
 
 	"firmware":                {"*", "the phone is made of all the others; nobody knows it"},
 	"firmware/image/recipe":   {"boards", "an image is made of what its board says"},
-	"firmware/testbed":        {"audio/audiotest audio/resample audio/wav firmware/internal/control firmware/testbed/pace firmware/testbed/serial", "the testbed sees a phone from outside: its binary, its control socket, its sound"},
+	"firmware/testbed":        {"audio/audiotest audio/resample audio/wav firmware/internal/control internal/mac firmware/testbed/pace firmware/testbed/serial", "the testbed sees a phone from outside: its binary, its control socket, its sound"},
 	"firmware/testbed/agent":  {"internal/durable firmware/testbed/pace firmware/testbed/serial", "the agent in a guest is the testbed's arm, and knows no phone"},
 	"firmware/testbed/pace":   {"", "how a machine keeps pace is the machine's business, whoever has to keep it"},
 	"firmware/testbed/serial": {"firmware/testbed/pace", "both ends of the line import it, so it knows neither"},

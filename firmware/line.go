@@ -35,7 +35,7 @@ func (d directory) Resolve(ctx context.Context, to phone.Destination) (phone.Pee
 	if to.Addr.IsValid() {
 		return phone.Peer{Name: to.Addr.String(), Target: sip.Target{User: to.Addr.String(), Addr: netip.AddrPortFrom(to.Addr, sipPort)}}, nil
 	}
-	q := wire.Query{MAC: wire.MAC(to.MAC)}
+	q := wire.Query{MAC: to.MAC}
 	if to.Number != "" {
 		q = wire.Query{Number: to.Number}
 	}

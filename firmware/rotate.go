@@ -77,7 +77,7 @@ func (r *rotateCommand) Run(ctx context.Context, out io.Writer, errs errsWriter)
 	}
 	// The row ends at once: the phone announces itself when it is started.
 	key, err := registry.Rotate(ctx, cfg, settings.Data, mac, sequence, wire.Registration{
-		MAC: wire.MAC(mac), Addrs: addrs, Ports: wire.Ports{SIP: sipPort, SIPS: sipsPort}, Lifetime: wire.MinLifetime,
+		MAC: mac, Addrs: addrs, Ports: wire.Ports{SIP: sipPort, SIPS: sipsPort}, Lifetime: wire.MinLifetime,
 	})
 	if err != nil {
 		return err

@@ -30,13 +30,13 @@ type self struct {
 // user returns what the phone is called in SIP URIs: the MAC's 12 hex digits.
 func (s *self) user() string {
 	mac, _ := s.mac.Now()
-	return wire.MAC(mac).Hex()
+	return mac.Hex()
 }
 
 // permanent returns the 15 digits of the permanent number.
 func (s *self) permanent() string {
 	mac, _ := s.mac.Now()
-	return wire.MAC(mac).Digits()
+	return mac.Digits()
 }
 
 // owns reports whether a call to user is for this phone. A URI without a user,

@@ -2,31 +2,14 @@ package netlink
 
 import (
 	"context"
-	"fmt"
-	"net"
 	"net/netip"
 	"time"
+
+	"flexphone/internal/mac"
 )
 
-// A MAC is a 48-bit hardware address (EUI-48): a phone's permanent number. It
-// is comparable, unlike net.HardwareAddr.
-type MAC [6]byte
-
-// String returns m in the form 02:00:5e:00:53:01.
-func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
-
-// MarshalText implements encoding.TextMarshaler.
-func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (m *MAC) UnmarshalText(b []byte) error {
-	hw, err := net.ParseMAC(string(b))
-	if err != nil || len(hw) != len(m) {
-		return fmt.Errorf("netlink: parse MAC: %q is none", b)
-	}
-	*m = MAC(hw)
-	return nil
-}
+// A MAC is a phone's permanent number.
+type MAC = mac.Address
 
 // A Lease is the address an interface holds, and what came with it. The zero
 // Prefix means that it holds none. As JSON it is what survives a restart.

@@ -12,7 +12,6 @@ import (
 	"sync"
 
 	"flexphone/netlink"
-	"flexphone/registry-client/wire"
 )
 
 // Names in the data folder beside keyFile and CertificateFile.
@@ -101,7 +100,7 @@ func (f *Folder) Identity(mac netlink.MAC) (Identity, error) {
 	id, err := identityOf(f.dir, key, mac)
 	if err != nil { // the certificate of the operator's authority
 		wrong = errors.Join(wrong, fmt.Errorf("registry: load identity: %w; the phone signs its certificate itself", err))
-		cert, err := selfSigned(key, wire.MAC(mac))
+		cert, err := selfSigned(key, mac)
 		if err != nil {
 			return Identity{}, fmt.Errorf("registry: load identity: %w", err)
 		}

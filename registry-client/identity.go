@@ -62,9 +62,9 @@ func LoadIdentity(dir string, mac netlink.MAC) (Identity, error) {
 // identityOf returns the identity of a key, with the certificate in dir if there
 // is one.
 func identityOf(dir string, key ed25519.PrivateKey, mac netlink.MAC) (Identity, error) {
-	cert, err := issued(filepath.Join(dir, CertificateFile), key, wire.MAC(mac))
+	cert, err := issued(filepath.Join(dir, CertificateFile), key, mac)
 	if errors.Is(err, fs.ErrNotExist) {
-		cert, err = selfSigned(key, wire.MAC(mac))
+		cert, err = selfSigned(key, mac)
 	}
 	if err != nil {
 		return Identity{}, err
@@ -73,7 +73,7 @@ func identityOf(dir string, key ed25519.PrivateKey, mac netlink.MAC) (Identity, 
 }
 
 func identity(cert tls.Certificate, mac netlink.MAC) Identity {
-	return Identity{MAC: wire.MAC(mac), Certificate: cert, Fingerprint: FingerprintOf(cert.Leaf)}
+	return Identity{MAC: mac, Certificate: cert, Fingerprint: FingerprintOf(cert.Leaf)}
 }
 
 // issued reads the certificate that an authority has issued for key and mac.

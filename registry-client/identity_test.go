@@ -17,7 +17,7 @@ import (
 
 func TestLoadIdentity(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
-	mac := netlink.MAC(testMAC)
+	mac := testMAC
 	id, err := LoadIdentity(dir, mac)
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"flexphone/netlink"
 	"flexphone/registry-client/wire"
 )
 
@@ -108,7 +107,7 @@ func TestLocalFor(t *testing.T) {
 }
 
 func TestSetServers(t *testing.T) {
-	id, err := LoadIdentity(t.TempDir(), netlink.MAC(testMAC))
+	id, err := LoadIdentity(t.TempDir(), testMAC)
 	if err != nil {
 		t.Fatal(err)
 	}

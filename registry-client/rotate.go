@@ -36,11 +36,11 @@ func Rotate(ctx context.Context, cfg Config, dir string, mac netlink.MAC, seq *S
 	if err != nil {
 		return wire.Fingerprint{}, fmt.Errorf("registry: rotate key: %w", err)
 	}
-	cert, err := selfSigned(key, wire.MAC(mac))
+	cert, err := selfSigned(key, mac)
 	if err != nil {
 		return wire.Fingerprint{}, fmt.Errorf("registry: rotate key: %w", err)
 	}
-	next := Identity{MAC: wire.MAC(mac), Certificate: cert, Fingerprint: FingerprintOf(cert.Leaf)}
+	next := Identity{MAC: mac, Certificate: cert, Fingerprint: FingerprintOf(cert.Leaf)}
 	r.Next = next.Fingerprint
 	err = registerAs(ctx, cfg, old, seq, r)
 	if errors.Is(err, ErrForeign) { // an earlier attempt got through

@@ -27,7 +27,7 @@ func TestServerIsKilled(t *testing.T) {
 		for _, p := range phones {
 			await(ctx, t, p, "registered")
 		}
-		callWithSound(ctx, t, phones[1-round%2], mover, mover.MAC.Dialled(), to)
+		callWithSound(ctx, t, phones[1-round%2], mover, mover.MAC.Digits(), to)
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"flexphone/internal/mac"
 )
 
 // A Pool is a subnet of the provider's, and the addresses in it that it leases.
@@ -260,20 +262,4 @@ func (p Pool) Address(n int) netip.Addr {
 }
 
 // A MAC is a phone's hardware address, and so its permanent number.
-type MAC [6]byte
-
-// String returns m in the form 02:00:5e:00:53:01.
-func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
-
-// Dialled returns m as it is dialled on twelve keys: its decimal value in 15
-// digits.
-func (m MAC) Dialled() string {
-	var n uint64
-	for _, b := range m {
-		n = n<<8 | uint64(b)
-	}
-	return fmt.Sprintf("%015d", n)
-}
-
-// Hex returns m as it stands in SIP URIs: 12 hexadecimal digits.
-func (m MAC) Hex() string { return fmt.Sprintf("%x", m[:]) }
+type MAC = mac.Address

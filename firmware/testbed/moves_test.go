@@ -74,7 +74,7 @@ func TestFiftyMovesAndACallAfterEach(t *testing.T) {
 		move(ctx, t, bed, mover, to)
 		number := fmt.Sprint(101 + i%2)
 		if i%5 == 4 {
-			number = mover.MAC.Dialled()
+			number = mover.MAC.Digits()
 		}
 		callWithSound(ctx, t, other, mover, number, to)
 	}

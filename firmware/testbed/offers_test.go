@@ -125,7 +125,7 @@ func (g *gauntlet) offers() string {
 		}
 		must(g.t, g.s.Say(g.at, fmt.Sprintf("%s sip:%s@%s SIP/2.0\r\nVia: SIP/2.0/UDP %s;rport;branch=z9hG4bK%s%s%d\r\nMax-Forwards: 70\r\n"+
 			"From: <sip:stranger@%s>;tag=s\r\nTo: %s\r\nCall-ID: %s\r\nCSeq: %d %s\r\nContact: <sip:stranger@%s>\r\n%sContent-Length: %d\r\n\r\n%s",
-			method, g.p.MAC.user(), g.at, g.s.Addr, id, method, seq, g.s.Addr.Addr(), to, id, seq, method, g.s.Addr, lines, len(body), body)))
+			method, g.p.MAC.Hex(), g.at, g.s.Addr, id, method, seq, g.s.Addr.Addr(), to, id, seq, method, g.s.Addr, lines, len(body), body)))
 	}
 	g.p.Mark()
 	request("INVITE", "", o.header+"\r\n", o.body)
@@ -282,7 +282,7 @@ func (g *gauntlet) lives() {
 	id := fmt.Sprintf("lives-%d", g.d.Uint64())
 	must(g.t, g.s.Say(g.at, fmt.Sprintf("OPTIONS sip:%s@%s SIP/2.0\r\nVia: SIP/2.0/UDP %s;rport;branch=z9hG4bK%s\r\nMax-Forwards: 70\r\n"+
 		"From: <sip:stranger@%s>;tag=s\r\nTo: <sip:%s>\r\nCall-ID: %s\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n",
-		g.p.MAC.user(), g.at, g.s.Addr, id, g.s.Addr.Addr(), g.at.Addr(), id)))
+		g.p.MAC.Hex(), g.at, g.s.Addr, id, g.s.Addr.Addr(), g.at.Addr(), id)))
 	if m := g.next(id, func(m Said) bool { return m.Status() >= 200 }); m.Status() != 200 {
 		g.fail("%d to OPTIONS", m.Status())
 	}
@@ -301,9 +301,6 @@ func (g *gauntlet) fail(format string, a ...any) {
 func (p *Phone) do(ctx context.Context, command string, arguments ...string) error {
 	return control.Do(ctx, p.Control(), control.Request{Command: command, Arguments: arguments}, func(json.RawMessage) error { return nil })
 }
-
-// user is the user part of the URI at which a phone takes calls.
-func (m MAC) user() string { return fmt.Sprintf("%012x", m[:]) }
 
 // A footprint is what the kernel knows of a phone's program.
 type footprint struct{ files, threads, resident int } // resident in kB

@@ -5,12 +5,6 @@ import (
 	"time"
 )
 
-// A MAC is a phone's permanent number, an EUI-48.
-type MAC [6]byte
-
-// A Fingerprint is the SHA-256 hash of a device key's SubjectPublicKeyInfo.
-type Fingerprint [32]byte
-
 // A State says whether a phone can be called.
 type State string
 

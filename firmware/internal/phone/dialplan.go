@@ -6,14 +6,16 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"flexphone/internal/mac"
 )
 
 const (
 	macDigits   = 15 // 2^48-1 in decimal; as long as the longest E.164 number
 	aliasFewest = 3  // digits of a short number
 	aliasMost   = 8
-	dialMost    = 15 // characters of the longest number, 255*255*255*255 as well
 	maxMAC      = 1<<48 - 1
+	dialMost    = 15 // characters of the longest number, 255*255*255*255 as well
 )
 
 // errNumber is wrapped by every error of ParseNumber.
@@ -21,9 +23,9 @@ var errNumber = errors.New("not a number of this dial plan: dial 3 to 8 digits, 
 
 // A Destination is what a dialled number means: exactly one field is set.
 type Destination struct {
-	MAC    [6]byte    // 15 digits: the MAC's decimal value
-	Number string     // 3 to 8 digits: a short number
-	Addr   netip.Addr // digits with stars between them: an IPv4 address
+	MAC    mac.Address // 15 digits: the MAC's decimal value
+	Number string      // 3 to 8 digits: a short number
+	Addr   netip.Addr  // digits with stars between them: an IPv4 address
 }
 
 // String returns d as a person would dial it.
@@ -34,11 +36,7 @@ func (d Destination) String() string {
 	case d.Number != "":
 		return d.Number
 	}
-	var v uint64
-	for _, b := range d.MAC {
-		v = v<<8 | uint64(b)
-	}
-	return fmt.Sprintf("%0*d", macDigits, v)
+	return d.MAC.Digits()
 }
 
 // ParseNumber says what the dialled characters mean. A trailing # is no part of

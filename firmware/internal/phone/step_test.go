@@ -350,7 +350,7 @@ func TestParseNumber(t *testing.T) {
 		case d.Number != "":
 			got = "number " + d.Number
 		default:
-			got = fmt.Sprintf("mac %x", d.MAC)
+			got = fmt.Sprintf("mac %s", d.MAC.Hex())
 		}
 		if got != want {
 			t.Errorf("%q means %q; want %q", dialled, got, want)

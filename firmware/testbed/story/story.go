@@ -208,7 +208,7 @@ func (t *teller) callMoved(ctx context.Context) error {
 }
 
 func (t *teller) callByMAC(ctx context.Context) error {
-	return t.call(ctx, t.two, t.one, t.one.MAC.Dialled())
+	return t.call(ctx, t.two, t.one, t.one.MAC.Digits())
 }
 
 // fixedPhone calls a standard telephone and is called by it.
