@@ -9,8 +9,9 @@ type Format interface {
 	// that is not above the wish; its shortest if there is none.
 	Packet(wish time.Duration) time.Duration
 	// NewEncoder returns an encoder of packets of a duration that Packet
-	// returned, at a device's rate.
-	NewEncoder(rate int, packet time.Duration) (Encoder, error)
+	// returned, at a device's rate. What whoever hears it has asked for, in the
+	// words of a=fmtp, is done where the codec knows it and can do it.
+	NewEncoder(rate int, packet time.Duration, params string) (Encoder, error)
 	// NewDecoder returns a decoder to a device's rate.
 	NewDecoder(rate int) (Decoder, error)
 }

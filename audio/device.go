@@ -96,6 +96,7 @@ type Session struct {
 	Remote     netip.AddrPort // RTP
 	RemoteRTCP netip.AddrPort // zero: RTP's next port (RFC 3550, section 11)
 	Codec      Codec          // of what we send, under the peer's number
+	Params     string         // what the peer asks of it, as a=fmtp does (RFC 8866, section 6.15)
 	DTMF       uint8          // the peer's payload type of telephone-event (RFC 4733); 0: not agreed
 	DTMFClock  int            // its clock rate; 0: that of the codec
 	// Receive is what the peer may send, under the numbers of our own

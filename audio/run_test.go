@@ -343,8 +343,8 @@ type broken struct {
 	encoder, decoder bool
 }
 
-func (b broken) NewEncoder(rate int, packet time.Duration) (audio.Encoder, error) {
-	e, err := b.Format.NewEncoder(rate, packet)
+func (b broken) NewEncoder(rate int, packet time.Duration, params string) (audio.Encoder, error) {
+	e, err := b.Format.NewEncoder(rate, packet, params)
 	return &brokenCoder{Encoder: e, left: 50, breaks: b.encoder}, err
 }
 

@@ -181,10 +181,11 @@ func (s *Stream) newLeg(session Session) (*leg, error) {
 	if before != nil && before.ear.rate != rate {
 		before = nil
 	}
-	if before != nil && sameCodec(before.session.Codec, session.Codec) && before.session.PacketTime == session.PacketTime {
+	if before != nil && sameCodec(before.session.Codec, session.Codec) &&
+		before.session.Params == session.Params && before.session.PacketTime == session.PacketTime {
 		l.mouth = before.mouth
 	} else {
-		enc, err := f.NewEncoder(rate, session.PacketTime)
+		enc, err := f.NewEncoder(rate, session.PacketTime, session.Params)
 		if err != nil {
 			return nil, err
 		}

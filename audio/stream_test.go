@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -14,6 +15,7 @@ import (
 
 	"flexphone/audio"
 	"flexphone/audio/audiotest"
+	"flexphone/audio/opus"
 	"flexphone/audio/rtp"
 )
 
@@ -432,5 +434,37 @@ func BenchmarkTick(b *testing.B) {
 				e.Tick(play, captured)
 			}
 		})
+	}
+}
+
+// asking is a format that notes what its encoders are asked for.
+type asking struct {
+	audio.Format
+	params *[]string
+}
+
+func (a asking) NewEncoder(rate int, packet time.Duration, params string) (audio.Encoder, error) {
+	*a.params = append(*a.params, params)
+	return a.Format.NewEncoder(rate, packet, params)
+}
+
+// What the peer asks of a codec reaches the encoder, and again when that changes.
+func TestTheEncoderHearsWhatThePeerAsksFor(t *testing.T) {
+	var heard []string
+	e := audio.NewEngine(audio.Config{Formats: []audio.Format{asking{opus.Format{}, &heard}}, Log: quiet()})
+	s, err := e.Open(t.Context(), netip.MustParseAddr("127.0.0.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, params := range []string{"cbr=1", "cbr=1", "maxplaybackrate=8000", ""} {
+		if err := s.Start(audio.Session{
+			Remote: netip.MustParseAddrPort("127.0.0.1:9"), Codec: opus.Format{}.Codec(), Params: params, Send: true,
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"cbr=1", "maxplaybackrate=8000", ""}; !slices.Equal(heard, want) {
+		t.Errorf("encoders for %q, want %q", heard, want)
 	}
 }

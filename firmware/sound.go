@@ -102,23 +102,33 @@ func (s *stream) Renew() { s.plain.Store(media.NewPlain()) }
 
 // Start implements phone.Stream.
 func (s *stream) Start(m sip.Media) error {
+	session, err := sessionOf(m)
+	if err != nil {
+		return err
+	}
+	return s.Stream.Start(session)
+}
+
+// sessionOf is m as the engine carries it.
+func sessionOf(m sip.Media) (audio.Session, error) {
 	terms, ok := m.Terms.(media.RTP)
 	if !ok {
-		return fmt.Errorf("flexphone: start sound: %T is not plain RTP", m.Terms)
+		return audio.Session{}, fmt.Errorf("flexphone: start sound: %T is not plain RTP", m.Terms)
 	}
 	var receive []audio.Codec // as we described it
 	for _, c := range terms.Receive {
 		receive = append(receive, carried(c))
 	}
-	return s.Stream.Start(audio.Session{
+	return audio.Session{
 		Remote: m.Remote, RemoteRTCP: terms.RemoteRTCP,
 		Codec:      carried(terms.Codec),
+		Params:     terms.Codec.Params,
 		DTMF:       terms.DTMF,
 		DTMFClock:  terms.DTMFRate,
 		Receive:    receive,
 		PacketTime: m.PacketTime,
 		Send:       m.Send, Recv: m.Recv,
-	})
+	}, nil
 }
 
 // carried is c as the engine names it.

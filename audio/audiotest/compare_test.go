@@ -21,7 +21,7 @@ const (
 // through passes sound through a codec.
 func through(t *testing.T, f audio.Format, pcm []int16, rate int) []int16 {
 	t.Helper()
-	e, err := f.NewEncoder(rate, 20*time.Millisecond)
+	e, err := f.NewEncoder(rate, 20*time.Millisecond, "")
 	if err != nil {
 		t.Fatal(err)
 	}

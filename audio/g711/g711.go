@@ -125,7 +125,7 @@ func (Format) Packet(wish time.Duration) time.Duration {
 }
 
 // NewEncoder returns an encoder from deviceRate, a multiple of 8000.
-func (f Format) NewEncoder(deviceRate int, packet time.Duration) (audio.Encoder, error) {
+func (f Format) NewEncoder(deviceRate int, packet time.Duration, _ string) (audio.Encoder, error) {
 	if err := check(deviceRate); err != nil {
 		return nil, err
 	}

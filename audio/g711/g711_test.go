@@ -103,7 +103,7 @@ func abs(v int) int { return max(v, -v) }
 func TestCodersKeepLengthAtEachRate(t *testing.T) {
 	for _, rate := range []int{8000, 16000, 48000} {
 		for _, f := range []Format{PCMU(), PCMA()} {
-			e, err := f.NewEncoder(rate, 20*time.Millisecond)
+			e, err := f.NewEncoder(rate, 20*time.Millisecond, "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -149,7 +149,7 @@ func TestCodersKeepLengthAtEachRate(t *testing.T) {
 func BenchmarkPacket(b *testing.B) {
 	for _, f := range []Format{PCMU(), PCMA()} {
 		b.Run(f.Codec().Name, func(b *testing.B) {
-			e, err := f.NewEncoder(16000, 20*time.Millisecond)
+			e, err := f.NewEncoder(16000, 20*time.Millisecond, "")
 			if err != nil {
 				b.Fatal(err)
 			}

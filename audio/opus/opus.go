@@ -2,9 +2,9 @@
 //
 // Sound is encoded from a device's rate and decoded to it by libopus itself, so
 // that 8, 16 and 48 kHz need no resampler; the RTP clock is 48 kHz always. We
-// send mono speech, 24 kbit/s, and take whatever a peer sends, mixed to mono. A
-// gap is filled by libopus's concealment. The package knows nothing of packets'
-// order or of time.
+// send mono speech, 24 kbit/s, or less and narrower where the peer asks for that,
+// and take whatever a peer sends, mixed to mono. A gap is filled by libopus's
+// concealment. The package knows nothing of packets' order or of time.
 //
 // Build with the tag nolibopusfile: files of Opus are not a phone's business.
 package opus
@@ -48,8 +48,8 @@ func (Format) Packet(wish time.Duration) time.Duration {
 }
 
 // NewEncoder returns an encoder from rate, one of 8000, 16000 and 48000, of
-// packets of 10, 20, 40 or 60 ms.
-func (Format) NewEncoder(rate int, packet time.Duration) (audio.Encoder, error) {
+// packets of 10, 20, 40 or 60 ms, as params (RFC 7587, section 6.1) ask for them.
+func (Format) NewEncoder(rate int, packet time.Duration, params string) (audio.Encoder, error) {
 	switch packet / time.Millisecond {
 	case 10, 20, 40, 60:
 	default:
@@ -59,11 +59,11 @@ func (Format) NewEncoder(rate int, packet time.Duration) (audio.Encoder, error) 
 	if err != nil {
 		return nil, fmt.Errorf("opus: make encoder of %d Hz: %w", rate, err)
 	}
-	if err := e.SetBitrate(bitrate); err != nil {
-		return nil, fmt.Errorf("opus: set bit rate: %w", err)
-	}
 	if err := e.SetComplexity(complexity); err != nil {
 		return nil, fmt.Errorf("opus: set complexity: %w", err)
+	}
+	if err := wishesOf(params).meet(e); err != nil {
+		return nil, err
 	}
 	return encoder{e}, nil
 }

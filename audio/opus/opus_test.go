@@ -10,7 +10,7 @@ import (
 func TestCodersAtEachRateAndDuration(t *testing.T) {
 	for _, rate := range []int{8000, 16000, 48000} {
 		for _, ms := range []int{10, 20, 40, 60} {
-			e, err := Format{}.NewEncoder(rate, time.Duration(ms)*time.Millisecond)
+			e, err := Format{}.NewEncoder(rate, time.Duration(ms)*time.Millisecond, "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -68,10 +68,10 @@ func TestConcealFillsWhatItIsGivenAndNoMore(t *testing.T) {
 }
 
 func TestWrongWishesAreErrors(t *testing.T) {
-	if _, err := (Format{}).NewEncoder(16000, 30*time.Millisecond); err == nil {
+	if _, err := (Format{}).NewEncoder(16000, 30*time.Millisecond, ""); err == nil {
 		t.Error("30 ms was taken")
 	}
-	if _, err := (Format{}).NewEncoder(44100, 20*time.Millisecond); err == nil {
+	if _, err := (Format{}).NewEncoder(44100, 20*time.Millisecond, ""); err == nil {
 		t.Error("44.1 kHz was taken")
 	}
 	d, _ := Format{}.NewDecoder(16000)
@@ -114,7 +114,7 @@ func BenchmarkPacket(b *testing.B) {
 			x := 2 * math.Pi * float64(i) / float64(rate)
 			pcm[i] = int16(4000*math.Sin(150*x) + 3000*math.Sin(450*x) + 1000*math.Sin(2100*x))
 		}
-		e, err := Format{}.NewEncoder(rate, 20*time.Millisecond)
+		e, err := Format{}.NewEncoder(rate, 20*time.Millisecond, "")
 		if err != nil {
 			b.Fatal(err)
 		}

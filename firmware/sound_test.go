@@ -1,0 +1,89 @@
+package main
+
+import (
+	"net/netip"
+	"reflect"
+	"testing"
+	"time"
+
+	"flexphone/audio"
+	"flexphone/firmware/internal/media"
+	"flexphone/firmware/internal/sip"
+)
+
+// What a peer says of itself in an answer reaches the engine: where its sound and
+// its reports go, under which numbers each way, and what it asks of the codec.
+func TestWhatWasAgreedReachesTheEngine(t *testing.T) {
+	here := netip.MustParseAddr("127.0.0.1")
+	ours, theirs := codecs(), codecs()
+	theirs[0].PayloadType, theirs[0].Params = 96, "maxplaybackrate=16000;maxaveragebitrate=12000"
+	end := media.NewPlain().With(media.Local{Addr: here, Port: 4000, Codecs: ours})
+	offer, err := end.Offer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := "v=0\r\nc=IN IP4 127.0.0.1\r\nm=audio 5000 RTP/AVP 96 110\r\na=rtcp:5009\r\na=ptime:40\r\n" +
+		"a=rtpmap:96 opus/48000/2\r\na=fmtp:96 " + theirs[0].Params + "\r\na=rtpmap:110 telephone-event/48000\r\n"
+	agreed, err := end.Take([]byte(answer), here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := sessionOf(agreed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := audio.Session{
+		Remote: netip.AddrPortFrom(here, 5000), RemoteRTCP: netip.AddrPortFrom(here, 5009),
+		Codec: audio.Codec{Name: "opus", PayloadType: 96, ClockRate: 48000}, Params: theirs[0].Params,
+		DTMF: eventType48k, DTMFClock: 48000, PacketTime: 40 * time.Millisecond, Send: true, Recv: true,
+	}
+	for _, c := range ours {
+		want.Receive = append(want.Receive, carried(c))
+	}
+	late := carried(ours[0]) // as an answerer that uses its own number sends it
+	late.PayloadType = 96
+	want.Receive = append(want.Receive, late)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("the answer becomes\n%+v, want\n%+v", got, want)
+	}
+	other := media.NewPlain().With(media.Local{Addr: here, Port: 5000, Codecs: theirs})
+	if _, agreed, err = other.Answer(offer, here); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = sessionOf(agreed); err != nil || got.Params != ours[0].Params || got.Codec.PayloadType != ours[0].PayloadType {
+		t.Errorf("the offer becomes %+v, %v", got, err)
+	}
+	if _, err := sessionOf(sip.Media{Terms: "smoke"}); err == nil {
+		t.Error("sound that is no RTP is carried")
+	}
+}
+
+// A codec that the engine does not take is offered no more, and where none is left
+// that is said.
+func TestOffersWithoutWhatIsNotTaken(t *testing.T) {
+	here := func(netip.Addr) netip.Addr { return netip.MustParseAddr("127.0.0.1") }
+	engine := audio.NewEngine(audio.Config{Formats: formats()})
+	opened, err := newSound(engine, here).Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	for _, tt := range []struct {
+		without []string
+		codec   string // of an answer to a peer that can do everything; empty: none
+	}{
+		{nil, "opus"}, {[]string{"opus"}, "PCMA"}, {[]string{"opus", "PCMA"}, "PCMU"}, {[]string{"opus", "PCMA", "PCMU"}, ""},
+	} {
+		opened.Renew()
+		lm, ok := opened.Local(netip.MustParseAddr("127.0.0.2"), tt.without...)
+		offer, err := lm.Offer()
+		if err != nil {
+			t.Fatal(err)
+		}
+		peer := media.NewPlain().With(media.Local{Addr: here(netip.Addr{}), Port: 5000, Codecs: codecs()})
+		_, m, err := peer.Answer(offer, here(netip.Addr{}))
+		if ok != (tt.codec != "") || ok != (err == nil) || m.Codec != tt.codec {
+			t.Errorf("without %q: %v, answered %q, %v; want %q", tt.without, ok, m.Codec, err, tt.codec)
+		}
+	}
+}
