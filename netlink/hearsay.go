@@ -163,8 +163,8 @@ const (
 
 var errRA = errors.New("netlink: parse router advertisement: malformed")
 
-// parseRA reads an IPv6 packet with a router advertisement. Hop limit and source
-// are those that RFC 4861 §6.1.2 asks for, so that nobody beyond the link speaks.
+// parseRA reads an IPv6 packet with a router advertisement. Checksum, hop limit and
+// source are those that RFC 4861 §6.1.2 asks for, so that nobody beyond the link speaks.
 func parseRA(b []byte) (routerSays, error) {
 	if len(b) < ipv6Header+raHeader || b[0]>>4 != 6 || b[6] != protoICMPv6 || b[7] != 255 || b[ipv6Header] != typeRA || b[ipv6Header+1] != 0 {
 		return routerSays{}, errRA
@@ -172,6 +172,9 @@ func parseRA(b []byte) (routerSays, error) {
 	n := int(binary.BigEndian.Uint16(b[4:]))
 	says := routerSays{router: netip.AddrFrom16([16]byte(b[8:24]))}
 	if !says.router.IsLinkLocalUnicast() || n < raHeader || ipv6Header+n > len(b) {
+		return routerSays{}, errRA
+	}
+	if sum := checksum(uint32(n)+protoICMPv6, b[8:40]); checksum(uint32(sum), b[ipv6Header:ipv6Header+n]) != 0xffff {
 		return routerSays{}, errRA
 	}
 	for opts := b[ipv6Header+raHeader : ipv6Header+n]; len(opts) > 0; {
