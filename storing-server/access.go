@@ -28,7 +28,9 @@ type APITokenCmd struct {
 // APITokenNewCmd is `api-token new`.
 type APITokenNewCmd struct {
 	Data
-	Name string `arg:"" help:"What it is for."`
+	Name  string        `arg:"" help:"What it is for."`
+	Role  store.Role    `help:"What it may do: read everything, change short numbers too, or everything; ${default} by default." enum:"read,numbers,all" default:"all"`
+	Valid time.Duration `help:"For how long it is good, such as 720h; for ever by default." placeholder:"DURATION"`
 }
 
 // APITokenListCmd is `api-token list`.
@@ -66,13 +68,19 @@ func (c *PasswordCmd) Run(e *edges) (err error) {
 
 // Run makes a token.
 func (c *APITokenNewCmd) Run(e *edges) error {
-	name := strings.TrimSpace(c.Name)
-	text, hash, err := web.NewAPIToken(name)
+	t := store.APIToken{Name: strings.TrimSpace(c.Name), Role: c.Role}
+	if c.Valid < 0 {
+		return &usageError{fmt.Sprintf("--valid=%v: want 0s or more", c.Valid)}
+	}
+	if c.Valid > 0 {
+		t.Expires = time.Now().Add(c.Valid)
+	}
+	text, hash, err := web.NewAPIToken(t.Name)
 	if err != nil {
 		return &usageError{err.Error()}
 	}
 	if err := change(e, c.Data, func(ctx context.Context, r admin.Rows) error {
-		_, err := r.AddAPIToken(ctx, hash, name)
+		_, err := r.AddAPIToken(ctx, hash, t)
 		return err
 	}); err != nil {
 		return err
@@ -87,8 +95,12 @@ func (c *APITokenListCmd) Run(e *edges) error {
 	if err != nil {
 		return err
 	}
-	return list(c.List, e, tokens, "ID\tFOR\tMADE", func(t admin.APIToken) string {
-		return fmt.Sprintf("%s\t%q\t%s", t.ID, t.Name, t.Made.Local().Format(time.DateTime))
+	return list(c.List, e, tokens, "ID\tFOR\tROLE\tMADE\tUNTIL", func(t admin.APIToken) string {
+		until := "-"
+		if !t.Expires.IsZero() {
+			until = t.Expires.Local().Format(time.DateTime)
+		}
+		return fmt.Sprintf("%s\t%q\t%s\t%s\t%s", t.ID, t.Name, t.Role, t.Made.Local().Format(time.DateTime), until)
 	})
 }
 

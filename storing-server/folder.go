@@ -45,7 +45,9 @@ func barred(err error) error {
 func openRows(ctx context.Context, opts store.Options) (*store.Store, error) {
 	opts.Keep = []string{keyName, web.CertificateName}
 	audit := trust.NewAudit(opts.Dir)
-	opts.Audit = audit.Append
+	if opts.Audit == nil {
+		opts.Audit = audit.Append
+	}
 	rows, err := store.Open(ctx, opts)
 	if err == nil {
 		if err = audit.Check(); err == nil {

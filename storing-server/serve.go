@@ -152,8 +152,9 @@ func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 	m := newMetrics()
 	changed := &relay{}
 	began := c.Data.exists() == nil
+	audit := trust.NewAudit(c.Data.Data)
 	rows, err := openRows(ctx, store.Options{
-		Dir: c.Data.Data, NATS: c.NATS, Replicas: c.Replicas, Partitions: c.Partitions, Numbers: s.numbers, Log: log,
+		Audit: audit.Append, Dir: c.Data.Data, NATS: c.NATS, Replicas: c.Replicas, Partitions: c.Partitions, Numbers: s.numbers, Log: log,
 		Changed: changed.tell, Committed: m.committed, AcceptLoss: c.AcceptLoss, Now: e.now,
 	})
 	if err != nil {
@@ -181,7 +182,7 @@ func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 	} else if n > 0 {
 		log.Info("sessions resumed", "sessions", n)
 	}
-	others, err := c.services(ctx, s, cert, rows, m, changed, log)
+	others, err := c.services(ctx, s, cert, rows, audit, m, changed, log)
 	if err != nil {
 		return err
 	}

@@ -12,21 +12,23 @@ import (
 // Access is who may log in and use the API. store.Store and Client are Access.
 type Access interface {
 	SetPassword(ctx context.Context, hash string) error
-	AddAPIToken(ctx context.Context, h store.APITokenHash, name string) (store.APIToken, error)
+	AddAPIToken(ctx context.Context, h store.APITokenHash, t store.APIToken) (store.APIToken, error)
 	RevokeAPIToken(ctx context.Context, id string) error
 }
 
 // An APIToken is a token of the API as JSON.
 type APIToken struct {
-	ID   string    `json:"id"`
-	Name string    `json:"name"`
-	Made time.Time `json:"made"`
+	ID      string     `json:"id"`
+	Name    string     `json:"name"`
+	Made    time.Time  `json:"made"`
+	Role    store.Role `json:"role"`
+	Expires time.Time  `json:"expires,omitzero"`
 }
 
 // APITokensOf returns tokens as JSON has them.
 func APITokensOf(all []store.APIToken) (out []APIToken) {
 	for _, t := range all {
-		t.Made = t.Made.UTC()
+		t.Made, t.Expires = t.Made.UTC(), t.Expires.UTC()
 		out = append(out, APIToken(t))
 	}
 	return out
@@ -35,6 +37,9 @@ func APITokensOf(all []store.APIToken) (out []APIToken) {
 type apiTokenBody struct {
 	Hash []byte `json:"hash"`
 	Name string `json:"name"`
+	// As APIToken has them.
+	Role    store.Role `json:"role,omitempty"`
+	Expires time.Time  `json:"expires,omitzero"`
 }
 
 // accessHandlers adds the requests of Access.
@@ -58,7 +63,7 @@ func accessHandlers(mux *http.ServeMux, rows Lister) {
 			return
 		}
 		copy(h[:], b.Hash)
-		t, err := rows.AddAPIToken(r.Context(), h, b.Name)
+		t, err := rows.AddAPIToken(r.Context(), h, store.APIToken{Name: b.Name, Role: b.Role, Expires: b.Expires})
 		if err != nil {
 			answer(w, err)
 			return
@@ -76,9 +81,9 @@ func (c *Client) SetPassword(ctx context.Context, hash string) error {
 }
 
 // AddAPIToken implements Access.
-func (c *Client) AddAPIToken(ctx context.Context, h store.APITokenHash, name string) (store.APIToken, error) {
+func (c *Client) AddAPIToken(ctx context.Context, h store.APITokenHash, t store.APIToken) (store.APIToken, error) {
 	var out APIToken
-	err := c.exchange(ctx, http.MethodPost, "/api-tokens", apiTokenBody{h[:], name}, &out)
+	err := c.exchange(ctx, http.MethodPost, "/api-tokens", apiTokenBody{h[:], t.Name, t.Role, t.Expires}, &out)
 	return store.APIToken(out), err
 }
 

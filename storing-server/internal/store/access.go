@@ -20,14 +20,35 @@ type APITokenHash [32]byte
 
 // An APIToken is a token of the API, for the operator's lists.
 type APIToken struct {
-	ID   string // its hash, shortened
-	Name string // what it is for
-	Made time.Time
+	ID      string // its hash, shortened
+	Name    string // what it is for
+	Made    time.Time
+	Role    Role
+	Expires time.Time // zero: never
+}
+
+// A Role says what a program may do.
+type Role string
+
+// The roles, each of which may do what those before it may.
+const (
+	RoleRead    Role = "read"    // read everything
+	RoleNumbers Role = "numbers" // change short numbers
+	RoleAll     Role = "all"     // everything
+)
+
+// May reports whether who has the role may do what another is for.
+func (r Role) May(what Role) bool {
+	order := []Role{RoleRead, RoleNumbers, RoleAll}
+	own := slices.Index(order, r)
+	return own >= 0 && own >= slices.Index(order, what)
 }
 
 type apiTokenBody struct {
-	Name string `cbor:"1,keyasint"`
-	Made int64  `cbor:"2,keyasint"` // seconds of Unix time
+	Name    string `cbor:"1,keyasint"`
+	Made    int64  `cbor:"2,keyasint"`           // seconds of Unix time
+	Role    Role   `cbor:"3,keyasint,omitempty"` // none: everything, as before there were roles
+	Expires int64  `cbor:"4,keyasint,omitempty"` // seconds of Unix time
 }
 
 type passwordBody struct {
@@ -40,7 +61,14 @@ var noPhone = string(make([]byte, len(wire.MAC{})))
 func passwordKey() noteKey               { return noteKey{passwordNote, noPhone} }
 func apiTokenKey(h APITokenHash) noteKey { return noteKey{apiTokenNote, noPhone + string(h[:])} }
 func apiTokenOf(k noteKey, b apiTokenBody) APIToken {
-	return APIToken{ID: hex.EncodeToString([]byte(k.key[len(noPhone):]))[:tokenIDSize], Name: b.Name, Made: time.Unix(b.Made, 0)}
+	t := APIToken{ID: hex.EncodeToString([]byte(k.key[len(noPhone):]))[:tokenIDSize], Name: b.Name, Made: time.Unix(b.Made, 0), Role: b.Role}
+	if t.Role == "" {
+		t.Role = RoleAll
+	}
+	if b.Expires != 0 {
+		t.Expires = time.Unix(b.Expires, 0)
+	}
+	return t
 }
 
 // Password returns the hash of the password of the operator's pages; empty:
@@ -58,13 +86,20 @@ func (s *Store) SetPassword(ctx context.Context, hash string) error {
 	})
 }
 
-// AddAPIToken lets who has the token with that hash use the API.
-func (s *Store) AddAPIToken(ctx context.Context, h APITokenHash, name string) (APIToken, error) {
+// AddAPIToken lets who has the token with that hash use the API, by the name, in
+// the role and until the time that t has. Without a role it is everything.
+func (s *Store) AddAPIToken(ctx context.Context, h APITokenHash, t APIToken) (APIToken, error) {
+	if t.Role != "" && !t.Role.May(RoleRead) {
+		return APIToken{}, fmt.Errorf("store: make API token: role %q: want read, numbers or all", t.Role)
+	}
 	var made APIToken // the plan may outlive ctx, and then nobody reads this
 	err := s.do(ctx, func(v *view) error {
-		b := apiTokenBody{name, v.now.Unix()}
+		b := apiTokenBody{Name: t.Name, Made: v.now.Unix(), Role: t.Role}
+		if !t.Expires.IsZero() {
+			b.Expires = t.Expires.Unix()
+		}
 		made = apiTokenOf(apiTokenKey(h), b)
-		v.tell(Event{Event: EventAPITokenMade, Token: made.ID, Name: name})
+		v.tell(Event{Event: EventAPITokenMade, Token: made.ID, Name: t.Name})
 		return v.putNote(apiTokenKey(h), b)
 	})
 	if err != nil {
@@ -73,14 +108,16 @@ func (s *Store) AddAPIToken(ctx context.Context, h APITokenHash, name string) (A
 	return made, nil
 }
 
-// APIToken returns the token with that hash; ok is false when there is none.
+// APIToken returns the token with that hash; ok is false when there is none, or
+// its time is over.
 func (s *Store) APIToken(h APITokenHash) (t APIToken, ok bool) {
 	k := apiTokenKey(h)
 	b, ok := readNote[apiTokenBody](s.table.note(k).data)
 	if !ok {
 		return APIToken{}, false
 	}
-	return apiTokenOf(k, b), true
+	t = apiTokenOf(k, b)
+	return t, t.Expires.IsZero() || s.opts.Now().Before(t.Expires)
 }
 
 // APITokens returns all tokens of the API, in the order of their making.

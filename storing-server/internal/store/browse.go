@@ -16,6 +16,12 @@ type Selection struct {
 	Number string     // whole
 	Addr   netip.Addr // announced
 	Key    string     // the first of its fingerprint's lower-case hexadecimal digits
+	State  wire.State // at the moment
+}
+
+// Slow reports whether all rows may have to be looked at for a few.
+func (sel Selection) Slow() bool {
+	return (sel.Key != "" || sel.State != "") && sel.Number == "" && !sel.Addr.IsValid()
 }
 
 // stride is how many rows are looked at before others may change them.
@@ -24,12 +30,12 @@ const stride = 1024
 // Page returns at most n rows of a selection, ordered by MAC: those after the
 // MAC at, or with back those before it, and whether there are more. The zero
 // MAC is before all others. By MAC, number and address it is quick however many
-// rows there are; by key it looks at all rows, until ctx is done.
+// rows there are; by key and state it looks at all rows, until ctx is done.
 func (s *Store) Page(ctx context.Context, sel Selection, at wire.MAC, back bool, n int) (page []wire.Row, more bool, err error) {
 	now := s.opts.Now()
 	add := func(mac wire.MAC) bool {
 		e, ok := s.table.row(mac)
-		if !ok || e.gone || !sel.has(e.record) {
+		if !ok || e.gone || !sel.has(e.record) || sel.State != "" && e.row(now).State != sel.State {
 			return true
 		}
 		if len(page) == n {

@@ -30,6 +30,7 @@ const eventStream = "text/event-stream"
 // say.
 type route struct {
 	pattern string
+	role    store.Role // the least that may; empty: of GET read, else everything
 	answer  func(*Server, context.Context, *http.Request) (any, error)
 	// live says which rows an answer may come to change with; nil: it is not
 	// followed.
@@ -42,14 +43,25 @@ var apiRoutes = []route{
 	{pattern: "GET /api/v1/phones/{mac}", answer: (*Server).apiPhone, live: rowAsked},
 	{pattern: "DELETE /api/v1/phones/{mac}", answer: (*Server).apiForget},
 	{pattern: "DELETE /api/v1/phones/{mac}/key", answer: (*Server).apiForgetKey},
-	{pattern: "PUT /api/v1/phones/{mac}/number", answer: (*Server).apiSetNumber},
-	{pattern: "DELETE /api/v1/numbers/{number}/rest", answer: (*Server).apiFreeNumber},
+	{pattern: "PUT /api/v1/phones/{mac}/number", role: store.RoleNumbers, answer: (*Server).apiSetNumber},
+	{pattern: "DELETE /api/v1/numbers/{number}/rest", role: store.RoleNumbers, answer: (*Server).apiFreeNumber},
 	{pattern: "GET /api/v1/tokens", answer: (*Server).apiTokens},
 	{pattern: "POST /api/v1/tokens", answer: (*Server).apiMakeToken},
 	{pattern: "DELETE /api/v1/tokens/{id}", answer: (*Server).apiRevokeToken},
 	{pattern: "GET /api/v1/accounts", answer: (*Server).apiAccounts},
 	{pattern: "POST /api/v1/accounts", answer: (*Server).apiAddAccount},
 	{pattern: "DELETE /api/v1/accounts/{user}", answer: (*Server).apiRemoveAccount},
+}
+
+// needs returns the least role that may take a route.
+func (r route) needs() store.Role {
+	switch {
+	case r.role != "":
+		return r.role
+	case strings.HasPrefix(r.pattern, http.MethodGet+" "):
+		return store.RoleRead
+	}
+	return store.RoleAll
 }
 
 // An apiError is a refusal with its status.
@@ -77,8 +89,15 @@ func (s *Server) api(mux *http.ServeMux) {
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, to route) {
 	token, ok := s.authorized(r)
 	if !ok {
+		if from := s.sourceOf(r); s.audited(from) {
+			s.audit(EventAPIRefused, from, "")
+		}
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		sendProblem(w, &apiError{http.StatusUnauthorized, "want an API token: 'storing-server api-token new NAME' makes one"})
+		return
+	}
+	if need := to.needs(); !token.Role.May(need) {
+		sendProblem(w, &apiError{http.StatusForbidden, fmt.Sprintf("this token may %s: the role %s is wanted", token.Role, need)})
 		return
 	}
 	if to.live != nil && strings.Contains(r.Header.Get("Accept"), eventStream) {
@@ -115,8 +134,8 @@ func (s *Server) authorized(r *http.Request) (t store.APIToken, ok bool) {
 // follow sends the answer of a route again whenever it has changed, to a
 // program that accepts events.
 func (s *Server) follow(w http.ResponseWriter, r *http.Request, to route) {
-	if sel, err := selectionOf(r.URL.Query().Get("q")); err == nil && sel.Key != "" {
-		sendProblem(w, bad("q: a search for a key looks at all rows, and is not repeated"))
+	if sel, err := selectionOf(r.URL.Query().Get("q")); err == nil && sel.Slow() {
+		sendProblem(w, bad("q: a search for a key or a state looks at all rows, and is not repeated"))
 		return
 	}
 	answer := func() (any, error) {

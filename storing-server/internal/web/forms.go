@@ -164,9 +164,18 @@ func makeAPIToken(s *Server, ctx context.Context, r *http.Request) (string, flas
 	name := field(r, "name")
 	text, hash, err := NewAPIToken(name)
 	if err == nil {
-		_, err = s.o.Rows.AddAPIToken(ctx, hash, name)
+		_, err = s.o.Rows.AddAPIToken(ctx, hash, store.APIToken{Name: name, Role: store.Role(field(r, "role")), Expires: lasts(field(r, "days"))})
 	}
 	return to, flash{Text: "The token of " + name + ", shown this once.", Secret: text}, err
+}
+
+// lasts returns when so many days from now are over; zero: never.
+func lasts(days string) time.Time {
+	n, err := strconv.Atoi(days)
+	if err != nil || n <= 0 || n > 36500 {
+		return time.Time{}
+	}
+	return time.Now().AddDate(0, 0, n)
 }
 
 func revokeAPIToken(s *Server, ctx context.Context, r *http.Request) (string, flash, error) {

@@ -63,6 +63,7 @@ func (s *Server) pages(mux *http.ServeMux) {
 	}
 	show("/phones", s.phonesPage)
 	show("/phones/live", s.phonesLive)
+	show("/phones/export.csv", s.phonesExport)
 	show("/phones/{mac}", s.phonePage)
 	show("/phones/{mac}/live", s.phoneLive)
 	show("/accounts", s.accountsPage)
@@ -145,6 +146,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "60")
 		if s.refusals.Allow(trust.NetworkOf(from), time.Now()) {
 			s.o.Log.Warn("login refused: too many tries", "from", from)
+			s.audit(EventLoginRefused, from, "too many tries")
 		}
 		s.askPassword(w, http.StatusTooManyRequests, "Too many tries. Wait a minute.")
 		return
@@ -155,10 +157,14 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	s.guessing.Unlock()
 	if err != nil || !ok {
 		s.o.Log.Warn("login refused", "from", from, "err", err)
+		if s.audited(from) {
+			s.audit(EventLoginRefused, from, "wrong password")
+		}
 		s.askPassword(w, http.StatusForbidden, "That is not the password.")
 		return
 	}
 	s.o.Log.Info("login", "from", from)
+	s.audit(EventLogin, from, "")
 	http.SetCookie(w, &http.Cookie{
 		Name: cookieName, Value: s.logins.begin(kept, from.String(), time.Now()), Path: "/",
 		HttpOnly: true, Secure: true, SameSite: http.SameSiteStrictMode,
@@ -245,7 +251,7 @@ func (s *Server) rowsOf(r *http.Request) (b phonesBody, first, last wire.MAC) {
 			last = rows[n-1].MAC
 		}
 	}
-	if sel.Key == "" { // that would look at all rows, again and again
+	if !sel.Slow() { // that would look at all rows, again and again
 		name := "after"
 		if at.back {
 			name = "before"

@@ -11,7 +11,7 @@ import (
 )
 
 // errSearch: nothing can be called so.
-var errSearch = errors.New("search for a number, a MAC or its beginning, an address, a key's fingerprint or its beginning, or the user name of a SIP phone")
+var errSearch = errors.New("search for a number, a MAC or its beginning, an address, a key's fingerprint or its beginning, or the user name of a SIP phone; online or offline before it, or alone")
 
 // searchMost bounds what is searched for, in bytes.
 const searchMost = 100
@@ -24,6 +24,15 @@ func selectionOf(text string) (store.Selection, error) {
 	}
 	if len(text) > searchMost {
 		return store.Selection{}, errSearch
+	}
+	// A state may stand before what else is searched for, or alone.
+	if word, rest, _ := strings.Cut(text, " "); word == string(wire.Online) || word == string(wire.Offline) {
+		sel, err := selectionOf(rest)
+		if err == nil && sel.State != "" {
+			return store.Selection{}, errSearch
+		}
+		sel.State = wire.State(word)
+		return sel, err
 	}
 	if m, err := wire.ParseMAC(text); err == nil {
 		return store.Selection{MAC: m.Hex()}, nil

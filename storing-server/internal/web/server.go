@@ -33,6 +33,8 @@ type Options struct {
 	Ready   *Readiness
 	// Count is told of each request: which route it took, and its status.
 	Count func(route string, status int)
+	// Audit writes events to the audit log; nil: there is none.
+	Audit func([]store.Event) error
 	Log   *slog.Logger
 }
 
@@ -58,6 +60,8 @@ type Server struct {
 	logins   sessions
 	guesses  *trust.Limiter[trust.Network]
 	refusals *trust.Limiter[trust.Network] // that are logged
+	each     *trust.Limiter[trust.Network] // refusals in the audit log
+	all      *trust.Limiter[struct{}]
 	// guessing is held by who has a password checked, since that costs memory.
 	guessing sync.Mutex
 	hub      hub
@@ -93,6 +97,8 @@ func newServer(o Options) *Server {
 		o: o, logins: sessions{all: map[string]*session{}},
 		guesses:  trust.NewLimiter[trust.Network](1/guessEvery.Seconds(), guessBurst),
 		refusals: trust.NewLimiter[trust.Network](1/guessEvery.Seconds(), 1),
+		each:     trust.NewLimiter[trust.Network](auditEach, auditBurst),
+		all:      trust.NewLimiter[struct{}](auditAll, auditMost),
 		hub:      hub{watchers: map[*watcher]struct{}{}}, ending: make(chan struct{}),
 	}
 	s.handler = s.routes()

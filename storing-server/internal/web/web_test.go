@@ -39,7 +39,7 @@ func serveAudited(t testing.TB, n int, audit func([]store.Event) error) (*Server
 		t.Fatal(err)
 	}
 	t.Cleanup(rows.Close)
-	s = newServer(Options{Dir: dir, Rows: rows, Log: slog.New(slog.DiscardHandler)})
+	s = newServer(Options{Dir: dir, Rows: rows, Audit: audit, Log: slog.New(slog.DiscardHandler)})
 	for i := range n {
 		register(t, rows, i+1, 1, fmt.Sprintf("192.0.2.%d", i+1))
 	}
@@ -107,7 +107,7 @@ func newToken(t testing.TB, s *Server, name string) (text, id string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := s.o.Rows.AddAPIToken(context.Background(), hash, name)
+	made, err := s.o.Rows.AddAPIToken(context.Background(), hash, store.APIToken{Name: name})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +234,7 @@ func TestWhose(t *testing.T) {
 	for _, e := range events[2:] { // the phones' own
 		got = append(got, e.Event+" "+e.Name+" by "+e.By)
 	}
-	want := []string{"password-set  by command", "api-token-made billing by command", "forgotten  by login 192.0.2.1", "forgotten  by api-token " + id, "api-token-revoked billing by login 192.0.2.1"}
+	want := []string{"password-set  by command", "login  by address 192.0.2.1", "api-token-made billing by command", "forgotten  by login 192.0.2.1", "forgotten  by api-token " + id, "api-token-revoked billing by login 192.0.2.1"}
 	if !slices.Equal(got, want) {
 		t.Errorf("audited:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}

@@ -1,0 +1,111 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"flexphone/storing-server/internal/store"
+)
+
+// A token of the API may do what its role says on every route, for as long as
+// it is good.
+func TestRoles(t *testing.T) {
+	s, rows := serve(t, 1)
+	ask := func(token, method, path string) int {
+		r := httptest.NewRequest(method, path, strings.NewReader("{}"))
+		r.Header.Set("Authorization", "Bearer "+token)
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		s.handler.ServeHTTP(w, r)
+		return w.Code
+	}
+	made := func(of store.APIToken) string {
+		t.Helper()
+		text, hash, err := NewAPIToken("test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		of.Name = "test"
+		if _, err := rows.AddAPIToken(context.Background(), hash, of); err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	tokens := map[store.Role]string{"": made(store.APIToken{})}
+	for _, role := range []store.Role{store.RoleRead, store.RoleNumbers, store.RoleAll} {
+		tokens[role] = made(store.APIToken{Role: role, Expires: time.Now().Add(time.Hour)})
+	}
+	fill := strings.NewReplacer("{mac}", "02:00:5e:00:99:99", "{number}", "999", "{id}", "none", "{user}", "nobody")
+	for _, r := range apiRoutes {
+		method, path, _ := strings.Cut(r.pattern, " ")
+		numbers := strings.Contains(path, "number")
+		for role, token := range tokens {
+			may := role == "" || role == store.RoleAll || method == http.MethodGet || numbers && role == store.RoleNumbers
+			if got := ask(token, method, fill.Replace(path)); (got == http.StatusForbidden) == may || got == http.StatusUnauthorized {
+				t.Errorf("%s as %q: %d; may: %v", r.pattern, role, got, may)
+			}
+		}
+	}
+	over := made(store.APIToken{Role: store.RoleAll, Expires: time.Now().Add(-time.Second)})
+	if got := ask(over, http.MethodGet, "/api/v1/server"); got != http.StatusUnauthorized {
+		t.Errorf("a token whose time is over: %d; want 401", got)
+	}
+	if _, err := rows.AddAPIToken(t.Context(), store.APITokenHash{1}, store.APIToken{Name: "x", Role: "king"}); err == nil {
+		t.Error("a role that there is not is given")
+	}
+}
+
+// Who logs in and who does not stands in the audit log, with the address; who
+// tries without end does not fill it.
+func TestAuditOfLogins(t *testing.T) {
+	var mu sync.Mutex
+	counts := map[string]int{}
+	s, _ := serveAudited(t, 0, func(all []store.Event) error {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, e := range all {
+			counts[fmt.Sprint(e.Event, ", ", e.By, ", ", e.Name)]++
+		}
+		return nil
+	})
+	setPassword(t, s, password)
+	post := func(from, text string) int {
+		r := httptest.NewRequest(http.MethodPost, "/login", strings.NewReader(url.Values{"password": {text}}.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.RemoteAddr = from + ":4096"
+		w := httptest.NewRecorder()
+		s.handler.ServeHTTP(w, r)
+		return w.Code
+	}
+	for range 20 {
+		post("192.0.2.1", "a wrong password")
+	}
+	if code := post("192.0.2.2", password); code != http.StatusSeeOther {
+		t.Errorf("the right password: %d", code)
+	}
+	for range 500 {
+		r := httptest.NewRequest(http.MethodGet, "/api/v1/server", nil)
+		r.Header.Set("Authorization", "Bearer guess")
+		r.RemoteAddr = "192.0.2.3:1"
+		s.handler.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for what, want := range map[string]int{
+		"login-refused, address 192.0.2.1, wrong password": guessBurst,
+		"login-refused, address 192.0.2.1, too many tries": 1,
+		"login, address 192.0.2.2, ":                       1,
+		"api-refused, address 192.0.2.3, ":                 auditBurst,
+	} {
+		if counts[what] != want {
+			t.Errorf("%q stands there %d times; want %d", what, counts[what], want)
+		}
+	}
+}
