@@ -49,8 +49,8 @@ var floorPlan = map[string]room{
 	"audio/wav":       {"audio", "a device knows the contract of devices"},
 
 	"registry-client/wire": {"internal/mac", "both sides of the wire import it, so it knows neither"},
-	"registry-client":      {"internal/durable registry-client/wire netlink", "it carries leases to the wire, and needs both words"},
-	"storing-server":       {"internal/durable registry-client/wire", "the server serves any phone that speaks the wire, and knows none"},
+	"registry-client":      {"internal/durable internal/ownkey registry-client/wire netlink", "it carries leases to the wire, and needs both words"},
+	"storing-server":       {"internal/durable internal/ownkey registry-client/wire", "the server serves any phone that speaks the wire, and knows none"},
 
 	"firmware/internal/config":   {"", "settings are text until somebody acts on them"},
 	"firmware/internal/watchdog": {"", "a watchdog asks whether somebody moves, not what for"},
@@ -61,6 +61,7 @@ var floorPlan = map[string]room{
 	"firmware/internal/control":  {"", "a socket that carries commands does not know what they do"},
 	"internal/durable":           {"", "a file that a power cut leaves whole is that, whatever is in it"},
 	"internal/mac":               {"", "a phone's permanent number is the same on its interface, on the wire, in a row and on a keypad"},
+	"internal/ownkey":            {"internal/durable", "a key and the certificate that it signs itself are the same for whoever has one; it is kept durably"},
 	"internal/sipcheck":          {"", "what a SIP message has to look like is the same for a phone and a registrar"},
 
 	"firmware/internal/sip":   {"internal/sipcheck", "signalling knows addresses and calls, not phones; what is said of media are bytes to it"},

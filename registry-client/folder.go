@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 
+	"flexphone/internal/ownkey"
 	"flexphone/netlink"
 )
 
@@ -113,8 +114,8 @@ func (f *Folder) Identity(mac netlink.MAC) (Identity, error) {
 // f.mu is held.
 func (f *Folder) key() (ed25519.PrivateKey, error) {
 	path := filepath.Join(f.dir, keyFile)
-	key, err := readKey(path)
-	if errors.Is(err, errNotAKey) {
+	key, err := ownkey.Read(path)
+	if errors.Is(err, ownkey.ErrNone) {
 		aside, asideErr := setAside(path)
 		if asideErr != nil {
 			return f.inMemory(fmt.Errorf("%w, and cannot be kept aside: %w", err, asideErr))
@@ -133,7 +134,7 @@ func (f *Folder) key() (ed25519.PrivateKey, error) {
 	if key, err = f.make(); err != nil {
 		return nil, err
 	}
-	if err := storeKey(path, key); err != nil {
+	if err := ownkey.Store(path, key); err != nil {
 		return f.inMemory(err)
 	}
 	f.spare = nil

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,13 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"net/url"
 	"os"
 	"path/filepath"
-	"time"
 
-	"flexphone/internal/durable"
+	"flexphone/internal/ownkey"
 	"flexphone/netlink"
 	"flexphone/registry-client/wire"
 )
@@ -110,83 +107,25 @@ func FingerprintOf(cert *x509.Certificate) wire.Fingerprint {
 	return sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 }
 
-// errNotAKey: the file of a key can be read, but holds none.
-var errNotAKey = errors.New("no Ed25519 key in it")
-
 // loadKey returns the key at path, and makes it first when there is none.
 func loadKey(path string) (ed25519.PrivateKey, error) {
-	key, err := readKey(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return key, err
+	key, err := ownkey.Load(path)
+	if errors.Is(err, ownkey.ErrNone) {
+		err = fmt.Errorf("%w; restore it from a copy, or delete it to enrol anew", err)
 	}
-	if _, key, err = ed25519.GenerateKey(rand.Reader); err != nil {
-		return nil, fmt.Errorf("make key: %w", err)
-	}
-	return key, storeKey(path, key)
+	return key, err
 }
 
-func readKey(path string) (ed25519.PrivateKey, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read key: %w", err)
-	}
-	block, _ := pem.Decode(b)
-	if block == nil || block.Type != "PRIVATE KEY" {
-		return nil, fmt.Errorf("read key %s: %w: no PEM block PRIVATE KEY; restore it from a copy, or delete it to enrol anew", path, errNotAKey)
-	}
-	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("read key %s: %w: %w", path, errNotAKey, err)
-	}
-	key, ok := k.(ed25519.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("read key %s: %w: a %T", path, errNotAKey, k)
-	}
-	return key, nil
-}
-
-func storeKey(path string, key ed25519.PrivateKey) error {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return fmt.Errorf("store key: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("store key: %w", err)
-	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	if err := durable.WriteFile(path, text, 0o600); err != nil {
-		return fmt.Errorf("store key: %w", err)
-	}
-	return nil
-}
-
-// selfSigned is deterministic: Ed25519 signatures are, and the serial number
-// is taken from the key.
+// selfSigned returns the certificate that is a function of key and mac.
 func selfSigned(key ed25519.PrivateKey, mac wire.MAC) (tls.Certificate, error) {
-	public := key.Public().(ed25519.PublicKey)
 	name, err := url.Parse(mac.URN())
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
 	}
-	digest := sha256.Sum256(append(public[:len(public):len(public)], mac[:]...))
-	template := &x509.Certificate{
-		SerialNumber: new(big.Int).SetBytes(digest[:16]),
-		Subject:      pkix.Name{CommonName: mac.String()},
-		URIs:         []*url.URL{name},
-		NotBefore:    time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC),
-		// RFC 5280, section 4.1.2.5: no well-defined expiry.
-		NotAfter:              time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
-		KeyUsage:              x509.KeyUsageDigitalSignature,
+	return ownkey.Certificate(key, x509.Certificate{
+		Subject:               pkix.Name{CommonName: mac.String()},
+		URIs:                  []*url.URL{name},
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, public, key)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("make certificate: %w", err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
+	}, mac[:])
 }

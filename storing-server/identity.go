@@ -1,22 +1,17 @@
 package main
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"os"
 	"path/filepath"
-	"time"
 
-	"flexphone/internal/durable"
+	"flexphone/internal/ownkey"
 	"flexphone/registry-client/wire"
 )
 
@@ -28,43 +23,17 @@ const keyName = "server.key"
 // dir, made there when there is none.
 func serverCertificate(dir string) (tls.Certificate, error) {
 	path := filepath.Join(dir, keyName)
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		text, err = makeServerKey(path)
-	}
-	if err != nil {
+	key, err := ownkey.Load(path)
+	switch {
+	case errors.Is(err, ownkey.ErrNone):
+		return tls.Certificate{}, fmt.Errorf("read server key: %w; restore it from a copy", err)
+	case err != nil:
 		return tls.Certificate{}, fmt.Errorf("read server key: %w", err)
 	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return tls.Certificate{}, fmt.Errorf("read server key %s: no PEM block; restore it from a copy", path)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("read server key %s: %w", path, err)
-	}
-	key, ok := parsed.(ed25519.PrivateKey)
-	if !ok {
-		return tls.Certificate{}, fmt.Errorf("read server key %s: a %T, want Ed25519", path, parsed)
-	}
-	digest := sha256.Sum256(key.Public().(ed25519.PublicKey))
-	template := &x509.Certificate{
-		SerialNumber: new(big.Int).SetBytes(digest[:16]),
-		Subject:      pkix.Name{CommonName: "storing-server"},
-		NotBefore:    time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC),
-		NotAfter:     time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), // RFC 5280, section 4.1.2.5
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("make server certificate: %w", err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("make server certificate: %w", err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
+	return ownkey.Certificate(key, x509.Certificate{
+		Subject:     pkix.Name{CommonName: "storing-server"},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, nil)
 }
 
 // keyLost reports an error where the server's key is missing beside rows: a new
@@ -79,18 +48,4 @@ func keyLost(dir string, rows int) error {
 
 func fingerprint(cert tls.Certificate) wire.Fingerprint {
 	return sha256.Sum256(cert.Leaf.RawSubjectPublicKeyInfo)
-}
-
-// makeServerKey writes a new key.
-func makeServerKey(path string) ([]byte, error) {
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	return text, durable.WriteFile(path, text, 0o600)
 }
