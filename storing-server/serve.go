@@ -149,6 +149,9 @@ func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
+	if err := exchange.SelfTest(ctx); err != nil {
+		return err
+	}
 	m := newMetrics()
 	changed := &relay{}
 	began := c.Data.exists() == nil
