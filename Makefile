@@ -119,6 +119,7 @@ bench: packages-compare packages-peers build-host ## Benchmarks of every room (B
 
 	@$(GO) run ./netlink/compare bench
 	@build/host/storing-server bench
+	@cd storing-server/engines && $(GO) run .
 
 faults: packages-compare ## Every DHCP fault: our client beside udhcpc, dhclient, dhcpcd and systemd-networkd (8 min)
 	@$(GO) run ./netlink/compare faults

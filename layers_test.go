@@ -48,9 +48,10 @@ var floorPlan = map[string]room{
 	"audio/rtp":       {"", "packets, whatever sound is in them"},
 	"audio/wav":       {"audio", "a device knows the contract of devices"},
 
-	"registry-client/wire": {"internal/mac", "both sides of the wire import it, so it knows neither"},
-	"registry-client":      {"internal/durable internal/ownkey registry-client/wire netlink", "it carries leases to the wire, and needs both words"},
-	"storing-server":       {"internal/durable internal/ownkey registry-client/wire", "the server serves any phone that speaks the wire, and knows none"},
+	"registry-client/wire":   {"internal/mac", "both sides of the wire import it, so it knows neither"},
+	"registry-client":        {"internal/durable internal/ownkey registry-client/wire netlink", "it carries leases to the wire, and needs both words"},
+	"storing-server":         {"internal/durable internal/ownkey registry-client/wire", "the server serves any phone that speaks the wire, and knows none"},
+	"storing-server/engines": {"storing-server/internal/journal", "whoever compares engines must know ours; a module of its own, so that nobody depends on the others"},
 
 	"firmware/internal/config":   {"", "settings are text until somebody acts on them"},
 	"firmware/internal/watchdog": {"", "a watchdog asks whether somebody moves, not what for"},

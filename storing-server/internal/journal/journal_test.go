@@ -162,8 +162,7 @@ func TestTornBatch(t *testing.T) {
 // lasts.
 func TestDamagedByte(t *testing.T) {
 	whole := t.TempDir()
-	after := written(t, whole, 15)
-	want := after[len(after)-1]
+	written(t, whole, 15)
 	j, m, _ := open(t, whole, 0)
 	upTo, err := j.Mark()
 	if err == nil {
@@ -176,8 +175,7 @@ func TestDamagedByte(t *testing.T) {
 	for n := range 4 { // one that replaces, one that is new
 		m.append(t, j, message(replaced, 100+n), message(30+n, n))
 	}
-	want = maps.Clone(m)
-	newest := j.Newest()
+	want, newest := maps.Clone(m), j.Newest()
 	j.Close()
 	for _, ending := range []string{segmentEnding, wholeEnding} {
 		name := filepath.Base(onlyFile(t, whole, ending))
