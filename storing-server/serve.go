@@ -110,6 +110,9 @@ func (s settings) files() (all []reloader) {
 	if s.policy.Authorities != nil {
 		all = append(all, s.policy.Authorities)
 	}
+	if s.policy.Expected != nil {
+		all = append(all, s.policy.Expected)
+	}
 	return all
 }
 

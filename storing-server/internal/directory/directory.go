@@ -39,11 +39,12 @@ type Directory struct {
 	count  func(request string, code codes.Code)
 
 	complaints *trust.Limiter[struct{}]
+	waiting    *trust.Limiter[wire.MAC] // phones that are logged because they wait
 }
 
 // New returns a Directory of rows. count is told of each request, for metrics.
 func New(rows Rows, log *slog.Logger, count func(request string, code codes.Code)) *Directory {
-	return &Directory{rows: rows, log: log, count: count, complaints: trust.NewLimiter[struct{}](complaintRate, 1)}
+	return &Directory{rows: rows, log: log, count: count, complaints: trust.NewLimiter[struct{}](complaintRate, 1), waiting: trust.NewLimiter[wire.MAC](waitingRate, 1)}
 }
 
 // Under makes the directory follow a policy; without, everything is allowed.
@@ -63,6 +64,10 @@ func (d *Directory) Issuer(certificates [][]byte) string {
 func (d *Directory) claim(p exchange.Peer, r wire.Registration) store.Claim {
 	c := store.Claim{Key: p.Key}
 	switch d.policy.Enrol {
+	case trust.EnrolList:
+		if c.Token = r.Token; d.policy.Expected.Has(p.MAC) {
+			c.Entitled, c.By, c.Token = true, "list", ""
+		}
 	case trust.EnrolToken:
 		c.Token = r.Token
 	case trust.EnrolCA:
@@ -110,6 +115,8 @@ const (
 	enrolAgain = time.Minute
 	// complaintRate bounds log lines about what all phones meet, each second.
 	complaintRate = 0.1
+	// waitingRate is how often a phone is logged that waits, each second.
+	waitingRate = 1.0 / 3600
 )
 
 // critical are the options with an odd number that requests here may have;
@@ -304,6 +311,9 @@ func (d *Directory) refuse(peer exchange.Peer, err error) exchange.Response {
 			d.log.Debug("foreign key refused", "mac", peer.MAC.String(), "key", peer.Key.String())
 			return problem(codes.Forbidden, p)
 		case wire.ReasonPolicy:
+			if d.policy.Enrol == trust.EnrolList && d.waiting.Allow(peer.MAC, time.Now()) {
+				d.log.Info("phone waits to be let in", "mac", peer.MAC.String(), "key", peer.Key.String(), "hint", "put it on the list of --expected and reload, or make it a token")
+			}
 			d.log.Debug("enrolment refused", "mac", peer.MAC.String(), "key", peer.Key.String(), "why", e.Text)
 			return problem(codes.Forbidden, p)
 		case wire.ReasonUnknown:

@@ -1,8 +1,12 @@
 package directory
 
 import (
+	"bytes"
 	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -141,4 +145,56 @@ func TestEnrolmentsLimited(t *testing.T) {
 	if rows.Size() != 8 {
 		t.Errorf("%d rows; want the 8 that there may be", rows.Size())
 	}
+}
+
+// A phone on the operator's list may enrol, another with a token alone, and one
+// that waits is logged, once in a while.
+func TestEnrolmentByList(t *testing.T) {
+	path2 := filepath.Join(t.TempDir(), "phones")
+	if err := os.WriteFile(path2, []byte("02:00:5e:00:53:99\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	list, err := trust.LoadExpected(path2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, rows := real(t, trust.Policy{Enrol: trust.EnrolList, Expected: list})
+	var log bytes.Buffer
+	d.log = slog.New(slog.NewTextHandler(&log, nil))
+	for range 5 {
+		wants(t, "not on the list", ask(d, codes.POST, announcement(), path("rd")...), codes.Forbidden, wire.ReasonPolicy)
+	}
+	if n := strings.Count(log.String(), "phone waits to be let in"); n != 1 || !strings.Contains(log.String(), mac.String()) {
+		t.Errorf("logged %d times:\n%s", n, log.String())
+	}
+	if err := os.WriteFile(path2, []byte(mac.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := list.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, "on the list", ask(d, codes.POST, announcement(), path("rd")...), codes.Created, 0)
+	if err := rows.Forget(t.Context(), mac); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path2, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := list.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := rows.MakeToken(t.Context(), mac, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := wire.DecodeRegistration(announcement())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Token = token
+	with, err := wire.EncodeRegistration(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants(t, "with a token", ask(d, codes.POST, with, path("rd")...), codes.Created, 0)
 }

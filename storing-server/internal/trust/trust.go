@@ -22,6 +22,7 @@ type Enrolment string
 // The kinds of enrolment.
 const (
 	EnrolOpen  Enrolment = "open"  // nothing: the first key that announces a MAC owns it
+	EnrolList  Enrolment = "list"  // to be on the operator's list of phones, or else a one-time token
 	EnrolToken Enrolment = "token" // a one-time token
 	EnrolCA    Enrolment = "ca"    // a certificate of the operator's authority
 )
@@ -42,6 +43,8 @@ type Policy struct {
 	Resolve Resolution
 	// Authorities issue certificates to phones, for EnrolCA.
 	Authorities *Authorities
+	// Expected are the phones that may enrol, for EnrolList.
+	Expected *Expected
 	// Lookups limits what each client asks; nil: as often as it likes.
 	Lookups *Lookups
 	// Enrolments limits how many new phones come from one network; nil: as many
