@@ -124,7 +124,7 @@ bench: packages-compare packages-peers build-host ## Benchmarks of every room (B
 faults: packages-compare ## Every DHCP fault: our client beside udhcpc, dhclient, dhcpcd and systemd-networkd (8 min)
 	@$(GO) run ./netlink/compare faults
 
-life: packages-compare ## A phone's ordinary life with dnsmasq, Kea and ISC dhcpd
+life: packages-compare ## A phone's ordinary life with dnsmasq, Kea and ISC dhcpd, and that of four other clients
 	@$(GO) run ./netlink/compare life
 
 soak: packages-compare build-host ## 10,000 lease changes; a million rows on the move for ten minutes

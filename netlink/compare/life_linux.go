@@ -390,6 +390,9 @@ func runLife(ctx context.Context, o options, out io.Writer) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	if err := runOrdinary(ctx, only, out); err != nil {
+		return err
+	}
 	if failed > 0 {
 		return fmt.Errorf("compare: %d scenarios fail", failed)
 	}

@@ -2,7 +2,7 @@
 // installed.
 //
 //	compare faults   every fault of a server: who survives what
-//	compare life     ordinary life against dnsmasq, Kea and ISC dhcpd
+//	compare life     ordinary life against dnsmasq, Kea and ISC dhcpd, beside others
 //	compare bench    the time to an address
 //	compare soak     many changes of a lease in a row, in one process
 //

@@ -188,10 +188,12 @@ func (p *play) lease(m message, addr netip.Addr, f change) {
 	}
 }
 
-// only checks what was ever on eth0: nothing but these prefixes.
+// only checks what was ever on eth0: nothing but these prefixes, and their addresses
+// with the mask of their class, which ifconfig(8) gives them for a moment.
 func (p *play) only(allowed ...netip.Prefix) error {
 	for _, c := range p.cable.Watch.Changes() {
-		if c.Prefix.IsValid() && !slices.Contains(allowed, c.Prefix) {
+		fits := func(p netip.Prefix) bool { return c.Prefix == p || c.Prefix == prefix(p.Addr(), 24) }
+		if c.Prefix.IsValid() && !slices.ContainsFunc(allowed, fits) {
 			return fmt.Errorf("installs %v", c.Prefix)
 		}
 	}
