@@ -59,7 +59,8 @@ var floorPlan = map[string]room{
 	"firmware/internal/reach":    {"", "the order of addresses is the same whatever is spoken there"},
 	"firmware/internal/parts":    {"", "whoever runs parts does not know what they do"},
 	"firmware/internal/finder":   {"registry-client/wire", "finding a server needs its usual port, and not what is spoken there"},
-	"firmware/internal/control":  {"", "a socket that carries commands does not know what they do"},
+	"firmware/internal/events":   {"", "what is told outside is named here, whoever tells it"},
+	"firmware/internal/control":  {"firmware/internal/events", "a socket that carries commands and events does not know what they do"},
 	"internal/durable":           {"", "a file that a power cut leaves whole is that, whatever is in it"},
 	"internal/mac":               {"", "a phone's permanent number is the same on its interface, on the wire, in a row and on a keypad"},
 	"internal/ownkey":            {"internal/durable", "a key and the certificate that it signs itself are the same for whoever has one; it is kept durably"},
@@ -67,7 +68,7 @@ var floorPlan = map[string]room{
 
 	"firmware/internal/sip":   {"internal/sipcheck", "signalling knows addresses and calls, not phones; what is said of media are bytes to it"},
 	"firmware/internal/media": {"firmware/internal/sip firmware/internal/reach", "offer and answer are what signalling asks for, from the address that suits the peer; who makes sound of them is not known here"},
-	"firmware/internal/phone": {"hal internal/mac firmware/internal/sip", "call control knows keys and calls; sound and the storing server stand behind its own interfaces"},
+	"firmware/internal/phone": {"hal internal/mac firmware/internal/events firmware/internal/sip", "call control knows keys and calls; sound and the storing server stand behind its own interfaces"},
 
 	"firmware":                {"*", "the phone is made of all the others; nobody knows it"},
 	"firmware/image/recipe":   {"boards", "an image is made of what its board says"},

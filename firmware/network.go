@@ -14,6 +14,7 @@ import (
 
 	"flexphone/firmware/internal/config"
 	"flexphone/firmware/internal/control"
+	"flexphone/firmware/internal/events"
 	"flexphone/firmware/internal/finder"
 	"flexphone/firmware/internal/parts"
 	"flexphone/firmware/internal/phone"
@@ -149,7 +150,7 @@ func (n *network) take(upper context.Context, e netlink.Event) {
 	}
 	before := n.self.hold(e.Lease)
 	if before.Addr().IsValid() && before.Addr() != e.Lease.Addr() {
-		n.events.Publish("address.changed", slog.String("address", e.Lease.Addr().String()), slog.String("was", before.Addr().String()))
+		n.events.Publish(events.AddressChanged{Address: e.Lease.Addr().String(), Was: before.Addr().String()})
 	}
 	n.resolver.Use(e.Lease.DNS, e.Lease.Domains)
 	n.finder.SetNetwork(finder.Network{Named: e.Lease.StoringServers, Domains: e.Lease.Domains})
@@ -169,14 +170,18 @@ func (n *network) doubt() {
 
 // tell publishes a lease event under its name.
 func (n *network) tell(e netlink.Event) {
-	attrs := []slog.Attr{slog.String("address", e.Lease.Addr().String())}
-	if e.Kind == netlink.Lost {
-		attrs = append(attrs, slog.String("reason", e.Reason))
-	} else {
-		attrs = append(attrs, slog.String("prefix", e.Lease.Prefix.String()), slog.String("router", textOf(e.Lease.Router)),
-			slog.String("server", textOf(e.Lease.Server)), slog.Time("expiry", e.Lease.Expiry))
+	lease := events.Lease{
+		Address: e.Lease.Addr().String(), Prefix: e.Lease.Prefix.String(), Router: textOf(e.Lease.Router),
+		Server: textOf(e.Lease.Server), Expiry: e.Lease.Expiry,
 	}
-	n.events.Publish(e.Kind.String(), attrs...)
+	switch e.Kind {
+	case netlink.Bound:
+		n.events.Publish(events.LeaseBound{Lease: lease})
+	case netlink.Renewed:
+		n.events.Publish(events.LeaseRenewed{Lease: lease})
+	case netlink.Lost:
+		n.events.Publish(events.LeaseLost{Address: lease.Address, Reason: e.Reason})
+	}
 	n.log.Info(e.Kind.String(), "address", e.Lease.Addr(), "reason", e.Reason)
 }
 

@@ -16,6 +16,7 @@ import (
 	"flexphone/boards"
 	"flexphone/firmware/internal/config"
 	"flexphone/firmware/internal/control"
+	"flexphone/firmware/internal/events"
 	"flexphone/firmware/internal/finder"
 	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/parts"
@@ -155,9 +156,9 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 }
 
 // booted tells how long it took from power-on to the first row.
-func booted(ctx context.Context, boot *poweron.Chain, events *control.Events, log *slog.Logger) {
+func booted(ctx context.Context, boot *poweron.Chain, to *control.Events, log *slog.Logger) {
 	if boot != nil && boot.Reached("registered") {
-		events.Publish("booted", boot.Steps()...)
+		to.Publish(events.Booted{Steps: boot.Steps()})
 		log.LogAttrs(ctx, slog.LevelInfo, "from power-on", boot.Steps()...)
 	}
 }

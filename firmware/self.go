@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 
 	"flexphone/firmware/internal/control"
+	"flexphone/firmware/internal/events"
 	"flexphone/firmware/internal/parts"
 	"flexphone/firmware/internal/phone"
 	"flexphone/netlink"
@@ -96,18 +96,20 @@ func (s *self) renumber(number string) {
 
 // announced tells the phone, and whoever watches, what became of an
 // announcement.
-func (s *self) announced(ctx context.Context, o registry.Outcome, ph *phone.Phone, events *control.Events) {
+func (s *self) announced(ctx context.Context, o registry.Outcome, ph *phone.Phone, to *control.Events) {
 	switch o.Kind {
 	case registry.Registered:
 		s.renumber(o.Receipt.Number)
-		events.Publish("registered", slog.String("address", addrsOf(o.Registration)), slog.Uint64("sequence", o.Registration.Sequence),
-			slog.String("number", s.displayName()), slog.String("reflexive", o.Receipt.Reflexive.String()), slog.Duration("took", o.Took))
+		to.Publish(events.Registered{
+			Address: addrsOf(o.Registration), Sequence: o.Registration.Sequence,
+			Number: s.displayName(), Reflexive: o.Receipt.Reflexive.String(), Took: o.Took,
+		})
 		ph.Registered(ctx, s.displayName())
 	case registry.Failed:
-		events.Publish("register.failed", slog.String("error", o.Err.Error()), slog.Duration("retry", o.Retry))
+		to.Publish(events.RegisterFailed{Error: o.Err.Error(), Retry: o.Retry})
 		ph.NotRegistered(ctx)
 	case registry.Released:
-		events.Publish("released")
+		to.Publish(events.Released{})
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"flexphone/firmware/internal/events"
 )
 
 // maxRequest bounds a line from a client, in bytes.
@@ -49,13 +51,13 @@ func NewEvents() *Events { return &Events{listeners: map[*listener]struct{}{}} }
 
 // Publish tells every listener of event. It never blocks: a listener that lags
 // far behind is told later how many events it has lost.
-func (e *Events) Publish(event string, attrs ...slog.Attr) {
-	line := encode(time.Now(), event, attrs)
+func (e *Events) Publish(event events.Event) {
+	line := encode(time.Now(), event)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for l := range e.listeners {
 		if l.lost > 0 && len(l.lines) < cap(l.lines) {
-			l.lines <- encode(time.Now(), "lost", []slog.Attr{slog.Uint64("events", l.lost)})
+			l.lines <- encode(time.Now(), events.Lost{Events: l.lost})
 			l.lost = 0
 		}
 		select {
@@ -81,12 +83,12 @@ func (e *Events) leave(l *listener) {
 }
 
 // encode returns one event as a JSON object: time, event, then its fields.
-func encode(at time.Time, event string, attrs []slog.Attr) json.RawMessage {
+func encode(at time.Time, event events.Event) json.RawMessage {
 	b := []byte(`{"time":`)
 	b = appendJSON(b, at.Format(time.RFC3339Nano))
 	b = append(b, `,"event":`...)
-	b = appendJSON(b, event)
-	for _, a := range attrs {
+	b = appendJSON(b, event.Name())
+	for _, a := range events.Fields(event) {
 		b = append(b, ',')
 		b = appendJSON(b, a.Key)
 		b = append(b, ':')

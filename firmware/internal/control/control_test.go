@@ -12,13 +12,15 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"flexphone/firmware/internal/events"
 )
 
 // start serves handle at a fresh socket for as long as the test lasts.
-func start(t *testing.T, events *Events, handle Handler) (path string) {
+func start(t *testing.T, told *Events, handle Handler) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "run", "control.sock")
-	s, err := Listen(path, events, handle, slog.New(slog.DiscardHandler))
+	s, err := Listen(path, told, handle, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,17 +57,17 @@ func TestCommandsAndTheirErrors(t *testing.T) {
 }
 
 func TestEventsComeInOrderAndEndWithTheirReader(t *testing.T) {
-	events := NewEvents()
-	path := start(t, events, func(context.Context, Request) (any, error) { return nil, nil })
+	told := NewEvents()
+	path := start(t, told, func(context.Context, Request) (any, error) { return nil, nil })
 	for i := range 2 { // two listeners, one after the other
 		stop := errors.New("seen enough")
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		go func() {
-			for ctx.Err() == nil && !heard(events) {
+			for ctx.Err() == nil && !heard(told) {
 				runtime.Gosched()
 			}
-			events.Publish("one", slog.Int("n", i), slog.Duration("took", time.Second))
-			events.Publish("two")
+			told.Publish(events.Registered{Sequence: uint64(i), Took: time.Second})
+			told.Publish(events.Released{})
 		}()
 		var got []string
 		err := Do(ctx, path, Request{Command: "events"}, func(b json.RawMessage) error {
@@ -87,10 +89,10 @@ func TestEventsComeInOrderAndEndWithTheirReader(t *testing.T) {
 			return nil
 		})
 		cancel()
-		if !errors.Is(err, stop) || strings.Join(got, " ") != "one1s two" {
+		if !errors.Is(err, stop) || strings.Join(got, " ") != "registered1s released" {
 			t.Errorf("events = %v, %v", got, err)
 		}
-		for heard(events) { // the server notices that its reader has left
+		for heard(told) { // the server notices that its reader has left
 			runtime.Gosched()
 		}
 	}
@@ -102,18 +104,27 @@ func heard(e *Events) bool {
 	return len(e.listeners) > 0
 }
 
+// What is read outside is the time, the name and the fields, in this order.
+func TestEventAsText(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+	got := string(encode(at, events.RegisterFailed{Error: `no "answer"`, Retry: 1500 * time.Millisecond}))
+	if want := `{"time":"2026-01-02T03:04:05.000000006Z","event":"register.failed","error":"no \"answer\"","retry":"1.5s"}`; got != want {
+		t.Errorf("event = %s; want %s", got, want)
+	}
+}
+
 // A reader that does not read must not hold up the phone, and must learn that it
 // has missed something.
 func TestSlowReaderIsToldWhatItLost(t *testing.T) {
 	e := NewEvents()
 	l := e.listen()
 	for range queue + 5 {
-		e.Publish("tick")
+		e.Publish(events.Mended{Part: "lamp"})
 	}
 	for range queue {
 		<-l.lines
 	}
-	e.Publish("tick")
+	e.Publish(events.Mended{Part: "lamp"})
 	if got := string(<-l.lines); !strings.Contains(got, `"event":"lost","events":5`) {
 		t.Errorf("after the loss: %s", got)
 	}

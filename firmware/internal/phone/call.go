@@ -1,9 +1,9 @@
 package phone
 
 import (
-	"log/slog"
 	"time"
 
+	"flexphone/firmware/internal/events"
 	"flexphone/firmware/internal/sip"
 )
 
@@ -128,8 +128,9 @@ func (c call) step(e callEvent) (call, []action) {
 			return c, nil
 		}
 		c.phase, c.peer = calling, e.peer.Name
-		return c.wait(noAnswerWait), []action{tell("resolved", slog.String("number", c.number),
-			slog.String("peer", e.peer.Target.User), slog.String("address", e.peer.Target.Addr.String()))}
+		return c.wait(noAnswerWait), []action{report{events.Resolved{
+			Number: c.number, Peer: e.peer.Target.User, Address: e.peer.Target.Addr.String(),
+		}}}
 	case callProved:
 		if !c.incoming || !c.live() || c.trust != asked {
 			return c, nil
@@ -143,7 +144,7 @@ func (c call) step(e callEvent) (call, []action) {
 			return c, nil
 		}
 		c.phase = reached
-		return c, []action{tell("connected", slog.String("peer", c.peer)), tell("ringing", slog.String("to", c.peer))}
+		return c, []action{report{events.Connected{Peer: c.peer}}, report{events.RingingThere{To: c.peer}}}
 	case callHeard:
 		c.heard = e.now
 	case callEstablished:
@@ -152,7 +153,7 @@ func (c call) step(e callEvent) (call, []action) {
 		c.codec = e.codec
 	case callChanged:
 		if c.phase == talking {
-			return c, []action{tell("moved", slog.String("who", e.what), slog.String("peer", c.peer))}
+			return c, []action{report{events.Moved{Who: e.what, Peer: c.peer}}}
 		}
 	}
 	return c, nil
@@ -162,14 +163,13 @@ func (c call) establish(e callEstablished) (call, []action) {
 	var did []action
 	switch c.phase {
 	case calling: // it has not rung there
-		did = append(did, tell("connected", slog.String("peer", c.peer)))
+		did = append(did, report{events.Connected{Peer: c.peer}})
 	case reached, ringing, answering:
 	default:
 		return c, nil
 	}
 	c.phase, c.codec, c.private = talking, e.codec, e.private
-	return c.wait(0), append(did, tell("established", slog.String("peer", c.peer), slog.String("codec", e.codec),
-		slog.String("security", security(e.private))))
+	return c.wait(0), append(did, report{events.Established{Peer: c.peer, Codec: e.codec, Security: security(e.private)}})
 }
 
 // leave is a call that is over for reason; release is what releases it.

@@ -1,8 +1,7 @@
 package phone
 
 import (
-	"log/slog"
-
+	"flexphone/firmware/internal/events"
 	"flexphone/hal"
 )
 
@@ -62,10 +61,7 @@ type (
 		key hal.Key
 	}
 	click  struct{ key hal.Key }
-	report struct {
-		name  string
-		attrs []slog.Attr
-	}
+	report struct{ events.Event }
 )
 
 // Ids of timers that are no call's.
@@ -73,5 +69,3 @@ const (
 	deskTimer = 0
 	awayTimer = -1
 )
-
-func tell(name string, attrs ...slog.Attr) report { return report{name, attrs} }

@@ -1,9 +1,9 @@
 package phone
 
 import (
-	"log/slog"
 	"slices"
 
+	"flexphone/firmware/internal/events"
 	"flexphone/hal"
 )
 
@@ -83,5 +83,5 @@ func (m model) letRing(id int) (model, []action) {
 	c := m.calls[m.find(id)].wait(ringWait)
 	c.phase = ringing
 	m.calls[m.find(id)], m.focus = c, id
-	return m, []action{ring{id}, tell("ringing", slog.String("from", c.peer))}
+	return m, []action{ring{id}, report{events.RingingHere{From: c.peer}}}
 }

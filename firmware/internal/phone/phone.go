@@ -34,6 +34,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"flexphone/firmware/internal/events"
 	"flexphone/firmware/internal/sip"
 	"flexphone/hal"
 )
@@ -120,7 +121,7 @@ type Parts struct {
 	Line      Line
 	Sound     Sound
 	// Report is told of each step of the method as it happens.
-	Report func(event string, attrs ...slog.Attr)
+	Report func(events.Event)
 	// Panicked is told of each panic: in what, its cause, the stack. It has cost
 	// one call at most, and is in the log. Nil: nobody else is told. It is called
 	// concurrently.
@@ -200,7 +201,7 @@ func (p *Phone) PartFailed(ctx context.Context, part string, err error) {
 	}
 	p.parts.Log.Error("part of the phone failed", "part", part, "err", err)
 	p.contain("report", func() {
-		p.parts.Report("failed", slog.String("part", part), slog.String("error", err.Error()))
+		p.parts.Report(events.Failed{Part: part, Error: err.Error()})
 	})
 	p.post(ctx, partFailed{part})
 }
@@ -211,7 +212,7 @@ func (p *Phone) PartWorks(ctx context.Context, part string) {
 		return
 	}
 	p.parts.Log.Info("part of the phone works again", "part", part)
-	p.parts.Report("mended", slog.String("part", part))
+	p.parts.Report(events.Mended{Part: part})
 	p.post(ctx, partWorks{part})
 }
 

@@ -2,10 +2,10 @@ package phone
 
 import (
 	"context"
-	"log/slog"
 	"sync"
 	"time"
 
+	"flexphone/firmware/internal/events"
 	"flexphone/firmware/internal/sip"
 	"flexphone/hal"
 )
@@ -59,7 +59,7 @@ type leash struct {
 func (p *Phone) Run(ctx context.Context) error {
 	s := &shell{Phone: p, timers: map[int]*running{}, calls: map[int]*leash{}, pending: make(chan struct{}, mostPending),
 		lamp: make(chan hal.LampState, 1), lines: make(chan [2]string, 1)}
-	s.report("state", slog.String("state", string(Initial)))
+	s.report(events.State{State: string(Initial)})
 
 	var readers sync.WaitGroup
 	defer readers.Wait()
@@ -124,7 +124,7 @@ func (s *shell) apply(ctx context.Context, old, m model, actions []action) {
 	s.show(view(m))
 	if was, is := old.state(), m.state(); is != was {
 		s.parts.Log.Debug("phone state", "state", is, "was", was)
-		s.report("state", slog.String("state", string(is)))
+		s.report(events.State{State: string(is)})
 	}
 }
 
@@ -156,7 +156,7 @@ func (s *shell) do(ctx context.Context, a action) {
 	case click:
 		s.contain("sound", func() { s.parts.Sound.Click(a.key) })
 	case report:
-		s.report(a.name, a.attrs...)
+		s.report(a.Event)
 	case ring:
 		s.leashed(a.id, func(l *leash) { close(l.ring) })
 	case answer:
@@ -179,8 +179,8 @@ func (s *shell) leashed(id int, f func(*leash)) {
 	}
 }
 
-func (s *shell) report(event string, attrs ...slog.Attr) {
-	s.contain("report", func() { s.parts.Report(event, attrs...) })
+func (s *shell) report(e events.Event) {
+	s.contain("report", func() { s.parts.Report(e) })
 }
 
 // begin runs the function of a call. It ends with callGone, whatever happens.

@@ -1,10 +1,10 @@
 package phone
 
 import (
-	"log/slog"
 	"slices"
 	"time"
 
+	"flexphone/firmware/internal/events"
 	"flexphone/firmware/internal/sip"
 	"flexphone/hal"
 )
@@ -226,11 +226,11 @@ func (m model) key(k hal.Key) (model, []action) {
 // dial ends the dialling: the number is what m.digits holds.
 func (m model) dial() (model, []action) {
 	number := m.digits
-	did := tell("dialed", slog.String("number", number))
+	did := report{events.Dialed{Number: number}}
 	to, err := ParseNumber(number)
 	if err != nil {
 		return m.fail(notice{peer: number, reason: ReasonInvalid}),
-			[]action{did, tell("ended", slog.String("reason", string(ReasonInvalid)), slog.String("number", number))}
+			[]action{did, report{events.Misdialled{Reason: string(ReasonInvalid), Number: number}}}
 	}
 	m = m.rest().wait(0)
 	m.missed = 0
@@ -311,13 +311,13 @@ func (m model) end(id int, reason Reason, asked bool) (model, []action) {
 		m = m.fail(notice{was.peer, reason, asked})
 	}
 	if (asked || !was.unheard()) && m.state() != Releasing { // it passes so fast that only who reads the events sees it
-		did = append(did, tell("state", slog.String("state", string(Releasing))))
+		did = append(did, report{events.State{State: string(Releasing)}})
 	}
 	return m, append(did, ended(was, reason))
 }
 
 func ended(c call, reason Reason) report {
-	return tell("ended", slog.String("reason", string(reason)), slog.String("peer", c.peer))
+	return report{events.Ended{Reason: string(reason), Peer: c.peer}}
 }
 
 // of follows one call.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"flexphone/firmware/internal/events"
 	"flexphone/firmware/internal/sip"
 	"flexphone/hal"
 )
@@ -129,10 +130,10 @@ func wordOf(a action) string {
 	case release:
 		return "release:" + strings.ReplaceAll(string(a.reason), " ", "_")
 	case report:
-		if a.name == "state" {
-			return "(" + a.attrs[0].Value.String() + ")"
+		if is, ok := a.Event.(events.State); ok {
+			return "(" + is.State + ")"
 		}
-		return a.name
+		return a.Name()
 	case sendDigit:
 		return "digit:" + string(a.key)
 	}

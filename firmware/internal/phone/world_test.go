@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"flexphone/firmware/internal/events"
 	"flexphone/firmware/internal/sip"
 	"flexphone/hal"
 	"flexphone/hal/sim"
@@ -455,12 +456,12 @@ func try(t *testing.T, w *world, script func(*testing.T, *table)) {
 		d.Phone = New(Parts{
 			Keypad: keypad{w, d.keys}, Hook: hook{w, d.hook}, Lamp: lamp{w}, Display: display{w},
 			Directory: w, Line: w, Sound: w,
-			Report: func(event string, attrs ...slog.Attr) {
+			Report: func(e events.Event) {
 				w.meet("Report")
 				w.mu.Lock()
 				defer w.mu.Unlock()
-				if event != "state" {
-					d.events = append(d.events, event)
+				if _, is := e.(events.State); !is {
+					d.events = append(d.events, e.Name())
 				}
 			},
 			Panicked: func(_ string, cause any, _ []byte) {
