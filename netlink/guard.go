@@ -1,6 +1,7 @@
 package netlink
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"time"
 )
@@ -8,8 +9,10 @@ import (
 // A guard says whether a fixed address may be used: address conflict detection
 // (RFC 5227) for an address that nobody leases, without I/O and without a clock.
 type guard struct {
-	mac  MAC
-	addr netip.Addr
+	mac     MAC
+	addr    netip.Addr
+	network netip.Prefix // of addr
+	rand    *rand.Rand   // for whom a claim is tried
 
 	free     bool // may be used
 	out      []any
@@ -17,6 +20,8 @@ type guard struct {
 	probes   int // still to send; the first is answered before the address is used
 	said     int // announcements still to send
 	defended time.Time
+	// suspicion finds out who answers for every address.
+	suspicion suspicion
 	// conflicts counts how often the address was given up, or not taken.
 	conflicts int
 }
@@ -29,6 +34,7 @@ func (g *guard) step(now time.Time, in any) []any {
 		g.mac = in.mac
 		if !in.up {
 			g.next = time.Time{} // what is used stays for now: the cable may come back
+			g.suspicion = suspicion{}
 			break
 		}
 		if g.next.IsZero() && (!g.free || g.probes+g.said == 0) {
@@ -52,6 +58,11 @@ func (g *guard) begin(now time.Time) {
 
 func (g *guard) due(now time.Time) {
 	switch {
+	case g.suspicion.pending() && now.Before(g.suspicion.until):
+		g.next = g.suspicion.until
+	case g.suspicion.pending():
+		g.suspicion.concede(g.suspicion.claim)
+		g.giveUp(now)
 	case !g.free && g.probes < probes-1: // after a conflict
 		g.begin(now)
 	case !g.free:
@@ -71,19 +82,34 @@ func (g *guard) due(now time.Time) {
 }
 
 // arp looks for another host with the address: while it is probed, whoever has
-// or wants it; afterwards, whoever claims it twice.
+// or wants it and is no proxy. Afterwards it is defended, and kept (RFC 5227 §2.4
+// c): the address is fixed because the phone must have it.
 func (g *guard) arp(now time.Time, c arpSeen) {
-	if c.addr != g.addr || c.from == g.mac || g.free && c.probe {
+	if g.suspicion.hears(c) {
+		g.next = now
 		return
 	}
-	if g.free && g.probes == 0 && (g.defended.IsZero() || now.Sub(g.defended) > defendInterval) {
-		g.defended = now
-		g.out = append(g.out, sendAnnounce{g.addr})
-		return
+	waits := !g.free && g.probes < probes-1 // after a conflict: it is known
+	switch {
+	case c.addr != g.addr, c.from == g.mac, c.from == g.suspicion.proxy, g.free && c.probe, g.suspicion.pending(), waits && !g.next.IsZero():
+	case g.free && g.probes == 0:
+		if g.defended.IsZero() || now.Sub(g.defended) > defendInterval {
+			g.defended = now
+			g.out = append(g.out, sendAnnounce{g.addr})
+		}
+	default:
+		if ask := g.suspicion.accuse(now, g.rand, g.network, c); len(ask) > 0 {
+			g.out = append(g.out, ask...)
+			g.next = g.suspicion.until
+			return
+		}
+		g.giveUp(now)
 	}
-	if g.next.IsZero() || g.free || g.probes == probes-1 { // else it is known
-		g.conflicts++
-	}
+}
+
+// giveUp waits until the address is free.
+func (g *guard) giveUp(now time.Time) {
+	g.conflicts++
 	g.free, g.probes, g.said, g.defended = false, 0, 0, time.Time{}
 	g.next = now.Add(declineWait)
 }

@@ -1,6 +1,8 @@
 package netlink
 
 import (
+	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -12,7 +14,7 @@ func TestGuard(t *testing.T) {
 	up := linkChanged{up: true, mac: simMAC}
 	a, b := sendProbe{simAddr}, sendAnnounce{simAddr}
 	var sent []any
-	g := guard{addr: simAddr}
+	g := guard{addr: simAddr, network: netip.PrefixFrom(simAddr, 24), rand: rand.New(rand.NewPCG(1, 2))}
 	give := func(in any) { sent = append(sent, g.step(now, in)...) }
 	run := func(d time.Duration) {
 		end := now.Add(d)
@@ -32,7 +34,13 @@ func TestGuard(t *testing.T) {
 	give(up)
 	want("at first", false, a)
 	give(claim)
+	if sent = nil; len(g.suspicion.decoys) != decoys {
+		t.Errorf("asks for %v", g.suspicion.decoys)
+	}
+	run(hearing)
 	want("another host has it", false)
+	give(claim)
+	want("and says so again", false)
 	run(declineWait - 1)
 	want("waiting", false)
 	run(1 + holdForProbe)
@@ -45,13 +53,30 @@ func TestGuard(t *testing.T) {
 	want("defended", true, b)
 	give(arpSeen{addr: simAddr, from: otherMAC, probe: true})
 	want("another host asks", true)
-	give(claim)
-	want("claimed again", false)
-	run(time.Minute)
-	want("free again", true, a, a, a, b, b)
+	for range 20 {
+		give(claim)
+		run(time.Second)
+	}
+	want("claimed again and again", true, b)
 	give(linkChanged{})
 	give(up)
 	want("the cable out and in", true, a)
 	give(claim)
+	sent = nil
+	run(hearing)
 	want("another host there", false)
+	give(linkChanged{})
+	give(up)
+	give(claim)
+	for _, decoy := range slices.Clone(g.suspicion.decoys) {
+		give(arpSeen{addr: decoy, from: otherMAC})
+	}
+	run(holdForProbe)
+	if sent = nil; !g.free || g.suspicion.proxy != otherMAC {
+		t.Errorf("a proxy keeps it: free %v", g.free)
+	}
+	run(time.Minute)
+	give(claim)
+	sent = nil
+	want("a proxy claims it", true)
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -69,6 +71,7 @@ type watch struct {
 	up       bool // as the guard knows it
 	index    int  // the tap's
 	tap      *tap
+	others   []netip.Addr // that the tap hears of
 	readers  sync.WaitGroup
 	arps     chan []byte
 }
@@ -85,7 +88,8 @@ func (w *watch) Run(ctx context.Context) error {
 	inner, cancel := context.WithCancel(ctx)
 	hints := make(chan struct{}, 1)
 	w.arps = make(chan []byte, 8)
-	w.guard.addr = w.fixed.Addr()
+	w.guard.addr, w.guard.network = w.fixed.Addr(), w.fixed.Prefix
+	w.guard.rand = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	w.readers.Go(func() { h.run(inner, hints) })
 	defer w.readers.Wait()
 	defer cancel()
@@ -118,7 +122,11 @@ func (w *watch) Run(ctx context.Context) error {
 // ask runs the guard.
 func (w *watch) ask(in any) {
 	before := w.guard.conflicts
-	for _, a := range w.guard.step(time.Now(), in) {
+	actions := w.guard.step(time.Now(), in)
+	if err := w.overhear(); err != nil {
+		w.cfg.Log.Debug("cannot hear who answers for every address", "error", err)
+	}
+	for _, a := range actions {
 		var b []byte
 		switch a := a.(type) {
 		case sendProbe:
@@ -137,6 +145,19 @@ func (w *watch) ask(in any) {
 	}
 }
 
+// overhear lets the tap hear what the guard's suspicion waits for.
+func (w *watch) overhear() error {
+	var others []netip.Addr
+	if w.guard.suspicion.pending() {
+		others = slices.Clone(w.guard.suspicion.decoys)
+	}
+	if w.tap == nil || slices.Equal(others, w.others) {
+		return nil
+	}
+	w.others = others
+	return w.tap.filter(arpFilter(w.guard.mac, w.guard.addr, others...))
+}
+
 // listen opens the tap that hears what others say of the fixed address, and
 // tells the guard of the carrier.
 func (w *watch) listen(l link) error {
@@ -152,7 +173,7 @@ func (w *watch) listen(l link) error {
 			}
 			return err
 		}
-		w.tap = t
+		w.tap, w.others = t, nil
 		w.readers.Go(t.read)
 	}
 	if l.mac == (MAC{}) { // nobody to ask on a point-to-point link
