@@ -85,7 +85,7 @@ test: packages-test image-packages check ## Every test that can run here; names 
 	@echo; if [ -s build/test/skipped ]; then echo 'Not run, and why:'; cat build/test/skipped; else echo 'Every test was run.'; fi
 
 # All packages but the testbed, whose tests are the end-to-end tests.
-test-unit:
+test-unit: ## The part of it that is quick: every package but the end-to-end tests
 	@echo '== unit and contract tests, with the race detector'
 	@mkdir -p build/test
 	@$(GO) test -race -shuffle=on -timeout 1h -v $$($(GO) list ./... | grep -v -e /testbed) 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk

@@ -58,7 +58,7 @@ type (
 		Sequence  uint64        `name:"sequence" means:"of the registration; it only grows"`
 		Number    string        `name:"number" means:"what this phone is called: its short number, or its 15 digits"`
 		Reflexive string        `name:"reflexive" means:"the address and port that the storing server saw"`
-		Took      time.Duration `name:"took" means:"from the first attempt to the answer"`
+		Took      time.Duration `name:"took" means:"from the request to its answer"`
 	}
 	// RegisterFailed is told when an announcement was not taken.
 	RegisterFailed struct {
@@ -106,7 +106,7 @@ type (
 	Established struct {
 		Peer     string `name:"peer" means:"the other end"`
 		Codec    string `name:"codec" means:"in which this phone sends"`
-		Security string `name:"security" means:"private, where the sound is encrypted; plain"`
+		Security string `name:"security" means:"private, where the sound is encrypted; else not private"`
 	}
 	// Moved is told when a call goes on over other addresses.
 	Moved struct {
