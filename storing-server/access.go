@@ -15,7 +15,8 @@ import (
 // PasswordCmd is `password`.
 type PasswordCmd struct {
 	Data
-	Stdin bool `name:"stdin" help:"Read the password from standard input; otherwise one is made and printed, this once."`
+	Valid time.Duration `help:"For how long it is good, such as 2160h: then another has to be set, and logins end; for ever by default." placeholder:"DURATION"`
+	Stdin bool          `name:"stdin" help:"Read the password from standard input; otherwise one is made and printed, this once."`
 }
 
 // APITokenCmd is `api-token`.
@@ -57,7 +58,14 @@ func (c *PasswordCmd) Run(e *edges) (err error) {
 	if err != nil {
 		return &usageError{err.Error()}
 	}
-	if err := change(e, c.Data, func(ctx context.Context, r admin.Rows) error { return r.SetPassword(ctx, hash) }); err != nil {
+	if c.Valid < 0 {
+		return &usageError{fmt.Sprintf("--valid=%v: want 0s or more", c.Valid)}
+	}
+	var expires time.Time
+	if c.Valid > 0 {
+		expires = time.Now().Add(c.Valid)
+	}
+	if err := change(e, c.Data, func(ctx context.Context, r admin.Rows) error { return r.SetPassword(ctx, hash, expires) }); err != nil {
 		return err
 	}
 	if !c.Stdin {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 
 	"flexphone/storing-server/internal/store"
@@ -11,7 +12,7 @@ import (
 
 // Access is who may log in and use the API. store.Store and Client are Access.
 type Access interface {
-	SetPassword(ctx context.Context, hash string) error
+	SetPassword(ctx context.Context, hash string, expires time.Time) error
 	AddAPIToken(ctx context.Context, h store.APITokenHash, t store.APIToken) (store.APIToken, error)
 	RevokeAPIToken(ctx context.Context, id string) error
 }
@@ -46,8 +47,12 @@ type apiTokenBody struct {
 func accessHandlers(mux *http.ServeMux, rows Lister) {
 	mux.HandleFunc("PUT /password", func(w http.ResponseWriter, r *http.Request) {
 		hash, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		var expires time.Time
+		if text := r.URL.Query().Get("expires"); err == nil && text != "" {
+			expires, err = time.Parse(time.RFC3339, text)
+		}
 		if err == nil {
-			err = rows.SetPassword(r.Context(), string(hash))
+			err = rows.SetPassword(r.Context(), string(hash), expires)
 		}
 		answer(w, err)
 	})
@@ -76,8 +81,12 @@ func accessHandlers(mux *http.ServeMux, rows Lister) {
 }
 
 // SetPassword implements Access.
-func (c *Client) SetPassword(ctx context.Context, hash string) error {
-	return c.command(ctx, http.MethodPut, "/password", []byte(hash))
+func (c *Client) SetPassword(ctx context.Context, hash string, expires time.Time) error {
+	path := "/password"
+	if !expires.IsZero() {
+		path += "?expires=" + url.QueryEscape(expires.UTC().Format(time.RFC3339))
+	}
+	return c.command(ctx, http.MethodPut, path, []byte(hash))
 }
 
 // AddAPIToken implements Access.

@@ -52,7 +52,8 @@ type apiTokenBody struct {
 }
 
 type passwordBody struct {
-	Hash string `cbor:"1,keyasint"`
+	Hash    string `cbor:"1,keyasint"`
+	Expires int64  `cbor:"2,keyasint,omitempty"` // seconds of Unix time
 }
 
 // noPhone begins the keys of notes that are about no phone.
@@ -72,17 +73,24 @@ func apiTokenOf(k noteKey, b apiTokenBody) APIToken {
 }
 
 // Password returns the hash of the password of the operator's pages; empty:
-// there is none.
+// there is none, or its time is over.
 func (s *Store) Password() string {
 	b, _ := readNote[passwordBody](s.table.note(passwordKey()).data) // or there is none
+	if b.Expires != 0 && s.opts.Now().Unix() >= b.Expires {
+		return ""
+	}
 	return b.Hash
 }
 
-// SetPassword makes that what Password returns.
-func (s *Store) SetPassword(ctx context.Context, hash string) error {
+// SetPassword makes that what Password returns, until expires; zero: for ever.
+func (s *Store) SetPassword(ctx context.Context, hash string, expires time.Time) error {
 	return s.do(ctx, func(v *view) error {
+		b := passwordBody{Hash: hash}
+		if !expires.IsZero() {
+			b.Expires = expires.Unix()
+		}
 		v.tell(Event{Event: EventPasswordSet})
-		return v.putNote(passwordKey(), passwordBody{hash})
+		return v.putNote(passwordKey(), b)
 	})
 }
 

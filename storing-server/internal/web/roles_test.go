@@ -109,3 +109,33 @@ func TestAuditOfLogins(t *testing.T) {
 		}
 	}
 }
+
+// A password whose time is over opens nothing, and the logins that it opened
+// have ended; the page says what to do.
+func TestPasswordEnds(t *testing.T) {
+	s, rows := serve(t, 1)
+	u := login(t, s)
+	hash, err := HashPassword(password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		expires time.Time
+		good    bool
+	}{
+		"for ever": {time.Time{}, true}, "in an hour": {time.Now().Add(time.Hour), true}, "a second ago": {time.Now().Add(-time.Second), false},
+	} {
+		if err := rows.SetPassword(t.Context(), hash, tt.expires); err != nil {
+			t.Fatal(err)
+		}
+		if w := u.do("POST", "/login", url.Values{"password": {password}}); (w.Code == http.StatusSeeOther) != tt.good {
+			t.Errorf("%s: login: %d", name, w.Code)
+		}
+		if w := u.do("GET", "/phones", nil); (w.Code == http.StatusOK) != tt.good {
+			t.Errorf("%s: a page of who had logged in: %d", name, w.Code)
+		}
+		if w := (&user{t: t, s: s}).do("GET", "/login", nil); strings.Contains(w.Body.String(), "storing-server password") == tt.good {
+			t.Errorf("%s: the login page says %q", name, w.Body.String())
+		}
+	}
+}

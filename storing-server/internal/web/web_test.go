@@ -93,7 +93,7 @@ func setPassword(t testing.TB, s *Server, password string) {
 	t.Helper()
 	hash, err := HashPassword(password)
 	if err == nil {
-		err = s.o.Rows.SetPassword(context.Background(), hash)
+		err = s.o.Rows.SetPassword(context.Background(), hash, time.Time{})
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"flexphone/storing-server/internal/admin"
+	"flexphone/storing-server/internal/store"
+)
+
+// Roles and ends of tokens and passwords are given by commands, while the server
+// runs and while it does not.
+func TestLimitedAccess(t *testing.T) {
+	dir := t.TempDir()
+	p := startProcess(t, dir, "127.0.0.1:0")
+	defer p.kill()
+	for _, running := range []bool{true, false} {
+		if !running {
+			p.kill()
+		}
+		command(t, "password", "--valid", "2160h", "--data", dir)
+		command(t, "api-token", "new", "monitor", "--role", "read", "--valid", "1h", "--data", dir)
+		command(t, "api-token", "new", "all", "--data", dir)
+		var got []admin.APIToken
+		for line := range strings.Lines(command(t, "api-token", "list", "--json", "--data", dir)) {
+			var one admin.APIToken
+			if err := json.Unmarshal([]byte(line), &one); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, one)
+		}
+		for _, one := range got {
+			left := time.Until(one.Expires)
+			switch one.Name {
+			case "monitor":
+				if one.Role != store.RoleRead || left > time.Hour || left < 30*time.Minute {
+					t.Errorf("running %v: %+v", running, one)
+				}
+			default:
+				if one.Role != store.RoleAll || !one.Expires.IsZero() {
+					t.Errorf("running %v: %+v", running, one)
+				}
+			}
+			command(t, "api-token", "revoke", one.ID, "--data", dir)
+		}
+		if len(got) != 2 {
+			t.Errorf("running %v: %d tokens; want 2", running, len(got))
+		}
+	}
+	for _, args := range []string{"password --valid=-1h", "api-token new x --valid=-1h", "api-token new x --role king"} {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), append(strings.Fields(args), "--data", dir), &out, &errs); code != exitUsage || out.Len() > 0 {
+			t.Errorf("%s: exit %d: %s%s; want exit %d", args, code, out.String(), errs.String(), exitUsage)
+		}
+	}
+}
