@@ -164,15 +164,10 @@ func (r *runner) meanwhile(ctx context.Context, done <-chan struct{}, d time.Dur
 			if began := r.rest(ctx, done, over); !began || d > 0 {
 				return
 			}
-			due = time.Now()
+			due = time.Now().Add(TickDuration)
+			clock.Reset(TickDuration)
 		}
-		clear(captured)
-		e.tick(play, captured)
-		due = due.Add(TickDuration)
-		if late := time.Since(due); late > look {
-			due = time.Now() // the machine stood still
-		}
-		clock.Reset(time.Until(due))
+		// A device that is there at once loses no tick to this clock.
 		select {
 		case <-clock.C:
 		case <-done:
@@ -182,6 +177,13 @@ func (r *runner) meanwhile(ctx context.Context, done <-chan struct{}, d time.Dur
 		case <-ctx.Done():
 			return
 		}
+		clear(captured)
+		e.tick(play, captured)
+		due = due.Add(TickDuration)
+		if late := time.Since(due); late > look {
+			due = time.Now() // the machine stood still
+		}
+		clock.Reset(time.Until(due))
 	}
 }
 
