@@ -180,6 +180,34 @@ func TestUnconfirmedLease(t *testing.T) {
 	})
 }
 
+// TestNoGapInAsking: whatever a phone holds meanwhile, nobody who plugs a server in
+// within two minutes waits for longer than eight seconds and a quarter of that.
+func TestNoGapInAsking(t *testing.T) {
+	for _, router := range []MAC{{}, otherMAC} {
+		s := newSimulation(t)
+		s.router = router
+		s.server = aDay(pool(simAddr))
+		s.plug()
+		s.run(time.Minute)
+		s.unplug()
+		s.run(time.Minute)
+		s.kinds()
+		s.server = nil
+		s.plug()
+		last, most := s.now, time.Duration(0)
+		for end := s.now.Add(2 * time.Minute); s.now.Before(end); {
+			s.run(100 * time.Millisecond)
+			if len(s.kinds()) > 0 {
+				last = s.now
+			}
+			most = max(most, s.now.Sub(last))
+		}
+		if most > portRetry*5/4+100*time.Millisecond {
+			t.Errorf("nothing was asked for %v", most)
+		}
+	}
+}
+
 // TestDoubt: what the phone needs is out of reach, and its lease is confirmed.
 func TestDoubt(t *testing.T) {
 	bound := func(t *testing.T) *simulation {

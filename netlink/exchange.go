@@ -168,9 +168,13 @@ func (m *machine) keepOld(now time.Time, silent bool) bool {
 	return true
 }
 
-// resume goes on asking about the lease that is in use.
+// resume goes on asking about the lease that is in use, no later than if it had not
+// been installed meanwhile.
 func (m *machine) resume(now time.Time) {
-	m.state, m.retry = m.asking, now.Add(backoff(m.rand, m.attempt))
+	m.state, m.retry = m.asking, m.sent.Add(backoff(m.rand, max(m.attempt-1, 0)))
+	if m.retry.Before(now) {
+		m.retry = now
+	}
 	if soon := now.Add(confirmWait); m.attached && m.attempt < discoversBeforeOld {
 		m.retry = soon
 	}

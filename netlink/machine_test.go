@@ -96,7 +96,7 @@ func TestStoredLease(t *testing.T) {
 	}{
 		{"confirmed", time.Minute, pool(simAddr), []EventKind{Bound}, []dhcpv4.MessageType{requestType}},
 		{"refused", time.Minute, pool(simNext), []EventKind{Bound}, []dhcpv4.MessageType{requestType, discoverType, requestType}},
-		{"no server", time.Minute, nil, []EventKind{Bound}, []dhcpv4.MessageType{requestType, discoverType, discoverType, discoverType}},
+		{"no server", time.Minute, nil, []EventKind{Bound}, []dhcpv4.MessageType{requestType, discoverType, discoverType, discoverType, requestType}},
 		{"expired, no server", 2 * time.Hour, nil, nil, []dhcpv4.MessageType{requestType, discoverType, discoverType, discoverType, discoverType}},
 		{"from the future, no server", -time.Hour, nil, nil, []dhcpv4.MessageType{requestType, discoverType, discoverType, discoverType, discoverType}},
 	} {
