@@ -18,6 +18,7 @@ import (
 	"flexphone/boards"
 	"flexphone/firmware/internal/config"
 	"flexphone/hal"
+	terminal "flexphone/hal/display"
 	"flexphone/hal/evdev"
 	"flexphone/hal/gpio"
 	"flexphone/hal/sim"
@@ -156,7 +157,7 @@ func (h *hardware) openDisplay() (func([2]string) error, io.Closer, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("flexphone: open display: %w", err)
 	}
-	return both(sim.NewPrinter(tty)), tty, nil
+	return both(terminal.NewTerminal(tty)), tty, nil
 }
 
 // soundOf returns what opens the sound device.

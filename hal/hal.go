@@ -2,7 +2,7 @@
 //
 // It holds interfaces and the values they pass, and nothing else. Each interface
 // has a simulated implementation (package sim) and at least one Linux driver
-// (packages gpio and evdev), and one conformance suite in haltest that all of
+// (packages gpio, evdev and display), and one conformance suite in haltest that all of
 // them pass. A read blocks until there is something to tell, can fail, and ends
 // when its context does. A part that was closed answers with an error that is
 // os.ErrClosed, one that has left the machine with the kernel's.

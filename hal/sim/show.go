@@ -2,13 +2,11 @@ package sim
 
 import (
 	"fmt"
-	"io"
 	"os"
-	"strings"
 	"sync"
-	"unicode"
 
 	"flexphone/hal"
+	"flexphone/hal/display"
 )
 
 // A Lamp is a hal.Lamp that remembers what it shows.
@@ -55,13 +53,9 @@ func (l *Lamp) Changed() <-chan struct{} {
 // Close makes SetLamp fail with os.ErrClosed.
 func (l *Lamp) Close() error { return l.q.close() }
 
-// A Display is a hal.Display that remembers its lines and may print them.
+// A Display is a hal.Display that remembers its lines.
 type Display struct {
-	out io.Writer // nil: shows nothing
-
-	showing sync.Mutex // held by the one Show at a time, over its write
-
-	mu      sync.Mutex // never held over a write
+	mu      sync.Mutex
 	lines   [2]string
 	shown   bool // whether anything was
 	closed  bool
@@ -71,27 +65,14 @@ type Display struct {
 var _ hal.Display = (*Display)(nil)
 
 // NewDisplay returns an empty display.
-func NewDisplay() *Display { return NewPrinter(nil) }
+func NewDisplay() *Display { return &Display{changed: make(chan struct{})} }
 
-// NewPrinter returns a display that also writes each change to w, a serial
-// console for instance, as one row of text:
-//
-//	[101                     |not private             ]
-func NewPrinter(w io.Writer) *Display {
-	return &Display{out: w, changed: make(chan struct{})}
-}
-
-// Show replaces both lines. Each is cut to hal.DisplayColumns characters; what
-// cannot be printed, such as the escape sequences a caller may have put into
-// his name, is shown as '?'. An error is the writer's; the lines are kept
-// nevertheless.
+// Show replaces both lines, each made to fit as a real display does.
 func (d *Display) Show(line1, line2 string) error {
-	d.showing.Lock()
-	defer d.showing.Unlock()
-	lines := [2]string{fit(line1), fit(line2)}
+	lines := [2]string{display.Fit(line1), display.Fit(line2)}
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.closed {
-		d.mu.Unlock()
 		return fmt.Errorf("sim: show lines: %w", os.ErrClosed)
 	}
 	same := d.shown && d.lines == lines
@@ -99,13 +80,6 @@ func (d *Display) Show(line1, line2 string) error {
 	if !same {
 		close(d.changed)
 		d.changed = make(chan struct{})
-	}
-	d.mu.Unlock()
-	if same || d.out == nil {
-		return nil
-	}
-	if _, err := fmt.Fprintf(d.out, "[%-*s|%-*s]\r\n", hal.DisplayColumns, lines[0], hal.DisplayColumns, lines[1]); err != nil {
-		return fmt.Errorf("sim: print lines: %w", err)
 	}
 	return nil
 }
@@ -125,8 +99,7 @@ func (d *Display) Changed() <-chan struct{} {
 	return d.changed
 }
 
-// Close makes Show fail with os.ErrClosed. It does not close the writer, and
-// wakes who waits for a change.
+// Close makes Show fail with os.ErrClosed, and wakes who waits for a change.
 func (d *Display) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -137,18 +110,4 @@ func (d *Display) Close() error {
 	close(d.changed)
 	d.changed = make(chan struct{})
 	return nil
-}
-
-// fit returns as much of s as a line shows.
-func fit(s string) string {
-	n := 0
-	return strings.Map(func(r rune) rune {
-		if n++; n > hal.DisplayColumns {
-			return -1
-		}
-		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
 }

@@ -1,9 +1,7 @@
 package sim_test
 
 import (
-	"bytes"
 	"errors"
-	"io"
 	"os"
 	"strings"
 	"sync"
@@ -48,40 +46,6 @@ func TestDisplay(t *testing.T) {
 		d := sim.NewDisplay()
 		return haltest.DisplayRig{Display: d, Lines: d.Lines, Close: d.Close}
 	})
-}
-
-func TestPrinter(t *testing.T) {
-	haltest.Display(t, func(*testing.T) haltest.DisplayRig {
-		var out bytes.Buffer
-		d := sim.NewPrinter(&out)
-		return haltest.DisplayRig{Display: d, Close: d.Close, Lines: func() (string, string) {
-			rows := strings.Split(out.String(), "\r\n")
-			row := strings.Trim(rows[len(rows)-2], "[]")
-			line1, line2, _ := strings.Cut(row, "|")
-			return strings.TrimRight(line1, " "), strings.TrimRight(line2, " ")
-		}}
-	})
-}
-
-func TestPrinterPrintsChangesOnly(t *testing.T) {
-	var out strings.Builder
-	d := sim.NewPrinter(&out)
-	for range 3 {
-		if err := d.Show("102", "ringing"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got, want := out.String(), "[102                     |ringing                 ]\r\n"; got != want {
-		t.Errorf("printed %q; want %q", got, want)
-	}
-}
-
-func TestPrinterTellsOfItsWriter(t *testing.T) {
-	r, w := io.Pipe()
-	r.Close()
-	if err := sim.NewPrinter(w).Show("a", "b"); !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("Show() = %v; want %v", err, io.ErrClosedPipe)
-	}
 }
 
 func TestPressRefuses(t *testing.T) {
