@@ -65,7 +65,9 @@ func (t *tail) String() string {
 
 // startServer runs the storing server on dir until it says that it is ready.
 func startServer(ctx context.Context, o Options, dir string) (*process, error) {
-	args := append([]string{"run", "--data", dir, "--listen", "127.0.0.1:0", "--log", "json", "--resolve", "anyone", "--lookups", "0"}, o.Args...)
+	// Rows that are preloaded have had no server yet, and no key.
+	args := append([]string{"run", "--data", dir, "--listen", "127.0.0.1:0", "--log", "json", "--resolve", "anyone", "--lookups", "0",
+		"--new-server-key"}, o.Args...)
 	p := &process{cmd: o.Command(args...)}
 	if p.cmd.SysProcAttr == nil {
 		p.cmd.SysProcAttr = &syscall.SysProcAttr{}
