@@ -14,6 +14,9 @@ import (
 // TestAgentAmongNoise: a whole agent on a link where 10,000 packets of each kind are
 // nearly right: DHCP replies to its own exchanges, router advertisements and LLDP.
 func TestAgentAmongNoise(t *testing.T) {
+	if testing.Short() {
+		t.Skip("30,000 packets take minutes in a guest; run where the others are")
+	}
 	if !inNamespace(t) {
 		return
 	}
