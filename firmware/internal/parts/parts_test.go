@@ -105,7 +105,7 @@ func TestAPanicIsContained(t *testing.T) {
 	if len(panics) != 1 || panics[0].What != "sound" || !strings.Contains(string(panics[0].Stack), "TestAPanicIsContained") {
 		t.Fatalf("reported %+v; want the stack of the panic", panics)
 	}
-	if text := panics[0].Text(); !strings.HasPrefix(text, "panic: assignment") || !strings.Contains(text, "sound") {
+	if text := panics[0].Text(); !strings.HasPrefix(text, "panic: no such card") || !strings.Contains(text, "sound") {
 		t.Errorf("report %q", text)
 	}
 }

@@ -28,11 +28,11 @@ func TestIPv6(t *testing.T) {
 			for _, way := range ways {
 				to := way(b)
 				to.Addr = netip.AddrPortFrom(six, to.Addr.Port())
-				lm := sound(4000, func(lm *media.Local) { lm.Addr = six })
+				lm, theirs := sound(4000, func(lm *media.Local) { lm.Addr = six }), sound(4002, func(lm *media.Local) { lm.Addr = six })
 				ca, err := a.Invite(patience(t), to, lm)
 				must(t, err)
 				cb := b.isCalled()
-				must(t, cb.Answer(lm))
+				must(t, cb.Answer(theirs))
 				expect(t, cb, sip.Established, "")
 				if e := expect(t, ca, sip.Established, ""); e.Media.Remote.Addr() != six {
 					t.Errorf("media %+v", e.Media)
