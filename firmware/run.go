@@ -98,7 +98,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	ph := phone.New(phone.Parts{
 		Keypad: hardware.keypad, Hook: &hardware.hook, Lamp: &hardware.lamp, Display: &hardware.display,
 		Directory: directory{storing}, Line: line, Sound: newSound(engine, self.addressFor),
-		Report: events.Publish, Panicked: keeper.Panicked, Log: log,
+		Report: reporting(events, storing), Panicked: keeper.Panicked, Log: log,
 	})
 	told.phone = ph
 	network := &network{
@@ -153,6 +153,17 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	}
 	lower.end()
 	lower.group.Wait()
+}
+
+// reporting publishes what call control tells. Who lifts the handset is about to ask
+// the storing server: one that was restarted is found out while the number is dialled.
+func reporting(events *control.Events, storing *storing) func(string, ...slog.Attr) {
+	return func(event string, attrs ...slog.Attr) {
+		if event == "state" && len(attrs) > 0 && attrs[0].Value.String() == string(phone.Dialing) {
+			storing.check()
+		}
+		events.Publish(event, attrs...)
+	}
 }
 
 // booted tells how long it took from power-on to the first row.

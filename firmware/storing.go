@@ -119,6 +119,15 @@ func (s *storing) update(e netlink.Event) {
 	}
 }
 
+// check makes sure that the server is there, since somebody is about to need it.
+func (s *storing) check() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.announcer != nil {
+		s.announcer.Check()
+	}
+}
+
 // release withdraws the row.
 func (s *storing) release(ctx context.Context) error {
 	s.mu.Lock()

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -23,9 +24,13 @@ const (
 	refusedRetry = 1 * time.Minute
 	// attemptMost bounds one try.
 	attemptMost = 10 * time.Second
-	// defaultProbe is how often a registered phone asks whether the server
-	// still knows its session; it also keeps a NAT's binding.
+	// defaultProbe is how often a registered phone behind a NAT asks whether the
+	// server still knows its session, which keeps the NAT's binding too: some forget
+	// one after 30 s, though RFC 4787, REQ-5, asks for two minutes.
 	defaultProbe = 20 * time.Second
+	// directProbe is the same where the server sees the address that the phone has:
+	// there is nothing to keep, and Check asks when it matters.
+	directProbe = 60 * time.Second
 	// endless is announced for a lease that never expires.
 	endless = 1 * time.Hour
 	// longest is announced for a lease that lasts for days: a phone that was
@@ -89,7 +94,7 @@ type AnnouncerConfig struct {
 	// not call the Announcer.
 	Report func(Outcome)
 	Log    *slog.Logger
-	Probe  time.Duration // 20 s when zero
+	Probe  time.Duration // of every phone; zero: 20 s behind a NAT, a minute elsewhere
 	// Spread is over how long after it has an address a phone of a whole street,
 	// which has its power back, announces itself for the first time. Later ones
 	// are announced at once, as all are when it is zero.
@@ -108,6 +113,7 @@ type Announcer struct {
 	silent  bool   // released, until the next Bound
 	version int    // rises with each change of the address
 	trying  func() // cuts the running try short
+	check   bool   // somebody is about to need the server
 
 	enrolled bool // an announcement was taken; of the goroutine that announces
 
@@ -116,9 +122,6 @@ type Announcer struct {
 
 // NewAnnouncer returns an Announcer that waits for a lease.
 func NewAnnouncer(cfg AnnouncerConfig) *Announcer {
-	if cfg.Probe == 0 {
-		cfg.Probe = defaultProbe
-	}
 	if cfg.Report == nil {
 		cfg.Report = func(Outcome) {}
 	}
@@ -153,6 +156,27 @@ func (a *Announcer) Update(e netlink.Event) {
 	case a.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Check has a registered phone ask at once whether the server is there, and still
+// knows it: somebody is about to need it. It never blocks.
+func (a *Announcer) Check() {
+	a.mu.Lock()
+	a.check = true
+	a.mu.Unlock()
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// checked takes what Check asked for.
+func (a *Announcer) checked() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	asked := a.check
+	a.check = false
+	return asked
 }
 
 // Release withdraws the address at the server while it can still be used, and
@@ -205,6 +229,7 @@ type plan struct {
 	retry     time.Time // no try before that; zero without a failure
 	wait      time.Duration
 	moved     bool // the link sends from the address of version
+	direct    bool // there is no NAT between the phone and the server
 }
 
 // Run announces until ctx is done, and returns its error. It does not release.
@@ -219,6 +244,9 @@ func (a *Announcer) Run(ctx context.Context) error {
 			p = plan{version: version, session: p.session, wait: retryFirst}
 		}
 		now := time.Now()
+		if a.checked() && p.announced {
+			p.probe = now
+		}
 		if active && earliest.IsZero() {
 			earliest = now.Add(rand.N(a.cfg.Spread + 1))
 		}
@@ -300,8 +328,9 @@ func (a *Announcer) announce(ctx context.Context, l netlink.Lease, p *plan) {
 			announced: true, version: p.version, session: session, wait: retryFirst, moved: true,
 			expiry:  start.Add(life),
 			refresh: start.Add(life/2 + rand.N(life/4+1)),
-			probe:   a.nextProbe(time.Now()),
+			direct:  slices.Contains(r.Addrs, receipt.Reflexive.Addr().Unmap()),
 		}
+		p.probe = a.nextProbe(time.Now(), p.direct)
 		a.cfg.Log.Debug("registered", "addr", l.Addr(), "sequence", r.Sequence, "expiry", receipt.Expiry, "took", took)
 		a.cfg.Report(Outcome{Kind: Registered, Registration: r, Receipt: receipt, Took: took})
 		return
@@ -384,13 +413,17 @@ func (a *Announcer) probe(ctx context.Context, p *plan) {
 		a.cfg.Log.Debug("server lost the session; announcing again")
 		p.announced = false
 	default:
-		p.probe = a.nextProbe(time.Now())
+		p.probe = a.nextProbe(time.Now(), p.direct)
 	}
 }
 
 // nextProbe spreads probes by a fifth.
-func (a *Announcer) nextProbe(now time.Time) time.Time {
-	return now.Add(a.cfg.Probe*4/5 + rand.N(a.cfg.Probe/5+1))
+func (a *Announcer) nextProbe(now time.Time, direct bool) time.Time {
+	every := cmp.Or(a.cfg.Probe, defaultProbe)
+	if direct && a.cfg.Probe == 0 {
+		every = directProbe
+	}
+	return now.Add(every*4/5 + rand.N(every/5+1))
 }
 
 // begin takes the turn to send, and returns a context that ends when something

@@ -31,6 +31,7 @@ type fakeServer struct {
 	log      []string // what came, with the time since start in whole seconds
 	attempts []time.Duration
 	probes   int
+	from     netip.AddrPort // whence the server sees us
 }
 
 func newFakeServer() *fakeServer {
@@ -61,7 +62,7 @@ func (f *fakeServer) Register(ctx context.Context, r wire.Registration) (wire.Re
 	}
 	f.have = r.Sequence
 	f.note("register %v for %v", r.Addrs[0], r.Lifetime)
-	return wire.Receipt{Sequence: r.Sequence, Expiry: time.Now().Add(r.Lifetime)}, nil
+	return wire.Receipt{Sequence: r.Sequence, Expiry: time.Now().Add(r.Lifetime), Reflexive: f.from}, nil
 }
 
 func (f *fakeServer) Release(_ context.Context, _ wire.MAC, sequence uint64) error {
@@ -478,4 +479,40 @@ func TestSequence(t *testing.T) {
 	if err := s.Above(wire.MaxSequence - 1); err == nil {
 		t.Error("Above() near the end succeeded; want an error")
 	}
+}
+
+// A phone without a NAT has no binding to keep: it asks three times less. Who is
+// about to call has it ask at once.
+func TestProbesAreAsRareAsTheNetworkAllows(t *testing.T) {
+	for _, tt := range []struct {
+		seen         string
+		fewest, most int // probes in a day, and the one beside each announcement
+	}{
+		{"192.0.2.9:4000", 1440, 1810},
+		{"[::ffff:192.0.2.9]:4000", 1440, 1810},
+		{"203.0.113.7:4000", 4320, 5420},
+		{"", 4320, 5420},
+	} {
+		announcing(t, func(a *Announcer, f *fakeServer, _ func() []Outcome) {
+			f.set(func() { f.from, _ = netip.ParseAddrPort(tt.seen) })
+			a.Update(bound("192.0.2.9", 0))
+			time.Sleep(24 * time.Hour)
+			f.set(func() {
+				if f.probes < tt.fewest || f.probes > tt.most {
+					t.Errorf("seen at %q: %d probes in a day; want %d to %d", tt.seen, f.probes, tt.fewest, tt.most)
+				}
+			})
+		})
+	}
+	announcing(t, func(a *Announcer, f *fakeServer, outcomes func() []Outcome) {
+		a.Check() // nobody to ask yet
+		a.Update(bound("192.0.2.9", 0))
+		time.Sleep(time.Second)
+		f.set(func() { f.session++ }) // it was restarted
+		a.Check()
+		synctest.Wait()
+		if o := outcomes(); len(o) != 2 || o[1].Kind != Registered {
+			t.Errorf("who checks finds %+v; want the phone registered with the new session", o)
+		}
+	})
 }

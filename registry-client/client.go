@@ -23,7 +23,7 @@ const (
 	// RFC 7252 calls MAX_TRANSMIT_SPAN at our ACK_TIMEOUT.
 	requestMost = 30 * time.Second
 	// aliveFor is how long a message of the server proves that it is there.
-	aliveFor = 1 * time.Second
+	aliveFor = 100 * time.Millisecond
 )
 
 // ErrNoServer: nobody has said yet where the storing server is.

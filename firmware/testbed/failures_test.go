@@ -7,7 +7,7 @@ import (
 
 // The storing server is killed right after it has acknowledged an address. The
 // row is there when it is started again, and both phones announce themselves
-// without being asked.
+// without being asked, and at once when somebody lifts the handset.
 func TestServerIsKilled(t *testing.T) {
 	ctx, bed, phones := town(t, Config{}, 2)
 	for round := range 3 {
@@ -25,7 +25,13 @@ func TestServerIsKilled(t *testing.T) {
 			t.Errorf("round %d: acknowledged %s; after kill -9 the row is %+v", round, to, row)
 		}
 		for _, p := range phones {
+			if round > 0 { // else within a minute, without being asked
+				must(t, p.OffHook(ctx))
+			}
 			await(ctx, t, p, "registered")
+			if round > 0 {
+				must(t, p.OnHook(ctx))
+			}
 		}
 		callWithSound(ctx, t, phones[1-round%2], mover, mover.MAC.Digits(), to)
 	}

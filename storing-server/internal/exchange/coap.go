@@ -111,7 +111,7 @@ func DefaultLimits() Limits { return LimitsFor(6 << 30) }
 // half of them for sessions, and a 32nd for handshakes.
 func LimitsFor(memory uint64) Limits {
 	return Limits{
-		Sessions: int(min(max(memory/2/sessionCost, 1000), 4_000_000)), SessionsEach: 4, KeepAlive: 50 * time.Second, // a phone asks every 20 s
+		Sessions: int(min(max(memory/2/sessionCost, 1000), 4_000_000)), SessionsEach: 4, KeepAlive: 150 * time.Second, // a phone without a NAT asks every minute
 		Handshakes: int(min(max(memory/32/handshakeCost, 256), 4096)), Handshake: 10 * time.Second,
 		Idle: 10 * time.Minute, Observations: 32, Rate: 50, Burst: 200,
 		Loops: runtime.GOMAXPROCS(0) / 2, // the rows and the socket want the rest
