@@ -157,12 +157,12 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 
 // reporting publishes what call control tells. Who lifts the handset is about to ask
 // the storing server: one that was restarted is found out while the number is dialled.
-func reporting(events *control.Events, storing *storing) func(string, ...slog.Attr) {
-	return func(event string, attrs ...slog.Attr) {
-		if event == "state" && len(attrs) > 0 && attrs[0].Value.String() == string(phone.Dialing) {
+func reporting(watchers *control.Events, storing *storing) func(events.Event) {
+	return func(e events.Event) {
+		if s, ok := e.(events.State); ok && s.State == string(phone.Dialing) {
 			storing.check()
 		}
-		events.Publish(event, attrs...)
+		watchers.Publish(e)
 	}
 }
 
