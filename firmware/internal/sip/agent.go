@@ -20,6 +20,8 @@ const (
 	agentName         = "Flexphone"
 	maxPending        = 8    // incoming calls that nobody has answered yet, over TLS and otherwise
 	maxPendingPerHost = 4    // of those over TLS, from one address
+	maxKept           = 128  // transactions of calls to us that are kept, over TLS and otherwise
+	maxKeptPerCall    = 128  // and of the requests in one of them
 	longPacket        = 1300 // bytes: a longer request goes over TCP (RFC 3261, 18.1.1)
 	stopTime          = 2 * time.Second
 	streamIdle        = 10 * time.Minute // of plain TCP; a call reconnects when it needs to
@@ -83,6 +85,8 @@ type Agent struct {
 
 	mu    sync.Mutex
 	calls map[dialogID]*Call
+
+	kept map[bool]*count // by whether the call came over TLS
 }
 
 // A dialogID finds the call of a request. The peer's tag is compared then.
@@ -107,6 +111,7 @@ func NewAgent(cfg Config) (*Agent, error) {
 		start:    make(chan *Call),
 		stopping: make(chan struct{}),
 		calls:    make(map[dialogID]*Call),
+		kept:     map[bool]*count{false: {most: maxKept}, true: {most: maxKept}},
 	}
 	if a.cfg.timers == (timers{}) {
 		a.cfg.timers = standard()

@@ -56,6 +56,7 @@ type Call struct {
 	settled  atomic.Bool // incoming: no longer waits for the user
 	pin      [32]byte    // zero: plain SIP
 	source   netip.Addr  // incoming: where the INVITE came from
+	kept     count       // transactions of the peer's requests in the dialog
 	box      *mailbox
 	done     chan struct{} // closed when nothing of the call is left
 	events   *queue
@@ -87,7 +88,7 @@ type Call struct {
 func newCall(a *Agent, id dialogID) *Call {
 	return &Call{
 		a: a, id: id, box: newMailbox(), done: make(chan struct{}), events: newQueue(),
-		waits: make(map[*exchange]struct{}),
+		waits: make(map[*exchange]struct{}), kept: count{most: maxKeptPerCall},
 	}
 }
 

@@ -5,14 +5,39 @@ import (
 	"time"
 )
 
-// Hurry makes the timers of RFC 3261 run in milliseconds, so that 64*T1 is
+// What follows changes one timer, which the test waits for, and leaves the others as
+// they are: what has to come in time has all of it, on a busy machine as well.
+
+// HurryAnswered makes an answer be repeated and given up in milliseconds: 64*T1 is
 // 320 ms.
-func Hurry(c *Config) {
+func HurryAnswered(c *Config) {
 	c.timers = standard()
 	c.timers.t1, c.timers.t2 = 5*time.Millisecond, 40*time.Millisecond
+}
+
+// HurrySilence gives up an INVITE that brings nothing after a moment.
+func HurrySilence(c *Config) {
+	c.timers = standard()
 	c.timers.silence = 200 * time.Millisecond
-	c.timers.connect, c.timers.stall = time.Second, 100*time.Millisecond
+}
+
+// HurryStall gives up a connection whose other end acknowledges nothing after a
+// moment. It is the kernel that acknowledges.
+func HurryStall(c *Config) {
+	c.timers = standard()
+	c.timers.stall = 100 * time.Millisecond
+}
+
+// HurryGlare tries again soon what both ends did at once.
+func HurryGlare(c *Config) {
+	c.timers = standard()
 	c.timers.glare = 100 * time.Microsecond
+}
+
+// LateConnect lets a connection take longer than any test.
+func LateConnect(c *Config) {
+	c.timers = standard()
+	c.timers.connect = time.Hour
 }
 
 // Break makes the goroutine of c panic.
@@ -26,3 +51,6 @@ var Absent = absent
 
 // ErrAbsent is what it says then.
 var ErrAbsent = errAbsent
+
+// Kept counts the transactions of plain calls to a that are kept.
+func Kept(a *Agent) int { return int(a.kept[false].now.Load()) }

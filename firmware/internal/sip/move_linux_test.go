@@ -167,7 +167,7 @@ func TestPeerVanishes(t *testing.T) {
 	}
 	e := newEstate(t)
 	everywhere := func(c *sip.Config) { c.Listen = netip.Addr{} }
-	a, b := newPhone(t, userA, everywhere), newPhone(t, userB, everywhere, sip.Hurry)
+	a, b := newPhone(t, userA, everywhere), newPhone(t, userB, everywhere, sip.HurryStall)
 	to := b.pinned()
 	to.Addr = netip.AddrPortFrom(e.b, to.Addr.Port())
 	ca, err := a.Invite(patience(t), to, e.media(e.a, 4000))

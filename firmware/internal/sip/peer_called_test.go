@@ -172,7 +172,7 @@ func TestNoCancelBeforeTrying(t *testing.T) {
 // TestSilentPeer: who says nothing at all is given up soon, and what then
 // comes nevertheless is ended.
 func TestSilentPeer(t *testing.T) {
-	a := newPhone(t, userA, sip.Hurry)
+	a := newPhone(t, userA, sip.HurrySilence)
 	p, c, invite := called(t, a)
 	if e := expect(t, c, sip.Ended, sip.ReasonUnreachable); e.Code != 408 {
 		t.Errorf("code %d", e.Code)

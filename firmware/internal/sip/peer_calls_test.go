@@ -275,7 +275,8 @@ func TestMerged(t *testing.T) {
 // TestUnacknowledged: the 200 is repeated until the ACK comes; without one the
 // call ends.
 func TestUnacknowledged(t *testing.T) {
-	b := newPhone(t, userB, sip.Hurry)
+	t.Parallel() // it waits most of the time
+	b := newPhone(t, userB)
 	p := calls(t, b)
 	p.repeats = true
 	p.sends("INVITE", p.audio(7000))
@@ -294,6 +295,7 @@ func TestUnacknowledged(t *testing.T) {
 	p.expects("200")
 	expect(t, c, sip.Ended, sip.ReasonHangup)
 
+	b = newPhone(t, userB, sip.HurryAnswered)
 	p = calls(t, b)
 	p.callID += "-again"
 	p.sends("INVITE", p.audio(7000))
@@ -309,7 +311,7 @@ func TestUnacknowledged(t *testing.T) {
 
 // TestGlareWithPeer: both ends change the call at the same time.
 func TestGlareWithPeer(t *testing.T) {
-	b := newPhone(t, userB, sip.Hurry)
+	b := newPhone(t, userB, sip.HurryGlare)
 	p := calls(t, b)
 	c := established(t, p, b)
 	updated := make(chan error, 1)

@@ -228,6 +228,9 @@ func (s *screen) invited(w wire, m *sipcheck.Message) int {
 	if !s.a.room(w.network == "TLS", w.remote.Addr()) {
 		return 486
 	}
+	if s.a.kept[w.network == "TLS"].full() {
+		return 503
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if w.network == "TLS" { // one of our phones, or of its kind: strangers take nothing from it

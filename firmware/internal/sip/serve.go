@@ -167,6 +167,10 @@ func (a *Agent) inDialog(req *gosip.Request, tx *gosip.ServerTx, tag string) {
 		a.turnAway(tx, req, refuse(403))
 		return
 	}
+	if !c.kept.add(tx) && req.Method != gosip.BYE { // which ends all of it
+		a.turnAway(tx, req, refuse(500, gosip.NewHeader("Retry-After", "2")))
+		return
+	}
 	if !c.box.post(func(ctx context.Context) { c.requested(ctx, req, tx) }) {
 		a.turnAway(tx, req, refuse(481))
 	}
@@ -185,7 +189,7 @@ func (a *Agent) invited(req *gosip.Request, tx *gosip.ServerTx) {
 		}
 	}
 	c := newIncoming(a, req, tx)
-	if r := a.admit(c); !r.taken() {
+	if r := a.admit(c, tx); !r.taken() {
 		a.turnAway(tx, req, r)
 		return
 	}
@@ -205,8 +209,8 @@ func refuseOffer(err error) refusal {
 }
 
 // admit registers an incoming call, unless its INVITE came to us by another way
-// too (RFC 3261, 8.2.2.2), or too many calls wait already.
-func (a *Agent) admit(c *Call) refusal {
+// too (RFC 3261, 8.2.2.2), or too many calls wait already, or are kept.
+func (a *Agent) admit(c *Call, tx *gosip.ServerTx) refusal {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for id, o := range a.calls {
@@ -216,6 +220,9 @@ func (a *Agent) admit(c *Call) refusal {
 	}
 	if !a.hasRoom(c.pin != [32]byte{}, c.source) {
 		return refuse(486)
+	}
+	if !a.kept[c.pin != [32]byte{}].add(tx) {
+		return refuse(503, gosip.NewHeader("Retry-After", "2"))
 	}
 	a.calls[c.id] = c
 	return refusal{}
