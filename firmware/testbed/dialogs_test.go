@@ -26,7 +26,8 @@ const (
 )
 
 // Ten thousand dialogs, in each of which something is not as it should be, go
-// through two real phones, by UDP and by TCP, while somebody lifts the handset
+// through two real phones: first some that are walked from end to end, then the others,
+// by UDP and by TCP, while somebody lifts the handset
 // again and again and dials the strangers as well. Afterwards the phones are the
 // same processes, in standby, of the same size, and call each other.
 func TestMutatedDialogs(t *testing.T) {
@@ -37,6 +38,19 @@ func TestMutatedDialogs(t *testing.T) {
 	ctx, bed, phones := town(t, Config{}, 2)
 	strangers, err := bed.AddCrowd(strangeHosts)
 	must(t, err)
+	t.Run("walks", func(t *testing.T) {
+		for i, p := range phones {
+			t.Run(p.Name, func(t *testing.T) {
+				t.Parallel()
+				from := strangers.Addrs[i*strangeHosts/2 : (i+1)*strangeHosts/2]
+				w := walkDialogs(ctx, t, rand.New(rand.NewPCG(seed, uint64(200+i))), p, strangers, from, fmt.Sprint(101+i))
+				t.Logf("%d dialogs each way: %+v", walks, w)
+				if w.answered < walks/3 || w.inside < walks || w.cancelled == 0 || w.hungUp == 0 || w.reached != walks || w.replied < walks/3 {
+					t.Errorf("%d dialogs each way came only so far: %+v", walks, w)
+				}
+			})
+		}
+	})
 	settled := make([]footprint, len(phones))
 	var sending sync.WaitGroup
 	for i, p := range phones {
@@ -212,6 +226,7 @@ func splitMessages(text string) []string {
 
 var (
 	startOfMessage = regexp.MustCompile(`(?m)^(SIP/2\.0 [0-9]|[A-Z]+ sip:)`)
+	fromTag        = regexp.MustCompile(`(?mi)^From:.*;tag=([^;\r\n]+)`)
 	toTag          = regexp.MustCompile(`(?mi)^To:.*;tag=([^;\r\n]+)`)
 	callIDLine     = regexp.MustCompile(`(?mi)^Call-ID: *([^\r\n]+)`)
 	cseqLine       = regexp.MustCompile(`(?mi)^CSeq: *[0-9]+ ([A-Z]+)`)
