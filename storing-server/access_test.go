@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +56,42 @@ func TestLimitedAccess(t *testing.T) {
 		var out, errs bytes.Buffer
 		if code := run(t.Context(), append(strings.Fields(args), "--data", dir), &out, &errs); code != exitUsage || out.Len() > 0 {
 			t.Errorf("%s: exit %d: %s%s; want exit %d", args, code, out.String(), errs.String(), exitUsage)
+		}
+	}
+}
+
+// A phone is called something by a command, while the server runs and while it
+// does not.
+func TestPhoneName(t *testing.T) {
+	dir := t.TempDir()
+	p := startProcess(t, dir, "127.0.0.1:0")
+	defer p.kill()
+	command(t, "phone", "add", "02:00:5e:00:53:01", "--data", dir)
+	phone, _ := newPhone(t, t.TempDir(), p.listen, phoneMAC(2))
+	if _, err := phone.Register(t.Context(), announcement(phoneMAC(2), 1, "192.0.2.1")); err != nil {
+		t.Fatal(err)
+	}
+	for _, running := range []bool{true, false} {
+		if !running {
+			p.kill()
+		}
+		name := fmt.Sprintf("Zoë, running %v", running)
+		command(t, "phone", "name", "02:00:5e:00:53:01", "not on the net yet", "--data", dir)
+		command(t, "phone", "name", "02:00:5e:00:53:02", name, "--label", "lobby", "--label", "2", "--data", dir)
+		var row admin.Row
+		if err := json.Unmarshal([]byte(command(t, "rows", "--json", "--data", dir)), &row); err != nil || row.Name != name || !slices.Equal(row.Labels, []string{"2", "lobby"}) {
+			t.Errorf("running %v: %+v, %v", running, row, err)
+		}
+		command(t, "phone", "name", "02:00:5e:00:53:02", "--data", dir)
+		if text := command(t, "rows", "--json", "--data", dir); strings.Contains(text, "name") {
+			t.Errorf("running %v: after the name was taken away: %s", running, text)
+		}
+	}
+	for _, args := range [][]string{{"a\nb"}, {strings.Repeat("x", 65)}, {"x", "--label", "\x1b[2J"}} {
+		var out, errs bytes.Buffer
+		args = append([]string{"phone", "name", "02:00:5e:00:53:02", "--data", dir}, args...)
+		if code := run(t.Context(), args, &out, &errs); code != exitUsage || strings.Contains(errs.String(), "\x1b") {
+			t.Errorf("%q: exit %d: %s; want exit %d", args, code, errs.String(), exitUsage)
 		}
 	}
 }

@@ -42,7 +42,7 @@ type CLI struct {
 	Token    TokenCmd    `cmd:"" help:"One-time tokens for enrolment."`
 	Password PasswordCmd `cmd:"" help:"Set the password of the operator's pages."`
 	APIToken APITokenCmd `cmd:"" name:"api-token" help:"Tokens with which programs use the JSON API."`
-	Phone    PhoneCmd    `cmd:"" help:"Standard SIP phones."`
+	Phone    PhoneCmd    `cmd:"" help:"Names of phones, and standard SIP phones."`
 	Forget   ForgetCmd   `cmd:"" help:"Delete a phone's row, with its key and number: the next key that announces it owns it."`
 }
 

@@ -57,21 +57,29 @@ type KeyForgetCmd struct {
 func (c *RowsCmd) Run(e *edges) error {
 	rows, err := ask(e, c.Data, (*admin.Client).List, func(s *store.Store) (out []admin.Row) {
 		for r := range s.Rows() {
-			out = append(out, admin.RowOf(r))
+			out = append(out, admin.RowOf(r, s.Naming(r.MAC)))
 		}
 		return out
 	})
 	if err != nil {
 		return err
 	}
-	return list(c.List, e, rows, "MAC\tNUMBER\tSTATE\tSINCE\tADDRESS\tEXPIRES\tSEQUENCE", func(r admin.Row) string {
+	return list(c.List, e, rows, "MAC\tNUMBER\tSTATE\tSINCE\tADDRESS\tEXPIRES\tSEQUENCE\tNAME", func(r admin.Row) string {
 		number := r.Number
 		if number == "" {
 			number = "-"
 		}
-		return fmt.Sprintf("%v\t%s\t%s\t%s\t%s\t%s\t%d", r.MAC, number, r.State, r.Since.Local().Format(time.DateTime),
-			strings.Join(r.Addrs, " "), r.Expiry.Local().Format(time.DateTime), r.Sequence)
+		return fmt.Sprintf("%v\t%s\t%s\t%s\t%s\t%s\t%d\t%s", r.MAC, number, r.State, r.Since.Local().Format(time.DateTime),
+			strings.Join(r.Addrs, " "), r.Expiry.Local().Format(time.DateTime), r.Sequence, called(r))
 	})
+}
+
+// called is a phone's name, and its labels in brackets.
+func called(r admin.Row) string {
+	if len(r.Labels) == 0 {
+		return r.Name
+	}
+	return strings.TrimSpace(r.Name + " [" + strings.Join(r.Labels, ", ") + "]")
 }
 
 // Run gives the number.

@@ -13,9 +13,18 @@ import (
 
 // PhoneCmd is `phone`.
 type PhoneCmd struct {
+	Name   PhoneNameCmd   `cmd:"" help:"Give any phone a name and labels, for lists and searches, in place of those it had."`
 	Add    PhoneAddCmd    `cmd:"" help:"Let a standard SIP phone register, or give it another password."`
 	Remove PhoneRemoveCmd `cmd:"" help:"Take a standard SIP phone away, with its row and number."`
 	List   PhoneListCmd   `cmd:"" help:"Print the standard SIP phones."`
+}
+
+// PhoneNameCmd is `phone name`.
+type PhoneNameCmd struct {
+	Data
+	OfPhone
+	Name  string   `arg:"" optional:"" help:"Its name, such as whose it is; none takes it away."`
+	Label []string `help:"A label, such as a room or a building; may be repeated." placeholder:"LABEL"`
 }
 
 // PhoneAddCmd is `phone add`.
@@ -37,6 +46,15 @@ type PhoneRemoveCmd struct {
 type PhoneListCmd struct {
 	Data
 	List
+}
+
+// Run gives the name.
+func (c *PhoneNameCmd) Run(e *edges) error {
+	n, err := store.Naming{Name: c.Name, Labels: c.Label}.Clean()
+	if err != nil {
+		return &usageError{err.Error()}
+	}
+	return change(e, c.Data, func(ctx context.Context, r admin.Rows) error { return r.SetNaming(ctx, c.MAC, n) })
 }
 
 // Run adds a phone.

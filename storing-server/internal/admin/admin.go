@@ -39,12 +39,14 @@ type Rows interface {
 	Access
 	SetNumber(ctx context.Context, mac wire.MAC, digits string) error
 	Forget(ctx context.Context, mac wire.MAC) error
+	SetNaming(ctx context.Context, mac wire.MAC, n store.Naming) error
 }
 
 // A Lister has all rows in memory.
 type Lister interface {
 	Rows
 	Rows() iter.Seq[wire.Row]
+	Naming(mac wire.MAC) store.Naming
 	Phones() []store.Phone
 	Tokens() []store.Token
 	APITokens() []store.APIToken
@@ -63,13 +65,16 @@ type Row struct {
 	Expiry      time.Time        `json:"expiry"`
 	Sequence    uint64           `json:"sequence"`
 	Fingerprint wire.Fingerprint `json:"fingerprint"`
+	Name        string           `json:"name,omitempty"` // for people
+	Labels      []string         `json:"labels,omitempty"`
 }
 
-// RowOf returns r as JSON has it.
-func RowOf(r wire.Row) Row {
+// RowOf returns the row of a phone that is called n as JSON has it.
+func RowOf(r wire.Row, n store.Naming) Row {
 	out := Row{
 		MAC: r.MAC, Digits: r.MAC.Digits(), Number: r.Number, State: r.State, Since: r.Since.UTC(),
 		SIP: r.Ports.SIP, SIPS: r.Ports.SIPS, Expiry: r.Expiry.UTC(), Sequence: r.Sequence, Fingerprint: r.Fingerprint,
+		Name: n.Name, Labels: n.Labels,
 	}
 	for _, a := range r.Addrs {
 		out.Addrs = append(out.Addrs, a.String())
@@ -122,7 +127,7 @@ func handler(rows Lister) http.Handler {
 		w.Header().Set("Content-Type", "application/jsonl")
 		enc := json.NewEncoder(w)
 		for row := range rows.Rows() {
-			if enc.Encode(RowOf(row)) != nil {
+			if enc.Encode(RowOf(row, rows.Naming(row.MAC))) != nil {
 				return
 			}
 		}
@@ -136,6 +141,17 @@ func handler(rows Lister) http.Handler {
 		}
 		if err == nil {
 			err = rows.SetNumber(r.Context(), mac, string(digits))
+		}
+		answer(w, err)
+	})
+	mux.HandleFunc("PUT /rows/{mac}/name", func(w http.ResponseWriter, r *http.Request) {
+		var b namingBody
+		if !read(w, r, &b) {
+			return
+		}
+		mac, err := wire.ParseMAC(r.PathValue("mac"))
+		if err == nil {
+			err = rows.SetNaming(r.Context(), mac, store.Naming(b))
 		}
 		answer(w, err)
 	})
@@ -201,6 +217,20 @@ func (c *Client) List(ctx context.Context) ([]Row, error) {
 // SetNumber implements Rows.
 func (c *Client) SetNumber(ctx context.Context, mac wire.MAC, digits string) error {
 	return c.command(ctx, http.MethodPut, "/rows/"+mac.Hex()+"/number", []byte(digits))
+}
+
+type namingBody struct {
+	Name   string   `json:"name"`
+	Labels []string `json:"labels"`
+}
+
+// SetNaming implements Rows.
+func (c *Client) SetNaming(ctx context.Context, mac wire.MAC, n store.Naming) error {
+	body, err := json.Marshal(namingBody(n))
+	if err != nil {
+		return fmt.Errorf("admin: ask server: %w", err)
+	}
+	return c.command(ctx, http.MethodPut, "/rows/"+mac.Hex()+"/name", body)
 }
 
 // Forget implements Rows.

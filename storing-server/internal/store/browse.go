@@ -17,11 +17,13 @@ type Selection struct {
 	Addr   netip.Addr // announced
 	Key    string     // the first of its fingerprint's lower-case hexadecimal digits
 	State  wire.State // at the moment
+	Text   string     // in its name, or whole one of its labels, in any case; or the user name of a standard phone
 }
 
-// Slow reports whether all rows may have to be looked at for a few.
+// Slow reports whether all rows, or all names, may have to be looked at for a
+// few.
 func (sel Selection) Slow() bool {
-	return (sel.Key != "" || sel.State != "") && sel.Number == "" && !sel.Addr.IsValid()
+	return sel.Text != "" || (sel.Key != "" || sel.State != "") && sel.Number == "" && !sel.Addr.IsValid()
 }
 
 // stride is how many rows are looked at before others may change them.
@@ -118,6 +120,12 @@ func (t *table) few(sel Selection) (macs []wire.MAC, ok bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	switch {
+	case sel.Text != "":
+		macs = t.named(sel.Text)
+		user := UserMAC(sel.Text)
+		if p, ok := readNote[Phone](t.notes[noteKey{phoneNote, string(user[:])}].data); ok && p.User == sel.Text && !slices.Contains(macs, user) {
+			macs = append(macs, user)
+		}
 	case sel.Number != "":
 		macs = append(macs, t.numbers[keyOf(sel.Number)].holder().mac)
 	case sel.Addr.IsValid():

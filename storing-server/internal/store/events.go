@@ -13,6 +13,7 @@ const (
 	EventKeyForgotten    = "key-forgotten"     // nobody owns the row
 	EventForgotten       = "forgotten"         // the row is gone
 	EventNumber          = "number"            // the operator gave another number
+	EventNamed           = "named"             // the operator gave a name and labels, or took them away
 	EventNumberFreed     = "number-freed"      // the operator ended a number's rest
 	EventPhoneAdded      = "phone-added"       // a standard phone may register
 	EventPhoneChanged    = "phone-changed"     // it has another password
@@ -51,7 +52,8 @@ type Event struct {
 	Number string
 	User   string // of a standard phone
 	Token  string // its ID
-	Name   string // of a token of the API
+	Name   string // of a token of the API, or a phone
+	Labels []string
 	By     string // "open", "token ID", "ca NAME", "owner", or whose the change is
 }
 

@@ -22,6 +22,7 @@ const (
 	tokenNote    = "token"    // by MAC, zero for any, and the hash of the token
 	phoneNote    = "phone"    // by MAC
 	bindingNote  = "binding"  // by MAC
+	namingNote   = "naming"   // by MAC
 	passwordNote = "password" // of no phone
 	apiTokenNote = "api"      // of no phone, by the hash of the token
 )

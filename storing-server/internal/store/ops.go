@@ -324,6 +324,7 @@ func (v *view) forget(mac wire.MAC, rest time.Duration) error {
 		v.setRow(mac, nil)
 	}
 	v.vacate(number, rest)
+	v.unname(mac)
 	if standard {
 		v.setNote(noteKey{phoneNote, string(mac[:])}, nil)
 		v.setNote(noteKey{bindingNote, string(mac[:])}, nil)

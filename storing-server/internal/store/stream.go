@@ -422,6 +422,9 @@ func (t *table) apply(touched []wire.Query, subject string, data []byte, seq uin
 			return touched, fmt.Errorf("store: apply %s at %d: %w", subject, seq, err)
 		}
 		t.putNote(k, data, seq)
+		if k.kind == namingNote && !t.loading {
+			touched = append(touched, wire.Query{MAC: wire.MAC([]byte(k.key[:len(wire.MAC{})]))}) // pages show it
+		}
 		return touched, nil
 	}
 	return touched, fmt.Errorf("store: apply %s: no such subject", subject)

@@ -44,6 +44,7 @@ var apiRoutes = []route{
 	{pattern: "DELETE /api/v1/phones/{mac}", answer: (*Server).apiForget},
 	{pattern: "DELETE /api/v1/phones/{mac}/key", answer: (*Server).apiForgetKey},
 	{pattern: "PUT /api/v1/phones/{mac}/number", role: store.RoleNumbers, answer: (*Server).apiSetNumber},
+	{pattern: "PUT /api/v1/phones/{mac}/name", answer: (*Server).apiSetName},
 	{pattern: "DELETE /api/v1/numbers/{number}/rest", role: store.RoleNumbers, answer: (*Server).apiFreeNumber},
 	{pattern: "GET /api/v1/tokens", answer: (*Server).apiTokens},
 	{pattern: "POST /api/v1/tokens", answer: (*Server).apiMakeToken},
@@ -135,7 +136,7 @@ func (s *Server) authorized(r *http.Request) (t store.APIToken, ok bool) {
 // program that accepts events.
 func (s *Server) follow(w http.ResponseWriter, r *http.Request, to route) {
 	if sel, err := selectionOf(r.URL.Query().Get("q")); err == nil && sel.Slow() {
-		sendProblem(w, bad("q: a search for a key or a state looks at all rows, and is not repeated"))
+		sendProblem(w, bad("q: a search for a key, a state or a name looks at all rows, and is not repeated"))
 		return
 	}
 	answer := func() (any, error) {

@@ -101,6 +101,14 @@ func TestDescription(t *testing.T) {
 	ask("PUT", "/api/v1/phones/02005e000001/number", `{"number":"555"}`, 204)
 	ask("PUT", "/api/v1/phones/02005e000001/number", `{"number":"5"}`, 400)
 	ask("PUT", "/api/v1/phones/02005e000001/number", `{"number":"556","x":1}`, 400)
+	ask("PUT", "/api/v1/phones/02005e000001/name", `{"name":"Zoë","labels":["lobby","2"]}`, 204)
+	ask("GET", "/api/v1/phones/02005e000001", "", 200, `"name":"Zoë","labels":["2","lobby"]`)
+	ask("GET", "/api/v1/phones?q=name:lobby", "", 200, `"name":"Zoë"`)
+	ask("PUT", "/api/v1/phones/02005e000001/name", `{}`, 204)
+	ask("PUT", "/api/v1/phones/02005e0000ff/name", `{"name":"x"}`, 404)
+	for _, body := range []string{`{"name":"a\nb"}`, `{"name":"` + strings.Repeat("x", 65) + `"}`, `{"labels":["a,b"]}`, `{"labels":"x"}`, `{"x":1}`} {
+		ask("PUT", "/api/v1/phones/02005e000001/name", body, 400)
+	}
 	ask("PUT", "/api/v1/phones/02005e000002/number", `{"number":"555"}`, 409, "02:00:5e:00:00:01 has it")
 	ask("PUT", "/api/v1/phones/02005e000002/number", `{"number":"101"}`, 409, "rests")
 	ask("DELETE", "/api/v1/numbers/101/rest", "", 204)

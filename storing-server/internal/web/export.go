@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"flexphone/registry-client/wire"
-	"flexphone/storing-server/internal/admin"
 )
 
 // exportRows is how many rows of an export are read at once: others may change
@@ -29,23 +28,32 @@ func (s *Server) phonesExport(w http.ResponseWriter, r *http.Request, _ *session
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(exportMost))
 	out := csv.NewWriter(w)
 	out.UseCRLF = true
-	_ = out.Write([]string{"mac", "digits", "number", "state", "since", "addresses", "sip", "sips", "expiry", "sequence", "fingerprint"}) // errors stay with Error
+	_ = out.Write([]string{"mac", "digits", "number", "state", "since", "addresses", "sip", "sips", "expiry", "sequence", "fingerprint", "name", "labels"}) // errors stay with Error
 	for at, more := (wire.MAC{}), true; more && out.Error() == nil; {
 		rows, left, err := s.o.Rows.Page(r.Context(), sel, at, false, exportRows)
 		if err != nil {
 			return // who has gone does not want it
 		}
 		for _, row := range rows {
-			x := admin.RowOf(row)
+			x := s.row(row)
 			_ = out.Write([]string{
 				x.MAC.String(), x.Digits, x.Number, string(x.State), x.Since.Format(time.RFC3339), strings.Join(x.Addrs, " "),
 				strconv.Itoa(int(x.SIP)), strconv.Itoa(int(x.SIPS)), x.Expiry.Format(time.RFC3339), strconv.FormatUint(x.Sequence, 10), x.Fingerprint.String(),
+				inert(x.Name), inert(strings.Join(x.Labels, ", ")),
 			})
 			at = row.MAC
 		}
 		more = left
 		out.Flush()
 	}
+}
+
+// inert puts an apostrophe before what a spreadsheet would take for a formula.
+func inert(text string) string {
+	if text != "" && strings.ContainsRune("=+-@", rune(text[0])) {
+		return "'" + text
+	}
+	return text
 }
 
 // exportMost bounds an export.

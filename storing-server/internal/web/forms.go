@@ -22,6 +22,7 @@ func (s *Server) forms(mux *http.ServeMux) {
 	mux.HandleFunc("POST /logout", s.form(nil))
 	for pattern, f := range map[string]form{
 		"/phones/{mac}/number":     setNumber,
+		"/phones/{mac}/name":       setName,
 		"/phones/{mac}/forget-key": forgetKey,
 		"/phones/{mac}/forget":     forgetPhone,
 		"/numbers/free":            freeNumber,
@@ -90,6 +91,14 @@ func setNumber(s *Server, ctx context.Context, r *http.Request) (string, flash, 
 		err = s.o.Rows.SetNumber(ctx, mac, number)
 	}
 	return to, flash{Text: "The number is " + number + " now."}, err
+}
+
+func setName(s *Server, ctx context.Context, r *http.Request) (string, flash, error) {
+	mac, to, err := ofPhone(r)
+	if err == nil {
+		err = s.o.Rows.SetNaming(ctx, mac, store.Naming{Name: field(r, "name"), Labels: strings.Split(field(r, "labels"), ",")})
+	}
+	return to, flash{Text: "The name and the labels are kept."}, err
 }
 
 func forgetKey(s *Server, ctx context.Context, r *http.Request) (string, flash, error) {

@@ -117,6 +117,7 @@ func TestLiveAPI(t *testing.T) {
 	}
 	refused(http.StatusNotFound, "/api/v1/phones/"+mac(9).String())
 	refused(http.StatusBadRequest, "/api/v1/phones?limit=0")
+	refused(http.StatusBadRequest, "/api/v1/phones?q=name:lobby")
 	refused(http.StatusBadRequest, "/api/v1/phones?q="+(wire.Fingerprint{1}).String())
 	if err := rows.RevokeAPIToken(t.Context(), id); err != nil {
 		t.Fatal(err)

@@ -23,6 +23,7 @@ var assets embed.FS
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"day":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
 	"stamp": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	"list":  func(all []string) string { return strings.Join(all, ", ") },
 	"lasted": func(s stay) string {
 		if s.Until == nil {
 			return ""
@@ -219,7 +220,7 @@ func (s *Server) rowsOf(r *http.Request) (b phonesBody, first, last wire.MAC) {
 		return b, first, last
 	}
 	for _, row := range rows {
-		b.Rows = append(b.Rows, admin.RowOf(row))
+		b.Rows = append(b.Rows, s.row(row))
 	}
 	link := func(path, name string, m wire.MAC) string {
 		v := url.Values{}

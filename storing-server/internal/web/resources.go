@@ -33,6 +33,9 @@ func (s *Server) apiServer(context.Context, *http.Request) (any, error) {
 	return serverInfo{Rows: s.o.Rows.Size()}, nil
 }
 
+// row returns a row as JSON and the pages have it.
+func (s *Server) row(r wire.Row) admin.Row { return admin.RowOf(r, s.o.Rows.Naming(r.MAC)) }
+
 type phonesPage struct {
 	Phones []admin.Row `json:"phones"`
 	Next   *wire.MAC   `json:"next,omitempty"` // to be asked for as after
@@ -63,7 +66,7 @@ func (s *Server) apiPhones(ctx context.Context, r *http.Request) (any, error) {
 	}
 	out := phonesPage{Phones: []admin.Row{}}
 	for _, row := range rows {
-		out.Phones = append(out.Phones, admin.RowOf(row))
+		out.Phones = append(out.Phones, s.row(row))
 	}
 	if more {
 		out.Next = &rows[len(rows)-1].MAC
@@ -101,7 +104,7 @@ func (s *Server) details(mac wire.MAC) (out phoneDetails, err error) {
 	if !ok {
 		return out, &apiError{http.StatusNotFound, mac.String() + " was never registered"}
 	}
-	out.Row = admin.RowOf(row)
+	out.Row = s.row(row)
 	if p, ok := s.o.Rows.Phone(mac); ok {
 		out.User = p.User
 	}
@@ -160,6 +163,21 @@ func (s *Server) apiSetNumber(ctx context.Context, r *http.Request) (any, error)
 		return nil, err
 	}
 	return nil, s.o.Rows.SetNumber(ctx, mac, body.Number)
+}
+
+func (s *Server) apiSetName(ctx context.Context, r *http.Request) (any, error) {
+	mac, err := pathMAC(r)
+	if err != nil {
+		return nil, err
+	}
+	var body struct {
+		Name   string   `json:"name"`
+		Labels []string `json:"labels"`
+	}
+	if err := readBody(r, &body); err != nil {
+		return nil, err
+	}
+	return nil, s.o.Rows.SetNaming(ctx, mac, store.Naming{Name: body.Name, Labels: body.Labels})
 }
 
 func (s *Server) apiFreeNumber(ctx context.Context, r *http.Request) (any, error) {

@@ -5,13 +5,14 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"unicode"
 
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/store"
 )
 
 // errSearch: nothing can be called so.
-var errSearch = errors.New("search for a number, a MAC or its beginning, an address, a key's fingerprint or its beginning, or the user name of a SIP phone; online or offline before it, or alone")
+var errSearch = errors.New("search for a number, a MAC or its beginning, an address, a key's fingerprint or its beginning, the user name of a SIP phone, a name or a part of it, or a label, with name: before it where it might be something else; online or offline before it, or alone")
 
 // searchMost bounds what is searched for, in bytes.
 const searchMost = 100
@@ -34,6 +35,9 @@ func selectionOf(text string) (store.Selection, error) {
 		sel.State = wire.State(word)
 		return sel, err
 	}
+	if name, ok := strings.CutPrefix(text, "name:"); ok {
+		return named(strings.TrimSpace(name))
+	}
 	if m, err := wire.ParseMAC(text); err == nil {
 		return store.Selection{MAC: m.Hex()}, nil
 	}
@@ -53,10 +57,16 @@ func selectionOf(text string) (store.Selection, error) {
 		return store.Selection{MAC: bare}, nil
 	case bare != "" && strings.Trim(bare, hex) == "" && len(bare) <= most:
 		return store.Selection{Key: bare}, nil
-	case store.ValidUser(text):
-		return store.Selection{MAC: store.UserMAC(text).Hex()}, nil
 	}
-	return store.Selection{}, errSearch
+	return named(text)
+}
+
+// named selects by a name or a label, in which there is a letter or a digit.
+func named(text string) (store.Selection, error) {
+	if !strings.ContainsFunc(text, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }) {
+		return store.Selection{}, errSearch
+	}
+	return store.Selection{Text: text}, nil
 }
 
 // A place is where a page of rows begins or ends.
