@@ -33,35 +33,36 @@ func resolvConf(a config.Address) string {
 
 // openNetwork returns whoever gives this phone its address: of one interface, or
 // of the better of two that has one.
-func openNetwork(settings config.Config, log *slog.Logger) (netlink.Source, error) {
+// failed is told of what it does without.
+func openNetwork(settings config.Config, failed func(part string, err error), log *slog.Logger) (netlink.Source, error) {
 	main := netlink.Config{
 		Interface: settings.Interface, LeaseFile: filepath.Join(settings.Data, "lease"),
 		ResolvConf: resolvConf(settings.Address), FullCheck: settings.Address.Conflict == "full", Log: log,
 	}
 	if settings.Fallback == "" {
-		return openInterface(main, settings.Address)
+		return openInterface(main, settings.Address, failed)
 	}
 	other := main
 	other.Interface, other.LeaseFile = settings.Fallback, filepath.Join(settings.Data, "lease.fallback")
 	main.ResolvConf, other.ResolvConf = "", "" // Prefer writes it
 	main.Metric, other.Metric = 100, 200
-	best, err := openInterface(main, settings.Address)
+	best, err := openInterface(main, settings.Address, failed)
 	if err != nil {
 		return nil, err
 	}
-	next, err := openInterface(other, config.Address{Source: "dhcp", Conflict: settings.Address.Conflict})
+	next, err := openInterface(other, config.Address{Source: "dhcp", Conflict: settings.Address.Conflict}, failed)
 	if err != nil {
 		return nil, err
 	}
 	return netlink.Prefer(resolvConf(settings.Address), log, best, next)
 }
 
-func openInterface(cfg netlink.Config, a config.Address) (netlink.Source, error) {
+func openInterface(cfg netlink.Config, a config.Address, failed func(part string, err error)) (netlink.Source, error) {
 	open := func(cfg netlink.Config) (netlink.Source, error) { return openSource(cfg, a) }
 	if a.VLAN == "" {
 		return open(cfg)
 	}
-	return netlink.OnVoiceVLAN(cfg, netlink.Voice{VLAN: a.VLANID()}, open)
+	return netlink.OnVoiceVLAN(cfg, netlink.Voice{VLAN: a.VLANID(), Failed: func(err error) { failed("voice VLAN", err) }}, open)
 }
 
 func openSource(cfg netlink.Config, a config.Address) (netlink.Source, error) {
@@ -102,6 +103,7 @@ type network struct {
 	source   parts.Slot[netlink.Source]
 	events   *control.Events
 	boot     *poweron.Chain // nil: this program is not what the machine was switched on for
+	keeper   *parts.Keeper
 	log      *slog.Logger
 }
 
@@ -109,7 +111,7 @@ type network struct {
 // told until upper is done, which is before.
 func (n *network) run(upper context.Context) func(context.Context, func()) error {
 	return func(ctx context.Context, works func()) error {
-		source, err := openNetwork(n.settings, n.log)
+		source, err := openNetwork(n.settings, func(part string, err error) { n.keeper.Failed(upper, part, err) }, n.log)
 		if err != nil {
 			return err
 		}

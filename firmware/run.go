@@ -102,7 +102,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	})
 	told.phone = ph
 	network := &network{
-		settings: settings, self: self, finder: finding, resolver: resolver, storing: storing, phone: ph, events: events, boot: boot, log: log,
+		settings: settings, self: self, finder: finding, resolver: resolver, storing: storing, phone: ph, events: events, boot: boot, keeper: keeper, log: log,
 	}
 	storing.report = func(o registry.Outcome, server string) {
 		self.announced(ctx, o, ph, events)

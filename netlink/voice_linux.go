@@ -22,6 +22,9 @@ type Voice struct {
 	// Wait is how long a switch is listened to before the untagged network is
 	// used; 2 s when zero. A switch that speaks later still moves the phone.
 	Wait time.Duration
+	// Failed is told why the phone is not on the VLAN where it belongs. It must not
+	// block; nil: only the log is told.
+	Failed func(error)
 }
 
 const (
@@ -145,6 +148,9 @@ func (v *voice) Run(ctx context.Context) (err error) {
 			v.cfg.Log.Info("using", "vlan", next)
 			if running, err = v.enter(inner, next); errors.Is(err, errNoVLAN) {
 				v.cfg.Log.Error("this kernel makes no VLAN, staying on the untagged network", "vlan", next, "error", err)
+				if v.want.Failed != nil {
+					v.want.Failed(fmt.Errorf("netlink: this kernel makes no VLAN %d, staying on the untagged network: %w", next, err))
+				}
 				v.core.step(now, cannotMake{next})
 				continue
 			}

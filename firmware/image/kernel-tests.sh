@@ -1,7 +1,7 @@
 #!/bin/sh
 # kernel-tests.sh: runs the unit tests that need a kernel of their own, with its
-# GPIO simulator and input devices, in a guest of qemu-virt: those of hal,
-# netlink and the sound card's ring. Prints what `go test -v` prints; make image
+# GPIO simulator and input devices, or a clock that may be set, in a guest of
+# qemu-virt: those of hal, netlink, registry-client and the sound card's ring. Prints what `go test -v` prints; make image
 # BOARD=qemu-virt comes first.
 #
 # The tests come in an initramfs beside the image's own, with the programs that
@@ -20,7 +20,7 @@ tools=$("$here/test-tools.sh")
 
 mkdir -p "$work/tree/testbed/tests"
 cd "$here/../.."
-for package in ${PACKAGES:-hal/cdev hal/gpio hal/evdev hal/display hal/sim netlink audio/portaudio}; do
+for package in ${PACKAGES:-hal/cdev hal/gpio hal/evdev hal/display hal/sim netlink registry-client audio/portaudio}; do
 	COMPILE="test -c" "$here/program.sh" arm64 "$sysroot" "$work/tree/testbed/tests/$(echo "$package" | tr / .)" "./$package"
 done
 cat >"$work/tree/testbed/start" <<'SH'
@@ -53,7 +53,7 @@ exec /bin/busybox chroot . /bin/busybox sh /tmp/run
 SH
 cat >"$work/tree/testbed/run" <<'SH'
 /bin/busybox --install -s /usr/bin
-export HOME=/tmp PATH=/bin:/sbin:/usr/sbin:/usr/bin
+export FLEXPHONE_OWN_MACHINE=1 HOME=/tmp PATH=/bin:/sbin:/usr/sbin:/usr/bin
 tests=$(sed -n 's/.*tests=\([^ ]*\).*/\1/p' /proc/cmdline)
 cd /tmp
 for file in tests/*; do
