@@ -93,6 +93,7 @@ type Limits struct {
 	KeepAlive    time.Duration // after that without a word a session may give way
 	Handshakes   int           // unfinished at a time; the oldest that was not answered gives way
 	Handshake    time.Duration // until one must be finished
+	Again        float64       // handshakes a second that are tried with no room for a session, and may be of no use
 	Idle         time.Duration // a session that says nothing for so long ends
 	Observations int           // of one session
 	Rate, Burst  float64       // requests a second of one session
@@ -112,7 +113,7 @@ func DefaultLimits() Limits { return LimitsFor(6 << 30) }
 func LimitsFor(memory uint64) Limits {
 	return Limits{
 		Sessions: int(min(max(memory/2/sessionCost, 1000), 4_000_000)), SessionsEach: 4, KeepAlive: 150 * time.Second, // a phone without a NAT asks every minute
-		Handshakes: int(min(max(memory/32/handshakeCost, 256), 4096)), Handshake: 10 * time.Second,
+		Handshakes: int(min(max(memory/32/handshakeCost, 256), 4096)), Handshake: 10 * time.Second, Again: 20,
 		Idle: 10 * time.Minute, Observations: 32, Rate: 50, Burst: 200,
 		Loops: runtime.GOMAXPROCS(0) / 2, // the rows and the socket want the rest
 	}

@@ -247,13 +247,11 @@ func (s *Server) room() bool {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.all.n < s.limits.Sessions || s.silent(s.all.front, now) || s.again.take(now, fullRate, fullBurst)
+	return s.all.n < s.limits.Sessions || s.silent(s.all.front, now) || s.again.take(now, s.limits.Again, againBurst*s.limits.Again)
 }
 
-const (
-	fullRate  = 20 // handshakes a second that may turn out to be of no use
-	fullBurst = 100
-)
+// againBurst is how many seconds' worth of Limits.Again may come at once.
+const againBurst = 5
 
 // silent reports whether x has missed a keep-alive; s.mu is held.
 func (s *Server) silent(x *session, now time.Time) bool {
