@@ -15,8 +15,10 @@ import (
 // PasswordCmd is `password`.
 type PasswordCmd struct {
 	Data
-	Valid time.Duration `help:"For how long it is good, such as 2160h: then another has to be set, and logins end; for ever by default." placeholder:"DURATION"`
-	Stdin bool          `name:"stdin" help:"Read the password from standard input; otherwise one is made and printed, this once."`
+	Role   store.Role    `help:"What who has it may do: read everything, change short numbers too, or everything; each role has a password of its own; ${default} by default." enum:"read,numbers,all" default:"all"`
+	Remove bool          `help:"Take the role's password away: logins by it end."`
+	Valid  time.Duration `help:"For how long it is good, such as 2160h: then another has to be set, and logins end; for ever by default." placeholder:"DURATION"`
+	Stdin  bool          `name:"stdin" help:"Read the password from standard input; otherwise one is made and printed, this once."`
 }
 
 // APITokenCmd is `api-token`.
@@ -46,8 +48,14 @@ type APITokenRevokeCmd struct {
 	ID string `arg:"" help:"The token's ID, as 'api-token list' prints it."`
 }
 
-// Run sets the password of the operator's pages.
+// Run sets, or takes away, a password of the operator's pages.
 func (c *PasswordCmd) Run(e *edges) (err error) {
+	if c.Remove {
+		if c.Stdin || c.Valid != 0 {
+			return &usageError{"--remove: of no use with --stdin or --valid"}
+		}
+		return change(e, c.Data, func(ctx context.Context, r admin.Rows) error { return r.SetPassword(ctx, c.Role, "", time.Time{}) })
+	}
 	password := strings.ToLower(rand.Text())
 	if c.Stdin {
 		if password, err = readPassword(e.stdin); err != nil {
@@ -65,7 +73,7 @@ func (c *PasswordCmd) Run(e *edges) (err error) {
 	if c.Valid > 0 {
 		expires = time.Now().Add(c.Valid)
 	}
-	if err := change(e, c.Data, func(ctx context.Context, r admin.Rows) error { return r.SetPassword(ctx, hash, expires) }); err != nil {
+	if err := change(e, c.Data, func(ctx context.Context, r admin.Rows) error { return r.SetPassword(ctx, c.Role, hash, expires) }); err != nil {
 		return err
 	}
 	if !c.Stdin {

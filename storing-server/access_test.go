@@ -24,6 +24,10 @@ func TestLimitedAccess(t *testing.T) {
 			p.kill()
 		}
 		command(t, "password", "--valid", "2160h", "--data", dir)
+		if text := command(t, "password", "--role", "read", "--data", dir); len(strings.TrimSpace(text)) < 12 {
+			t.Errorf("running %v: the reader's password is %q", running, text)
+		}
+		command(t, "password", "--role", "read", "--remove", "--data", dir)
 		command(t, "api-token", "new", "monitor", "--role", "read", "--valid", "1h", "--data", dir)
 		command(t, "api-token", "new", "all", "--data", dir)
 		var got []admin.APIToken
@@ -52,7 +56,7 @@ func TestLimitedAccess(t *testing.T) {
 			t.Errorf("running %v: %d tokens; want 2", running, len(got))
 		}
 	}
-	for _, args := range []string{"password --valid=-1h", "api-token new x --valid=-1h", "api-token new x --role king"} {
+	for _, args := range []string{"password --valid=-1h", "password --role king", "password --remove --stdin", "password --remove --valid=1h", "api-token new x --valid=-1h", "api-token new x --role king"} {
 		var out, errs bytes.Buffer
 		if code := run(t.Context(), append(strings.Fields(args), "--data", dir), &out, &errs); code != exitUsage || out.Len() > 0 {
 			t.Errorf("%s: exit %d: %s%s; want exit %d", args, code, out.String(), errs.String(), exitUsage)

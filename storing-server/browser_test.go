@@ -16,6 +16,7 @@ import (
 	registry "flexphone/registry-client"
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/admin"
+	"flexphone/storing-server/internal/store"
 )
 
 const testPassword = "a password of the tests"
@@ -23,7 +24,7 @@ const testPassword = "a password of the tests"
 // setPassword does what the command does, with a known password.
 func setPassword(t *testing.T, dir string) {
 	t.Helper()
-	c := PasswordCmd{Data: Data{dir}, Stdin: true}
+	c := PasswordCmd{Data: Data{dir}, Role: store.RoleAll, Stdin: true}
 	if err := c.Run(&edges{ctx: t.Context(), stdin: strings.NewReader(testPassword + "\n"), stdout: io.Discard}); err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +311,7 @@ func TestOperatorTLS(t *testing.T) {
 			t.Errorf("run %s: exit %d: %s", args, code, errs.String())
 		}
 	}
-	short := PasswordCmd{Data: Data{dir}, Stdin: true}
+	short := PasswordCmd{Data: Data{dir}, Role: store.RoleAll, Stdin: true}
 	var usage *usageError
 	if err := short.Run(&edges{ctx: t.Context(), stdin: strings.NewReader("short\n"), stdout: io.Discard}); !errors.As(err, &usage) {
 		t.Errorf("a short password: %v; want a usage error", err)

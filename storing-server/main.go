@@ -40,7 +40,7 @@ type CLI struct {
 	Restore  RestoreCmd  `cmd:"" help:"Make a data folder of a backup."`
 	Key      KeyCmd      `cmd:"" help:"Keys of phones."`
 	Token    TokenCmd    `cmd:"" help:"One-time tokens for enrolment."`
-	Password PasswordCmd `cmd:"" help:"Set the password of the operator's pages."`
+	Password PasswordCmd `cmd:"" help:"Set a password of the operator's pages."`
 	APIToken APITokenCmd `cmd:"" name:"api-token" help:"Tokens with which programs use the JSON API."`
 	Phone    PhoneCmd    `cmd:"" help:"Names of phones, and standard SIP phones."`
 	Forget   ForgetCmd   `cmd:"" help:"Delete a phone's row, with its key and number: the next key that announces it owns it."`

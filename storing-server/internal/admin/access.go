@@ -12,7 +12,7 @@ import (
 
 // Access is who may log in and use the API. store.Store and Client are Access.
 type Access interface {
-	SetPassword(ctx context.Context, hash string, expires time.Time) error
+	SetPassword(ctx context.Context, role store.Role, hash string, expires time.Time) error
 	AddAPIToken(ctx context.Context, h store.APITokenHash, t store.APIToken) (store.APIToken, error)
 	RevokeAPIToken(ctx context.Context, id string) error
 }
@@ -45,14 +45,14 @@ type apiTokenBody struct {
 
 // accessHandlers adds the requests of Access.
 func accessHandlers(mux *http.ServeMux, rows Lister) {
-	mux.HandleFunc("PUT /password", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("PUT /passwords/{role}", func(w http.ResponseWriter, r *http.Request) {
 		hash, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 		var expires time.Time
 		if text := r.URL.Query().Get("expires"); err == nil && text != "" {
 			expires, err = time.Parse(time.RFC3339, text)
 		}
 		if err == nil {
-			err = rows.SetPassword(r.Context(), string(hash), expires)
+			err = rows.SetPassword(r.Context(), store.Role(r.PathValue("role")), string(hash), expires)
 		}
 		answer(w, err)
 	})
@@ -81,8 +81,8 @@ func accessHandlers(mux *http.ServeMux, rows Lister) {
 }
 
 // SetPassword implements Access.
-func (c *Client) SetPassword(ctx context.Context, hash string, expires time.Time) error {
-	path := "/password"
+func (c *Client) SetPassword(ctx context.Context, role store.Role, hash string, expires time.Time) error {
+	path := "/passwords/" + string(role)
 	if !expires.IsZero() {
 		path += "?expires=" + url.QueryEscape(expires.UTC().Format(time.RFC3339))
 	}

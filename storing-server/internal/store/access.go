@@ -27,7 +27,7 @@ type APIToken struct {
 	Expires time.Time // zero: never
 }
 
-// A Role says what a program may do.
+// A Role says what a program may do, or who has logged in.
 type Role string
 
 // The roles, each of which may do what those before it may.
@@ -37,9 +37,12 @@ const (
 	RoleAll     Role = "all"     // everything
 )
 
+// Roles are all that there are, from the least on.
+func Roles() []Role { return []Role{RoleRead, RoleNumbers, RoleAll} }
+
 // May reports whether who has the role may do what another is for.
 func (r Role) May(what Role) bool {
-	order := []Role{RoleRead, RoleNumbers, RoleAll}
+	order := Roles()
 	own := slices.Index(order, r)
 	return own >= 0 && own >= slices.Index(order, what)
 }
@@ -59,7 +62,14 @@ type passwordBody struct {
 // noPhone begins the keys of notes that are about no phone.
 var noPhone = string(make([]byte, len(wire.MAC{})))
 
-func passwordKey() noteKey               { return noteKey{passwordNote, noPhone} }
+// passwordKey is, for everything, as it was before there were roles.
+func passwordKey(role Role) noteKey {
+	if role == RoleAll {
+		return noteKey{passwordNote, noPhone}
+	}
+	return noteKey{passwordNote, noPhone + string(role)}
+}
+
 func apiTokenKey(h APITokenHash) noteKey { return noteKey{apiTokenNote, noPhone + string(h[:])} }
 func apiTokenOf(k noteKey, b apiTokenBody) APIToken {
 	t := APIToken{ID: hex.EncodeToString([]byte(k.key[len(noPhone):]))[:tokenIDSize], Name: b.Name, Made: time.Unix(b.Made, 0), Role: b.Role}
@@ -72,25 +82,34 @@ func apiTokenOf(k noteKey, b apiTokenBody) APIToken {
 	return t
 }
 
-// Password returns the hash of the password of the operator's pages; empty:
-// there is none, or its time is over.
-func (s *Store) Password() string {
-	b, _ := readNote[passwordBody](s.table.note(passwordKey()).data) // or there is none
+// Password returns the hash of the password that lets into the operator's pages
+// in a role; empty: there is none, or its time is over.
+func (s *Store) Password(role Role) string {
+	b, _ := readNote[passwordBody](s.table.note(passwordKey(role)).data) // or there is none
 	if b.Expires != 0 && s.opts.Now().Unix() >= b.Expires {
 		return ""
 	}
 	return b.Hash
 }
 
-// SetPassword makes that what Password returns, until expires; zero: for ever.
-func (s *Store) SetPassword(ctx context.Context, hash string, expires time.Time) error {
+// SetPassword makes that what Password returns for a role, until expires; zero:
+// for ever. An empty hash takes it away.
+func (s *Store) SetPassword(ctx context.Context, role Role, hash string, expires time.Time) error {
+	if !role.May(RoleRead) {
+		return fmt.Errorf("store: set password: role %q: want read, numbers or all", role)
+	}
 	return s.do(ctx, func(v *view) error {
+		if hash == "" {
+			v.tell(Event{Event: EventPasswordRemoved, Name: string(role)})
+			v.setNote(passwordKey(role), nil)
+			return nil
+		}
 		b := passwordBody{Hash: hash}
 		if !expires.IsZero() {
 			b.Expires = expires.Unix()
 		}
-		v.tell(Event{Event: EventPasswordSet})
-		return v.putNote(passwordKey(), b)
+		v.tell(Event{Event: EventPasswordSet, Name: string(role)})
+		return v.putNote(passwordKey(role), b)
 	})
 }
 

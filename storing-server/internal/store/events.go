@@ -19,7 +19,8 @@ const (
 	EventPhoneChanged    = "phone-changed"     // it has another password
 	EventTokenMade       = "token-made"        // for one enrolment
 	EventTokenRevoked    = "token-revoked"     // it is worth nothing
-	EventPasswordSet     = "password-set"      // of the operator's pages
+	EventPasswordSet     = "password-set"      // of the operator's pages, in a role
+	EventPasswordRemoved = "password-removed"  // nobody logs in by it
 	EventAPITokenMade    = "api-token-made"    // for a program
 	EventAPITokenRevoked = "api-token-revoked" // it is worth nothing
 	EventRefusedByDisk   = "not-written"       // what the line before says did perhaps not happen
@@ -52,7 +53,7 @@ type Event struct {
 	Number string
 	User   string // of a standard phone
 	Token  string // its ID
-	Name   string // of a token of the API, or a phone
+	Name   string // of a token of the API, or a phone; or the role of a password
 	Labels []string
 	By     string // "open", "token ID", "ca NAME", "owner", or whose the change is
 }

@@ -16,30 +16,37 @@ import (
 // to say there.
 type form func(s *Server, ctx context.Context, r *http.Request) (to string, say flash, err error)
 
+// pageForms are all forms, each with the least role that may send it.
+var pageForms = []struct {
+	pattern string
+	role    store.Role
+	act     form
+}{
+	{"/phones/{mac}/number", store.RoleNumbers, setNumber},
+	{"/phones/{mac}/name", store.RoleAll, setName},
+	{"/phones/{mac}/forget-key", store.RoleAll, forgetKey},
+	{"/phones/{mac}/forget", store.RoleAll, forgetPhone},
+	{"/numbers/free", store.RoleNumbers, freeNumber},
+	{"/tokens", store.RoleAll, makeToken},
+	{"/tokens/{id}/revoke", store.RoleAll, revokeToken},
+	{"/accounts", store.RoleAll, addAccount},
+	{"/accounts/{user}/remove", store.RoleAll, removeAccount},
+	{"/api-access", store.RoleAll, makeAPIToken},
+	{"/api-access/{id}/revoke", store.RoleAll, revokeAPIToken},
+}
+
 // forms adds the routes of the forms. Each leads on to a page, so that nothing
 // is done twice by loading that again.
 func (s *Server) forms(mux *http.ServeMux) {
-	mux.HandleFunc("POST /logout", s.form(nil))
-	for pattern, f := range map[string]form{
-		"/phones/{mac}/number":     setNumber,
-		"/phones/{mac}/name":       setName,
-		"/phones/{mac}/forget-key": forgetKey,
-		"/phones/{mac}/forget":     forgetPhone,
-		"/numbers/free":            freeNumber,
-		"/tokens":                  makeToken,
-		"/tokens/{id}/revoke":      revokeToken,
-		"/accounts":                addAccount,
-		"/accounts/{user}/remove":  removeAccount,
-		"/api-access":              makeAPIToken,
-		"/api-access/{id}/revoke":  revokeAPIToken,
-	} {
-		mux.HandleFunc("POST "+pattern, s.form(f))
+	mux.HandleFunc("POST /logout", s.form(store.RoleRead, nil))
+	for _, f := range pageForms {
+		mux.HandleFunc("POST "+f.pattern, s.form(f.role, f.act))
 	}
 }
 
-// form answers who is logged in and has got the form from here. Without an f it
-// logs out.
-func (s *Server) form(f form) http.HandlerFunc {
+// form answers who is logged in, in a role that may do it, and has got the form
+// from here. Without an f it logs out.
+func (s *Server) form(need store.Role, f form) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		x, ok := s.session(r, true)
 		if !ok {
@@ -54,6 +61,10 @@ func (s *Server) form(f form) http.HandlerFunc {
 			s.refuse(w, x, &apiError{http.StatusForbidden, "this form is of another login: load the page again"})
 			return
 		}
+		if !x.role.May(need) {
+			s.refuse(w, x, &apiError{http.StatusForbidden, fmt.Sprintf("this login may %s: the password of the role %s is wanted", x.role, need)})
+			return
+		}
 		if f == nil {
 			c, err := r.Cookie(cookieName)
 			if err == nil {
@@ -65,7 +76,7 @@ func (s *Server) form(f form) http.HandlerFunc {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), changeMost)
 		defer cancel()
-		to, say, err := f(s, store.By(ctx, "login "+x.from), r)
+		to, say, err := f(s, store.By(ctx, "login "+x.from+" as "+string(x.role)), r)
 		if err != nil {
 			say = flash{Text: "Not done: " + sentence(err) + ".", Bad: true}
 		}

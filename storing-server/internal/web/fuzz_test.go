@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"flexphone/storing-server/internal/store"
 )
 
 // FuzzHTTP: whatever a program or a browser sends, with or without a login, is
@@ -77,7 +79,7 @@ func FuzzHTTP(f *testing.F) {
 			t.Errorf("%s %q leads to %q", method, target, to)
 		}
 		if in%3 == 1 && s.logins.all[u.cookie.Value] == nil { // logged out
-			u.cookie = &http.Cookie{Name: cookieName, Value: s.logins.begin(s.o.Rows.Password(), "", time.Now())}
+			u.cookie = &http.Cookie{Name: cookieName, Value: s.logins.begin(store.RoleAll, s.o.Rows.Password(store.RoleAll), "", time.Now())}
 			csrf = s.logins.all[u.cookie.Value].csrf
 		}
 	})

@@ -3,9 +3,11 @@ package web
 import (
 	"encoding/csv"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"flexphone/storing-server/internal/store"
 )
@@ -34,6 +36,15 @@ func TestNames(t *testing.T) {
 		if text := u.do("GET", "/phones?q="+q, nil).Body.String(); !strings.Contains(text, "Nobody is found") {
 			t.Errorf("%q is found: %s", q, text)
 		}
+	}
+	if _, err := rows.AddPhone(t.Context(), store.Phone{User: "porter"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rows.Bind(t.Context(), store.UserMAC("porter"), store.Binding{Addr: netip.MustParseAddr("192.0.2.50"), Port: 5060}, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if text := u.do("GET", "/phones?q=porter", nil).Body.String(); !strings.Contains(text, store.UserMAC("porter").String()) || strings.Contains(text, mac(1).String()) {
+		t.Errorf("a SIP phone is not found by its user name: %s", text)
 	}
 	if err := rows.SetNaming(t.Context(), mac(2), store.Naming{Name: "=1+1", Labels: []string{"-2", "beef"}}); err != nil {
 		t.Fatal(err)

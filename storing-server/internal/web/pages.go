@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +38,7 @@ type view struct {
 	Title   string
 	Section string // of the navigation
 	CSRF    string
+	Role    store.Role // of the login
 	Flash   *flash
 	Body    any
 }
@@ -80,7 +82,7 @@ func (s *Server) session(r *http.Request, used bool) (*session, bool) {
 	if err != nil {
 		return nil, false
 	}
-	x := s.logins.of(c.Value, s.o.Rows.Password(), time.Now(), used)
+	x := s.logins.of(c.Value, s.o.Rows.Password, time.Now(), used)
 	return x, x != nil
 }
 
@@ -110,12 +112,12 @@ func fragment(name string, v any) ([]byte, error) {
 }
 
 func (s *Server) show(w http.ResponseWriter, x *session, name, title, section string, body any) {
-	s.render(w, http.StatusOK, name, view{Title: title, Section: section, CSRF: x.csrf, Flash: x.said(), Body: body})
+	s.render(w, http.StatusOK, name, view{Title: title, Section: section, CSRF: x.csrf, Role: x.role, Flash: x.said(), Body: body})
 }
 
 func (s *Server) refuse(w http.ResponseWriter, x *session, err error) {
 	status := statusOf(err)
-	s.render(w, status, "refused.html", view{Title: http.StatusText(status), CSRF: x.csrf, Body: err.Error()})
+	s.render(w, status, "refused.html", view{Title: http.StatusText(status), CSRF: x.csrf, Role: x.role, Body: err.Error()})
 }
 
 type loginBody struct {
@@ -132,7 +134,7 @@ func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) askPassword(w http.ResponseWriter, status int, text string) {
-	s.render(w, status, "login.html", view{Title: "Log in", Body: loginBody{s.o.Rows.Password() != "", text}})
+	s.render(w, status, "login.html", view{Title: "Log in", Body: loginBody{s.o.Rows.Password(store.RoleRead)+s.o.Rows.Password(store.RoleNumbers)+s.o.Rows.Password(store.RoleAll) != "", text}})
 }
 
 // login checks the password. Who guesses has few tries, and all that guess
@@ -152,11 +154,8 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		s.askPassword(w, http.StatusTooManyRequests, "Too many tries. Wait a minute.")
 		return
 	}
-	kept := s.o.Rows.Password()
-	s.guessing.Lock()
-	ok, err := checkPassword(kept, r.PostForm.Get("password"))
-	s.guessing.Unlock()
-	if err != nil || !ok {
+	role, kept, err := s.roleOf(r.PostForm.Get("password"))
+	if role == "" {
 		s.o.Log.Warn("login refused", "from", from, "err", err)
 		if s.audited(from) {
 			s.audit(EventLoginRefused, from, "wrong password")
@@ -164,13 +163,32 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		s.askPassword(w, http.StatusForbidden, "That is not the password.")
 		return
 	}
-	s.o.Log.Info("login", "from", from)
-	s.audit(EventLogin, from, "")
+	s.o.Log.Info("login", "from", from, "role", string(role))
+	s.audit(EventLogin, from, string(role))
 	http.SetCookie(w, &http.Cookie{
-		Name: cookieName, Value: s.logins.begin(kept, from.String(), time.Now()), Path: "/",
+		Name: cookieName, Value: s.logins.begin(role, kept, from.String(), time.Now()), Path: "/",
 		HttpOnly: true, Secure: true, SameSite: http.SameSiteStrictMode,
 	})
 	http.Redirect(w, r, "/phones", http.StatusSeeOther)
+}
+
+// roleOf returns the greatest role that a password is of, and what is kept of
+// it; empty: of none.
+func (s *Server) roleOf(password string) (role store.Role, kept string, err error) {
+	s.guessing.Lock()
+	defer s.guessing.Unlock()
+	for _, role := range slices.Backward(store.Roles()) {
+		kept := s.o.Rows.Password(role)
+		if kept == "" {
+			continue
+		}
+		ok, bad := checkPassword(kept, password)
+		if ok {
+			return role, kept, nil
+		}
+		err = errors.Join(err, bad)
+	}
+	return "", "", err
 }
 
 // sourceOf is whom a request is of, as far as the proxy or else the connection
@@ -282,9 +300,23 @@ func (s *Server) phonesLive(w http.ResponseWriter, r *http.Request, _ *session) 
 	})
 }
 
+// permitted are a page's forms: what stands in each, and which there are.
+type permitted struct {
+	CSRF string
+	role store.Role
+}
+
+// MayNumbers says that the page has what changes short numbers.
+func (p permitted) MayNumbers() bool { return p.role.May(store.RoleNumbers) }
+
+// MayAll says that it has everything.
+func (p permitted) MayAll() bool { return p.role.May(store.RoleAll) }
+
+func (x *session) permitted() permitted { return permitted{x.csrf, x.role} }
+
 type phoneBody struct {
 	phoneDetails
-	CSRF string
+	permitted
 }
 
 func (s *Server) phonePage(w http.ResponseWriter, r *http.Request, x *session) {
@@ -301,7 +333,7 @@ func (s *Server) phonePage(w http.ResponseWriter, r *http.Request, x *session) {
 	if d.Number != "" {
 		title = d.Number
 	}
-	s.show(w, x, "phone.html", title, "phones", phoneBody{d, x.csrf})
+	s.show(w, x, "phone.html", title, "phones", phoneBody{d, x.permitted()})
 }
 
 func (s *Server) phoneLive(w http.ResponseWriter, r *http.Request, _ *session) {
@@ -323,14 +355,14 @@ func (s *Server) phoneLive(w http.ResponseWriter, r *http.Request, _ *session) {
 const listMost = 500
 
 type accountsBody struct {
-	CSRF  string
+	permitted
 	Query string
 	Total int
 	All   []admin.Phone
 }
 
 func (s *Server) accountsPage(w http.ResponseWriter, r *http.Request, x *session) {
-	b := accountsBody{CSRF: x.csrf, Query: r.URL.Query().Get("q")}
+	b := accountsBody{permitted: x.permitted(), Query: r.URL.Query().Get("q")}
 	for _, p := range s.o.Rows.Phones() {
 		b.Total++
 		if len(b.All) < listMost && (strings.Contains(p.User, b.Query) || p.Number == b.Query) {
@@ -341,13 +373,13 @@ func (s *Server) accountsPage(w http.ResponseWriter, r *http.Request, x *session
 }
 
 type enrolmentBody struct {
-	CSRF  string
+	permitted
 	Total int
 	All   []admin.Token
 }
 
 func (s *Server) enrolmentPage(w http.ResponseWriter, _ *http.Request, x *session) {
-	b := enrolmentBody{CSRF: x.csrf}
+	b := enrolmentBody{permitted: x.permitted()}
 	for _, t := range s.o.Rows.Tokens() {
 		b.Total++
 		if len(b.All) < listMost {
@@ -358,12 +390,12 @@ func (s *Server) enrolmentPage(w http.ResponseWriter, _ *http.Request, x *sessio
 }
 
 type accessBody struct {
-	CSRF string
-	All  []store.APIToken
+	permitted
+	All []store.APIToken
 }
 
 func (s *Server) accessPage(w http.ResponseWriter, _ *http.Request, x *session) {
-	s.show(w, x, "access.html", "API access", "api-access", accessBody{x.csrf, s.o.Rows.APITokens()})
+	s.show(w, x, "access.html", "API access", "api-access", accessBody{x.permitted(), s.o.Rows.APITokens()})
 }
 
 // sentence makes an error one for people: without the names of packages.

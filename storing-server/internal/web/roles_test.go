@@ -2,10 +2,12 @@ package web
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -101,7 +103,7 @@ func TestAuditOfLogins(t *testing.T) {
 	for what, want := range map[string]int{
 		"login-refused, address 192.0.2.1, wrong password": guessBurst,
 		"login-refused, address 192.0.2.1, too many tries": 1,
-		"login, address 192.0.2.2, ":                       1,
+		"login, address 192.0.2.2, all":                    1,
 		"api-refused, address 192.0.2.3, ":                 auditBurst,
 	} {
 		if counts[what] != want {
@@ -125,7 +127,7 @@ func TestPasswordEnds(t *testing.T) {
 	}{
 		"for ever": {time.Time{}, true}, "in an hour": {time.Now().Add(time.Hour), true}, "a second ago": {time.Now().Add(-time.Second), false},
 	} {
-		if err := rows.SetPassword(t.Context(), hash, tt.expires); err != nil {
+		if err := rows.SetPassword(t.Context(), store.RoleAll, hash, tt.expires); err != nil {
 			t.Fatal(err)
 		}
 		if w := u.do("POST", "/login", url.Values{"password": {password}}); (w.Code == http.StatusSeeOther) != tt.good {
@@ -137,5 +139,81 @@ func TestPasswordEnds(t *testing.T) {
 		if w := (&user{t: t, s: s}).do("GET", "/login", nil); strings.Contains(w.Body.String(), "storing-server password") == tt.good {
 			t.Errorf("%s: the login page says %q", name, w.Body.String())
 		}
+	}
+}
+
+// Each role has a password of its own, by which somebody may do on the pages
+// what the role says, and sees the forms of that and no others; a password that
+// was taken away has ended its logins, and no others.
+func TestRolesOfLogins(t *testing.T) {
+	s, rows := serve(t, 1)
+	words := map[store.Role]string{store.RoleRead: "the reader's password", store.RoleNumbers: "the number desk's", store.RoleAll: password}
+	users := map[store.Role]*user{}
+	for role, word := range words {
+		hash, err := HashPassword(word)
+		if err == nil {
+			err = rows.SetPassword(t.Context(), role, hash, time.Time{})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := rows.SetPassword(t.Context(), "king", "x", time.Time{}); err == nil {
+		t.Error("a role that there is not has a password")
+	}
+	api, id := newToken(t, s, "program")
+	if _, _, err := rows.MakeToken(t.Context(), mac(9), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rows.AddPhone(t.Context(), store.Phone{User: "lobby"}); err != nil {
+		t.Fatal(err)
+	}
+	action := regexp.MustCompile(`<form[^>]* method="post" action="([^"]+)"`)
+	for role, word := range words {
+		u := &user{t: t, s: s}
+		if w := u.do("POST", "/login", url.Values{"password": {word}}); w.Code != http.StatusSeeOther || u.cookie == nil {
+			t.Fatalf("%s: login: %d", role, w.Code)
+		}
+		users[role] = u
+		shown := map[string]bool{}
+		for _, page := range []string{"/phones", "/phones/02005e000001", "/accounts", "/enrolment", "/api-access"} {
+			w := u.do("GET", page, nil)
+			if w.Code != http.StatusOK {
+				t.Errorf("%s: %s: %d", role, page, w.Code)
+			}
+			for _, m := range action.FindAllStringSubmatch(w.Body.String(), -1) {
+				shown[m[1]] = true
+			}
+		}
+		want := map[store.Role]int{store.RoleRead: 1, store.RoleNumbers: 3, store.RoleAll: 12}[role]
+		if len(shown) != want || !shown["/logout"] {
+			t.Errorf("%s: %d forms are shown: %v; want %d", role, len(shown), shown, want)
+		}
+	}
+	fill := strings.NewReplacer("{mac}", "02005e009999", "{id}", "none", "{user}", "nobody")
+	for _, f := range pageForms {
+		numbers := f.pattern == "/phones/{mac}/number" || f.pattern == "/numbers/free"
+		for role, u := range users {
+			may := role == store.RoleAll || numbers && role == store.RoleNumbers
+			w := u.do("POST", fill.Replace(f.pattern), url.Values{"csrf": {u.csrf("/phones")}})
+			if want := map[bool]int{true: http.StatusSeeOther, false: http.StatusForbidden}[may]; w.Code != want {
+				t.Errorf("%s as %s: %d; want %d", f.pattern, role, w.Code, want)
+			}
+		}
+	}
+	if _, ok := rows.APIToken(sha256.Sum256([]byte(api))); !ok || id == "" {
+		t.Error("the program's token is gone")
+	}
+	if err := rows.SetPassword(t.Context(), store.RoleRead, "", time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	for role, u := range users {
+		if got := u.do("GET", "/phones", nil).Code == http.StatusOK; got != (role != store.RoleRead) {
+			t.Errorf("%s: logged in after the reader's password was taken away: %v", role, got)
+		}
+	}
+	u := &user{t: t, s: s, from: "192.0.2.77:1"}
+	if w := u.do("POST", "/login", url.Values{"password": {words[store.RoleRead]}}); w.Code != http.StatusForbidden {
+		t.Errorf("login by a password that was taken away: %d", w.Code)
 	}
 }

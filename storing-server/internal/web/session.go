@@ -5,6 +5,8 @@ import (
 	"crypto/subtle"
 	"sync"
 	"time"
+
+	"flexphone/storing-server/internal/store"
 )
 
 const (
@@ -21,7 +23,8 @@ const (
 type session struct {
 	csrf    string // in each form
 	begun   time.Time
-	version string // of the password
+	role    store.Role
+	version string // of the role's password
 	from    string // where it was logged in from
 
 	mu    sync.Mutex
@@ -61,7 +64,7 @@ type sessions struct {
 	all map[string]*session
 }
 
-func (s *sessions) begin(version, from string, now time.Time) (cookie string) {
+func (s *sessions) begin(role store.Role, version, from string, now time.Time) (cookie string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.all) >= sessionsMost {
@@ -74,13 +77,14 @@ func (s *sessions) begin(version, from string, now time.Time) (cookie string) {
 		delete(s.all, oldest)
 	}
 	cookie = rand.Text()
-	s.all[cookie] = &session{csrf: rand.Text(), begun: now, last: now, version: version, from: from}
+	s.all[cookie] = &session{csrf: rand.Text(), begun: now, last: now, role: role, version: version, from: from}
 	return cookie
 }
 
-// of returns the login that a cookie stands for; nil: none. used says that
-// somebody has done something, rather than left a page open.
-func (s *sessions) of(cookie, version string, now time.Time, used bool) *session {
+// of returns the login that a cookie stands for; nil: none. version says what
+// the password of its role is now: when that is another the login has ended.
+// used says that somebody has done something, rather than left a page open.
+func (s *sessions) of(cookie string, version func(store.Role) string, now time.Time, used bool) *session {
 	s.mu.Lock()
 	x := s.all[cookie]
 	s.mu.Unlock()
@@ -88,7 +92,7 @@ func (s *sessions) of(cookie, version string, now time.Time, used bool) *session
 		return nil
 	}
 	x.mu.Lock()
-	ended := now.Sub(x.last) > sessionIdle || now.Sub(x.begun) > sessionMost || x.version != version
+	ended := now.Sub(x.last) > sessionIdle || now.Sub(x.begun) > sessionMost || x.version != version(x.role)
 	if used && !ended {
 		x.last = now
 	}
