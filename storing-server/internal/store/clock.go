@@ -14,16 +14,15 @@ const (
 )
 
 // expire tells who observes when rows go offline by themselves, and warns when
-// the clock was set.
+// the clock was set since it said said, at measured of a clock that nobody sets.
 //
 // Expiries are times of day, since they outlive the process and are compared
 // by all servers of a cluster. A clock that is set wrong makes rows expire too
 // early or too late; it loses none, and decides nothing else: which
 // announcement is the newer one is said by their sequence numbers alone.
-func (s *Store) expire(ctx context.Context) {
+func (s *Store) expire(ctx context.Context, said, measured time.Time) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	said, measured := s.opts.Now(), time.Now()
 	for {
 		select {
 		case <-timer.C:

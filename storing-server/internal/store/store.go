@@ -192,7 +192,8 @@ func openEngine(ctx context.Context, opts Options, e engine, book *ledger, lock 
 		s.write(running)
 	})
 	s.done.Go(s.answer)
-	s.done.Go(func() { s.expire(running) })
+	said, measured := s.opts.Now(), time.Now()
+	s.done.Go(func() { s.expire(running, said, measured) })
 	s.done.Go(func() { s.tidy(running) })
 	return s, nil
 }
