@@ -3,12 +3,15 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	registry "flexphone/registry-client"
+	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/admin"
 	"flexphone/storing-server/internal/store"
 )
@@ -97,5 +100,46 @@ func TestPhoneName(t *testing.T) {
 		if code := run(t.Context(), args, &out, &errs); code != exitUsage || strings.Contains(errs.String(), "\x1b") {
 			t.Errorf("%q: exit %d: %s; want exit %d", args, code, errs.String(), exitUsage)
 		}
+	}
+}
+
+// A phone that is not expected waits, is listed, and is let in by a command.
+func TestWaitingCommand(t *testing.T) {
+	dir := t.TempDir()
+	p := serveFor(t, dir, "--enrol", "approve")
+	phone, _ := newPhone(t, t.TempDir(), p.listen, phoneMAC(1))
+	announce := func() error {
+		_, err := phone.Register(t.Context(), announcement(phoneMAC(1), 1, "192.0.2.1"))
+		return err
+	}
+	if err := announce(); !errors.Is(err, registry.ErrRefused) {
+		t.Errorf("before it is let in: %v", err)
+	}
+	var w admin.Waiter
+	if err := json.Unmarshal([]byte(command(t, "waiting", "list", "--json", "--data", dir)), &w); err != nil || w.MAC != wire.MAC(phoneMAC(1)) || !w.From.IsLoopback() {
+		t.Fatalf("waiting: %+v, %v", w, err)
+	}
+	fails := func(says string, args ...string) {
+		t.Helper()
+		var out, errs bytes.Buffer
+		args = append(append([]string{"waiting", "approve"}, args...), "--data", dir)
+		if code := run(t.Context(), args, &out, &errs); code != exitFailed || !strings.Contains(errs.String(), says) {
+			t.Errorf("%q: exit %d: %s; want %q", args, code, errs.String(), says)
+		}
+	}
+	fails("does not wait here", "02:00:5e:00:53:09")
+	fails("does not wait here", w.MAC.String(), "--key", strings.Repeat("0", 63)+"1")
+	// Another key claims the same MAC: the operator has to say which is meant.
+	other, _ := newPhone(t, t.TempDir(), p.listen, phoneMAC(1))
+	if _, err := other.Register(t.Context(), announcement(phoneMAC(1), 1, "192.0.2.66")); !errors.Is(err, registry.ErrRefused) {
+		t.Errorf("another key: %v", err)
+	}
+	fails("2 keys wait", w.MAC.String())
+	command(t, "waiting", "approve", w.MAC.String(), "--key", w.Key.String(), "--data", dir)
+	if _, err := other.Register(t.Context(), announcement(phoneMAC(1), 1, "192.0.2.66")); !errors.Is(err, registry.ErrRefused) {
+		t.Errorf("another key, after one was let in: %v", err)
+	}
+	if err := announce(); err != nil {
+		t.Errorf("after it was let in: %v", err)
 	}
 }

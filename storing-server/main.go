@@ -40,6 +40,7 @@ type CLI struct {
 	Restore  RestoreCmd  `cmd:"" help:"Make a data folder of a backup."`
 	Key      KeyCmd      `cmd:"" help:"Keys of phones."`
 	Token    TokenCmd    `cmd:"" help:"One-time tokens for enrolment."`
+	Waiting  WaitingCmd  `cmd:"" help:"Phones that wait to be let in (run --enrol approve)."`
 	Password PasswordCmd `cmd:"" help:"Set a password of the operator's pages."`
 	APIToken APITokenCmd `cmd:"" name:"api-token" help:"Tokens with which programs use the JSON API."`
 	Phone    PhoneCmd    `cmd:"" help:"Names of phones, and standard SIP phones."`

@@ -40,7 +40,7 @@ func (f HTTPFlags) open(ctx context.Context, cert *certificate, dir string, rows
 	if f.HTTP == "" {
 		return nil, nil
 	}
-	o := web.Options{Listen: f.HTTP, Dir: dir, Proxied: f.HTTPProxy, Exempt: p.Exempt, Rows: rows, Audit: audit.Append, Metrics: m.handler(), Ready: ready, Count: m.httpRequest, Log: log}
+	o := web.Options{Listen: f.HTTP, Dir: dir, Proxied: f.HTTPProxy, Exempt: p.Exempt, Waiting: p.Waiting, Rows: rows, Audit: audit.Append, Metrics: m.handler(), Ready: ready, Count: m.httpRequest, Log: log}
 	if cert != nil {
 		o.Cert = cert.get
 	}

@@ -213,7 +213,7 @@ func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 		}
 	}
 	start(phones.Serve)
-	start(func(ctx context.Context) error { return admin.Serve(ctx, operator, rows) })
+	start(func(ctx context.Context) error { return admin.Serve(ctx, operator, rows, s.policy.Waiting) })
 	start(func(ctx context.Context) error { reloadFiles(ctx, reload, s.files(), log); return nil })
 	log.Info("ready", ready...)
 	if err := tellManager("READY=1"); err != nil {

@@ -25,6 +25,7 @@ import (
 
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/store"
+	"flexphone/storing-server/internal/trust"
 )
 
 // socketName is the socket's name in the data folder.
@@ -45,6 +46,7 @@ type Rows interface {
 // A Lister has all rows in memory.
 type Lister interface {
 	Rows
+	Approver
 	Rows() iter.Seq[wire.Row]
 	Naming(mac wire.MAC) store.Naming
 	Phones() []store.Phone
@@ -82,9 +84,10 @@ func RowOf(r wire.Row, n store.Naming) Row {
 	return out
 }
 
-// Serve answers commands that come to l until ctx is done.
-func Serve(ctx context.Context, l net.Listener, rows Lister) error {
-	srv := &http.Server{Handler: handler(rows), ReadHeaderTimeout: 5 * time.Second}
+// Serve answers commands that come to l until ctx is done. waiting may be nil:
+// then nobody waits.
+func Serve(ctx context.Context, l net.Listener, rows Lister, waiting *trust.Waiting) error {
+	srv := &http.Server{Handler: handler(rows, waiting), ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -121,7 +124,7 @@ func through(dir *os.File) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), socketName)
 }
 
-func handler(rows Lister) http.Handler {
+func handler(rows Lister, waiting *trust.Waiting) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /rows", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/jsonl")
@@ -164,6 +167,7 @@ func handler(rows Lister) http.Handler {
 	})
 	trustHandlers(mux, rows)
 	accessHandlers(mux, rows)
+	waitingHandlers(mux, rows, waiting)
 	return mux
 }
 

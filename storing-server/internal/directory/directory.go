@@ -64,7 +64,8 @@ func (d *Directory) Issuer(certificates [][]byte) string {
 func (d *Directory) claim(p exchange.Peer, r wire.Registration) store.Claim {
 	c := store.Claim{Key: p.Key}
 	switch d.policy.Enrol {
-	case trust.EnrolList:
+	case trust.EnrolList, trust.EnrolApprove:
+		c.Approval = d.policy.Enrol == trust.EnrolApprove
 		if c.Token = r.Token; d.policy.Expected.Has(p.MAC) {
 			c.Entitled, c.By, c.Token = true, "list", ""
 		}
@@ -208,11 +209,24 @@ func (d *Directory) register(r exchange.Request) (exchange.Response, pending) {
 	return exchange.Response{}, func(answer func(exchange.Response)) {
 		d.rows.BeginAnnounce(d.claim(peer, reg), reg, func(row wire.Row, created bool, err error) {
 			if err != nil {
+				d.hold(peer, from, err)
 				answer(d.refuse(peer, err))
 				return
 			}
+			if created {
+				d.policy.Waiting.Drop(peer.MAC, peer.Key)
+			}
 			answer(d.receipt(peer, from, row, created))
 		})
+	}
+}
+
+// hold puts a phone on the list of those that wait, if it was refused because
+// the operator has not let it in.
+func (d *Directory) hold(peer exchange.Peer, from netip.AddrPort, err error) {
+	var e *store.Error
+	if d.policy.Waiting != nil && errors.As(err, &e) && e.Reason == wire.ReasonPolicy {
+		d.policy.Waiting.Ask(peer.MAC, peer.Key, from.Addr(), time.Now())
 	}
 }
 
@@ -311,8 +325,12 @@ func (d *Directory) refuse(peer exchange.Peer, err error) exchange.Response {
 			d.log.Debug("foreign key refused", "mac", peer.MAC.String(), "key", peer.Key.String())
 			return problem(codes.Forbidden, p)
 		case wire.ReasonPolicy:
-			if d.policy.Enrol == trust.EnrolList && d.waiting.Allow(peer.MAC, time.Now()) {
-				d.log.Info("phone waits to be let in", "mac", peer.MAC.String(), "key", peer.Key.String(), "hint", "put it on the list of --expected and reload, or make it a token")
+			hint := map[trust.Enrolment]string{
+				trust.EnrolList:    "put it on the list of --expected and reload, or make it a token",
+				trust.EnrolApprove: "let it in by 'waiting approve' or on the page Enrolment",
+			}[d.policy.Enrol]
+			if hint != "" && d.waiting.Allow(peer.MAC, time.Now()) {
+				d.log.Info("phone waits to be let in", "mac", peer.MAC.String(), "key", peer.Key.String(), "hint", hint)
 			}
 			d.log.Debug("enrolment refused", "mac", peer.MAC.String(), "key", peer.Key.String(), "why", e.Text)
 			return problem(codes.Forbidden, p)

@@ -198,3 +198,40 @@ func TestEnrolmentByList(t *testing.T) {
 	}
 	wants(t, "with a token", ask(d, codes.POST, with, path("rd")...), codes.Created, 0)
 }
+
+// A phone that is not expected waits until the operator lets its key in; one on
+// the list does not wait.
+func TestEnrolmentByApproval(t *testing.T) {
+	p := trust.Policy{Enrol: trust.EnrolApprove, Waiting: trust.NewWaiting(nil)}
+	d, rows := real(t, p)
+	var log bytes.Buffer
+	d.log = slog.New(slog.NewTextHandler(&log, nil))
+	for range 3 {
+		wants(t, "not let in yet", ask(d, codes.POST, announcement(), path("rd")...), codes.Forbidden, wire.ReasonPolicy)
+	}
+	all := p.Waiting.List(time.Now())
+	if len(all) != 1 || all[0].MAC != mac || all[0].Key != peer.Key || all[0].From != from.Addr() {
+		t.Fatalf("waiting: %+v", all)
+	}
+	if n := strings.Count(log.String(), "waiting approve"); n != 1 {
+		t.Errorf("logged %d times:\n%s", n, log.String())
+	}
+	if err := rows.Approve(t.Context(), mac, all[0].Key); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, "let in", ask(d, codes.POST, announcement(), path("rd")...), codes.Created, 0)
+	if all := p.Waiting.List(time.Now()); len(all) != 0 {
+		t.Errorf("it still waits: %+v", all)
+	}
+	path2 := filepath.Join(t.TempDir(), "phones")
+	if err := os.WriteFile(path2, []byte(mac.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	list, err := trust.LoadExpected(path2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Expected = list
+	d, _ = real(t, p)
+	wants(t, "on the list", ask(d, codes.POST, announcement(), path("rd")...), codes.Created, 0)
+}

@@ -13,6 +13,7 @@ const (
 	EventKeyForgotten    = "key-forgotten"     // nobody owns the row
 	EventForgotten       = "forgotten"         // the row is gone
 	EventNumber          = "number"            // the operator gave another number
+	EventApproved        = "approved"          // the operator lets a key own a row
 	EventNamed           = "named"             // the operator gave a name and labels, or took them away
 	EventNumberFreed     = "number-freed"      // the operator ended a number's rest
 	EventPhoneAdded      = "phone-added"       // a standard phone may register
@@ -55,7 +56,7 @@ type Event struct {
 	Token  string // its ID
 	Name   string // of a token of the API, or a phone; or the role of a password
 	Labels []string
-	By     string // "open", "token ID", "ca NAME", "owner", or whose the change is
+	By     string // "open", "list", "approval", "token ID", "ca NAME", "owner", or whose the change is
 }
 
 // tell notes an event of the operation that is being planned.

@@ -23,6 +23,7 @@ const (
 	phoneNote    = "phone"    // by MAC
 	bindingNote  = "binding"  // by MAC
 	namingNote   = "naming"   // by MAC
+	approvalNote = "approval" // by MAC
 	passwordNote = "password" // of no phone
 	apiTokenNote = "api"      // of no phone, by the hash of the token
 )

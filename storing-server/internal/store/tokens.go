@@ -22,6 +22,8 @@ type Claim struct {
 	// "open", or the name of an authority. Otherwise it takes a token.
 	Entitled bool
 	By       string
+	// Approval says that the operator lets single keys in.
+	Approval bool
 	// Token is the one-time token that was shown; empty: none.
 	Token string
 }
@@ -133,6 +135,12 @@ func (v *view) admit(c Claim, mac wire.MAC) (by string, err error) {
 	}
 	refuse := func(text string) (string, error) {
 		return "", &Error{Reason: wire.ReasonPolicy, Text: text}
+	}
+	if c.Approval && v.approved(mac, c.Key) {
+		return "approval", nil
+	}
+	if c.Approval && c.Token == "" {
+		return refuse("the operator must let this phone in: it waits for that")
 	}
 	if c.Token == "" {
 		return refuse("the operator must enrol this phone: it has no token, and no certificate of the operator's")

@@ -21,10 +21,11 @@ type Enrolment string
 
 // The kinds of enrolment.
 const (
-	EnrolOpen  Enrolment = "open"  // nothing: the first key that announces a MAC owns it
-	EnrolList  Enrolment = "list"  // to be on the operator's list of phones, or else a one-time token
-	EnrolToken Enrolment = "token" // a one-time token
-	EnrolCA    Enrolment = "ca"    // a certificate of the operator's authority
+	EnrolOpen    Enrolment = "open"    // nothing: the first key that announces a MAC owns it
+	EnrolList    Enrolment = "list"    // to be on the operator's list of phones, or else a one-time token
+	EnrolApprove Enrolment = "approve" // to be on that list, or to wait until the operator lets it in, or else a one-time token
+	EnrolToken   Enrolment = "token"   // a one-time token
+	EnrolCA      Enrolment = "ca"      // a certificate of the operator's authority
 )
 
 // A Resolution says who may ask where a phone is.
@@ -43,7 +44,9 @@ type Policy struct {
 	Resolve Resolution
 	// Authorities issue certificates to phones, for EnrolCA.
 	Authorities *Authorities
-	// Expected are the phones that may enrol, for EnrolList.
+	// Waiting are the phones that wait to be let in, for EnrolApprove; else nil.
+	Waiting *Waiting
+	// Expected are the phones that may enrol, for EnrolList and EnrolApprove.
 	Expected *Expected
 	// Lookups limits what each client asks; nil: as often as it likes.
 	Lookups *Lookups

@@ -49,6 +49,8 @@ var apiRoutes = []route{
 	{pattern: "GET /api/v1/tokens", answer: (*Server).apiTokens},
 	{pattern: "POST /api/v1/tokens", answer: (*Server).apiMakeToken},
 	{pattern: "DELETE /api/v1/tokens/{id}", answer: (*Server).apiRevokeToken},
+	{pattern: "GET /api/v1/waiting", answer: (*Server).apiWaiting},
+	{pattern: "PUT /api/v1/waiting/{mac}/approval", answer: (*Server).apiApprove},
 	{pattern: "GET /api/v1/accounts", answer: (*Server).apiAccounts},
 	{pattern: "POST /api/v1/accounts", answer: (*Server).apiAddAccount},
 	{pattern: "DELETE /api/v1/accounts/{user}", answer: (*Server).apiRemoveAccount},

@@ -4,15 +4,20 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/legacy"
+
+	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/trust"
 )
 
 // The API is what its description says: it has these routes and no others, and
@@ -123,6 +128,15 @@ func TestDescription(t *testing.T) {
 	ask("GET", "/api/v1/tokens", "", 200, id)
 	ask("DELETE", "/api/v1/tokens/"+id, "", 204)
 	ask("DELETE", "/api/v1/tokens/"+id, "", 404)
+	ask("GET", "/api/v1/waiting", "", 200, `"waiting":[]`)
+	s.o.Waiting = trust.NewWaiting(nil)
+	s.o.Waiting.Ask(mac(9), wire.Fingerprint{9}, netip.MustParseAddr("192.0.2.9"), time.Now())
+	ask("GET", "/api/v1/waiting", "", 200, `"mac":"02:00:5e:00:00:09"`, wire.Fingerprint{9}.String(), `"addr":"192.0.2.9"`)
+	ask("PUT", "/api/v1/waiting/02005e000009/approval", `{"fingerprint":"`+wire.Fingerprint{9}.String()+`"}`, 204)
+	ask("GET", "/api/v1/waiting", "", 200, `"waiting":[]`)
+	ask("PUT", "/api/v1/waiting/02005e000009/approval", `{"fingerprint":"9"}`, 400)
+	ask("PUT", "/api/v1/waiting/02005e000009/approval", `{}`, 400)
+	ask("PUT", "/api/v1/waiting/02005e000001/approval", `{"fingerprint":"`+wire.Fingerprint{9}.String()+`"}`, 409)
 	ask("POST", "/api/v1/accounts", `{"user":"lobby"}`, 201, `"password":"`, `"number":"`)
 	ask("POST", "/api/v1/accounts", `{"user":"300","password":"given"}`, 201, `"number":"300"`)
 	ask("POST", "/api/v1/accounts", `{"user":""}`, 400)

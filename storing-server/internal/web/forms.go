@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/admin"
 	"flexphone/storing-server/internal/store"
 )
 
@@ -29,6 +30,7 @@ var pageForms = []struct {
 	{"/numbers/free", store.RoleNumbers, freeNumber},
 	{"/tokens", store.RoleAll, makeToken},
 	{"/tokens/{id}/revoke", store.RoleAll, revokeToken},
+	{"/waiting/{mac}/approve", store.RoleAll, approve},
 	{"/accounts", store.RoleAll, addAccount},
 	{"/accounts/{user}/remove", store.RoleAll, removeAccount},
 	{"/api-access", store.RoleAll, makeAPIToken},
@@ -156,6 +158,19 @@ func makeToken(s *Server, ctx context.Context, r *http.Request) (string, flash, 
 
 func revokeToken(s *Server, ctx context.Context, r *http.Request) (string, flash, error) {
 	return "/enrolment", flash{Text: "The token is worth nothing now."}, s.o.Rows.RevokeToken(ctx, r.PathValue("id"))
+}
+
+func approve(s *Server, ctx context.Context, r *http.Request) (string, flash, error) {
+	const to = "/enrolment"
+	mac, err := pathMAC(r)
+	if err != nil {
+		return to, flash{}, err
+	}
+	key, err := wire.ParseFingerprint(field(r, "fingerprint"))
+	if err != nil {
+		return to, flash{}, bad("fingerprint: %v", err)
+	}
+	return to, flash{Text: mac.String() + " may enrol when it asks again, within a week."}, admin.Approve(ctx, s.o.Rows, s.o.Waiting, mac, key)
 }
 
 func addAccount(s *Server, ctx context.Context, r *http.Request) (string, flash, error) {

@@ -35,7 +35,7 @@ func FuzzHTTP(f *testing.F) {
 		{"GET", "/api/v1/phones?after=02005e000001", "", 5}, {"GET", "/api/v1/phones/02005e000001", "", 5},
 		{"GET", "/api/v1/phones?limit=2&q=02", "", 2}, {"PUT", "/api/v1/phones/02005e000001/number", `{"number":"555"}`, 2},
 		{"POST", "/api/v1/accounts", `{"user":"300","password":"p","md5":true}`, 2}, {"POST", "/api/v1/tokens", `{"mac":null,"seconds":1e3}`, 2},
-		{"DELETE", "/api/v1/numbers/101/rest", "", 2}, {"GET", "/metrics", "", 0}, {"GET", "//..//style.css", "", 0}, {"HEAD", "/healthz", "", 0},
+		{"DELETE", "/api/v1/numbers/101/rest", "", 2}, {"POST", "/waiting/02005e000009/approve", "fingerprint=00", 1}, {"GET", "/metrics", "", 0}, {"GET", "//..//style.css", "", 0}, {"HEAD", "/healthz", "", 0},
 	} {
 		f.Add(seed.method, seed.target, seed.body, seed.in)
 	}

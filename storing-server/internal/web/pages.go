@@ -374,12 +374,14 @@ func (s *Server) accountsPage(w http.ResponseWriter, r *http.Request, x *session
 
 type enrolmentBody struct {
 	permitted
-	Total int
-	All   []admin.Token
+	Approves bool // phones may wait
+	Waiting  []admin.Waiter
+	Total    int
+	All      []admin.Token
 }
 
 func (s *Server) enrolmentPage(w http.ResponseWriter, _ *http.Request, x *session) {
-	b := enrolmentBody{permitted: x.permitted()}
+	b := enrolmentBody{permitted: x.permitted(), Approves: s.o.Waiting != nil, Waiting: admin.WaitersOf(s.o.Waiting.List(time.Now()))}
 	for _, t := range s.o.Rows.Tokens() {
 		b.Total++
 		if len(b.All) < listMost {

@@ -222,6 +222,28 @@ func (s *Server) apiRevokeToken(ctx context.Context, r *http.Request) (any, erro
 	return nil, s.o.Rows.RevokeToken(ctx, r.PathValue("id"))
 }
 
+type waitingList struct {
+	Waiting []admin.Waiter `json:"waiting"`
+}
+
+func (s *Server) apiWaiting(context.Context, *http.Request) (any, error) {
+	return waitingList{admin.WaitersOf(s.o.Waiting.List(time.Now()))}, nil
+}
+
+func (s *Server) apiApprove(ctx context.Context, r *http.Request) (any, error) {
+	mac, err := pathMAC(r)
+	if err != nil {
+		return nil, err
+	}
+	var body struct {
+		Key wire.Fingerprint `json:"fingerprint"`
+	}
+	if err := readBody(r, &body); err != nil {
+		return nil, err
+	}
+	return nil, admin.Approve(ctx, s.o.Rows, s.o.Waiting, mac, body.Key)
+}
+
 type accountsList struct {
 	Accounts []admin.Phone `json:"accounts"`
 }

@@ -28,6 +28,7 @@ type Options struct {
 	Proxied bool
 	Exempt  trust.Exempt // networks that may have all connections
 	Rows    *store.Store
+	Waiting *trust.Waiting // phones to be let in; nil: none is waited for
 	// Metrics answers GET /metrics, and Ready GET /readyz.
 	Metrics http.Handler
 	Ready   *Readiness
