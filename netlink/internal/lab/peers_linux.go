@@ -20,6 +20,7 @@ type Peer struct {
 	files   map[string]string
 	args    func(dir string) []string
 	via     string // one of files, which starts the program; empty: none
+	script  string // of its package, that applies its leases; empty: none
 }
 
 // Peers returns the clients that Debian has, as they come: with Debian's own
@@ -27,7 +28,7 @@ type Peer struct {
 func Peers() []Peer {
 	return []Peer{
 		{
-			Name: "udhcpc", Package: "udhcpc",
+			Name: "udhcpc", Package: "udhcpc", script: "/etc/udhcpc/default.script", // the bare busybox has none
 			Renew:   func(p *Process) error { return p.Signal(unix.SIGUSR1) },
 			Release: func(_ *Namespace, p *Process, _ string) error { return p.Signal(unix.SIGUSR2) },
 			args: func(dir string) []string {
@@ -86,7 +87,11 @@ func (p Peer) Quick() Peer {
 
 // Missing says what to install; empty: nothing.
 func (p Peer) Missing() string {
-	if _, err := exec.LookPath(p.Name); err != nil {
+	_, err := exec.LookPath(p.Name)
+	if err == nil && p.script != "" {
+		_, err = os.Stat(p.script)
+	}
+	if err != nil {
 		return fmt.Sprintf("needs %s (Debian: %s)", p.Name, p.Package)
 	}
 	return ""
