@@ -31,6 +31,8 @@ func decodeLease(b []byte) (Lease, error) {
 		return Lease{}, err
 	}
 	switch {
+	case l.MAC == MAC{}:
+		return Lease{}, errors.New("no MAC")
 	case !isHost(l.Prefix.Addr()) || l.Prefix.Bits() < 1:
 		return Lease{}, fmt.Errorf("bad prefix %v", l.Prefix)
 	case !isHost(l.Server):

@@ -72,7 +72,7 @@ func (m *Message) start(line string) bool {
 	first, rest, _ := strings.Cut(line, " ")
 	if hasPrefixFold(first, "SIP/") {
 		code, reason, _ := strings.Cut(rest, " ")
-		m.Version, m.Reason = first, reason
+		m.Version, m.Reason = first, strings.Map(printable, reason)
 		n, err := strconv.ParseUint(code, 10, 16)
 		m.Status = int(n)
 		return err == nil && m.Status >= 100 && m.Status <= 699
@@ -91,6 +91,15 @@ func (m *Message) start(line string) bool {
 		m.Version, m.broken = trimmed, true
 	}
 	return true
+}
+
+// printable makes a blank of a control character: a reason phrase is for people
+// alone (RFC 3261, 7.2).
+func printable(c rune) rune {
+	if c < ' ' || c == 0x7f {
+		return ' '
+	}
+	return c
 }
 
 // cutHead parts the header from the body. Lines may end with LF alone, as from

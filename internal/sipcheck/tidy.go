@@ -76,11 +76,13 @@ func (m *Message) tidyVias(b *strings.Builder, value string) {
 }
 
 // tidyAddresses writes addresses a line each. Parameters of Contact concern
-// registrars.
+// registrars; so do contacts that SIP does not reach (RFC 3261, 8.1.1.8), of
+// which a parser may take some for broken ones of SIP.
 func tidyAddresses(b *strings.Builder, f Field) {
 	for _, s := range splitOutside(f.Value, ',') {
 		a, ok := readAddress(s)
 		switch {
+		case ok && f.Name == "Contact" && !isSIP(a.uri):
 		case ok && f.Name == "Contact":
 			fmt.Fprintf(b, "%s: <%s>\r\n", f.Name, tidyURI(a.uri))
 		case ok:

@@ -83,7 +83,7 @@ const (
 // complete makes up for what the codec leaves out of b, which it has taken: a
 // payload marker with nothing after it is a format error (RFC 7252, section 3),
 // and a critical option whose length is wrong is one that is not understood
-// (section 5.4.3), rather than none. Such options follow the others.
+// (section 5.4.3), rather than none.
 func complete(m *message.Message, b []byte) error {
 	rest := b[4+len(m.Token):]
 	id := 0
@@ -104,7 +104,11 @@ func complete(m *message.Message, b []byte) error {
 		id += extended(delta)
 		length = extended(length)
 		if o := (message.Option{ID: message.OptionID(id), Value: rest[:length]}); id%2 == 1 && !LegalLength(o) {
-			m.Options = append(m.Options, o)
+			after := slices.IndexFunc(m.Options, func(other message.Option) bool { return other.ID > o.ID })
+			if after < 0 {
+				after = len(m.Options)
+			}
+			m.Options = slices.Insert(m.Options, after, o)
 		}
 		rest = rest[length:]
 	}
