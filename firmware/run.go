@@ -101,6 +101,9 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 		Report: reporting(events, storing), Panicked: keeper.Panicked, Log: log,
 	})
 	told.phone = ph
+	for part, why := range broken {
+		keeper.Found(part, why)
+	}
 	network := &network{
 		settings: settings, self: self, finder: finding, resolver: resolver, storing: storing, phone: ph, events: events, boot: boot, keeper: keeper, log: log,
 	}
@@ -136,11 +139,6 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 		upper.keep(part, life)
 	}
 	upper.group.Go(func() { keeper.Tell(ctx) })
-	upper.group.Go(func() {
-		for part, why := range broken {
-			keeper.Failed(ctx, part, why)
-		}
-	})
 	upper.group.Go(func() {
 		guard(ctx, board.Watchdog, []watchdog.Check{ph.Alive, engine.Alive}, func(err error) { keeper.Failed(ctx, "watchdog", err) }, log)
 	})

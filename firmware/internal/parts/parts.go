@@ -62,8 +62,12 @@ type telling struct {
 	err  error
 }
 
-// A fault is a part that does not work, and why.
-type fault struct{ part, why string }
+// A fault is a part that does not work, and why. One that was found before the
+// parts were run lasts.
+type fault struct {
+	part, why string
+	lasts     bool
+}
 
 // New returns a Keeper of no parts. report is called with each panic, from the
 // goroutine that panicked.
@@ -144,11 +148,21 @@ func (k *Keeper) Failed(ctx context.Context, part string, err error) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	now := fault{part, err.Error()}
+	now := fault{part: part, why: err.Error()}
 	if slices.Contains(k.broken, now) {
 		return
 	}
 	k.broken = append(k.without(part), now)
+	k.tell(telling{part, err})
+}
+
+// Found tells of what was found broken before the parts were run, such as a full
+// disk that something smaller stands in for. It lasts, though a part of that name
+// may work.
+func (k *Keeper) Found(part string, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.broken = append(k.broken, fault{part: part, why: err.Error(), lasts: true})
 	k.tell(telling{part, err})
 }
 
@@ -157,8 +171,11 @@ func (k *Keeper) Works(part string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	left := k.without(part)
-	if len(left) < len(k.broken) {
-		k.broken = left
+	if len(left) == len(k.broken) {
+		return
+	}
+	k.broken = left
+	if !slices.ContainsFunc(left, func(f fault) bool { return f.part == part }) {
 		k.tell(telling{part: part})
 	}
 }
@@ -193,9 +210,9 @@ func (k *Keeper) Tell(ctx context.Context) {
 	}
 }
 
-// without returns the faults of other parts; k.mu is held.
+// without returns the faults of other parts, and those that last; k.mu is held.
 func (k *Keeper) without(part string) []fault {
-	return slices.DeleteFunc(slices.Clone(k.broken), func(f fault) bool { return f.part == part })
+	return slices.DeleteFunc(slices.Clone(k.broken), func(f fault) bool { return f.part == part && !f.lasts })
 }
 
 // Broken returns the parts that do not work now, and why; and which of them

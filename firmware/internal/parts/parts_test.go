@@ -245,3 +245,21 @@ func TestTheTellerMayWaitForAPart(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// What was found before the parts were run stays told of, whatever becomes of a
+// part of the same name.
+func TestWhatWasFoundLasts(t *testing.T) {
+	k := New(nil, func(Panic) {})
+	k.Found("data", errors.New("full"))
+	k.Works("data")
+	k.Failed(t.Context(), "data", errors.New("no space"))
+	k.Works("data")
+	if why, last := k.Broken(); len(why) != 1 || why["data"] != "full" || last != "data" {
+		t.Errorf("broken: %v, last %s; want data, which is full", why, last)
+	}
+	for _, told := range k.untold {
+		if told.err == nil {
+			t.Errorf("told that %s works", told.part)
+		}
+	}
+}
