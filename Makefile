@@ -62,7 +62,7 @@ deb: packages-build ## A Debian package of the storing server, in build/
 	@echo "build/flexphone-storing-server_$(DEB_VERSION)_$(DEB_ARCH).deb"
 
 run-host: packages-run build-host
-	@$(HOST_BUILD) -o build/host/story ./firmware/testbed/story
+	@$(HOST_BUILD) -o build/host/story ./testbed/story
 	@build/host/story
 
 # ---- checks and tests
@@ -97,7 +97,7 @@ test-e2e: build-host
 	@$(HOST_BUILD) -race -o build/host-race/flexphone ./firmware
 	@$(HOST_BUILD) -race -o build/host-race/storing-server ./storing-server
 	@FLEXPHONE_BINARIES=$(CURDIR)/build/host-race GORACE=atexit_sleep_ms=0 \
-	  $(GO) test -race -count=1 -p 1 -parallel 4 -timeout 2h -v ./firmware/testbed/... 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
+	  $(GO) test -race -count=1 -p 1 -parallel 4 -timeout 2h -v ./testbed/... 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
 
 # A package's targets share one program. Under load Go's fuzzer may miss its own
 # deadline, which is no finding.
@@ -184,4 +184,4 @@ $(OWN_GO):
 # Images, and the boards that are not the host: image, flash, build-BOARD, run-BOARD.
 -include firmware/image/image.mk
 # Phones in virtual machines: guest-BOARD, run-BOARD, test-guest.
--include firmware/testbed/guest.mk
+-include testbed/guest.mk

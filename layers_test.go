@@ -71,13 +71,13 @@ var floorPlan = map[string]room{
 	"firmware/internal/media": {"firmware/internal/sip firmware/internal/reach", "offer and answer are what signalling asks for, from the address that suits the peer; who makes sound of them is not known here"},
 	"firmware/internal/phone": {"hal internal/mac firmware/internal/events firmware/internal/sip", "call control knows keys and calls; sound and the storing server stand behind its own interfaces"},
 
-	"firmware":                {"*", "the phone is made of all the others; nobody knows it"},
-	"firmware/image/recipe":   {"boards", "an image is made of what its board says"},
-	"firmware/testbed":        {"audio/audiotest audio/resample audio/wav firmware/internal/control internal/mac firmware/testbed/pace firmware/testbed/serial", "the testbed sees a phone from outside: its binary, its control socket, its sound"},
-	"firmware/testbed/agent":  {"internal/durable firmware/testbed/pace firmware/testbed/serial", "the agent in a guest is the testbed's arm, and knows no phone"},
-	"firmware/testbed/pace":   {"", "how a machine keeps pace is the machine's business, whoever has to keep it"},
-	"firmware/testbed/serial": {"firmware/testbed/pace", "both ends of the line import it, so it knows neither"},
-	"firmware/testbed/story":  {"firmware/testbed", "the story is told with what the testbed offers"},
+	"firmware":              {"*", "the phone is made of all the others; nobody knows it"},
+	"firmware/image/recipe": {"boards", "an image is made of what its board says"},
+	"testbed":               {"audio/audiotest audio/resample audio/wav internal/mac testbed/pace testbed/serial", "the testbed sees a phone from outside: its binary, its control socket, its sound"},
+	"testbed/agent":         {"internal/durable testbed/pace testbed/serial", "the agent in a guest is the testbed's arm, and knows no phone"},
+	"testbed/pace":          {"", "how a machine keeps pace is the machine's business, whoever has to keep it"},
+	"testbed/serial":        {"testbed/pace", "both ends of the line import it, so it knows neither"},
+	"testbed/story":         {"testbed", "the story is told with what the testbed offers"},
 }
 
 // concrete are the drivers. Only firmware/hardware.go chooses among them, so

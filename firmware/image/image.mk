@@ -39,7 +39,7 @@ image-test: guest-qemu-virt
 
 # Two phones at a time: they stand by more than they compute.
 hardship-ready: packages-test guest-$(IMAGE_BOARD)
-HARDSHIP = FLEXPHONE_BOARD=$(IMAGE_BOARD) $(GO) test -count=1 -v -timeout 3h -parallel 2 ./firmware/testbed/hardship
+HARDSHIP = FLEXPHONE_BOARD=$(IMAGE_BOARD) $(GO) test -count=1 -v -timeout 3h -parallel 2 ./testbed/hardship
 
 hardship-test: hardship-ready
 	@echo '== $(IMAGE_BOARD): power cuts, hangs, crashes, missing and spoiled parts'

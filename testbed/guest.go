@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"flexphone/firmware/testbed/serial"
+	"flexphone/testbed/serial"
 )
 
 // A guest is a board that QEMU plays, with the image that is flashed: its disk

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"time"
 
-	"flexphone/firmware/testbed/pace"
-	"flexphone/firmware/testbed/serial"
+	"flexphone/testbed/pace"
+	"flexphone/testbed/serial"
 )
 
 // A Pace says how much of real time the machines gave to the phones while somebody

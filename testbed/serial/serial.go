@@ -13,7 +13,7 @@ import (
 	"io"
 	"time"
 
-	"flexphone/firmware/testbed/pace"
+	"flexphone/testbed/pace"
 )
 
 // Hello is the first that the agent says on the line. What came before it, such

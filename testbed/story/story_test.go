@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"flexphone/firmware/testbed"
+	"flexphone/testbed"
 )
 
 func TestMain(m *testing.M) {

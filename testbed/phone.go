@@ -15,8 +15,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"flexphone/firmware/internal/control"
 )
 
 // A Phone is one of ours: on the board "host" the real binary on a host of its
@@ -212,7 +210,7 @@ func (p *Phone) listen(ctx context.Context) error {
 // once no later event can be missed, which the first, empty answer says.
 func (p *Phone) follow(conn net.Conn) error {
 	r := bufio.NewReader(conn)
-	if err := json.NewEncoder(conn).Encode(control.Request{Command: "events"}); err != nil {
+	if err := json.NewEncoder(conn).Encode(request{Command: "events"}); err != nil {
 		conn.Close()
 		return fmt.Errorf("testbed: follow %s: %w", p.Name, err)
 	}
@@ -226,7 +224,7 @@ func (p *Phone) follow(conn net.Conn) error {
 		defer close(followed)
 		defer conn.Close()
 		for lines := json.NewDecoder(r); ; {
-			var answer control.Response
+			var answer response
 			var fields map[string]any
 			if lines.Decode(&answer) != nil || json.Unmarshal(answer.Result, &fields) != nil {
 				return

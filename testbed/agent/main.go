@@ -21,8 +21,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"flexphone/firmware/testbed/pace"
-	"flexphone/firmware/testbed/serial"
+	"flexphone/testbed/pace"
+	"flexphone/testbed/serial"
 )
 
 func main() {

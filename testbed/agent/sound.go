@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"flexphone/firmware/testbed/serial"
+	"flexphone/testbed/serial"
 )
 
 // The loop-back card: what is played at one of its devices is captured at the

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"flexphone/firmware/testbed"
+	"flexphone/testbed"
 )
 
 // board is the board whose image, made before, is tried.

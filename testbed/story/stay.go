@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"flexphone/firmware/testbed"
+	"flexphone/testbed"
 )
 
 // stayUp keeps the phones running, does what is typed, and shows what happens,

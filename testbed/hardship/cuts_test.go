@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"flexphone/firmware/testbed"
+	"flexphone/testbed"
 )
 
 // cuts is how often the power is cut.

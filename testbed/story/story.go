@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"flexphone/firmware/testbed"
+	"flexphone/testbed"
 )
 
 // chapterMost is how long a part of the story may take before it is given up. Nothing

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"flexphone/firmware/testbed/serial"
+	"flexphone/testbed/serial"
 )
 
 // GuestConfig says what is out of the ordinary with a phone that is a virtual

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"flexphone/firmware/testbed/pace"
-	"flexphone/firmware/testbed/serial"
+	"flexphone/testbed/pace"
+	"flexphone/testbed/serial"
 )
 
 // The keys of a bank of gpio-sim, by its lines, and its hook switch.

@@ -10,11 +10,11 @@ GUEST_BOARDS := qemu-virt imx6ul-evk
 $(GUEST_BOARDS:%=guest-%): guest-%: build-host
 	@$(MAKE) --no-print-directory image BOARD=$*
 	@$(if $(filter imx6ul-evk,$*),cp build/$*/boot/imx6ul-14x14-evk.dtb build/$*/guest.dtb && fdtput -t s build/$*/guest.dtb /timer status okay)
-	@CGO_ENABLED=0 GOARCH=$(if $(filter imx6ul-evk,$*),arm GOARM=7,arm64) $(HOST_BUILD) -ldflags '-s -w' -o build/$*/agent ./firmware/testbed/agent
+	@CGO_ENABLED=0 GOARCH=$(if $(filter imx6ul-evk,$*),arm GOARM=7,arm64) $(HOST_BUILD) -ldflags '-s -w' -o build/$*/agent ./testbed/agent
 
 # All that is missing at once, for who may not install it.
 $(GUEST_BOARDS:%=run-%): run-%: packages-guest guest-%
-	@$(HOST_BUILD) -o build/host/story ./firmware/testbed/story
+	@$(HOST_BUILD) -o build/host/story ./testbed/story
 	@build/host/story $*
 
 packages-guest: ; $(call install,$(BUILD_PACKAGES) $(RUN_PACKAGES) $(IMAGE_PACKAGES))
@@ -40,4 +40,4 @@ GUEST_TESTS_imx6ul-evk := ^TestLeaseChangesAtRenewal$$
 GUEST_SKIPS := TestExitCodes|TestCallsThatCannotBe|TestLinkIsCutInACall|TestProviderSleeps|TestServerIsKilled
 test-guest-e2e: packages-test guest-qemu-virt guest-imx6ul-evk
 	@mkdir -p build/test
-	@$(foreach board,$(GUEST_BOARDS),echo '== end-to-end tests on $(board)' && FLEXPHONE_BOARD=$(board) $(GO) test -count=1 -parallel 1 -timeout 2h -v -run '$(GUEST_TESTS_$(board))' -skip '^($(GUEST_SKIPS))$$' ./firmware/testbed 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk &&) true
+	@$(foreach board,$(GUEST_BOARDS),echo '== end-to-end tests on $(board)' && FLEXPHONE_BOARD=$(board) $(GO) test -count=1 -parallel 1 -timeout 2h -v -run '$(GUEST_TESTS_$(board))' -skip '^($(GUEST_SKIPS))$$' ./testbed 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk &&) true

@@ -19,7 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"flexphone/firmware/testbed"
+	"flexphone/testbed"
 )
 
 func main() {

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"flexphone/firmware/testbed/pace"
+	"flexphone/testbed/pace"
 )
 
 // A machine is what a phone's program runs on.

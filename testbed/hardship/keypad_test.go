@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"flexphone/firmware/testbed"
-	"flexphone/firmware/testbed/serial"
+	"flexphone/testbed"
+	"flexphone/testbed/serial"
 )
 
 // TestKeypadOfSettings: the phone is dialled by each keypad that it can be told to

@@ -2,7 +2,6 @@ package testbed
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -14,8 +13,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"flexphone/firmware/internal/control"
 )
 
 // randomCalls is how many calls each way TestRandomDescriptions makes.
@@ -294,12 +291,6 @@ func (g *gauntlet) lives() {
 func (g *gauntlet) fail(format string, a ...any) {
 	g.t.Helper()
 	g.t.Fatalf("%s of FLEXPHONE_SEED=%d: %s\nits description:\n%s", g.call, g.seed, fmt.Sprintf(format, a...), g.text)
-}
-
-// do is one command of flexphone ctl, without the program: for tests that give a
-// thousand of them.
-func (p *Phone) do(ctx context.Context, command string, arguments ...string) error {
-	return control.Do(ctx, p.Control(), control.Request{Command: command, Arguments: arguments}, func(json.RawMessage) error { return nil })
 }
 
 // A footprint is what the kernel knows of a phone's program.
