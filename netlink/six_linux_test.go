@@ -32,7 +32,7 @@ func newISP6(t testing.TB) *isp {
 // routers makes dnsmasq advertise the network, with this mode.
 func routers(mode string) []string {
 	return []string{
-		"--enable-ra", "--ra-param=isp0,4", "--dhcp-range=2001:db8:77::" + mode,
+		"--enable-ra", "--ra-param=isp0,4,600", "--dhcp-range=2001:db8:77::" + mode,
 		"--dhcp-option=option6:dns-server,[2001:db8:77::1]", "--dhcp-option=option6:domain-search,six.example",
 	}
 }

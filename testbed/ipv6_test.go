@@ -31,10 +31,12 @@ func advertise(ctx context.Context, t testing.TB, isp *ISP) (withdraw func()) {
 	must(t, isp.host.sysctl("net/ipv6/conf/"+street+"/accept_dad", "0")) // nobody doubts it
 	must(t, isp.host.sysctl("net/ipv6/conf/all/forwarding", "1"))
 	must(t, isp.host.address(street, east6, netip.Addr{}))
+	// In its first minute dnsmasq advertises each 5 to 20 s, whatever it is told, and by
+	// itself lets the router live for three of the intervals that it is told.
 	p, err := isp.host.run(isp.dir, command{name: "advertiser", path: isp.dnsmasq, args: []string{
 		"--no-daemon", "--conf-file=/dev/null", "--user=root", "--group=root", "--pid-file=", "--port=0", "--log-facility=-",
 		"--interface=" + street, "--bind-interfaces", "--dhcp-leasefile=" + isp.dir + "/leases6",
-		"--enable-ra", "--ra-param=" + street + ",4", "--dhcp-range=2001:db8:77::,ra-only,5m",
+		"--enable-ra", "--ra-param=" + street + ",4,600", "--dhcp-range=2001:db8:77::,ra-only,5m",
 	}})
 	must(t, err)
 	t.Cleanup(func() { p.kill() })
