@@ -84,11 +84,15 @@ test: packages-test image-packages check ## Every test that can run here; names 
 	@$(MAKE) --no-print-directory test-virtual
 	@echo; if [ -s build/test/skipped ]; then echo 'Not run, and why:'; cat build/test/skipped; else echo 'Every test was run.'; fi
 
-# All packages but the testbed, whose tests are the end-to-end tests.
+# The end-to-end tests are in these packages, and run one after the other. The tests
+# of all others, the testbed's lesser parts among them, run beside each other.
+END_TO_END := ./testbed ./testbed/story ./testbed/hardship
+UNITS = $$($(GO) list ./... | grep -vx $(patsubst ./%,-e flexphone/%,$(END_TO_END)))
+
 test-unit: ## The part of it that is quick: every package but the end-to-end tests
 	@echo '== unit and contract tests, with the race detector'
 	@mkdir -p build/test
-	@$(GO) test -race -shuffle=on -timeout 1h -v $$($(GO) list ./... | grep -v -e /testbed) 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
+	@$(GO) test -race -shuffle=on -timeout 1h -v $(UNITS) 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
 
 # The programs under test are built with the race detector as well.
 test-e2e: build-host
@@ -97,7 +101,7 @@ test-e2e: build-host
 	@$(HOST_BUILD) -race -o build/host-race/flexphone ./firmware
 	@$(HOST_BUILD) -race -o build/host-race/storing-server ./storing-server
 	@FLEXPHONE_BINARIES=$(CURDIR)/build/host-race GORACE=atexit_sleep_ms=0 \
-	  $(GO) test -race -count=1 -p 1 -parallel 4 -timeout 2h -v ./testbed/... 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
+	  $(GO) test -race -count=1 -p 1 -parallel 4 -timeout 2h -v $(END_TO_END) 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
 
 # A package's targets share one program. Under load Go's fuzzer may miss its own
 # deadline, which is no finding.
@@ -115,20 +119,20 @@ fuzz: packages-build ## Every fuzz target for FUZZTIME each
 	done
 
 bench: packages-compare packages-peers build-host ## Benchmarks of every room (BENCH=regexp, BENCHTIME=1s)
-	@$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $$($(GO) list ./... | grep -v /testbed) | grep -v 'no test files'
+	@$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(UNITS) | grep -v 'no test files'
 
-	@$(GO) run ./netlink/compare bench
+	@$(GO) run ./testbed/compare bench
 	@build/host/storing-server bench
 	@cd storing-server/engines && $(GO) run .
 
 faults: packages-compare ## Every DHCP fault: our client beside udhcpc, dhclient, dhcpcd and systemd-networkd (8 min)
-	@$(GO) run ./netlink/compare faults
+	@$(GO) run ./testbed/compare faults
 
 life: packages-compare ## A phone's ordinary life with dnsmasq, Kea and ISC dhcpd, and that of four other clients
-	@$(GO) run ./netlink/compare life
+	@$(GO) run ./testbed/compare life
 
 soak: packages-compare build-host ## 10,000 lease changes; a million rows on the move for ten minutes
-	@$(GO) run ./netlink/compare soak
+	@$(GO) run ./testbed/compare soak
 	@build/host/storing-server bench --soak 10m --rows 1000000 --moving 10%
 
 kill: packages-test ## Kill the storing server under load, 100 times

@@ -15,6 +15,10 @@ import (
 
 const module = "flexphone/"
 
+// equipment is where everything stands that tries the house. No room imports it
+// outside tests: what is sold works without what it was tried with.
+const equipment = "testbed"
+
 // A room says what a package may know of the rest of the house.
 type room struct {
 	imports string // the packages of ours that it may import; "*": every one
@@ -34,10 +38,7 @@ var floorPlan = map[string]room{
 	"hal/cdev":    {"", "reading a character device under a context is the kernel's business, not the phone's"},
 	"hal/haltest": {"hal", "a conformance suite knows the contract, and none of the drivers that it tests"},
 
-	"netlink":                 {"internal/durable internal/mac", "an address is what it is, whoever wants to know"},
-	"netlink/internal/lab":    {"", "a place to try DHCP clients in does not know them"},
-	"netlink/internal/faults": {"netlink/internal/lab", "a faulty server knows where it stands, and not whom it tries"},
-	"netlink/compare":         {"netlink netlink/internal/lab netlink/internal/faults", "whoever compares must know all that are compared"},
+	"netlink": {"internal/durable internal/mac", "an address is what it is, whoever wants to know"},
 
 	"audio":           {"audio/rtp audio/jitter", "the engine joins a device, codecs and packets without knowing who calls whom"},
 	"audio/audiotest": {"audio/resample", "measures sound, wherever it comes from"},
@@ -78,6 +79,10 @@ var floorPlan = map[string]room{
 	"testbed/pace":          {"", "how a machine keeps pace is the machine's business, whoever has to keep it"},
 	"testbed/serial":        {"testbed/pace", "both ends of the line import it, so it knows neither"},
 	"testbed/story":         {"testbed", "the story is told with what the testbed offers"},
+	"testbed/lab":           {"", "a place to try DHCP clients in does not know them"},
+	"testbed/labtest":       {"testbed/lab", "a test is run again in the lab, whatever is tried there"},
+	"testbed/faults":        {"testbed/lab", "a faulty server knows where it stands, and not whom it tries"},
+	"testbed/compare":       {"netlink testbed/lab testbed/faults", "whoever compares must know all that are compared"},
 }
 
 // concrete are the drivers. Only firmware/hardware.go chooses among them, so
@@ -137,6 +142,9 @@ func TestFloorPlan(t *testing.T) {
 
 func checkImport(t *testing.T, file, pkg, dep string, place room) {
 	t.Helper()
+	if isEquipment(dep) && !isEquipment(pkg) {
+		t.Errorf("%s imports %s: equipment is for tests", file, dep)
+	}
 	within := strings.HasPrefix(dep, pkg+"/internal/") // its own cellar
 	if !within && place.imports != "*" && !slices.Contains(strings.Fields(place.imports), dep) {
 		t.Errorf("%s imports %s, but %s may import only [%s]: %s", file, dep, pkg, place.imports, place.why)
@@ -144,6 +152,10 @@ func checkImport(t *testing.T, file, pkg, dep string, place room) {
 	if pkg == "firmware" && file != "firmware/hardware.go" && slices.Contains(concrete, dep) {
 		t.Errorf("%s imports %s: only firmware/hardware.go chooses drivers", file, dep)
 	}
+}
+
+func isEquipment(pkg string) bool {
+	return pkg == equipment || strings.HasPrefix(pkg, equipment+"/")
 }
 
 // ownRoom returns the place of a package below the internal folder of a room:

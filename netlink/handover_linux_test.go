@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"flexphone/netlink"
-	"flexphone/netlink/internal/lab"
-	"flexphone/netlink/internal/labtest"
+	"flexphone/testbed/lab"
+	"flexphone/testbed/labtest"
 )
 
 // TestMakeBeforeBreak: from one address to another, the kernel never says that

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"flexphone/netlink"
-	"flexphone/netlink/internal/lab"
+	"flexphone/testbed/lab"
 )
 
 // ownerPatience is how long a client of another make may take; it is no measure.

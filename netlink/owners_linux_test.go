@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"flexphone/netlink"
-	"flexphone/netlink/internal/lab"
-	"flexphone/netlink/internal/labtest"
+	"flexphone/testbed/lab"
+	"flexphone/testbed/labtest"
 )
 
 // TestWatchBesideOwners: the address is that of systemd-networkd, dhclient or

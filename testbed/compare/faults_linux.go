@@ -12,8 +12,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"flexphone/netlink/internal/faults"
-	"flexphone/netlink/internal/lab"
+	"flexphone/testbed/faults"
+	"flexphone/testbed/lab"
 )
 
 // How long each may take for what it could do at once: others wait seconds

@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"flexphone/netlink"
-	"flexphone/netlink/internal/faults"
-	"flexphone/netlink/internal/lab"
+	"flexphone/testbed/faults"
+	"flexphone/testbed/lab"
 )
 
 // A census counts what a process may leak.

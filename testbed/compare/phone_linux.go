@@ -16,7 +16,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"flexphone/netlink/internal/lab"
+	"flexphone/testbed/lab"
 )
 
 // What a lease is for: a whole phone and a storing server, their programs as

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"testing"
 
-	"flexphone/netlink/internal/labtest"
+	"flexphone/testbed/labtest"
 )
 
 // TestTryAgain: an attempt on a machine that stood still says nothing, and is

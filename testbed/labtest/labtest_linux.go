@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"testing"
 
-	"flexphone/netlink/internal/lab"
+	"flexphone/testbed/lab"
 )
 
 // Inside runs the calling test again in namespaces, at most atOnce of its

@@ -23,7 +23,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"flexphone/netlink/internal/lab"
+	"flexphone/testbed/lab"
 )
 
 const usage = `usage: compare COMMAND [-only REGEXP]

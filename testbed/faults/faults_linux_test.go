@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"flexphone/netlink"
-	"flexphone/netlink/internal/faults"
-	"flexphone/netlink/internal/lab"
-	"flexphone/netlink/internal/labtest"
+	"flexphone/testbed/faults"
+	"flexphone/testbed/lab"
+	"flexphone/testbed/labtest"
 )
 
 // testWriter puts a client's log beside the test's own.

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"flexphone/netlink"
-	"flexphone/netlink/internal/lab"
+	"flexphone/testbed/lab"
 )
 
 // Two networks, and what providers give there.

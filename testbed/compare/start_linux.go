@@ -14,7 +14,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"flexphone/netlink/internal/lab"
+	"flexphone/testbed/lab"
 )
 
 // A power is what a person waits for who switches a phone on: from the start of its

@@ -9,7 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"flexphone/netlink/internal/lab"
+	"flexphone/testbed/lab"
 )
 
 // ordinary is what happens to every client, as the kernel shows it: how long until

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"flexphone/netlink"
-	"flexphone/netlink/internal/lab"
+	"flexphone/testbed/lab"
 )
 
 // oursName is what our client is called in the tables.

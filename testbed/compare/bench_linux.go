@@ -14,7 +14,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"flexphone/netlink/internal/lab"
+	"flexphone/testbed/lab"
 )
 
 // An address counts as there once the kernel has told of it and of a default

@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"flexphone/netlink/internal/lab"
-	"flexphone/netlink/internal/labtest"
+	"flexphone/testbed/lab"
+	"flexphone/testbed/labtest"
 )
 
 // TestLife: ordinary life with every provider that is installed.

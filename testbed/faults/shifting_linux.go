@@ -7,7 +7,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
-	"flexphone/netlink/internal/lab"
+	"flexphone/testbed/lab"
 )
 
 // ShiftingNet is the far end's address where a Shifting serves.
