@@ -45,9 +45,11 @@ var floorPlan = map[string]room{
 	"audio/g711":      {"audio audio/resample", "a codec knows the engine's words and rates"},
 	"audio/jitter":    {"", "arithmetic on packets' times"},
 	"audio/opus":      {"audio audio/resample", "a codec knows the engine's words and rates"},
+	"audio/pathtest":  {"audio audio/rtp", "a conformance suite knows the contract, and none of the paths that it tests"},
 	"audio/portaudio": {"audio", "a device knows the contract of devices"},
 	"audio/resample":  {"", "arithmetic on samples"},
 	"audio/rtp":       {"", "packets, whatever sound is in them"},
+	"audio/udp":       {"audio", "a path knows the contract of paths"},
 	"audio/wav":       {"audio", "a device knows the contract of devices"},
 
 	"registry-client/wire":   {"internal/mac", "both sides of the wire import it, so it knows neither"},

@@ -1,0 +1,141 @@
+// Package udp is the plain path of a stream: RTP and RTCP as they are, on two
+// ports that follow each other (RFC 3550, section 11).
+//
+// It knows sockets, that voice is marked as expedited (RFC 3246), and from which
+// address packets are taken. It refuses to know what is in them.
+//
+// # Whom it hears
+//
+// Packets are taken from the peer's address only, but from any port of it.
+// RFC 4961 asks peers to send from the port where they receive, and we do, but
+// it is no more than best practice: gateways and some phones use two. Another
+// host cannot speak into a call.
+package udp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"flexphone/audio"
+)
+
+// maxPacket is more than any link carries in one piece.
+const maxPacket = 2048
+
+// A Path is two sockets and a peer. It is an audio.Path.
+type Path struct {
+	rtp, rtcp *net.UDPConn
+	port      uint16
+	peer      atomic.Pointer[peer]
+	strangers atomic.Uint64
+}
+
+// A peer is where packets go and from where they are taken; but for fresh it
+// never changes.
+type peer struct {
+	rtp, rtcp netip.AddrPort
+	host      netip.Addr  // of rtp, as it can be compared
+	fresh     atomic.Bool // nothing was heard of this host
+}
+
+// Open binds a path's two sockets: on local, or on all addresses if local is the
+// zero Addr, at an even port and the next one, out of ports. Without a free pair
+// the error is ErrPorts. It has no peer until SetPeer; ctx is for the binding
+// alone.
+func Open(ctx context.Context, local netip.Addr, ports PortRange) (*Path, error) {
+	rtp, rtcp, port, err := listenPair(ctx, local, ports)
+	if err != nil {
+		return nil, err
+	}
+	return &Path{rtp: rtp, rtcp: rtcp, port: port}, nil
+}
+
+// Port returns the port of RTP, which is even; RTCP is at the next one.
+func (p *Path) Port() uint16 { return p.port }
+
+// SetPeer says where RTP and RTCP go from now on. It is called by one goroutine at
+// a time. A zero rtcp is RTP's next port
+// (RFC 3550, section 11). An invalid or unspecified address is nobody's: nothing
+// is sent there.
+func (p *Path) SetPeer(rtp, rtcp netip.AddrPort) {
+	if rtcp == (netip.AddrPort{}) && rtp.Port() < 65535 {
+		rtcp = netip.AddrPortFrom(rtp.Addr(), rtp.Port()+1)
+	}
+	next := &peer{rtp: rtp, rtcp: rtcp, host: plain(rtp.Addr())}
+	before := p.peer.Load()
+	next.fresh.Store(before == nil || before.host != next.host || before.fresh.Load())
+	p.peer.Store(next)
+}
+
+// plain returns an address as it can be compared: IPv4 as IPv4, without a zone.
+func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
+// Strangers returns how many datagrams came from another address than the peer's.
+func (p *Path) Strangers() uint64 { return p.strangers.Load() }
+
+// Receive implements audio.Path.
+func (p *Path) Receive(take func(audio.Datagram)) error {
+	var reports sync.WaitGroup
+	var err error
+	reports.Go(func() { err = p.receive(p.rtcp, audio.RTCP, take) })
+	heard := p.receive(p.rtp, audio.RTP, take)
+	reports.Wait()
+	return errors.Join(heard, err)
+}
+
+// receive takes what comes to one of the sockets, until that is closed.
+func (p *Path) receive(c *net.UDPConn, what audio.Protocol, take func(audio.Datagram)) error {
+	b := make([]byte, maxPacket)
+	for {
+		n, from, err := c.ReadFromUDPAddrPort(b)
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("udp: receive: %w", err)
+		}
+		now := time.Now()
+		of := p.peer.Load()
+		if of == nil || plain(from.Addr()) != of.host {
+			p.strangers.Add(1)
+			continue
+		}
+		take(audio.Datagram{Protocol: what, Bytes: b[:n], At: now, NewPeer: what == audio.RTP && of.fresh.Swap(false)})
+	}
+}
+
+// Send implements audio.Path.
+func (p *Path) Send(what audio.Protocol, b []byte) error {
+	to := p.peer.Load()
+	if to == nil {
+		return audio.ErrNoPeer
+	}
+	c, addr := p.rtp, to.rtp
+	if what == audio.RTCP {
+		c, addr = p.rtcp, to.rtcp
+	}
+	if !addr.IsValid() || addr.Addr().IsUnspecified() {
+		return audio.ErrNoPeer
+	}
+	if _, err := c.WriteToUDPAddrPort(b, addr); err != nil {
+		return fmt.Errorf("udp: send: %w", err)
+	}
+	return nil
+}
+
+// Close implements audio.Path: it gives the ports back.
+func (p *Path) Close() error {
+	var failed error
+	for _, c := range []*net.UDPConn{p.rtp, p.rtcp} {
+		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			failed = errors.Join(failed, fmt.Errorf("udp: close: %w", err))
+		}
+	}
+	return failed
+}
