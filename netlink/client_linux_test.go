@@ -68,11 +68,11 @@ func TestClientCommitsRapidly(t *testing.T) {
 		return
 	}
 	i := newISP(t, ispAddr)
-	i.startDNS(firstPool, "--dhcp-rapid-commit", "--dhcp-option=option:ntp-server,10.77.0.1", "--dhcp-option=101,Europe/Berlin")
+	i.startDNS(firstPool, "--dhcp-rapid-commit", "--dhcp-option=132,42", "--dhcp-option=option:dns-server,10.77.0.1")
 	c := startClient(t, testConfig(t))
 	l := c.want(Bound).Lease
 	assertInstalled(t, l)
-	if len(l.NTP) != 1 || l.TimeZone != "Europe/Berlin" {
+	if len(l.DNS) != 1 || l.VoiceVLAN != 42 {
 		t.Errorf("lease is %+v", l)
 	}
 	i.waitLog("DHCPACK", "10.77.0.50")

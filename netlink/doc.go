@@ -2,7 +2,7 @@
 // somebody else leases, or holds a fixed one, and tells what changed as lease
 // events.
 //
-// It knows DHCPv4 (RFC 2131, options of RFC 2132, 3396, 3397, 3442, 4361, 4833),
+// It knows DHCPv4 (RFC 2131, options of RFC 2132, 3396, 3397, 3442, 4361),
 // rapid commit (RFC 4039), IPv6-only networks (RFC 8925), address conflict
 // detection (RFC 5227), network attachment (RFC 4436), IPv4 link-local addresses
 // (RFC 3927), DHCPv6 (RFC 8415), name servers in router advertisements (RFC
@@ -18,7 +18,8 @@
 //	timing.go    every interval, and every rule about time
 //	clock_linux.go  the time by which a lease runs out, sleep included
 //	packet.go    bytes from the network → reply, or an error; our validation over the codec
-//	options.go   and of each option; request.go what is sent
+//	options.go   the table of options, a row each; values.go how their values are read
+//	request.go   what is sent
 //	lease.go     the types others see
 //	client_linux.go  runs the machine; client_sockets_linux.go sends for it
 //	watch.go     the watcher's core; watch_linux.go runs it

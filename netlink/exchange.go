@@ -205,6 +205,7 @@ func (m *machine) doubt(now time.Time) {
 	m.reboot(now, m.held.Addr(), rebootWait)
 }
 
+// receive takes what a server says.
 func (m *machine) receive(now time.Time, r reply) {
 	if r.xid != m.xid || !m.listening() {
 		return
@@ -214,47 +215,81 @@ func (m *machine) receive(now time.Time, r reply) {
 		return
 	}
 	if m.onlySix && r.onlySix > 0 && (m.state == stateSelecting || m.state == stateRebooting) {
-		// Before the address is judged: there may be none (RFC 8925 §3.3).
-		m.note(slog.LevelInfo, "the network is for IPv6 alone", "again", r.onlySix)
-		m.next = Lease{}
-		m.do(store{})
-		m.rest(now.Add(r.onlySix))
-		m.giveUp(now, "IPv6 only", 0)
+		m.yieldToSix(now, r.onlySix) // before the address is judged: there may be none (RFC 8925 §3.3)
 		return
 	}
-	l, err := r.lease(m.sent)
+	l, err := m.promised(r)
 	if err != nil {
 		m.note(slog.LevelDebug, "ignoring a reply", "server", r.server, "error", err)
 		return
+	}
+	switch r.kind {
+	case dhcpv4.MessageTypeOffer:
+		m.offered(now, r)
+	case dhcpv4.MessageTypeAck:
+		m.granted(now, r, l)
+	}
+}
+
+// yieldToSix does without an IPv4 address, on a network that would rather have it so.
+func (m *machine) yieldToSix(now time.Time, wait time.Duration) {
+	m.note(slog.LevelInfo, "the network is for IPv6 alone", "again", wait)
+	m.next = Lease{}
+	m.do(store{})
+	m.rest(now.Add(wait))
+	m.giveUp(now, "IPv6 only", 0)
+}
+
+// promised is the lease that an offer or an ACK means.
+func (m *machine) promised(r reply) (Lease, error) {
+	l, err := r.lease(m.sent)
+	if err != nil {
+		return Lease{}, err
 	}
 	l.MAC, l.Interface, l.Metric = m.mac, m.ifname, m.metric
 	if r.time != forever {
 		t1, t2 := leaseTimes(m.rand, r.time, r.t1, r.t2)
 		l.Renew, l.Rebind = m.sent.Add(t1), m.sent.Add(t2)
 	}
-	switch {
-	case m.state == stateSelecting && r.kind == dhcpv4.MessageTypeOffer:
-		if r.server == m.avoid && m.attempt == 0 {
-			return // others first
-		}
-		m.state, m.offer, m.attempt = stateRequesting, r, 0
-		m.request(now)
-		m.firstProbe(now, r.yours)
-	case m.state == stateSelecting && r.kind == dhcpv4.MessageTypeAck && r.rapid:
-		m.firstProbe(now, r.yours)
-		m.acknowledged(now, l, r.odd)
-	case m.state == stateRequesting && r.kind == dhcpv4.MessageTypeAck:
-		if r.server == m.offer.server && r.yours == m.offer.yours {
-			m.acknowledged(now, l, r.odd)
-		}
-	case m.state == stateRebooting && r.kind == dhcpv4.MessageTypeAck:
-		if r.yours == m.offer.yours {
-			m.firstProbe(now, r.yours)
-			m.acknowledged(now, l, r.odd)
-		}
-	case (m.state == stateRenewing || m.state == stateRebinding) && r.kind == dhcpv4.MessageTypeAck:
-		if r.yours == m.held.Addr() && (m.state == stateRebinding || r.server == m.held.Server) {
-			m.acknowledged(now, l, r.odd)
-		}
+	return l, nil
+}
+
+// offered takes the first offer. One of a server that did not keep its word waits
+// for others until the next DISCOVER.
+func (m *machine) offered(now time.Time, r reply) {
+	if m.state != stateSelecting || r.server == m.avoid && m.attempt == 0 {
+		return
 	}
+	m.state, m.offer, m.attempt = stateRequesting, r, 0
+	m.request(now)
+	m.firstProbe(now, r.yours)
+}
+
+// granted takes an ACK, if it answers what was asked. Where no offer went before,
+// nobody was asked yet who has the address.
+func (m *machine) granted(now time.Time, r reply, l Lease) {
+	if !m.answers(r) {
+		return
+	}
+	if m.state == stateSelecting || m.state == stateRebooting {
+		m.firstProbe(now, r.yours)
+	}
+	m.acknowledged(now, l, r.odd)
+}
+
+// answers reports whether an ACK is for what was asked, from whom it was asked.
+func (m *machine) answers(r reply) bool {
+	switch m.state {
+	case stateSelecting:
+		return r.rapid
+	case stateRequesting:
+		return r.yours == m.offer.yours && r.server == m.offer.server
+	case stateRebooting:
+		return r.yours == m.offer.yours
+	case stateRenewing:
+		return r.yours == m.held.Addr() && r.server == m.held.Server
+	case stateRebinding:
+		return r.yours == m.held.Addr()
+	}
+	return false
 }

@@ -26,17 +26,12 @@ type Lease struct {
 	DNS []netip.Addr `json:"dns,omitempty"`
 	// Domains are those of the network, each once, in the order to try: of option
 	// 119 (RFC 3397), option 15, DHCPv6 option 24 and router advertisements.
-	Domains   []string     `json:"domains,omitempty"`
-	Routes    []Route      `json:"routes,omitempty"`     // classless routes beside the default one (RFC 3442)
-	MTU       int          `json:"mtu,omitempty"`        // bytes; 0 when the network does not say
-	Metric    int          `json:"-"`                    // of its routes; less is better
-	Broadcast netip.Addr   `json:"broadcast,omitzero"`   // option 28; zero: the last address of Prefix
-	Hostname  string       `json:"hostname,omitempty"`   // option 12: what the network calls this phone
-	NTP       []netip.Addr `json:"ntp,omitempty"`        // option 42
-	TimeZone  string       `json:"time_zone,omitempty"`  // a name of the tz database, or a POSIX TZ string (RFC 4833)
-	BootFile  string       `json:"boot_file,omitempty"`  // option 67
-	Vendor    []byte       `json:"vendor,omitempty"`     // option 43 as sent
-	VoiceVLAN int          `json:"voice_vlan,omitempty"` // option 132: where phones belong; 0 when absent
+	Domains   []string   `json:"domains,omitempty"`
+	Routes    []Route    `json:"routes,omitempty"`     // classless routes beside the default one (RFC 3442)
+	MTU       int        `json:"mtu,omitempty"`        // bytes; 0 when the network does not say
+	Metric    int        `json:"-"`                    // of its routes; less is better
+	Broadcast netip.Addr `json:"broadcast,omitzero"`   // option 28; zero: the last address of Prefix
+	VoiceVLAN int        `json:"voice_vlan,omitempty"` // option 132: where phones belong; 0 when absent
 	// StoringServers are what options 160, 66 and 150 name, in this order: printable,
 	// without blanks around it, and otherwise as sent. Each may be a host, a list of
 	// hosts, or a URL, and may be meant for other makers' phones.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"time"
 
 	"flexphone/internal/durable"
@@ -30,49 +29,28 @@ func decodeLease(b []byte) (Lease, error) {
 	if err := json.Unmarshal(b, &l); err != nil {
 		return Lease{}, err
 	}
-	switch {
-	case l.MAC == MAC{}:
+	if l.MAC == (MAC{}) {
 		return Lease{}, errors.New("no MAC")
-	case !isHost(l.Prefix.Addr()) || l.Prefix.Bits() < 1:
+	}
+	if !isHost(l.Prefix.Addr()) || l.Prefix.Bits() < 1 {
 		return Lease{}, fmt.Errorf("bad prefix %v", l.Prefix)
-	case !isHost(l.Server):
+	}
+	if !isHost(l.Server) {
 		return Lease{}, fmt.Errorf("bad server %v", l.Server)
-	case l.Router.IsValid() && !isGateway(l.Router):
-		return Lease{}, fmt.Errorf("bad router %v", l.Router)
-	case l.Broadcast.IsValid() && !isHost(l.Broadcast):
-		return Lease{}, fmt.Errorf("bad broadcast address %v", l.Broadcast)
-	case zone([]byte(l.TimeZone)) != l.TimeZone || path([]byte(l.BootFile)) != l.BootFile:
-		return Lease{}, errors.New("bad time zone or boot file")
-	case name([]byte(l.Hostname)) != l.Hostname:
-		return Lease{}, fmt.Errorf("bad host name %q", l.Hostname)
-	case l.MTU != 0 && (l.MTU < minMTU || l.MTU > 0xffff):
-		return Lease{}, fmt.Errorf("bad MTU %d", l.MTU)
-	case l.VoiceVLAN < 0 || l.VoiceVLAN > 4094:
-		return Lease{}, fmt.Errorf("bad VLAN %d", l.VoiceVLAN)
-	case l.Start.IsZero() || !l.Expiry.IsZero() && !(l.Start.Before(l.Renew) && l.Renew.Before(l.Rebind) && l.Rebind.Before(l.Expiry)):
+	}
+	if !inOrder(l) {
 		return Lease{}, errors.New("bad times")
 	}
-	for _, a := range slices.Concat(l.DNS, l.NTP) {
-		if !isHost(a) {
-			return Lease{}, fmt.Errorf("bad DNS or time server %v", a)
-		}
-	}
-	for _, d := range l.Domains {
-		if !isDomain(d) {
-			return Lease{}, fmt.Errorf("bad domain %q", d)
-		}
-	}
-	for _, s := range l.StoringServers {
-		if s == "" || serverText([]byte(s)) != s {
-			return Lease{}, fmt.Errorf("bad storing server %q", s)
-		}
-	}
-	for _, r := range l.Routes {
-		if !r.Dst.IsValid() || !r.Dst.Addr().Is4() || r.Dst != r.Dst.Masked() || r.Dst.Bits() == 0 || r.Via.IsValid() && !isGateway(r.Via) {
-			return Lease{}, fmt.Errorf("bad route %v via %v", r.Dst, r.Via)
-		}
+	if code, ok := isStored(l); !ok {
+		return Lease{}, fmt.Errorf("bad value of DHCP option %d", code)
 	}
 	return l, nil
+}
+
+// inOrder reports whether a lease begins, is renewed and ends one after the other.
+func inOrder(l Lease) bool {
+	endless := l.Expiry.IsZero()
+	return !l.Start.IsZero() && (endless || l.Start.Before(l.Renew) && l.Renew.Before(l.Rebind) && l.Rebind.Before(l.Expiry))
 }
 
 // loadLease reads the lease of mac from path; its times are tied to now's

@@ -16,9 +16,9 @@ func storedExample() Lease {
 	return Lease{
 		MAC: simMAC, Prefix: netip.PrefixFrom(simAddr, 24), Router: simServer, DNS: []netip.Addr{simServer},
 		Routes:    []Route{{Dst: netip.MustParsePrefix("198.51.100.0/24"), Via: simServer}, {Dst: netip.MustParsePrefix("203.0.113.0/24")}},
-		Broadcast: netip.MustParseAddr("192.0.2.127"), Hostname: "desk", Domains: []string{"eng.isp.example", "isp.example"},
-		NTP: []netip.Addr{simServer}, TimeZone: "Europe/Berlin", BootFile: "phone.cfg", Vendor: []byte{1, 1, 7}, VoiceVLAN: 42,
-		MTU: 1400, StoringServers: []string{"coaps://storing.example:5684", "192.0.2.9"}, Server: simServer,
+		Broadcast: netip.MustParseAddr("192.0.2.127"), Domains: []string{"eng.isp.example", "isp.example"},
+		VoiceVLAN: 42,
+		MTU:       1400, StoringServers: []string{"coaps://storing.example:5684", "192.0.2.9"}, Server: simServer,
 		Start: at, Renew: at.Add(30 * time.Minute), Rebind: at.Add(50 * time.Minute), Expiry: at.Add(time.Hour),
 	}
 }
@@ -55,6 +55,46 @@ func TestLeaseFile(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestLeaseFileRefuses: whatever is kept is checked, each option by its own row.
+func TestLeaseFileRefuses(t *testing.T) {
+	bad := netip.MustParseAddr("224.0.0.1")
+	for name, edit := range map[string]func(*Lease){
+		"no MAC":              func(l *Lease) { l.MAC = MAC{} },
+		"no address":          func(l *Lease) { l.Prefix = netip.Prefix{} },
+		"no network":          func(l *Lease) { l.Prefix = netip.PrefixFrom(simAddr, 0) },
+		"no server":           func(l *Lease) { l.Server = netip.Addr{} },
+		"no start":            func(l *Lease) { l.Start = time.Time{} },
+		"an end before T2":    func(l *Lease) { l.Expiry = l.Renew },
+		"router":              func(l *Lease) { l.Router = bad },
+		"route":               func(l *Lease) { l.Routes[0].Via = bad },
+		"route to everything": func(l *Lease) { l.Routes[0].Dst = netip.MustParsePrefix("0.0.0.0/0") },
+		"name server":         func(l *Lease) { l.DNS[0] = bad },
+		"domain":              func(l *Lease) { l.Domains[0] = "isp..example" },
+		"MTU":                 func(l *Lease) { l.MTU = minMTU - 1 },
+		"broadcast":           func(l *Lease) { l.Broadcast = bad },
+		"VLAN":                func(l *Lease) { l.VoiceVLAN = 4095 },
+		"storing server":      func(l *Lease) { l.StoringServers[0] = " storing.example" },
+	} {
+		l := storedExample()
+		edit(&l)
+		b, err := encodeLease(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l, err := decodeLease(b); err == nil {
+			t.Errorf("%s: accepted as %+v", name, l)
+		}
+	}
+	// And what options are read into is what is kept of them.
+	kept := reflect.TypeFor[Lease]()
+	known := storedExample()
+	for i := range kept.NumField() {
+		if f := kept.Field(i); f.Tag.Get("json") != "-" && reflect.ValueOf(known).Field(i).IsZero() {
+			t.Errorf("the example of a stored lease has no %s", f.Name)
+		}
 	}
 }
 

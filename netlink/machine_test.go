@@ -36,11 +36,18 @@ func TestLeaseOfAFreshPhone(t *testing.T) {
 	for _, d := range s.sent {
 		for _, code := range []dhcpv4.OptionCode{
 			dhcpv4.OptionTFTPServerName, dhcpv4.GenericOptionCode(160), dhcpv4.OptionRouter, dhcpv4.OptionDomainNameServer,
-			dhcpv4.OptionDomainName, dhcpv4.OptionInterfaceMTU, dhcpv4.OptionNTPServers, dhcpv4.OptionIPAddressLeaseTime,
+			dhcpv4.OptionDomainName, dhcpv4.OptionInterfaceMTU, dhcpv4.OptionIPAddressLeaseTime,
 			dhcpv4.OptionServerIdentifier, dhcpv4.OptionRenewTimeValue, dhcpv4.OptionRebindingTimeValue, dhcpv4.OptionClasslessStaticRoute,
 		} {
 			if !d.IsOptionRequested(code) {
 				t.Errorf("%v does not ask for option %v", d.MessageType(), code)
+			}
+		}
+		for _, code := range []dhcpv4.OptionCode{ // of no use to a phone
+			dhcpv4.OptionHostName, dhcpv4.OptionNTPServers, dhcpv4.OptionBootfileName, dhcpv4.OptionVendorSpecificInformation,
+		} {
+			if d.IsOptionRequested(code) {
+				t.Errorf("%v asks for option %v", d.MessageType(), code)
 			}
 		}
 	}

@@ -60,17 +60,17 @@ func (n noise) reply(xid transaction, mac MAC) []byte {
 	hosts := []netip.Addr{simAddr, simNext, simServer, netip.MustParseAddr("192.0.2.255"), netip.MustParseAddr("224.0.0.1"), netip.MustParseAddr("127.0.0.1"), netip.IPv4Unspecified(), netip.MustParseAddr("255.255.255.255")}
 	pick := func() netip.Addr { return hosts[n.IntN(len(hosts))] }
 	r := goodReply(kinds[n.IntN(len(kinds))], pick())
-	r.xid, r.server, r.router = xid, pick(), pick()
+	r.xid, r.server, r.with.Router = xid, pick(), pick()
 	r.bits = []int{0, 1, 8, 24, 30, 31, 32}[n.IntN(7)]
 	r.time = []time.Duration{0, time.Second, time.Hour, forever}[n.IntN(4)]
 	r.t1, r.t2 = time.Duration(n.Uint32())*time.Second, time.Duration(n.Uint32())*time.Second
-	r.mtu, r.vlan, r.classless = n.IntN(1<<16), n.IntN(5000), n.IntN(2) == 0
+	r.with.MTU, r.with.VoiceVLAN, r.classless = n.IntN(1<<16), n.IntN(5000), n.IntN(2) == 0
 	for range n.IntN(4) {
 		p, err := pick().Prefix(n.IntN(33))
 		if err != nil {
 			panic(err)
 		}
-		r.routes = append(r.routes, Route{p, pick()})
+		r.with.Routes = append(r.with.Routes, Route{p, pick()})
 	}
 	b := encodeReply(r, mac)
 	if n.IntN(4) == 0 {

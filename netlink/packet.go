@@ -1,7 +1,6 @@
 package netlink
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,23 +21,11 @@ type reply struct {
 	xid       transaction
 	server    netip.Addr // option 54, always valid
 	yours     netip.Addr
-	bits      int // prefix length; 0 when the server sent no usable mask
-	router    netip.Addr
-	classless bool // router and routes are those of option 121
-	dns       []netip.Addr
-	domains   []string
-	routes    []Route
-	mtu       int
-	broadcast netip.Addr
-	hostname  string
-	ntp       []netip.Addr
-	zone      string
-	file      string
-	vendor    []byte
-	vlan      int
-	storing   []string
+	bits      int           // prefix length; 0 when the server sent no usable mask
 	time      time.Duration // lease time, 0 when absent
 	t1, t2    time.Duration
+	with      Lease         // what comes with the address: the fields that options are read into
+	classless bool          // its router and routes are those of option 121
 	rapid     bool          // option 80
 	onlySix   time.Duration // option 108: the network would rather not give IPv4; 0 when absent
 	complaint string        // option 56
@@ -92,10 +79,6 @@ func parseReply(b []byte, mac MAC) (reply, error) {
 	r.readOptions(opts)
 	if !isHost(r.server) {
 		return reply{}, fmt.Errorf("netlink: parse reply: %w", errBadServer)
-	}
-	if v := opts[dhcpv4.OptionOptionOverload.Code()]; r.file == "" && (len(v) == 0 || v[0]&1 == 0) {
-		file, _, _ := bytes.Cut(b[fileAt:headerLen], []byte{0})
-		r.file = path(file)
 	}
 	return r, nil
 }
@@ -164,14 +147,8 @@ func (r reply) lease(sent time.Time) (Lease, error) {
 	if isEdge(p, a) {
 		return Lease{}, fmt.Errorf("netlink: read lease: %v is its network's own or broadcast address", p)
 	}
-	l := Lease{
-		Prefix: p, Router: r.router, DNS: r.dns, Domains: r.domains, Routes: r.routes, MTU: r.mtu,
-		Hostname: r.hostname, NTP: r.ntp, TimeZone: r.zone, BootFile: r.file, Vendor: r.vendor, VoiceVLAN: r.vlan,
-		StoringServers: r.storing, Server: r.server, Start: sent,
-	}
-	if r.broadcast.IsValid() && p.Contains(r.broadcast) && r.broadcast != a {
-		l.Broadcast = r.broadcast
-	}
+	l := r.with
+	l.Prefix, l.Server, l.Start = p, r.server, sent
 	if r.time != forever {
 		l.Expiry = sent.Add(r.time)
 	}

@@ -63,7 +63,7 @@ func anyReply(t *rapid.T) reply {
 		server:  rapid.SampledFrom([]netip.Addr{simServer, netip.MustParseAddr("192.0.2.66")}).Draw(t, "server"),
 		yours:   anyAddr.Draw(t, "yours"),
 		bits:    rapid.SampledFrom([]int{0, 8, 24, 31, 32}).Draw(t, "bits"),
-		router:  simServer,
+		with:    Lease{Router: simServer},
 		time:    life.Draw(t, "time"),
 		t1:      life.Draw(t, "t1"),
 		t2:      life.Draw(t, "t2"),

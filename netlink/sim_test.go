@@ -172,8 +172,8 @@ func (s *simulation) bind() Lease {
 // goodReply is what a decent server says.
 func goodReply(kind dhcpv4.MessageType, a netip.Addr) reply {
 	return reply{
-		kind: kind, server: simServer, yours: a, bits: 24, router: simServer, dns: []netip.Addr{simServer},
-		storing: []string{"storing.example"}, time: time.Hour,
+		kind: kind, server: simServer, yours: a, bits: 24, time: time.Hour,
+		with: Lease{Router: simServer, DNS: []netip.Addr{simServer}, StoringServers: []string{"storing.example"}},
 	}
 }
 
@@ -220,23 +220,23 @@ func encodeReply(r reply, mac MAC) []byte {
 		put(1, ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), r.bits)).Mask)
 	}
 	if !r.classless {
-		put(3, r.router.AsSlice())
+		put(3, r.with.Router.AsSlice())
 	}
 	var dns []byte
-	for _, a := range r.dns {
+	for _, a := range r.with.DNS {
 		dns = append(dns, a.AsSlice()...)
 	}
 	put(6, dns)
-	if r.mtu > 0 {
-		put(26, binary.BigEndian.AppendUint16(nil, uint16(r.mtu)))
+	if r.with.MTU > 0 {
+		put(26, binary.BigEndian.AppendUint16(nil, uint16(r.with.MTU)))
 	}
 	put(51, number(r.time))
 	put(56, []byte(r.complaint))
 	put(58, number(r.t1))
 	put(59, number(r.t2))
-	for i, s := range r.storing {
+	for i, s := range r.with.StoringServers {
 		switch {
-		case i == 0 && len(r.storing) > 1:
+		case i == 0 && len(r.with.StoringServers) > 1:
 			put(160, []byte(s))
 		case i < 2:
 			put(66, []byte(s))
@@ -244,38 +244,29 @@ func encodeReply(r reply, mac MAC) []byte {
 			d.Options[150] = append(d.Options[150], netip.MustParseAddr(s).AsSlice()...)
 		}
 	}
-	put(28, r.broadcast.AsSlice())
-	put(12, []byte(r.hostname))
-	if len(r.domains) > 0 {
-		put(119, (&rfc1035label.Labels{Labels: r.domains}).ToBytes())
+	put(28, r.with.Broadcast.AsSlice())
+	if len(r.with.Domains) > 0 {
+		put(119, (&rfc1035label.Labels{Labels: r.with.Domains}).ToBytes())
 	}
-	var ntp []byte
-	for _, a := range r.ntp {
-		ntp = append(ntp, a.AsSlice()...)
-	}
-	put(42, ntp)
-	put(101, []byte(r.zone))
-	put(67, []byte(r.file))
-	put(43, r.vendor)
-	if r.vlan > 0 {
-		put(132, strconv.AppendInt(nil, int64(r.vlan), 10))
+	if r.with.VoiceVLAN > 0 {
+		put(132, strconv.AppendInt(nil, int64(r.with.VoiceVLAN), 10))
 	}
 	put(108, number(r.onlySix))
 	if r.rapid {
 		d.Options[optRapidCommit] = nil
 	}
 	var old []byte
-	for _, e := range r.routes {
+	for _, e := range r.with.Routes {
 		old = append(append(old, e.Dst.Addr().AsSlice()...), e.Via.AsSlice()...)
 	}
 	if !r.classless {
 		put(33, old)
 	} else {
 		var list dhcpv4.Routes
-		if r.router.IsValid() {
-			list = append(list, &dhcpv4.Route{Dest: ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0)), Router: r.router.AsSlice()})
+		if r.with.Router.IsValid() {
+			list = append(list, &dhcpv4.Route{Dest: ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0)), Router: r.with.Router.AsSlice()})
 		}
-		for _, e := range r.routes {
+		for _, e := range r.with.Routes {
 			via := e.Via
 			if !via.IsValid() {
 				via = netip.IPv4Unspecified()
