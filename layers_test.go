@@ -70,9 +70,10 @@ var floorPlan = map[string]room{
 	"internal/ownkey":            {"internal/durable", "a key and the certificate that it signs itself are the same for whoever has one; it is kept durably"},
 	"internal/sipcheck":          {"", "what a SIP message has to look like is the same for a phone and a registrar"},
 
-	"firmware/internal/sip":   {"internal/sipcheck", "signalling knows addresses and calls, not phones; what is said of media are bytes to it"},
-	"firmware/internal/media": {"firmware/internal/sip firmware/internal/reach", "offer and answer are what signalling asks for, from the address that suits the peer; who makes sound of them is not known here"},
-	"firmware/internal/phone": {"hal internal/mac firmware/internal/events firmware/internal/sip", "call control knows keys and calls; sound and the storing server stand behind its own interfaces"},
+	"firmware/internal/sip":       {"internal/sipcheck", "signalling knows addresses and calls, not phones; what is said of media are bytes to it"},
+	"firmware/internal/media":     {"firmware/internal/sip firmware/internal/reach", "offer and answer are what signalling asks for, from the address that suits the peer; who makes sound of them is not known here"},
+	"firmware/internal/phone":     {"hal internal/mac firmware/internal/events firmware/internal/sip", "call control knows keys and calls; sound and the storing server stand behind its own interfaces"},
+	"firmware/internal/directory": {"internal/mac firmware/internal/phone firmware/internal/reach firmware/internal/sip registry-client registry-client/wire", "whoever says who a number is reads rows, and answers call control and signalling in their own words"},
 
 	"firmware":              {"*", "the phone is made of all the others; nobody knows it"},
 	"firmware/image/recipe": {"boards", "an image is made of what its board says"},

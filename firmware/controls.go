@@ -85,7 +85,7 @@ type lease struct {
 }
 
 func (c controls) status() status {
-	s := status{Number: c.self.displayName(), Status: c.phone.Status()}
+	s := status{Number: c.self.name(), Status: c.phone.Status()}
 	s.Broken, _ = c.keeper.Broken()
 	if mac, ok := c.self.mac.Now(); ok {
 		s.MAC = mac.String()

@@ -1,9 +1,11 @@
 // Command flexphone is the phone: its firmware, and `flexphone ctl`, which
 // drives a running one.
 //
-// This package knows every other one and holds no behaviour of its own: run.go
-// joins the parts along the two arrows of the method, hardware.go turns a board
-// into drivers, and the other files translate between rooms.
+// This package knows every other one and decides nothing that is said between
+// phones: run.go joins the parts along the two arrows of the method, lives.go and
+// the files called after a part say how each is begun and ended, hardware.go turns
+// a board into drivers, and the other files translate between rooms. Who is called
+// and believed is decided in directory, what a call does in phone.
 package main
 
 import (

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,11 +17,7 @@ import (
 	"flexphone/boards"
 	"flexphone/firmware/internal/config"
 	"flexphone/firmware/internal/parts"
-	"flexphone/firmware/internal/phone"
 	"flexphone/hal"
-	"flexphone/netlink"
-	registry "flexphone/registry-client"
-	"flexphone/registry-client/wire"
 )
 
 func TestExitCodesAndWhatErrorsSay(t *testing.T) {
@@ -56,64 +51,6 @@ func TestExitCodesAndWhatErrorsSay(t *testing.T) {
 		if code != tt.code || !strings.Contains(out.String(), tt.says) {
 			t.Errorf("flexphone %s: exit %d, %q; want exit %d and %q", tt.args, code, out.String(), tt.code, tt.says)
 		}
-	}
-}
-
-func TestThePhoneOwnsItsNumbersAlone(t *testing.T) {
-	s := &self{}
-	s.mac.Set(netlink.MAC{0x02, 0, 0x5e, 0, 0x53, 0xab})
-	s.renumber("101")
-	for user, want := range map[string]bool{
-		"02005e0053ab": true, "02005E0053AB": true, "02:00:5e:00:53:ab": true, "02-00-5e-00-53-ab": true,
-		s.permanent(): true, "101": true, "": true,
-		"102": false, "02005e0053ac": false, "1": false, "000000000000101": false,
-	} {
-		if got := s.owns(user); got != want {
-			t.Errorf("owns(%q) = %v; want %v", user, got, want)
-		}
-	}
-}
-
-// rows answers every query with one row or error.
-type rows struct {
-	registry.Server
-	row wire.Row
-	err error
-}
-
-func (r rows) Resolve(context.Context, wire.Query) (wire.Row, error) { return r.row, r.err }
-
-func TestDirectory(t *testing.T) {
-	row := wire.Row{
-		MAC: wire.MAC{2, 0, 0, 0, 0x53, 1}, Number: "102", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.9")},
-		Ports: wire.Ports{SIP: 5060, SIPS: 5061}, Fingerprint: wire.Fingerprint{1}, State: wire.Online,
-	}
-	ask := func(r rows) (phone.Peer, error) {
-		return directory{r}.Resolve(t.Context(), phone.Destination{Number: "102"})
-	}
-	p, err := ask(rows{row: row})
-	if err != nil || p.Name != "102" || p.Target.User != "020000005301" || p.Target.Addr.String() != "192.0.2.9:5061" || p.Target.Pin != row.Fingerprint {
-		t.Errorf("Resolve() = %+v, %v; want TLS to the key of the row", p, err)
-	}
-	plain := row
-	plain.Ports.SIPS = 0
-	if p, _ := ask(rows{row: plain}); p.Target.Addr.Port() != 5060 || p.Target.Pin != [32]byte{} {
-		t.Errorf("a phone without TLS: %+v", p)
-	}
-	away := row
-	away.State = wire.Offline
-	if _, err := ask(rows{row: away}); !errors.Is(err, phone.ErrOffline) {
-		t.Errorf("Resolve() of an offline phone = %v", err)
-	}
-	if _, err := ask(rows{err: registry.ErrUnknown}); !errors.Is(err, phone.ErrUnknown) {
-		t.Errorf("Resolve() of an unknown number = %v", err)
-	}
-	if _, err := ask(rows{err: registry.ErrUnreachable}); errors.Is(err, phone.ErrUnknown) || errors.Is(err, phone.ErrOffline) {
-		t.Errorf("Resolve() without a server = %v; want neither unknown nor offline", err)
-	}
-	at, err := directory{rows{err: registry.ErrUnreachable}}.Resolve(t.Context(), phone.Destination{Addr: netip.MustParseAddr("10.77.0.9")})
-	if err != nil || at.Target.Addr.String() != "10.77.0.9:5060" || at.Target.User != "10.77.0.9" {
-		t.Errorf("an address was resolved to %+v, %v; it needs no server", at, err)
 	}
 }
 

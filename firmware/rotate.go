@@ -13,6 +13,7 @@ import (
 	"flexphone/firmware/internal/config"
 	"flexphone/firmware/internal/control"
 	"flexphone/firmware/internal/finder"
+	"flexphone/firmware/internal/sip"
 	registry "flexphone/registry-client"
 	"flexphone/registry-client/wire"
 )
@@ -77,7 +78,7 @@ func (r *rotateCommand) Run(ctx context.Context, out io.Writer, errs errsWriter)
 	}
 	// The row ends at once: the phone announces itself when it is started.
 	key, err := registry.Rotate(ctx, cfg, settings.Data, mac, sequence, wire.Registration{
-		MAC: mac, Addrs: addrs, Ports: wire.Ports{SIP: sipPort, SIPS: sipsPort}, Lifetime: wire.MinLifetime,
+		MAC: mac, Addrs: addrs, Ports: wire.Ports{SIP: sip.Port, SIPS: sip.SecurePort}, Lifetime: wire.MinLifetime,
 	})
 	if err != nil {
 		return err

@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 
 	"flexphone/firmware/internal/control"
+	"flexphone/firmware/internal/directory"
 	"flexphone/firmware/internal/events"
 	"flexphone/firmware/internal/parts"
 	"flexphone/firmware/internal/phone"
@@ -27,53 +27,19 @@ type self struct {
 	number string
 }
 
-// user returns what the phone is called in SIP URIs: the MAC's 12 hex digits.
-func (s *self) user() string {
+// now is by what others know this phone now.
+func (s *self) now() directory.Self {
 	mac, _ := s.mac.Now()
-	return mac.Hex()
-}
-
-// permanent returns the 15 digits of the permanent number.
-func (s *self) permanent() string {
-	mac, _ := s.mac.Now()
-	return mac.Digits()
-}
-
-// owns reports whether a call to user is for this phone. A URI without a user,
-// or with our address for one, means whoever is at the address.
-func (s *self) owns(user string) bool {
-	if a, err := netip.ParseAddr(user); err == nil && slices.Contains(s.held().Addrs(), a) {
-		return true
-	}
-	user = strings.ToLower(strings.NewReplacer(":", "", "-", "").Replace(user))
-	own, permanent := s.user(), s.permanent()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return user == "" || user == own || user == permanent || s.number != "" && user == s.number
+	return directory.Self{MAC: mac, Number: s.number, Addrs: s.lease.Addrs()}
 }
 
-// displayName is what others see: the short number, or the 15 digits.
-func (s *self) displayName() string {
-	s.mu.Lock()
-	number := s.number
-	s.mu.Unlock()
-	if number != "" {
-		return number
-	}
-	return s.permanent()
-}
+func (s *self) owns(user string) bool { return s.now().Owns(user) }
 
-// addressFor returns our address of the family of peer, or the first that we
-// have.
-func (s *self) addressFor(peer netip.Addr) netip.Addr {
-	l := s.held()
-	for _, a := range l.Addrs() {
-		if a.Is4() == peer.Unmap().Is4() {
-			return a
-		}
-	}
-	return l.Addr()
-}
+func (s *self) name() string { return s.now().Name() }
+
+func (s *self) addressFor(peer netip.Addr) netip.Addr { return s.now().AddressFor(peer) }
 
 func (s *self) held() netlink.Lease {
 	s.mu.Lock()
@@ -102,9 +68,9 @@ func (s *self) announced(ctx context.Context, o registry.Outcome, ph *phone.Phon
 		s.renumber(o.Receipt.Number)
 		to.Publish(events.Registered{
 			Address: addrsOf(o.Registration), Sequence: o.Registration.Sequence,
-			Number: s.displayName(), Reflexive: o.Receipt.Reflexive.String(), Took: o.Took,
+			Number: s.name(), Reflexive: o.Receipt.Reflexive.String(), Took: o.Took,
 		})
-		ph.Registered(ctx, s.displayName())
+		ph.Registered(ctx, s.name())
 	case registry.Failed:
 		to.Publish(events.RegisterFailed{Error: o.Err.Error(), Retry: o.Retry})
 		ph.NotRegistered(ctx)

@@ -12,6 +12,7 @@ import (
 	"flexphone/firmware/internal/finder"
 	"flexphone/firmware/internal/parts"
 	"flexphone/firmware/internal/reach"
+	"flexphone/firmware/internal/sip"
 	"flexphone/netlink"
 	registry "flexphone/registry-client"
 	"flexphone/registry-client/wire"
@@ -51,7 +52,7 @@ func (s *storing) run(ctx context.Context, works func()) error {
 	}
 	defer client.Close()
 	announcer := registry.NewAnnouncer(registry.AnnouncerConfig{
-		MAC: id.MAC, Ports: wire.Ports{SIP: sipPort, SIPS: sipsPort},
+		MAC: id.MAC, Ports: wire.Ports{SIP: sip.Port, SIPS: sip.SecurePort},
 		Registrar: client, Link: client, Sequence: s.folder.Sequence(), Token: s.token, Log: s.log, Spread: s.spread,
 		Report: func(o registry.Outcome) { s.report(o, client.Server()) },
 	})
@@ -142,7 +143,7 @@ func (s *storing) release(ctx context.Context) error {
 // errNoKey is what is said of a storing server before the phone has its key.
 var errNoKey = errors.New("flexphone: the phone has no key yet, for want of a network interface")
 
-// Resolve implements lookup.
+// Resolve implements directory.Server.
 func (s *storing) Resolve(ctx context.Context, q wire.Query) (wire.Row, error) {
 	client, ok := s.client.Now()
 	if !ok {
@@ -151,7 +152,7 @@ func (s *storing) Resolve(ctx context.Context, q wire.Query) (wire.Row, error) {
 	return client.Resolve(ctx, q)
 }
 
-// Observe implements lookup.
+// Observe implements directory.Server.
 func (s *storing) Observe(ctx context.Context, q wire.Query, changed func(wire.Row)) error {
 	client, ok := s.client.Now()
 	if !ok {

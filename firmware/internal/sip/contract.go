@@ -7,6 +7,12 @@ import (
 	"time"
 )
 
+// Well-known ports: of SIP over UDP and TCP, and over TLS (RFC 3261, 19.1.2).
+const (
+	Port       = 5060
+	SecurePort = 5061
+)
+
 // A LocalMedia is our end of a call's media as it is at a time: it writes what
 // signalling carries to the peer, and reads what comes back (RFC 3264). It is
 // asked by one goroutine at a time. Bodies are application/sdp.

@@ -1,0 +1,184 @@
+package directory
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"flexphone/firmware/internal/phone"
+	"flexphone/firmware/internal/sip"
+	"flexphone/registry-client/wire"
+)
+
+var (
+	byNumber = phone.Destination{Number: "102"}
+	byMAC    = phone.Destination{MAC: theMAC}
+)
+
+// Whom a number is, by what its row says.
+func TestResolve(t *testing.T) {
+	row := rowOf("192.0.2.9")
+	secure := sip.Target{User: "02005e005302", Addr: netip.MustParseAddrPort("192.0.2.9:5061"), Pin: row.Fingerprint}
+	for _, tt := range []struct {
+		name string
+		row  wire.Row
+		to   phone.Destination
+		want phone.Peer
+		err  error
+	}{
+		{"a number", row, byNumber, phone.Peer{Name: "102", Target: secure}, nil},
+		{"a MAC that has a number", row, byMAC, phone.Peer{Name: "102", Target: secure}, nil},
+		{"a MAC that has none", with(row, func(r *wire.Row) { r.Number = "" }), byMAC, phone.Peer{Name: theMAC.Digits(), Target: secure}, nil},
+		{"a phone without TLS", with(row, func(r *wire.Row) { r.Ports.SIPS = 0 }), byNumber,
+			phone.Peer{Name: "102", Target: sip.Target{User: "02005e005302", Addr: netip.MustParseAddrPort("192.0.2.9:5060")}}, nil},
+		{"an offline phone", with(row, func(r *wire.Row) { r.State = wire.Offline }), byNumber, phone.Peer{}, phone.ErrOffline},
+		{"a phone without an address", with(row, func(r *wire.Row) { r.Addrs = nil }), byNumber, phone.Peer{}, phone.ErrOffline},
+		{"an unknown number", row, phone.Destination{Number: "103"}, phone.Peer{}, phone.ErrUnknown},
+	} {
+		in(t, func(t *testing.T, w *world) {
+			if got, err := w.Directory.Resolve(t.Context(), tt.to); got != tt.want || !errors.Is(err, tt.err) {
+				t.Errorf("%s: %+v, %v; want %+v, %v", tt.name, got, err, tt.want, tt.err)
+			}
+		}, tt.row)
+	}
+}
+
+// Whoever dials an address gets it, whatever the storing server does.
+func TestAnAddressNeedsNoServer(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.resolve = silent
+		p, err := w.Directory.Resolve(t.Context(), phone.Destination{Addr: netip.MustParseAddr("10.77.0.9")})
+		want := phone.Peer{Name: "10.77.0.9", Target: sip.Target{User: "10.77.0.9", Addr: netip.MustParseAddrPort("10.77.0.9:5060")}}
+		if p != want || err != nil || len(w.asked) > 0 || w.took() > 0 {
+			t.Errorf("%+v, %v after %v and %v; want %+v at once", p, err, w.asked, w.took(), want)
+		}
+	})
+}
+
+// A server that cannot be asked is neither an unknown number nor an absent phone,
+// and nobody waits for it longer than a person does.
+func TestAServerThatCannotBeAsked(t *testing.T) {
+	for m, took := range map[mood]time.Duration{no: 0, silent: resolveWait, late: lateBy} {
+		in(t, func(t *testing.T, w *world) {
+			w.resolve = m
+			_, err := w.Directory.Resolve(t.Context(), byNumber)
+			if errors.Is(err, phone.ErrUnknown) || errors.Is(err, phone.ErrOffline) || (err == nil) != (m == late) || w.took() != took {
+				t.Errorf("a server that %s: %v after %v; want %v", m, err, w.took(), took)
+			}
+		}, rowOf("192.0.2.9"))
+		in(t, func(t *testing.T, w *world) {
+			w.resolve = m
+			caller := sip.Peer{User: theMAC.Hex(), DisplayName: "102", Secure: true, Fingerprint: wire.Fingerprint{1}}
+			if got := w.Vouches(t.Context(), caller); got != (m == late) || w.took() != took {
+				t.Errorf("a server that %s vouches: %v after %v; want %v", m, got, w.took(), took)
+			}
+		}, rowOf("192.0.2.9"))
+	}
+}
+
+// Which of a phone's addresses is called.
+func TestTheAddressThatIsCalled(t *testing.T) {
+	const four, six = "192.0.2.9", "2001:db8::9"
+	for _, tt := range []struct {
+		name   string
+		addrs  []string
+		routes map[string]bool
+		knocks map[string]mood
+		want   string
+		took   time.Duration
+	}{
+		{"the only one, without trying it", []string{four}, nil, map[string]mood{four: silent}, four, 0},
+		{"the one with a route", []string{four, six}, map[string]bool{four: true}, map[string]mood{four: silent}, four, 0},
+		{"the first, where there is no route at all", []string{four, six}, map[string]bool{}, nil, four, 0},
+		{"IPv6 before IPv4", []string{four, six}, nil, nil, six, 0},
+		{"IPv4 where IPv6 is refused", []string{four, six}, nil, map[string]mood{six: no}, four, 0},
+		{"IPv4 where IPv6 is dead", []string{four, six}, nil, map[string]mood{six: silent}, four, 250 * time.Millisecond},
+		{"the preferred one where all refuse", []string{four, six}, nil, map[string]mood{four: no, six: no}, six, 0},
+	} {
+		in(t, func(t *testing.T, w *world) {
+			w.routes, w.knocks = tt.routes, tt.knocks
+			p, err := w.Directory.Resolve(t.Context(), byNumber)
+			if err != nil || p.Target.Addr != netip.AddrPortFrom(netip.MustParseAddr(tt.want), 5061) || w.took() != tt.took {
+				t.Errorf("%s: %v, %v after %v; want %s after %v", tt.name, p.Target.Addr, err, w.took(), tt.want, tt.took)
+			}
+		}, rowOf(tt.addrs...))
+	}
+}
+
+// A phone that we talk to is followed by its row, as long as that is its own.
+func TestFollow(t *testing.T) {
+	row := rowOf("192.0.2.9")
+	changes := []wire.Row{
+		row,
+		with(row, func(r *wire.Row) { r.State = wire.Offline }),
+		with(rowOf("192.0.2.66"), func(r *wire.Row) { r.Fingerprint = wire.Fingerprint{2} }),
+		with(rowOf("192.0.2.67"), func(r *wire.Row) { r.Ports.SIPS = 0 }),
+		rowOf(),
+		with(rowOf("192.0.2.10"), func(r *wire.Row) { r.Ports.SIPS = 5062 }),
+	}
+	peer := sip.Peer{User: theMAC.Hex(), Secure: true, Fingerprint: row.Fingerprint}
+	for _, tt := range []struct {
+		name    string
+		peer    func(*sip.Peer)
+		observe mood
+		want    []string
+	}{
+		{"its key has been proved", func(*sip.Peer) {}, well, []string{"192.0.2.9:5061", "192.0.2.10:5062"}},
+		{"the server is late", func(*sip.Peer) {}, late, []string{"192.0.2.9:5061", "192.0.2.10:5062"}},
+		{"the server does not tell", func(*sip.Peer) {}, no, nil},
+		{"the server is silent", func(*sip.Peer) {}, silent, nil},
+		{"over plain SIP", func(p *sip.Peer) { p.Secure = false }, well, nil},
+		{"without a MAC", func(p *sip.Peer) { p.User = "alice" }, well, nil},
+	} {
+		in(t, func(t *testing.T, w *world) {
+			w.changes, w.observe = changes, tt.observe
+			p := peer
+			tt.peer(&p)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			var moved []string
+			go func() {
+				defer close(done)
+				w.Follow(ctx, p, func(to netip.AddrPort) { moved = append(moved, to.String()) })
+			}()
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			cancel()
+			<-done
+			if !slices.Equal(moved, tt.want) {
+				t.Errorf("%s: followed to %v; want %v", tt.name, moved, tt.want)
+			}
+		})
+	}
+}
+
+// Only the owner of a row's key, who gives the row's number, is believed.
+func TestVouches(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(*sip.Peer, *wire.Row)
+		want   bool
+	}{
+		"the phone itself":          {func(*sip.Peer, *wire.Row) {}, true},
+		"while its row is offline":  {func(_ *sip.Peer, r *wire.Row) { r.State = wire.Offline }, true},
+		"without a short number":    {func(p *sip.Peer, r *wire.Row) { p.DisplayName, r.Number = theMAC.Digits(), "" }, true},
+		"by digits beside a number": {func(p *sip.Peer, _ *wire.Row) { p.DisplayName = theMAC.Digits() }, false},
+		"with another key":          {func(p *sip.Peer, _ *wire.Row) { p.Fingerprint = [32]byte{2} }, false},
+		"with another's number":     {func(p *sip.Peer, _ *wire.Row) { p.DisplayName = "103" }, false},
+		"over plain SIP":            {func(p *sip.Peer, _ *wire.Row) { p.Secure = false }, false},
+		"without a row":             {func(_ *sip.Peer, r *wire.Row) { r.MAC[5]++ }, false},
+		"without a MAC":             {func(p *sip.Peer, _ *wire.Row) { p.User = "alice" }, false},
+	} {
+		row := rowOf("192.0.2.9")
+		p := sip.Peer{User: theMAC.Hex(), DisplayName: "102", Secure: true, Fingerprint: row.Fingerprint}
+		tt.change(&p, &row)
+		in(t, func(t *testing.T, w *world) {
+			if got := w.Vouches(t.Context(), p); got != tt.want {
+				t.Errorf("%s: %v; want %v", name, got, tt.want)
+			}
+		}, row)
+	}
+}

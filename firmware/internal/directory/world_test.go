@@ -1,0 +1,125 @@
+package directory
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	registry "flexphone/registry-client"
+	"flexphone/registry-client/wire"
+)
+
+// A mood is how what the directory asks misbehaves.
+type mood string
+
+const (
+	well   mood = ""
+	no     mood = "says no"
+	late   mood = "is late" // by lateBy
+	silent mood = "says nothing"
+)
+
+// lateBy is less than a person is made to wait.
+const lateBy = time.Second
+
+var errNo = errors.New("no")
+
+// meet waits, and says, what somebody in mood m does.
+func meet(ctx context.Context, m mood) error {
+	wait := lateBy
+	switch m {
+	case well:
+		return nil
+	case no:
+		return errNo
+	case silent:
+		wait = time.Hour
+	}
+	select {
+	case <-time.After(wait):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// A world is a storing server and the ways to phones, in simulated time.
+type world struct {
+	*Directory
+	start time.Time
+
+	resolve, observe mood
+	knocks           map[string]mood // by address; absent: it takes connections
+	routes           map[string]bool // by address; nil: there is one to each
+	rows             []wire.Row
+	changes          []wire.Row // what Observe tells
+	asked            []wire.Query
+}
+
+func (w *world) Resolve(ctx context.Context, q wire.Query) (wire.Row, error) {
+	w.asked = append(w.asked, q)
+	if err := meet(ctx, w.resolve); err != nil {
+		return wire.Row{}, err
+	}
+	for _, r := range w.rows {
+		if q.Number != "" && q.Number == r.Number || q.Number == "" && q.MAC == r.MAC {
+			return r, nil
+		}
+	}
+	return wire.Row{}, registry.ErrUnknown
+}
+
+func (w *world) Observe(ctx context.Context, q wire.Query, changed func(wire.Row)) error {
+	w.asked = append(w.asked, q)
+	if err := meet(ctx, w.observe); err != nil {
+		return err
+	}
+	for _, r := range w.changes {
+		changed(r)
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// took is how much time has gone by.
+func (w *world) took() time.Duration { return time.Since(w.start) }
+
+// in runs script in a world with these rows.
+func in(t *testing.T, script func(t *testing.T, w *world), rows ...wire.Row) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{start: time.Now(), rows: rows, knocks: map[string]mood{}}
+		w.Directory = New(w)
+		w.source = func(dst netip.Addr) netip.Addr {
+			switch {
+			case w.routes != nil && !w.routes[dst.String()]:
+				return netip.Addr{}
+			case dst.Is4():
+				return netip.MustParseAddr("192.0.2.1")
+			}
+			return netip.MustParseAddr("2001:db8::1")
+		}
+		w.knock = func(ctx context.Context, at netip.AddrPort) error { return meet(ctx, w.knocks[at.Addr().String()]) }
+		script(t, w)
+	})
+}
+
+var theMAC = wire.MAC{2, 0, 0x5e, 0, 0x53, 2}
+
+// rowOf is the row of 102 at these addresses.
+func rowOf(addrs ...string) wire.Row {
+	r := wire.Row{MAC: theMAC, Number: "102", Ports: wire.Ports{SIP: 5060, SIPS: 5061}, Fingerprint: wire.Fingerprint{1}, State: wire.Online}
+	for _, a := range addrs {
+		r.Addrs = append(r.Addrs, netip.MustParseAddr(a))
+	}
+	return r
+}
+
+// with is r with a change.
+func with(r wire.Row, change func(*wire.Row)) wire.Row {
+	change(&r)
+	return r
+}
