@@ -2,10 +2,10 @@
 // engine, which ticks with the card, and the streams that it feeds.
 //
 // It knows ticks of PCM, RTP and RTCP sessions (RFC 3550, 3551), digits in them
-// (RFC 4733), the tones that a phone plays by itself (ITU-T E.180), and that
-// voice is marked as expedited (RFC 3246). It refuses to know what a call is,
-// how a session was negotiated, or which sound card and codecs there are: those
-// are handed in.
+// (RFC 4733), and the tones that a phone plays by itself (ITU-T E.180). It
+// refuses to know what a call is, how a session was negotiated, where the peer is
+// and how packets get there, or which sound card and codecs there are: paths,
+// devices and formats are handed in.
 //
 // # One goroutine ticks
 //
@@ -14,7 +14,7 @@
 // Engine.Run, by the system's clock, while there is no device. It meets the
 // others at four points, none of which can make it wait: a ring of arrived
 // packets for each stream, an atomic pointer to what was negotiated, another to
-// the tone that plays, and sockets.
+// the tone that plays, and the streams' paths.
 //
 // # What may fail
 //
@@ -29,12 +29,9 @@
 //
 // # Whom a stream hears
 //
-// Packets are taken from the negotiated address only, but from any port of it.
-// RFC 4961 asks peers to send from the port where they receive, and we do, but
-// it is no more than best practice: gateways and some phones use two. Another
-// host cannot speak into a call, and another call of the same host is told
-// apart by its source identifier, which must send two packets in order before
-// it replaces the one that is heard (RFC 3550, appendix A.1).
+// Whoever the path takes for the peer. Another call of the same host is told apart
+// by its source identifier, which must send two packets in order before it
+// replaces the one that is heard (RFC 3550, appendix A.1).
 //
 // # Which formats a stream hears
 //
@@ -50,7 +47,6 @@ package audio
 
 import (
 	"context"
-	"net/netip"
 	"time"
 )
 
@@ -91,14 +87,12 @@ type Codec struct {
 	ClockRate   int    // of the RTP timestamp
 }
 
-// A Session says where and how sound is exchanged with a peer, as negotiated.
+// A Session says how sound is exchanged with a peer, as negotiated.
 type Session struct {
-	Remote     netip.AddrPort // RTP
-	RemoteRTCP netip.AddrPort // zero: RTP's next port (RFC 3550, section 11)
-	Codec      Codec          // of what we send, under the peer's number
-	Params     string         // what the peer asks of it, as a=fmtp does (RFC 8866, section 6.15)
-	DTMF       uint8          // the peer's payload type of telephone-event (RFC 4733); 0: not agreed
-	DTMFClock  int            // its clock rate; 0: that of the codec
+	Codec     Codec  // of what we send, under the peer's number
+	Params    string // what the peer asks of it, as a=fmtp does (RFC 8866, section 6.15)
+	DTMF      uint8  // the peer's payload type of telephone-event (RFC 4733); 0: not agreed
+	DTMFClock int    // its clock rate; 0: that of the codec
 	// Receive is what the peer may send, under the numbers of our own
 	// description: sound, telephone-event and CN. A codec that the engine does
 	// not have is passed over. See "Which formats a stream hears".
@@ -120,6 +114,6 @@ type Stats struct {
 	Jitter          time.Duration // interarrival (RFC 3550, appendix A.8)
 	RoundTrip       time.Duration // by RTCP; 0 until known
 	Delay           time.Duration // playout buffer, now
-	Refused         uint64        // packets of strangers, malformed or of no agreed type
-	Unsent          uint64        // packets that the kernel did not take
+	Refused         uint64        // packets that are malformed, of a stray source or of no agreed type
+	Unsent          uint64        // packets that the path did not take, though it has a peer
 }

@@ -12,9 +12,6 @@ import (
 	"time"
 )
 
-// A PortRange is where streams take their ports from, both ends included.
-type PortRange struct{ First, Last uint16 }
-
 // A Config says what an engine is made of.
 type Config struct {
 	// Open opens the sound device. It is called again after the device failed,
@@ -27,9 +24,6 @@ type Config struct {
 // An Engine joins one device, the tones that are played on it, and the streams
 // of its calls. All its methods may be called from any goroutine.
 type Engine struct {
-	// Ports may be changed before the first Open. It begins as 16384-32767.
-	Ports PortRange
-
 	device  func() (Device, error) // opens it
 	formats []Format
 	log     *slog.Logger
@@ -52,7 +46,6 @@ const usualRate = 16000
 // NewEngine returns an engine that is silent until Run.
 func NewEngine(c Config) *Engine {
 	e := &Engine{
-		Ports:   PortRange{16384, 32767},
 		device:  c.Open,
 		formats: c.Formats,
 		log:     c.Log,

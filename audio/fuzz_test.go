@@ -31,11 +31,9 @@ func FuzzPackets(f *testing.F) {
 		for _, f := range formats() {
 			ours = append(ours, f.Codec())
 		}
-		if err := p.Start(audio.Session{
-			Remote: peer, Codec: ours[which%3], DTMF: 101, Receive: append(ours, event(110, 48000)), Send: true, Recv: true,
-		}); err != nil {
-			t.Fatal(err)
-		}
+		p.agree(t, peer, audio.Session{
+			Codec: ours[which%3], DTMF: 101, Receive: append(ours, event(110, 48000)), Send: true, Recv: true,
+		})
 		r := audio.NewReader(p.Stream)
 		play, captured := make([]int16, 80), make([]int16, 80)
 		// The packet again and again with its numbers moved on, so that it
@@ -50,8 +48,8 @@ func FuzzPackets(f *testing.F) {
 					b[1] = []byte{0, 8, 13, 101, 110, 111}[(int(which)+i)%6]
 				}
 			}
-			r.Arrive(b, peer, now)
-			p.ArriveReport(b, peer, now)
+			r.Take(audio.Datagram{Protocol: audio.RTP, Bytes: b, At: now, NewPeer: i == 0})
+			r.Take(audio.Datagram{Protocol: audio.RTCP, Bytes: b, At: now})
 			p.engine.Tick(play, captured)
 			now = now.Add(audio.TickDuration)
 		}

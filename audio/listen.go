@@ -24,11 +24,14 @@ const (
 	silence // comfort noise
 )
 
-// formats say what packets are, by payload type.
-type formats [128]struct {
+// A format is what the packets of a payload type are.
+type format struct {
 	kind   kind
 	coding *jitter.Coding // of sound
 }
+
+// formats say what packets are, by payload type.
+type formats [128]format
 
 // An ear is what a stream hears with. It outlives every change of what was
 // agreed. Codings are added by Start; the buffer and those that stand in a leg

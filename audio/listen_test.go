@@ -141,14 +141,10 @@ func TestEveryFormatOfOurOwnIsHeard(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := newNetwork()
 				pa, pb := newPhone(n, hostA, newCard(rate, spoken)), newPhone(n, hostB, newCard(rate, nil))
-				if err := pa.Start(audio.Session{Remote: pb.addr, Codec: c.sends, DTMF: c.sending, Send: true, Recv: true}); err != nil {
-					t.Fatal(err)
-				}
-				if err := pb.Start(audio.Session{
-					Remote: pa.addr, Codec: c.agreed, DTMF: c.digits, Receive: c.ours, Send: true, Recv: true,
-				}); err != nil {
-					t.Fatal(err)
-				}
+				pa.agree(t, pb.addr, audio.Session{Codec: c.sends, DTMF: c.sending, Send: true, Recv: true})
+				pb.agree(t, pa.addr, audio.Session{
+					Codec: c.agreed, DTMF: c.digits, Receive: c.ours, Send: true, Recv: true,
+				})
 				run(t, length(spoken, rate)+time.Second, pa, pb)
 				whistledTo(t, pb, spoken)
 				for _, k := range "12#" {
@@ -178,14 +174,12 @@ func TestOurNumberIsNotThePeers(t *testing.T) {
 		pb := newPhone(n, hostB, newCard(8000, nil))
 		peer := netip.MustParseAddrPort(hostA + ":20000")
 		opus, alaw := formats()[0].Codec(), formats()[1].Codec()
-		if err := pb.Start(audio.Session{
-			Remote: peer, Codec: under(101, opus), DTMF: 8, Receive: []audio.Codec{opus, alaw, event(101, 8000)}, Send: true, Recv: true,
-		}); err != nil {
-			t.Fatal(err)
-		}
+		pb.agree(t, peer, audio.Session{
+			Codec: under(101, opus), DTMF: 8, Receive: []audio.Codec{opus, alaw, event(101, 8000)}, Send: true, Recv: true,
+		})
 		r := audio.NewReader(pb.Stream)
-		r.Arrive(packet(t, rtp.Packet{PayloadType: 101, SSRC: 1, Sequence: 1, Payload: []byte{5, 0x80, 3, 0x20}}), peer, time.Now())
-		r.Arrive(packet(t, rtp.Packet{PayloadType: 8, SSRC: 1, Sequence: 2, Payload: make([]byte, 80)}), peer, time.Now())
+		r.Take(arrived(packet(t, rtp.Packet{PayloadType: 101, SSRC: 1, Sequence: 1, Payload: []byte{5, 0x80, 3, 0x20}})))
+		r.Take(arrived(packet(t, rtp.Packet{PayloadType: 8, SSRC: 1, Sequence: 2, Payload: make([]byte, 80)})))
 		if s := pb.Stats(); s.PacketsReceived != 2 || s.Refused != 0 {
 			t.Errorf("%+v", s)
 		}
@@ -218,9 +212,7 @@ func TestPeerChangesTheCodecInMidStream(t *testing.T) {
 		for _, f := range formats() {
 			codecs = append(codecs, f.Codec())
 		}
-		if err := pb.Start(audio.Session{Remote: pa.addr, Codec: codecs[0], Receive: codecs, Send: true, Recv: true}); err != nil {
-			t.Fatal(err)
-		}
+		pb.agree(t, pa.addr, audio.Session{Codec: codecs[0], Receive: codecs, Send: true, Recv: true})
 		for i := range 20 {
 			c := codecs[i*i%7%len(codecs)]
 			pa.talkTo(t, pb.addr, c, time.Duration(10+i%6*10)*time.Millisecond)
@@ -263,9 +255,7 @@ func TestStreamIsStartedAgainAndAgain(t *testing.T) {
 			pb.card.ear, pb.card.timer = nil, nil
 			c := ours[i%3]
 			from.talkTo(t, pb.addr, c, 0)
-			if err := pb.Start(audio.Session{Remote: from.addr, Codec: c, Receive: ours, Send: true, Recv: true}); err != nil {
-				t.Fatal(err)
-			}
+			pb.agree(t, from.addr, audio.Session{Codec: c, Receive: ours, Send: true, Recv: true})
 			run(t, length(spoken, rate)+time.Second, from, pb)
 			whistledTo(t, pb, spoken)
 		}
@@ -282,9 +272,7 @@ func TestComfortNoiseIsSilenceAndCounts(t *testing.T) {
 			n := newNetwork()
 			pb := newPhone(n, hostB, newCard(8000, nil))
 			peer := netip.MustParseAddrPort(hostA + ":20000")
-			if err := pb.Start(audio.Session{Remote: peer, Codec: formats()[2].Codec(), Receive: ours, Send: true, Recv: true}); err != nil {
-				t.Fatal(err)
-			}
+			pb.agree(t, peer, audio.Session{Codec: formats()[2].Codec(), Receive: ours, Send: true, Recv: true})
 			noise := uint8(13)
 			if len(ours) > 0 {
 				noise = ours[0].PayloadType
@@ -299,7 +287,7 @@ func TestComfortNoiseIsSilenceAndCounts(t *testing.T) {
 				}
 				if at%50 <= 30 || at%5 == 0 {
 					sent++
-					r.Arrive(packet(t, p), peer, time.Now())
+					r.Take(arrived(packet(t, p)))
 				}
 				for range 2 {
 					pb.engine.Tick(play, captured)

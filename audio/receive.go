@@ -1,52 +1,56 @@
 package audio
 
 import (
+	"errors"
 	"math/rand/v2"
-	"net/netip"
 	"time"
 
 	"flexphone/audio/rtp"
 )
 
-const (
-	// reportInterval is the mean time between two reports; each is drawn from
-	// half to one and a half of it (RFC 3550, section 6.2 and 6.3.1), and the
-	// first comes after half of that.
-	reportInterval = 5 * time.Second
-	// maxPacket is more than any link carries in one piece.
-	maxPacket = 2048
-)
+// reportInterval is the mean time between two reports; each is drawn from half to
+// one and a half of it (RFC 3550, section 6.2 and 6.3.1), and the first comes
+// after half of that.
+const reportInterval = 5 * time.Second
 
-// readPackets reads RTP until the socket is closed.
-func (s *Stream) readPackets() {
+// listen takes what comes by the path until that is closed.
+func (s *Stream) listen() {
 	defer close(s.inDigits)
 	defer s.survive()
 	r := &reader{stream: s}
-	b := make([]byte, maxPacket)
-	for {
-		n, from, err := s.rtp.ReadFromUDPAddrPort(b)
-		if err != nil {
-			return
-		}
-		r.arrive(b[:n], from, time.Now())
+	if err := s.path.Receive(r.take); err != nil {
+		s.log.Error("call hears nothing any more", "err", err)
 	}
 }
 
-// A reader is a stream's receiving end up to the inbox. It belongs to one
-// goroutine.
+// A reader is a stream's receiving end up to the inbox. The path calls it by one
+// goroutine at a time for each protocol, and what is here is of RTP.
 type reader struct {
 	stream  *Stream
 	parser  rtp.Parser
 	packet  rtp.Packet
 	events  rtp.Events
+	newPeer bool // the next packet is the first of another peer
 	restart bool // the next packet of sound is the first of another source
 }
 
-// arrive takes a packet that came from somewhere.
-func (r *reader) arrive(b []byte, from netip.AddrPort, now time.Time) {
+// take takes what the path brings. The goroutine may be the path's own, which is
+// to outlive a panic here.
+func (r *reader) take(d Datagram) {
+	defer r.stream.survive()
+	switch d.Protocol {
+	case RTP:
+		r.arrive(d)
+	case RTCP:
+		r.stream.arriveReport(d.Bytes, d.At)
+	}
+}
+
+func (r *reader) arrive(d Datagram) {
 	s, p := r.stream, &r.packet
+	r.newPeer = r.newPeer || d.NewPeer
 	l := s.leg.Load()
-	if l == nil || plain(from.Addr()) != l.address || r.parser.Parse(p, b) != nil {
+	if l == nil || r.parser.Parse(p, d.Bytes) != nil {
 		s.refused.Add(1)
 		return
 	}
@@ -55,13 +59,7 @@ func (r *reader) arrive(b []byte, from netip.AddrPort, now time.Time) {
 		s.refused.Add(1)
 		return
 	}
-	s.books.Lock()
-	verdict := s.heard.Add(p, now)
-	if what.kind == sound && verdict != rtp.Drop {
-		s.heard.SetClock(what.coding.Clock)
-		s.heard.Measure(p.Timestamp, now)
-	}
-	s.books.Unlock()
+	verdict := r.book(l, what, d.At)
 	switch verdict {
 	case rtp.Drop:
 		s.refused.Add(1)
@@ -78,6 +76,23 @@ func (r *reader) arrive(b []byte, from netip.AddrPort, now time.Time) {
 	if l.session.Recv && s.inbox.put(l.ear, what.coding, p, r.restart) {
 		r.restart = false
 	}
+}
+
+// book enters the packet into the books, which say what to do with it.
+func (r *reader) book(l *leg, what format, at time.Time) rtp.Verdict {
+	s, p := r.stream, &r.packet
+	s.books.Lock()
+	defer s.books.Unlock()
+	if r.newPeer {
+		r.newPeer = false
+		s.heard.Reset(l.session.Codec.ClockRate) // whoever is there now is heard at once
+	}
+	verdict := s.heard.Add(p, at)
+	if what.kind == sound && verdict != rtp.Drop {
+		s.heard.SetClock(what.coding.Clock)
+		s.heard.Measure(p.Timestamp, at)
+	}
+	return verdict
 }
 
 func (r *reader) press(p *rtp.Packet) {
@@ -129,22 +144,8 @@ func (e *ear) take(a *arrival) {
 	e.buffer.Put(a.coding, a.sequence, a.timestamp, a.payload[:a.size])
 }
 
-// readReports reads RTCP until the socket is closed.
-func (s *Stream) readReports() {
-	defer s.survive()
-	b := make([]byte, maxPacket)
-	for {
-		n, from, err := s.rtcp.ReadFromUDPAddrPort(b)
-		if err != nil {
-			return
-		}
-		s.arriveReport(b[:n], from, time.Now())
-	}
-}
-
-func (s *Stream) arriveReport(b []byte, from netip.AddrPort, now time.Time) {
-	l := s.leg.Load()
-	if l == nil || plain(from.Addr()) != l.address {
+func (s *Stream) arriveReport(b []byte, now time.Time) {
+	if s.leg.Load() == nil {
 		s.refused.Add(1)
 		return
 	}
@@ -177,7 +178,7 @@ func (s *Stream) report() {
 // sendReport sends what we sent and heard to the peer, if there is one yet.
 func (s *Stream) sendReport(now time.Time, last bool) {
 	l := s.leg.Load()
-	if l == nil || !l.control.IsValid() || l.address.IsUnspecified() {
+	if l == nil {
 		return
 	}
 	s.books.Lock()
@@ -194,9 +195,9 @@ func (s *Stream) sendReport(now time.Time, last bool) {
 	b, err := s.control.Report(now, sent, heard, last)
 	s.books.Unlock()
 	if err == nil {
-		_, err = s.rtcp.WriteToUDPAddrPort(b, l.control)
+		err = s.path.Send(RTCP, b)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrNoPeer) {
 		s.log.Debug("report not sent", "err", err)
 	}
 }

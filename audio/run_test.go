@@ -98,9 +98,10 @@ func (a *attended) end(t *testing.T) {
 // talk opens a stream of the engine to nobody, which sends.
 func (a *attended) talk(t *testing.T, n *network, host string, c audio.Codec) *audio.Stream {
 	t.Helper()
-	addr := netip.MustParseAddrPort(host + ":20000")
-	s := a.OpenOn(n.listen(addr), n.listen(netip.AddrPortFrom(addr.Addr(), addr.Port()+1)), addr.Port())
-	if err := s.Start(audio.Session{Remote: netip.MustParseAddrPort("192.0.2.99:20000"), Codec: c, Send: true, Recv: true}); err != nil {
+	w := n.wire(netip.MustParseAddrPort(host + ":20000"))
+	w.lead(netip.MustParseAddrPort("192.0.2.99:20000"))
+	s := a.Open(w)
+	if err := s.Start(audio.Session{Codec: c, Send: true, Recv: true}); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -312,10 +313,11 @@ func TestDeviceOfAnotherRate(t *testing.T) {
 			}, formats())
 			n := newNetwork()
 			pa := newPhone(n, hostA, newCard(16000, whistle(16000, 20*time.Second)))
-			addr := netip.MustParseAddrPort(hostB + ":20000")
-			s := a.OpenOn(n.listen(addr), n.listen(netip.AddrPortFrom(addr.Addr(), addr.Port()+1)), addr.Port())
-			pa.talkTo(t, addr, f.Codec(), 0)
-			if err := s.Start(audio.Session{Remote: pa.addr, Codec: f.Codec(), Send: true, Recv: true}); err != nil {
+			w := n.wire(netip.MustParseAddrPort(hostB + ":20000"))
+			w.lead(pa.addr)
+			s := a.Open(w)
+			pa.talkTo(t, w.addr, f.Codec(), 0)
+			if err := s.Start(audio.Session{Codec: f.Codec(), Send: true, Recv: true}); err != nil {
 				t.Fatal(err)
 			}
 			a.Play(audio.Tone{Segments: []audio.Segment{{For: time.Hour}}})
@@ -386,11 +388,12 @@ func TestPanicEndsOneStreamOnly(t *testing.T) {
 				c := newCard(8000, nil)
 				a := attend(t, func() (audio.Device, error) { return c, nil }, []audio.Format{b, formats()[2]})
 				peer := newPhone(n, hostA, newCard(8000, whistle(8000, 4*time.Second)))
-				addr := netip.MustParseAddrPort(hostB + ":20000")
-				bad := a.OpenOn(n.listen(addr), n.listen(netip.AddrPortFrom(addr.Addr(), addr.Port()+1)), addr.Port())
+				w := n.wire(netip.MustParseAddrPort(hostB + ":20000"))
+				w.lead(peer.addr)
+				bad := a.Open(w)
 				good := a.talk(t, n, "192.0.2.8", formats()[2].Codec())
-				peer.talkTo(t, addr, b.Codec(), 0)
-				if err := bad.Start(audio.Session{Remote: peer.addr, Codec: b.Codec(), Send: true, Recv: true}); err != nil {
+				peer.talkTo(t, w.addr, b.Codec(), 0)
+				if err := bad.Start(audio.Session{Codec: b.Codec(), Send: true, Recv: true}); err != nil {
 					t.Fatal(err)
 				}
 				run(t, 4*time.Second, peer)
@@ -401,7 +404,7 @@ func TestPanicEndsOneStreamOnly(t *testing.T) {
 				}
 				for range bad.Digits() { // closed, since the stream is
 				}
-				if err := bad.Start(audio.Session{Remote: peer.addr, Codec: b.Codec()}); !errors.Is(err, audio.ErrClosed) {
+				if err := bad.Start(audio.Session{Codec: b.Codec()}); !errors.Is(err, audio.ErrClosed) {
 					t.Errorf("started again: %v", err)
 				}
 				if said := a.reports(); len(said) > 0 {

@@ -1,6 +1,7 @@
 package audio
 
 import (
+	"errors"
 	"time"
 
 	"flexphone/audio/rtp"
@@ -55,7 +56,7 @@ func (s *Stream) send(captured []int16) {
 		return
 	}
 	m.have = 0
-	if l.session.Send && l.session.Remote.IsValid() && !l.address.IsUnspecified() {
+	if l.session.Send {
 		s.sendPacket(l)
 	} else {
 		o.resumed = false
@@ -86,8 +87,9 @@ func (s *Stream) sendPacket(l *leg) {
 	size := 0
 	if s.nextDigit(l) {
 		p.PayloadType = l.session.DTMF
-		p.Timestamp, p.Marker = o.digit.start, !o.digit.begun
+		p.Marker = !o.digit.begun
 		size = o.putDigit(l)
+		p.Timestamp = o.digit.start
 	} else {
 		n, err := l.mouth.encoder.Encode(o.packet[rtp.HeaderSize:], l.mouth.frame)
 		if err != nil {
@@ -103,9 +105,14 @@ func (s *Stream) sendPacket(l *leg) {
 		s.complain(err)
 		return
 	}
-	o.sequence++
 	now := time.Now()
-	if _, err := s.rtp.WriteToUDPAddrPort(o.packet[:rtp.HeaderSize+size], l.session.Remote); err != nil {
+	err := s.path.Send(RTP, o.packet[:rtp.HeaderSize+size])
+	if errors.Is(err, ErrNoPeer) {
+		o.pause()
+		return
+	}
+	o.sequence++
+	if err != nil {
 		s.complain(err)
 		return
 	}
@@ -120,6 +127,14 @@ func (s *Stream) sendPacket(l *leg) {
 	s.sent.Octets += uint32(size)
 	s.sent.Timestamp, s.sent.At, s.sent.Clock = o.timestamp, now, l.session.Codec.ClockRate
 	s.books.Unlock()
+}
+
+// pause is the state in which nobody is there: what is sent next is a beginning,
+// and a digit under way begins again.
+func (o *sender) pause() {
+	o.resumed = false
+	d := &o.digit
+	d.begun, d.duration, d.ends = false, 0, 0
 }
 
 // complain counts a packet that was not sent, and logs the first of a row.
@@ -147,8 +162,7 @@ func (s *Stream) nextDigit(l *leg) bool {
 	}
 	select {
 	case code := <-s.outDigits:
-		d.active, d.code, d.begun = true, code, false
-		d.start, d.duration, d.ends = o.timestamp, 0, 0
+		d.active, d.code, d.begun, d.duration, d.ends = true, code, false, 0, 0
 		return true
 	default:
 		return false
@@ -159,7 +173,9 @@ func (s *Stream) nextDigit(l *leg) bool {
 // of a digit have the timestamp of its beginning.
 func (o *sender) putDigit(l *leg) int {
 	d := &o.digit
-	d.begun = true
+	if !d.begun {
+		d.begun, d.start = true, o.timestamp
+	}
 	if d.duration < digitTime {
 		d.duration = min(d.duration+l.session.PacketTime, digitTime)
 	}

@@ -1,14 +1,12 @@
 package audio
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -36,9 +34,8 @@ const (
 type Stream struct {
 	engine *Engine
 	log    *slog.Logger
-	port   uint16
+	path   Path
 
-	rtp, rtcp packetConn
 	leg       atomic.Pointer[leg]
 	muted     atomic.Bool
 	out       sender // the engine's goroutine
@@ -76,31 +73,18 @@ type leg struct {
 	ear     *ear
 	receive formats
 	session Session
-	address netip.Addr // from where packets are taken
-	control netip.AddrPort
 	ssrc    uint32 // if a new one is due
 }
 
-// Open binds a stream's two sockets: on local, or on all addresses if local is
-// the zero Addr. The stream is silent until Start. It ends with Close; ctx is
-// for the binding alone.
-func (e *Engine) Open(ctx context.Context, local netip.Addr) (*Stream, error) {
-	r, c, port, err := listenPair(ctx, local, e.Ports)
-	if err != nil {
-		return nil, err
-	}
-	return e.open(r, c, port), nil
-}
-
-func (e *Engine) open(r, c packetConn, port uint16) *Stream {
+// Open makes a stream over a path, which is the stream's from now on. It is
+// silent until Start, and ends with Close.
+func (e *Engine) Open(p Path) *Stream {
 	name := make([]byte, cnameBytes)
 	rand.Read(name)
 	s := &Stream{
 		engine:    e,
 		log:       e.log,
-		port:      port,
-		rtp:       r,
-		rtcp:      c,
+		path:      p,
 		outDigits: make(chan uint8, digitsWaiting),
 		inDigits:  make(chan rune, digitsWaiting),
 		control:   rtp.NewControl(base64.RawStdEncoding.EncodeToString(name)),
@@ -110,8 +94,7 @@ func (e *Engine) open(r, c packetConn, port uint16) *Stream {
 	s.out.sequence = uint16(random())
 	s.out.timestamp = random()
 	e.add(s)
-	s.loops.Go(s.readPackets)
-	s.loops.Go(s.readReports)
+	s.loops.Go(s.listen)
 	s.loops.Go(s.report)
 	return s
 }
@@ -128,9 +111,6 @@ func sameCodec(a, b Codec) bool {
 	return strings.EqualFold(a.Name, b.Name) && a.ClockRate == b.ClockRate
 }
 
-// Port returns the port of RTP, which is even; RTCP is at the next one.
-func (s *Stream) Port() uint16 { return s.port }
-
 // Start makes sound flow as session says, or changes what was flowing.
 func (s *Stream) Start(session Session) error {
 	s.start.Lock()
@@ -141,20 +121,12 @@ func (s *Stream) Start(session Session) error {
 	if session.DTMFClock == 0 {
 		session.DTMFClock = session.Codec.ClockRate
 	}
-	if session.RemoteRTCP == (netip.AddrPort{}) && session.Remote.Port() < 65535 {
-		session.RemoteRTCP = netip.AddrPortFrom(session.Remote.Addr(), session.Remote.Port()+1)
-	}
 	l, err := s.newLeg(session)
 	if err != nil {
 		return fmt.Errorf("audio: start stream: %w", err)
 	}
-	if before := s.leg.Load(); before == nil || before.address != l.address {
-		s.books.Lock()
-		s.heard.Reset(session.Codec.ClockRate) // whoever is there now is heard at once
-		s.books.Unlock()
-	}
 	s.leg.Store(l)
-	s.log.Debug("stream started", "codec", session.Codec.Name, "packet", l.session.PacketTime, "remote", session.Remote,
+	s.log.Debug("stream started", "codec", session.Codec.Name, "packet", l.session.PacketTime,
 		"send", session.Send, "receive", session.Recv)
 	return nil
 }
@@ -171,12 +143,7 @@ func (s *Stream) newLeg(session Session) (*leg, error) {
 	}
 	session.PacketTime = f.Packet(wish)
 	rate := int(s.engine.rate.Load())
-	l := &leg{
-		session: session,
-		address: plain(session.Remote.Addr()),
-		control: session.RemoteRTCP,
-		ssrc:    random(),
-	}
+	l := &leg{session: session, ssrc: random()}
 	before := s.leg.Load()
 	if before != nil && before.ear.rate != rate {
 		before = nil
@@ -229,9 +196,6 @@ func (s *Stream) survive() {
 	}
 }
 
-// plain returns an address as it can be compared: IPv4 as IPv4, without a zone.
-func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
-
 // Mute sends silence instead of what is captured, or ends that.
 func (s *Stream) Mute(on bool) { s.muted.Store(on) }
 
@@ -280,8 +244,8 @@ func (s *Stream) Stats() Stats {
 	return st
 }
 
-// Close says goodbye to the peer and gives the ports back. It waits until
-// nothing of the stream runs any more, but for the tick that may be under way.
+// Close says goodbye to the peer and closes the path. It waits until nothing of
+// the stream runs any more, but for the tick that may be under way.
 func (s *Stream) Close() error {
 	s.start.Lock()
 	defer s.start.Unlock()
@@ -292,7 +256,7 @@ func (s *Stream) Close() error {
 	s.engine.remove(s)
 	close(s.done)
 	s.sendReport(time.Now(), true)
-	err := errors.Join(s.rtp.Close(), s.rtcp.Close())
+	err := s.path.Close()
 	s.loops.Wait()
 	if err != nil {
 		return fmt.Errorf("audio: close stream: %w", err)

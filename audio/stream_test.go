@@ -3,10 +3,8 @@ package audio_test
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"flexphone/audio/audiotest"
 	"flexphone/audio/opus"
 	"flexphone/audio/rtp"
+	"flexphone/audio/udp"
 )
 
 func TestDigitsBothWaysInSpiteOfLoss(t *testing.T) {
@@ -174,7 +173,7 @@ func TestPeerThatStartsAnewIsHeardAgain(t *testing.T) {
 	})
 }
 
-func TestStrangersAreNotHeard(t *testing.T) {
+func TestStraysAreNotHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
 		pb := newPhone(n, hostB, newCard(8000, nil))
@@ -191,24 +190,103 @@ func TestStrangersAreNotHeard(t *testing.T) {
 		sound := rtp.Packet{PayloadType: 0, SSRC: 7, Sequence: 1, Payload: make([]byte, 160)}
 		other := sound
 		other.PayloadType = 18
-		n.send(peer, pb.addr, packet(sound)) // nothing is agreed yet
-		synctest.Wait()
+		say := func(b []byte) {
+			t.Helper()
+			n.send(peer, pb.addr, b)
+			synctest.Wait()
+		}
+		pb.wire.lead(peer)
+		say(packet(sound)) // nothing is agreed yet
 		pb.talkTo(t, peer, codec, 0)
-		n.send(netip.MustParseAddrPort("198.51.100.9:20000"), pb.addr, packet(sound))
-		n.send(peer, pb.addr, packet(other))
-		n.send(peer, pb.addr, []byte("not a packet"))
-		n.send(peer, pb.addr, nil)
-		synctest.Wait()
-		if s := pb.Stats(); s.Refused != 5 || s.PacketsReceived != 0 {
+		say(packet(other))
+		say([]byte("not a packet"))
+		say(nil)
+		if s := pb.Stats(); s.Refused != 4 || s.PacketsReceived != 0 {
 			t.Errorf("%+v", s)
 		}
-		// Another port of the peer is the peer.
-		n.send(netip.AddrPortFrom(peer.Addr(), 33333), pb.addr, packet(sound))
-		synctest.Wait()
+		// The first source is believed at once, a second one of the same peer when it
+		// goes on.
+		say(packet(sound))
+		stray := sound
+		stray.SSRC = 8
+		say(packet(stray))
 		if s := pb.Stats(); s.Refused != 5 || s.PacketsReceived != 1 {
 			t.Errorf("%+v", s)
 		}
+		stray.Sequence++
+		say(packet(stray))
+		if s := pb.Stats(); s.Refused != 5 || s.PacketsReceived != 2 {
+			t.Errorf("%+v", s)
+		}
+		// Another peer is believed at once.
+		other = sound
+		other.SSRC = 9
+		peer = netip.MustParseAddrPort("198.51.100.9:20000")
+		say(packet(other)) // it is none yet
+		pb.talkTo(t, peer, codec, 0)
+		say(packet(other))
+		if s := pb.Stats(); s.Refused != 5 || s.PacketsReceived != 3 {
+			t.Errorf("%+v", s)
+		}
 		pb.Close()
+	})
+}
+
+// A path without a peer is nobody's fault: nothing is counted, and whoever comes
+// hears a stream from its beginning, and all digits.
+func TestNobodyIsThereYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate = 8000
+		n := newNetwork()
+		pa, pb := newPhone(n, hostA, newCard(rate, nil)), newPhone(n, hostB, newCard(rate, nil))
+		var first []rtp.Packet
+		n.way = func(from, to netip.AddrPort, b []byte) []time.Duration {
+			if to == pb.addr {
+				var r rtp.Parser
+				var p rtp.Packet
+				if err := r.Parse(&p, b); err != nil {
+					t.Error(err)
+				}
+				first = append(first, p)
+			}
+			return []time.Duration{0}
+		}
+		codec := formats()[2].Codec()
+		pb.talkTo(t, pa.addr, codec, 0)
+		if err := pa.Start(audio.Session{Codec: codec, DTMF: 101, Send: true, Recv: true}); err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range "12" {
+			if err := pa.SendDigit(k); err != nil {
+				t.Fatal(err)
+			}
+		}
+		run(t, 10*time.Second, pa, pb)
+		if s := pa.Stats(); s.PacketsSent != 0 || s.Unsent != 0 {
+			t.Errorf("to nobody: %+v", s)
+		}
+		pa.card.timer, pb.card.timer = nil, nil
+		pa.wire.lead(pb.addr)
+		run(t, 2*time.Second, pa, pb)
+		if s := pa.Stats(); s.PacketsSent < 95 || s.Unsent != 0 {
+			t.Errorf("%+v", s)
+		}
+		if s := pb.Stats(); s.PacketsLost != 0 || s.Refused != 0 {
+			t.Errorf("%+v", s)
+		}
+		pa.Close()
+		pb.Close()
+		if got := all(pb.Digits()); got != "12" {
+			t.Errorf("digits %q", got)
+		}
+		for i, p := range first[1:] {
+			if p.Sequence != first[i].Sequence+1 {
+				t.Fatalf("after packet %d comes %d", first[i].Sequence, p.Sequence)
+			}
+		}
+		if !first[0].Marker {
+			t.Error("the first packet is not marked")
+		}
 	})
 }
 
@@ -231,7 +309,7 @@ func TestHoldCodecChangeAndMute(t *testing.T) {
 		heard(t, pb, spoken, 0.98, 0.97, 120*time.Millisecond)
 		say(func() { pa.talkTo(t, pb.addr, opus, 0); pb.talkTo(t, pa.addr, opus, 0) })
 		heard(t, pb, spoken, 0.9, 0.95, 150*time.Millisecond)
-		hold := audio.Session{Remote: pb.addr, Codec: opus, DTMF: 101}
+		hold := audio.Session{Codec: opus, DTMF: 101}
 		if sent := say(func() {
 			if err := pa.Start(hold); err != nil {
 				t.Fatal(err)
@@ -253,7 +331,7 @@ func TestHoldCodecChangeAndMute(t *testing.T) {
 		if r := audiotest.Compare(spoken, pb.card.ear, rate); r.Arrived > 0 {
 			t.Errorf("muted: %+v", r)
 		}
-		if err := pa.Start(audio.Session{Remote: pb.addr, Codec: audio.Codec{Name: "G729", PayloadType: 18, ClockRate: 8000}}); !errors.Is(err, audio.ErrCodec) {
+		if err := pa.Start(audio.Session{Codec: audio.Codec{Name: "G729", PayloadType: 18, ClockRate: 8000}}); !errors.Is(err, audio.ErrCodec) {
 			t.Errorf("G.729: %v", err)
 		}
 		pa.Close()
@@ -264,20 +342,19 @@ func TestHoldCodecChangeAndMute(t *testing.T) {
 	})
 }
 
-// A stepped socket tells when a packet that it gave has been dealt with.
+// A stepped path tells when a packet of sound that it gave has been dealt with.
 type stepped struct {
-	*net.UDPConn
-	done  chan struct{}
-	given bool
+	audio.Path
+	done chan struct{}
 }
 
-func (s *stepped) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
-	if s.given {
-		s.done <- struct{}{}
-	}
-	n, from, err := s.UDPConn.ReadFromUDPAddrPort(b)
-	s.given = err == nil
-	return n, from, err
+func (s stepped) Receive(take func(audio.Datagram)) error {
+	return s.Path.Receive(func(d audio.Datagram) {
+		take(d)
+		if d.Protocol == audio.RTP {
+			s.done <- struct{}{}
+		}
+	})
 }
 
 // TestSpeechOverRealSockets goes through the kernel, one packet at a time.
@@ -288,28 +365,27 @@ func TestSpeechOverRealSockets(t *testing.T) {
 		for _, f := range formats() {
 			t.Run(host+"/"+f.Codec().Name, func(t *testing.T) {
 				local := netip.MustParseAddr(host)
-				end := func() (*audio.Engine, *audio.Stream, *stepped) {
-					e := audio.On(newCard(rate, nil), formats(), quiet())
-					r, c, port, err := audio.ListenPair(t.Context(), local, e.Ports)
+				bind := func() *udp.Path {
+					p, err := udp.Open(t.Context(), local, udp.PortRange{})
 					if err != nil {
 						t.Skipf("no loopback: %v", err)
 					}
-					if port%2 != 0 || port < 16384 || port > 32767 {
-						t.Errorf("port %d", port)
-					}
-					s := &stepped{UDPConn: r, done: make(chan struct{}, 1)}
-					return e, e.OpenOn(s, c, port), s
+					return p
 				}
-				ea, sa, _ := end()
-				eb, sb, socket := end()
-				start := func(s *audio.Stream, peer *audio.Stream, send bool) {
-					err := s.Start(audio.Session{Remote: netip.AddrPortFrom(local, peer.Port()), Codec: f.Codec(), Send: send, Recv: true})
-					if err != nil {
+				pa, pb := bind(), bind()
+				pa.SetPeer(netip.AddrPortFrom(local, pb.Port()), netip.AddrPort{})
+				pb.SetPeer(netip.AddrPortFrom(local, pa.Port()), netip.AddrPort{})
+				taken := make(chan struct{}, 1)
+				end := func(p audio.Path, send bool) (*audio.Engine, *audio.Stream) {
+					e := audio.On(newCard(rate, nil), formats(), quiet())
+					s := e.Open(p)
+					if err := s.Start(audio.Session{Codec: f.Codec(), Send: send, Recv: true}); err != nil {
 						t.Fatal(err)
 					}
+					return e, s
 				}
-				start(sa, sb, true)
-				start(sb, sa, false)
+				ea, sa := end(pa, true)
+				eb, sb := end(stepped{pb, taken}, false)
 				play, silent := make([]int16, rate/100), make([]int16, rate/100)
 				var ear []int16
 				said := append(append([]int16{}, spoken...), make([]int16, rate/2)...)
@@ -319,7 +395,7 @@ func TestSpeechOverRealSockets(t *testing.T) {
 					said = said[rate/100:]
 					if now := sa.Stats().PacketsSent; now > sent {
 						sent = now
-						<-socket.done
+						<-taken
 					}
 					eb.Tick(play, silent)
 					ear = append(ear, play...)
@@ -336,49 +412,6 @@ func TestSpeechOverRealSockets(t *testing.T) {
 	}
 }
 
-func TestOpenBindsAMarkedPairAndGivesItBack(t *testing.T) {
-	e := audio.On(newCard(8000, nil), formats(), quiet())
-	r, c, port, err := audio.ListenPair(t.Context(), netip.Addr{}, e.Ports)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, conn := range []*net.UDPConn{r, c} {
-		raw, err := conn.SyscallConn()
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw.Control(func(fd uintptr) {
-			if tos, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_IP, syscall.IP_TOS); err != nil || tos != 0xb8 {
-				t.Errorf("IPv4: %#x, %v", tos, err)
-			}
-			if class, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_IPV6, syscall.IPV6_TCLASS); err == nil && class != 0xb8 {
-				t.Errorf("IPv6: %#x", class)
-			}
-		})
-	}
-	e.Ports = audio.PortRange{First: port, Last: port + 1}
-	if _, err := e.Open(t.Context(), netip.Addr{}); !errors.Is(err, audio.ErrPorts) {
-		t.Errorf("a pair that is taken: %v", err)
-	}
-	r.Close()
-	c.Close()
-	for range 3 {
-		s, err := e.Open(t.Context(), netip.MustParseAddr("127.0.0.1"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s.Port() != port {
-			t.Errorf("port %d, want %d", s.Port(), port)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := s.Close(); err != nil {
-			t.Errorf("closed twice: %v", err)
-		}
-	}
-}
-
 // A still card gives ticks as fast as they are taken.
 type still int
 
@@ -391,16 +424,14 @@ func (still) Exchange(ctx context.Context, _, _ []int16) error { return ctx.Err(
 func talking(t testing.TB, f audio.Format, rate int) *audio.Engine {
 	t.Helper()
 	e := audio.On(still(rate), formats(), quiet())
-	s, err := e.Open(t.Context(), netip.MustParseAddr("127.0.0.1"))
+	p, err := udp.Open(t.Context(), netip.MustParseAddr("127.0.0.1"), udp.PortRange{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.SetPeer(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), p.Port()), netip.AddrPort{})
+	s := e.Open(p)
 	t.Cleanup(func() { s.Close() })
-	err = s.Start(audio.Session{
-		Remote: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), s.Port()),
-		Codec:  f.Codec(), DTMF: 101, Send: true, Recv: true,
-	})
-	if err != nil {
+	if err := s.Start(audio.Session{Codec: f.Codec(), DTMF: 101, Send: true, Recv: true}); err != nil {
 		t.Fatal(err)
 	}
 	e.Play(audio.Germany().Ringing)
@@ -452,14 +483,11 @@ func (a asking) NewEncoder(rate int, packet time.Duration, params string) (audio
 func TestTheEncoderHearsWhatThePeerAsksFor(t *testing.T) {
 	var heard []string
 	e := audio.NewEngine(audio.Config{Formats: []audio.Format{asking{opus.Format{}, &heard}}, Log: quiet()})
-	s, err := e.Open(t.Context(), netip.MustParseAddr("127.0.0.1"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := e.Open(newNetwork().wire(netip.MustParseAddrPort(hostA + ":20000")))
 	defer s.Close()
 	for _, params := range []string{"cbr=1", "cbr=1", "maxplaybackrate=8000", ""} {
 		if err := s.Start(audio.Session{
-			Remote: netip.MustParseAddrPort("127.0.0.1:9"), Codec: opus.Format{}.Codec(), Params: params, Send: true,
+			Codec: opus.Format{}.Codec(), Params: params, Send: true,
 		}); err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 	"flexphone/audio"
 	"flexphone/audio/g711"
 	"flexphone/audio/opus"
+	"flexphone/audio/pathtest"
 )
 
 func formats() []audio.Format {
@@ -20,83 +21,140 @@ func formats() []audio.Format {
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// A network carries datagrams between its sockets in simulated time.
+// A network carries datagrams between its wires in simulated time.
 type network struct {
-	mu      sync.Mutex
-	sockets map[netip.AddrPort]*socket
+	mu    sync.Mutex
+	wires map[netip.AddrPort]*wire // by both ports of each
 	// way says when each copy of a datagram arrives; none: it is lost. nil: at
 	// once. It is called for one datagram at a time.
 	way func(from, to netip.AddrPort, b []byte) []time.Duration
 }
 
-func newNetwork() *network { return &network{sockets: make(map[netip.AddrPort]*socket)} }
+func newNetwork() *network { return &network{wires: make(map[netip.AddrPort]*wire)} }
 
 type datagram struct {
 	from netip.AddrPort
-	b    []byte
+	what audio.Protocol
+	size int
+	b    [1500]byte
 }
 
-type socket struct {
+// A wire is a path on the network: two ports and a peer, as udp.Path is one.
+type wire struct {
 	net    *network
 	addr   netip.AddrPort
 	in     chan datagram
 	closed chan struct{}
 	once   sync.Once
+
+	mu    sync.Mutex
+	peer  netip.AddrPort
+	fresh bool
 }
 
-func (n *network) listen(addr netip.AddrPort) *socket {
-	s := &socket{net: n, addr: addr, in: make(chan datagram, 1000), closed: make(chan struct{})}
+func nextPort(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr(), a.Port()+1) }
+
+func (n *network) wire(addr netip.AddrPort) *wire {
+	w := &wire{net: n, addr: addr, in: make(chan datagram, 100), closed: make(chan struct{})}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.sockets[addr] = s
-	return s
+	n.wires[addr], n.wires[nextPort(addr)] = w, w
+	return w
 }
 
-func (s *socket) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
-	select {
-	case d := <-s.in:
-		return copy(b, d.b), d.from, nil
-	case <-s.closed:
-		return 0, netip.AddrPort{}, net.ErrClosed
+// lead makes whoever is at an address the peer.
+func (w *wire) lead(to netip.AddrPort) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fresh = w.fresh || w.peer.Addr() != to.Addr()
+	w.peer = to
+}
+
+func (w *wire) Receive(take func(audio.Datagram)) error {
+	var d datagram
+	for {
+		select {
+		case <-w.closed:
+			return nil
+		default:
+		}
+		select {
+		case d = <-w.in:
+			w.mu.Lock()
+			ours := d.from.Addr() == w.peer.Addr()
+			fresh := ours && w.fresh && d.what == audio.RTP
+			w.fresh = w.fresh && !fresh
+			w.mu.Unlock()
+			if ours {
+				take(audio.Datagram{Protocol: d.what, Bytes: d.b[:d.size], At: time.Now(), NewPeer: fresh})
+			}
+		case <-w.closed:
+			return nil
+		}
 	}
 }
 
-func (s *socket) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
+func (w *wire) Send(what audio.Protocol, b []byte) error {
 	select {
-	case <-s.closed:
-		return 0, net.ErrClosed
+	case <-w.closed:
+		return net.ErrClosed
 	default:
 	}
-	s.net.send(s.addr, to, b)
-	return len(b), nil
+	w.mu.Lock()
+	from, to := w.addr, w.peer
+	w.mu.Unlock()
+	if !to.IsValid() {
+		return audio.ErrNoPeer
+	}
+	if what == audio.RTCP {
+		from, to = nextPort(from), nextPort(to)
+	}
+	w.net.send(from, to, b)
+	return nil
 }
 
-func (s *socket) Close() error {
-	s.once.Do(func() { close(s.closed) })
+func (w *wire) Close() error {
+	w.once.Do(func() { close(w.closed) })
 	return nil
 }
 
 func (n *network) send(from, to netip.AddrPort, b []byte) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := n.sockets[to]
-	if s == nil {
+	w := n.wires[to]
+	if w == nil {
 		return
 	}
-	d := datagram{from, append([]byte(nil), b...)}
-	deliver := func() {
-		select {
-		case s.in <- d:
-		default:
-		}
+	d := datagram{from: from, what: audio.RTP}
+	if to != w.addr {
+		d.what = audio.RTCP
 	}
+	d.size = copy(d.b[:], b)
 	if n.way == nil {
-		deliver()
+		w.deliver(&d)
 		return
 	}
 	for _, after := range n.way(from, to, b) {
-		time.AfterFunc(after, deliver)
+		late := d
+		time.AfterFunc(after, func() { w.deliver(&late) })
 	}
+}
+
+func (w *wire) deliver(d *datagram) {
+	select {
+	case w.in <- *d:
+	default:
+	}
+}
+
+func TestWireIsAPath(t *testing.T) {
+	pathtest.Path(t, func(*testing.T) (audio.Path, audio.Path) {
+		n := newNetwork()
+		a, b := n.wire(netip.MustParseAddrPort(hostA+":20000")), n.wire(netip.MustParseAddrPort(hostB+":20000"))
+		a.lead(b.addr)
+		b.lead(a.addr)
+		return a, b
+	})
 }
 
 // A card is a sound card whose microphone hears what it is given, once, and
@@ -142,24 +200,33 @@ type phone struct {
 	*audio.Stream
 	engine *audio.Engine
 	card   *card
+	wire   *wire
 	addr   netip.AddrPort
 }
 
 func newPhone(n *network, host string, c *card) *phone {
-	addr := netip.MustParseAddrPort(host + ":20000")
 	e := audio.On(c, formats(), quiet())
-	s := e.OpenOn(n.listen(addr), n.listen(netip.AddrPortFrom(addr.Addr(), addr.Port()+1)), addr.Port())
-	return &phone{s, e, c, addr}
+	w := n.wire(netip.MustParseAddrPort(host + ":20000"))
+	return &phone{e.Open(w), e, c, w, w.addr}
 }
 
 func (p *phone) talkTo(t testing.TB, remote netip.AddrPort, codec audio.Codec, packet time.Duration) {
 	t.Helper()
-	err := p.Start(audio.Session{
-		Remote: remote, Codec: codec, DTMF: 101, PacketTime: packet, Send: true, Recv: true,
-	})
-	if err != nil {
+	p.agree(t, remote, audio.Session{Codec: codec, DTMF: 101, PacketTime: packet, Send: true, Recv: true})
+}
+
+// agree starts the stream with whoever is at an address.
+func (p *phone) agree(t testing.TB, remote netip.AddrPort, s audio.Session) {
+	t.Helper()
+	p.wire.lead(remote)
+	if err := p.Start(s); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// arrived is a packet of sound that has just come.
+func arrived(b []byte) audio.Datagram {
+	return audio.Datagram{Protocol: audio.RTP, Bytes: b, At: time.Now()}
 }
 
 // run lets phones run for a while, then stops their engines. Streams stay open.

@@ -11,6 +11,7 @@ import (
 	"flexphone/audio"
 	"flexphone/audio/g711"
 	"flexphone/audio/opus"
+	"flexphone/audio/udp"
 	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/phone"
 	"flexphone/firmware/internal/sip"
@@ -74,11 +75,11 @@ func (s *sound) Click(k hal.Key) {
 
 // Open implements phone.Sound.
 func (s *sound) Open(ctx context.Context) (phone.Stream, error) {
-	st, err := s.engine.Open(ctx, netip.Addr{})
+	path, err := udp.Open(ctx, netip.Addr{}, udp.PortRange{})
 	if err != nil {
 		return nil, err
 	}
-	call := &stream{Stream: st, address: s.address}
+	call := &stream{Stream: s.engine.Open(path), path: path, address: s.address}
 	call.Renew()
 	return call, nil
 }
@@ -86,6 +87,7 @@ func (s *sound) Open(ctx context.Context) (phone.Stream, error) {
 // stream is the sound of one call as call control sees it.
 type stream struct {
 	*audio.Stream
+	path    *udp.Path
 	plain   atomic.Pointer[media.Plain] // of the call that it is the sound of
 	address func(peer netip.Addr) netip.Addr
 }
@@ -94,7 +96,7 @@ type stream struct {
 func (s *stream) Local(peer netip.Addr, without ...string) (sip.LocalMedia, bool) {
 	some := slices.DeleteFunc(codecs(), func(c media.Codec) bool { return slices.Contains(without, c.Name) })
 	sounds := slices.ContainsFunc(some, func(c media.Codec) bool { return c.Name != eventName })
-	return s.plain.Load().With(media.Local{Addr: s.address(peer), Port: s.Port(), Codecs: some}), sounds
+	return s.plain.Load().With(media.Local{Addr: s.address(peer), Port: s.path.Port(), Codecs: some}), sounds
 }
 
 // Renew implements phone.Stream.
@@ -102,25 +104,24 @@ func (s *stream) Renew() { s.plain.Store(media.NewPlain()) }
 
 // Start implements phone.Stream.
 func (s *stream) Start(m sip.Media) error {
-	session, err := sessionOf(m)
-	if err != nil {
-		return err
-	}
-	return s.Stream.Start(session)
-}
-
-// sessionOf is m as the engine carries it.
-func sessionOf(m sip.Media) (audio.Session, error) {
 	terms, ok := m.Terms.(media.RTP)
 	if !ok {
-		return audio.Session{}, fmt.Errorf("flexphone: start sound: %T is not plain RTP", m.Terms)
+		return fmt.Errorf("flexphone: start sound: %T is not plain RTP", m.Terms)
 	}
+	if err := s.Stream.Start(sessionOf(m, terms)); err != nil {
+		return err
+	}
+	s.path.SetPeer(m.Remote, terms.RemoteRTCP)
+	return nil
+}
+
+// sessionOf is what was agreed as the engine carries it.
+func sessionOf(m sip.Media, terms media.RTP) audio.Session {
 	var receive []audio.Codec // as we described it
 	for _, c := range terms.Receive {
 		receive = append(receive, carried(c))
 	}
 	return audio.Session{
-		Remote: m.Remote, RemoteRTCP: terms.RemoteRTCP,
 		Codec:      carried(terms.Codec),
 		Params:     terms.Codec.Params,
 		DTMF:       terms.DTMF,
@@ -128,7 +129,7 @@ func sessionOf(m sip.Media) (audio.Session, error) {
 		Receive:    receive,
 		PacketTime: m.PacketTime,
 		Send:       m.Send, Recv: m.Recv,
-	}, nil
+	}
 }
 
 // carried is c as the engine names it.

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"log/slog"
+	"net"
 	"net/netip"
 	"reflect"
 	"testing"
@@ -11,8 +14,8 @@ import (
 	"flexphone/firmware/internal/sip"
 )
 
-// What a peer says of itself in an answer reaches the engine: where its sound and
-// its reports go, under which numbers each way, and what it asks of the codec.
+// What a peer says of itself in an answer reaches the engine: under which numbers
+// each way, and what it asks of the codec.
 func TestWhatWasAgreedReachesTheEngine(t *testing.T) {
 	here := netip.MustParseAddr("127.0.0.1")
 	ours, theirs := codecs(), codecs()
@@ -28,12 +31,8 @@ func TestWhatWasAgreedReachesTheEngine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := sessionOf(agreed)
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := sessionOf(agreed, agreed.Terms.(media.RTP))
 	want := audio.Session{
-		Remote: netip.AddrPortFrom(here, 5000), RemoteRTCP: netip.AddrPortFrom(here, 5009),
 		Codec: audio.Codec{Name: "opus", PayloadType: 96, ClockRate: 48000}, Params: theirs[0].Params,
 		DTMF: eventType48k, DTMFClock: 48000, PacketTime: 40 * time.Millisecond, Send: true, Recv: true,
 	}
@@ -50,11 +49,48 @@ func TestWhatWasAgreedReachesTheEngine(t *testing.T) {
 	if _, agreed, err = other.Answer(offer, here); err != nil {
 		t.Fatal(err)
 	}
-	if got, err = sessionOf(agreed); err != nil || got.Params != ours[0].Params || got.Codec.PayloadType != ours[0].PayloadType {
-		t.Errorf("the offer becomes %+v, %v", got, err)
+	if got = sessionOf(agreed, agreed.Terms.(media.RTP)); got.Params != ours[0].Params || got.Codec.PayloadType != ours[0].PayloadType {
+		t.Errorf("the offer becomes %+v", got)
 	}
-	if _, err := sessionOf(sip.Media{Terms: "smoke"}); err == nil {
+}
+
+// Sound and reports go where the peer wants each of them.
+func TestWhatWasAgreedReachesThePath(t *testing.T) {
+	here := netip.MustParseAddr("127.0.0.1")
+	bind := func() (*net.UDPConn, netip.AddrPort) {
+		c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(here, 0)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c, c.LocalAddr().(*net.UDPAddr).AddrPort()
+	}
+	engine := audio.NewEngine(audio.Config{Formats: formats(), Log: slog.New(slog.DiscardHandler)})
+	opened, err := newSound(engine, func(netip.Addr) netip.Addr { return here }).Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	if err := opened.Start(sip.Media{Terms: "smoke"}); err == nil {
 		t.Error("sound that is no RTP is carried")
+	}
+	sound, rtp := bind()
+	reports, rtcp := bind()
+	pcma := formats()[1].Codec()
+	if err := opened.Start(sip.Media{Remote: rtp, Terms: media.RTP{
+		RemoteRTCP: rtcp, Codec: media.Codec{Name: pcma.Name, PayloadType: pcma.PayloadType, ClockRate: pcma.ClockRate},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	for what, at := range map[audio.Protocol]*net.UDPConn{audio.RTP: sound, audio.RTCP: reports} {
+		want := []byte{byte(what)}
+		if err := opened.(*stream).path.Send(what, want); err != nil {
+			t.Error(err)
+		}
+		got := make([]byte, 10)
+		if n, err := at.Read(got); err != nil || !bytes.Equal(got[:n], want) {
+			t.Errorf("%v, %v, want %v", got[:n], err, want)
+		}
 	}
 }
 
