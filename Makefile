@@ -123,6 +123,7 @@ bench: packages-compare packages-peers build-host ## Benchmarks of every room (B
 
 	@$(GO) run ./testbed/compare bench
 	@build/host/storing-server bench
+	@$(GO) run ./testbed/registrars build/host/storing-server
 	@cd storing-server/engines && $(GO) run .
 
 faults: packages-compare ## Every DHCP fault: our client beside udhcpc, dhclient, dhcpcd and systemd-networkd (8 min)

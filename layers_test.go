@@ -54,7 +54,7 @@ var floorPlan = map[string]room{
 
 	"registry-client/wire":   {"internal/mac", "both sides of the wire import it, so it knows neither"},
 	"registry-client":        {"internal/durable internal/ownkey registry-client/wire netlink", "it carries leases to the wire, and needs both words"},
-	"storing-server":         {"internal/durable internal/ownkey registry-client/wire", "the server serves any phone that speaks the wire, and knows none"},
+	"storing-server":         {"internal/durable internal/ownkey internal/usage registry-client/wire", "the server serves any phone that speaks the wire, and knows none"},
 	"storing-server/engines": {"storing-server/internal/journal", "whoever compares engines must know ours; a module of its own, so that nobody depends on the others"},
 
 	"firmware/internal/config":   {"", "settings are text until somebody acts on them"},
@@ -67,6 +67,7 @@ var floorPlan = map[string]room{
 	"firmware/internal/control":  {"firmware/internal/events", "a socket that carries commands and events does not know what they do"},
 	"internal/durable":           {"", "a file that a power cut leaves whole is that, whatever is in it"},
 	"internal/mac":               {"", "a phone's permanent number is the same on its interface, on the wire, in a row and on a keypad"},
+	"internal/usage":             {"", "what a process takes is the kernel's figure, whoever measures it"},
 	"internal/ownkey":            {"internal/durable", "a key and the certificate that it signs itself are the same for whoever has one; it is kept durably"},
 	"internal/sipcheck":          {"", "what a SIP message has to look like is the same for a phone and a registrar"},
 
@@ -85,6 +86,7 @@ var floorPlan = map[string]room{
 	"testbed/lab":           {"", "a place to try DHCP clients in does not know them"},
 	"testbed/labtest":       {"testbed/lab", "a test is run again in the lab, whatever is tried there"},
 	"testbed/faults":        {"testbed/lab", "a faulty server knows where it stands, and not whom it tries"},
+	"testbed/registrars":    {"internal/usage", "servers that keep addresses are asked over the wire, and ours is known by its command"},
 	"testbed/compare":       {"netlink testbed/lab testbed/faults", "whoever compares must know all that are compared"},
 }
 

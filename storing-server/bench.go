@@ -23,7 +23,6 @@ type BenchCmd struct {
 	Phones int           `help:"Sessions that make the load: a server takes 50 requests a second of each." default:"5000" placeholder:"N"`
 	Window int           `help:"Requests on their way at once." default:"2000" placeholder:"N"`
 	Idle   int           `help:"Sessions that the cost of one is measured with." default:"5000" placeholder:"N"`
-	Peers  bool          `help:"Measure Kamailio, PostgreSQL and BIND too, where they are installed." default:"true" negatable:""`
 	Soak   time.Duration `help:"Soak the server for so long instead: many rows, some of which move all the time." placeholder:"DURATION"`
 	Moving string        `help:"With --soak: how many of the rows move." default:"10%" placeholder:"PERCENT"`
 	Dir    string        `help:"Folder for temporary data, on the disk to be measured." type:"path" placeholder:"DIR"`
@@ -48,7 +47,7 @@ func (c *BenchCmd) Run(e *edges) error {
 	}
 	o := bench.Options{
 		Command: func(args ...string) *exec.Cmd { return exec.Command(self, args...) },
-		Server:  c.Server, Args: c.Args, Dir: dir, Time: c.Time, Rows: rows, Peers: c.Peers,
+		Server:  c.Server, Args: c.Args, Dir: dir, Time: c.Time, Rows: rows,
 		Phones: c.Phones, Window: c.Window, Idle: c.Idle,
 		Say: func(format string, args ...any) { fmt.Fprintf(e.stderr, "bench: "+format+"\n", args...) },
 	}

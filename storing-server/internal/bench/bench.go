@@ -1,6 +1,6 @@
 // Package bench measures a storing server over the wire: durable
-// registrations, lookups, change notices, what a row and a session cost, and
-// how it compares with others that keep addresses. It also soaks one.
+// registrations, lookups, change notices, and what a row and a session cost. It
+// also soaks one.
 //
 // It knows how to make load cheaply: its phones shake hands by pion/dtls, and
 // from then on one goroutine for each socket speaks the records of thousands of
@@ -35,11 +35,10 @@ type Options struct {
 	// Server is a running one's host:port; empty: one is started.
 	Server string
 	// Args are added to the command line of a server that is started.
-	Args  []string
-	Dir   string        // for data of servers that are started; must exist
-	Time  time.Duration // of each load
-	Rows  []int         // how many there are when a row's cost is measured
-	Peers bool          // measure other servers too
+	Args []string
+	Dir  string        // for data of servers that are started; must exist
+	Time time.Duration // of each load
+	Rows []int         // how many there are when a row's cost is measured
 	// Phones is how many sessions make the load, Window how many requests are
 	// on their way at once, Idle how many sessions their cost is measured with.
 	Phones, Window, Idle int
@@ -54,7 +53,6 @@ type Report struct {
 	Loads   []Load    `json:"loads"`
 	Rows    []RowCost `json:"rows,omitempty"`
 	Session *Session  `json:"session,omitempty"`
-	Ratios  []Ratio   `json:"ratios,omitempty"`
 	Absent  []string  `json:"absent,omitempty"` // what was not measured, and why
 }
 
@@ -106,12 +104,6 @@ type Session struct {
 	ServerEach float64 `json:"server_us_per_handshake"`
 }
 
-// A Ratio compares two loads.
-type Ratio struct {
-	What  string  `json:"what"`
-	Times float64 `json:"times"`
-}
-
 // names of loads.
 const (
 	self      = "storing-server"
@@ -127,7 +119,6 @@ const (
 func Run(ctx context.Context, o Options) (Report, error) {
 	r := Report{Time: time.Now().UTC(), Machine: machine(o.Dir)}
 	err := measure(ctx, o, &r)
-	r.compare()
 	return r, err
 }
 
@@ -146,11 +137,6 @@ func measure(ctx context.Context, o Options, r *Report) error {
 		}
 	} else if len(o.Rows) > 0 {
 		r.Absent = append(r.Absent, "cost of rows: the server was not started here")
-	}
-	if o.Peers {
-		if err := peers(ctx, o, r); err != nil {
-			return err
-		}
 	}
 	return nil
 }
@@ -186,8 +172,8 @@ func ours(ctx context.Context, o Options, r *Report) error {
 		n := float64(len(f.phones))
 		r.Session = &Session{
 			Sessions: len(f.phones), PerSecond: n / took.Seconds(),
-			BytesEach:  float64(after.memory-before.memory) / n,
-			ServerEach: micros(after.cpu-before.cpu) / n,
+			BytesEach:  float64(after.Anonymous-before.Anonymous) / n,
+			ServerEach: micros(after.CPU-before.CPU) / n,
 		}
 	}
 	if err := f.announceAll(ctx, f.phones); err != nil {
@@ -255,29 +241,6 @@ func rowCost(ctx context.Context, o Options, n int) (RowCost, error) {
 	}
 	cost.LookupsPerSec = l.Rate
 	return cost, nil
-}
-
-// compare makes ratios of what was measured.
-func (r *Report) compare() {
-	mine := map[string]float64{}
-	for _, l := range r.Loads {
-		if l.Server == self {
-			mine[l.Request] = l.Rate
-		}
-	}
-	for _, l := range r.Loads {
-		if l.Server == self || l.Rate == 0 {
-			continue
-		}
-		kind := register
-		if l.Request == sipInvite || l.Request == dnsQuery {
-			kind = lookup
-		}
-		r.Ratios = append(r.Ratios, Ratio{
-			What:  fmt.Sprintf("%s %s / %s %s", self, kind, l.Server, l.Request),
-			Times: mine[kind] / l.Rate,
-		})
-	}
 }
 
 var errRefused = errors.New("the server refused it")

@@ -52,12 +52,6 @@ func (r Report) Print(out io.Writer) error {
 	if s := r.Session; s != nil {
 		fmt.Fprintf(w, "\nidle sessions\tKiB each\thandshakes/s\tserver µs each\t\n%d\t%.1f\t%.0f\t%.0f\t\n", s.Sessions, s.BytesEach/sharedKib, s.PerSecond, s.ServerEach)
 	}
-	if len(r.Ratios) > 0 {
-		fmt.Fprintf(w, "\nratio of rates\ttimes\t\n")
-		for _, x := range r.Ratios {
-			fmt.Fprintf(w, "%s\t%.1f\t\n", x.What, x.Times)
-		}
-	}
 	for _, a := range r.Absent {
 		fmt.Fprintf(w, "\nnot measured: %s\n", a)
 	}

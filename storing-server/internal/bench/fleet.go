@@ -19,6 +19,7 @@ import (
 
 	"github.com/pion/dtls/v3"
 
+	"flexphone/internal/usage"
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/record"
 )
@@ -305,7 +306,7 @@ func (f *fleet) load(ctx context.Context, kind string, phones []*phone, window i
 		}
 		phones = movers
 	}
-	server, client := p.usage().cpu, ownCPU()
+	server, client := p.usage().CPU, usage.OwnCPU()
 	t, err := f.run(ctx, phones, j)
 	if err != nil {
 		return Load{}, err
@@ -313,8 +314,8 @@ func (f *fleet) load(ctx context.Context, kind string, phones []*phone, window i
 	l := t.load()
 	l.Server, l.Request, l.Durable = self, kind, kind == register || kind == notice
 	if l.Answers > 0 {
-		l.ServerMicros = micros(p.usage().cpu-server) / float64(l.Answers)
-		l.ClientMicros = micros(ownCPU()-client) / float64(l.Answers)
+		l.ServerMicros = micros(p.usage().CPU-server) / float64(l.Answers)
+		l.ClientMicros = micros(usage.OwnCPU()-client) / float64(l.Answers)
 	}
 	return l, nil
 }

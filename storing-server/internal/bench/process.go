@@ -2,7 +2,6 @@ package bench
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,16 +13,15 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"flexphone/internal/usage"
 )
 
 const (
-	// clockTick is of /proc/PID/stat: USER_HZ is 100 on every Linux that Go runs on.
-	clockTick = 10 * time.Millisecond
 	startMost = 5 * time.Minute
 	stopMost  = 30 * time.Second
 	// calm is how long a server rests before it is weighed.
@@ -121,17 +119,12 @@ func end(cmd *exec.Cmd, log *sync.WaitGroup) {
 	_ = cmd.Wait() // however it ended
 }
 
-// usage is what processes have taken.
-type usage struct {
-	cpu    time.Duration
-	memory int64 // bytes that are resident and belong to no file
-}
-
-func (p *process) usage() usage {
+// usage is what the process has taken; nothing of one that was not started here.
+func (p *process) usage() usage.Usage {
 	if p == nil {
-		return usage{}
+		return usage.Usage{}
 	}
-	return usageOf(p.cmd.Process.Pid)
+	return usage.Of(p.cmd.Process.Pid)
 }
 
 // settled returns the memory after a rest.
@@ -142,59 +135,7 @@ func (p *process) settled(ctx context.Context) int64 {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return p.usage().memory
-}
-
-// usageOf adds up pid and its children and theirs.
-func usageOf(pid int) usage {
-	var u usage
-	for _, p := range family(pid) {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p))
-		if err != nil {
-			continue // it has ended
-		}
-		// proc(5): the name stands in brackets and may hold anything.
-		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		if len(fields) < 13 {
-			continue
-		}
-		user, _ := strconv.ParseInt(fields[11], 10, 64)
-		system, _ := strconv.ParseInt(fields[12], 10, 64)
-		u.cpu += time.Duration(user+system) * clockTick
-		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p))
-		for _, line := range strings.Split(string(status), "\n") {
-			if v, ok := strings.CutPrefix(line, "RssAnon:"); ok {
-				kib, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 10, 64)
-				u.memory += kib << 10
-			}
-		}
-	}
-	return u
-}
-
-// family returns pid and all that descend from it.
-func family(pid int) []int {
-	all := []int{pid}
-	for i := 0; i < len(all); i++ {
-		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", all[i]))
-		for _, t := range tasks {
-			b, _ := os.ReadFile(t)
-			for _, f := range strings.Fields(string(b)) {
-				if n, err := strconv.Atoi(f); err == nil {
-					all = append(all, n)
-				}
-			}
-		}
-	}
-	return all
-}
-
-func ownCPU() time.Duration {
-	var r syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &r) != nil {
-		return 0
-	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	return p.usage().Anonymous
 }
 
 // refusedByPeer reports that nobody listens at the other end, which ICMP says.

@@ -234,7 +234,7 @@ func (s *soak) sample(ctx context.Context, every time.Duration) {
 	for {
 		select {
 		case <-ticker.C:
-			s.Memory = append(s.Memory, s.server.usage().memory)
+			s.Memory = append(s.Memory, s.server.usage().Anonymous)
 		case <-ctx.Done():
 			return
 		}

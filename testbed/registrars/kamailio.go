@@ -1,4 +1,4 @@
-package bench
+package main
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"flexphone/internal/usage"
 )
 
 const (
@@ -57,14 +59,14 @@ request_route {
 }
 `
 
-func kamailioMemory(ctx context.Context, o Options, r *Report) error {
+func kamailioMemory(ctx context.Context, o options, r *report) error {
 	return kamailio(ctx, o, r, "Kamailio, memory", "", func() time.Duration { return 0 })
 }
 
 // kamailio measures Kamailio, with a database when url is not empty. more
 // returns the processor time of others that work for it.
-func kamailio(ctx context.Context, o Options, r *Report, name, url string, more func() time.Duration) error {
-	dir, err := os.MkdirTemp(o.Dir, "kamailio-")
+func kamailio(ctx context.Context, o options, r *report, name, url string, more func() time.Duration) error {
+	dir, err := os.MkdirTemp(o.dir, "kamailio-")
 	if err != nil {
 		return err
 	}
@@ -91,7 +93,7 @@ func kamailio(ctx context.Context, o Options, r *Report, name, url string, more 
 	}
 	defer d.stop()
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	used := func() time.Duration { return usageOf(d.cmd.Process.Pid).cpu + more() }
+	used := func() time.Duration { return usage.Of(d.cmd.Process.Pid).CPU + more() }
 	registers := sip(sipRegister)
 	if err := d.await(ctx, func(ctx context.Context) error {
 		t, err := askPeer(ctx, addr, registers, 1, 0, 1, 0, true)
@@ -102,12 +104,12 @@ func kamailio(ctx context.Context, o Options, r *Report, name, url string, more 
 	}); err != nil {
 		return err
 	}
-	l, err := peerLoad(ctx, addr, registers, kamailioWindow, o.Time, used)
+	l, err := peerLoad(ctx, addr, registers, kamailioWindow, o.time, used)
 	if err != nil {
 		return err
 	}
 	l.Server, l.Request, l.Durable = name, sipRegister, url != ""
-	r.Loads = append(r.Loads, l)
+	r.loads = append(r.loads, l)
 	if url != "" {
 		return nil // looks up in memory, like the other
 	}
@@ -115,11 +117,11 @@ func kamailio(ctx context.Context, o Options, r *Report, name, url string, more 
 	if _, err := askPeer(ctx, addr, registers, kamailioWindow, 0, peerPhones, time.Minute, true); err != nil {
 		return err
 	}
-	if l, err = peerLoad(ctx, addr, sip(sipInvite), kamailioWindow, o.Time, used); err != nil {
+	if l, err = peerLoad(ctx, addr, sip(sipInvite), kamailioWindow, o.time, used); err != nil {
 		return err
 	}
-	l.Server, l.Request = name, sipInvite
-	r.Loads = append(r.Loads, l)
+	l.Server, l.Request, l.lookup = name, sipInvite, true
+	r.loads = append(r.loads, l)
 	return nil
 }
 
@@ -141,7 +143,7 @@ func sip(kind string) dialect {
 			}
 			fmt.Fprintf(&b, "%s %s SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:9;rport;branch=z9hG4bK-%04x\r\nMax-Forwards: 70\r\n", method, uri, id)
 			fmt.Fprintf(&b, "From: <sip:p%d@127.0.0.1>;tag=%x\r\nTo: <sip:p%d@127.0.0.1>\r\nCall-ID: p%d@bench\r\nCSeq: %d %s\r\n", name, name, name, name, cseq.Add(1), method)
-			a := dotted(addressOf(name, uint64(id)))
+			a := addressOf(name, id)
 			fmt.Fprintf(&b, "Contact: <sip:p%d@%v:5060>\r\nExpires: 3600\r\nContent-Length: 0\r\n\r\n", name, a)
 			return b.Bytes(), nil
 		},
@@ -158,10 +160,10 @@ func sip(kind string) dialect {
 
 // kamailioPostgres measures Kamailio with every registration in PostgreSQL
 // before it is answered, both with the settings that they come with.
-func kamailioPostgres(ctx context.Context, o Options, r *Report) error {
+func kamailioPostgres(ctx context.Context, o options, r *report) error {
 	bins, _ := filepath.Glob(postgresBin)
 	bin := bins[len(bins)-1]
-	dir, err := os.MkdirTemp(o.Dir, "postgres-")
+	dir, err := os.MkdirTemp(o.dir, "postgres-")
 	if err != nil {
 		return err
 	}
@@ -175,7 +177,7 @@ func kamailioPostgres(ctx context.Context, o Options, r *Report) error {
 			return err
 		}
 		// It must be able to get there.
-		if err := os.Chmod(o.Dir, 0o711); err != nil {
+		if err := os.Chmod(o.dir, 0o711); err != nil {
 			return err
 		}
 	}
@@ -217,5 +219,5 @@ func kamailioPostgres(ctx context.Context, o Options, r *Report) error {
 		}
 	}
 	url := "postgres://kamailio:none@127.0.0.1:" + p + "/kamailio"
-	return kamailio(ctx, o, r, "Kamailio, PostgreSQL", url, func() time.Duration { return usageOf(d.cmd.Process.Pid).cpu })
+	return kamailio(ctx, o, r, "Kamailio, PostgreSQL", url, func() time.Duration { return usage.Of(d.cmd.Process.Pid).CPU })
 }

@@ -1,4 +1,4 @@
-package bench
+package main
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"flexphone/internal/usage"
 )
 
 const (
@@ -44,8 +46,8 @@ ns IN A 127.0.0.1
 `
 
 // bind measures BIND with RFC 2136 updates, each of which replaces an address.
-func bind(ctx context.Context, o Options, r *Report) error {
-	dir, err := os.MkdirTemp(o.Dir, "bind-")
+func bind(ctx context.Context, o options, r *report) error {
+	dir, err := os.MkdirTemp(o.dir, "bind-")
 	if err != nil {
 		return err
 	}
@@ -77,7 +79,7 @@ func bind(ctx context.Context, o Options, r *Report) error {
 	}); err != nil {
 		return err
 	}
-	used := func() time.Duration { return usageOf(d.cmd.Process.Pid).cpu }
+	used := func() time.Duration { return usage.Of(d.cmd.Process.Pid).CPU }
 	for _, load := range []struct {
 		request string
 		d       dialect
@@ -85,12 +87,12 @@ func bind(ctx context.Context, o Options, r *Report) error {
 		{dnsUpdate, updates},
 		{dnsQuery, dialect{request: dnsAsk, answer: dnsAnswer}},
 	} {
-		l, err := peerLoad(ctx, addr, load.d, bindWindow, o.Time, used)
+		l, err := peerLoad(ctx, addr, load.d, bindWindow, o.time, used)
 		if err != nil {
 			return err
 		}
-		l.Server, l.Request, l.Durable = "BIND", load.request, load.request == dnsUpdate
-		r.Loads = append(r.Loads, l)
+		l.Server, l.Request, l.Durable, l.lookup = "BIND", load.request, load.request == dnsUpdate, load.request == dnsQuery
+		r.loads = append(r.loads, l)
 	}
 	return nil
 }
@@ -103,7 +105,7 @@ func dnsReplace(id uint16, name int) ([]byte, error) {
 	m.Id = id
 	a := &dns.A{
 		Hdr: dns.RR_Header{Name: dnsName(name), Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60},
-		A:   dotted(addressOf(name, uint64(id))).AsSlice(),
+		A:   addressOf(name, id).AsSlice(),
 	}
 	m.RemoveRRset([]dns.RR{a})
 	m.Insert([]dns.RR{a})

@@ -1,4 +1,4 @@
-package bench
+package main
 
 import (
 	"context"
@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"flexphone/internal/usage"
 )
 
 // Requests to peers.
@@ -27,17 +29,17 @@ const (
 const (
 	peerStart = 20 * time.Second
 	peerPoll  = 100 * time.Millisecond
-	// peerPhones is how many names the load on peers uses.
-	peerPhones = 10000
+	// stopMost is how long a peer may take to end by itself.
+	stopMost = 30 * time.Second
 )
 
 // peers measures the other servers that are installed.
-func peers(ctx context.Context, o Options, r *Report) error {
+func peers(ctx context.Context, o options, r *report) error {
 	for _, peer := range []struct {
 		name    string
 		needs   []string // Debian packages
 		find    []string // files that show that they are there; one pattern each
-		measure func(context.Context, Options, *Report) error
+		measure func(context.Context, options, *report) error
 	}{
 		{"Kamailio in memory", []string{"kamailio"}, []string{"/usr/sbin/kamailio"}, kamailioMemory},
 		{"Kamailio through to PostgreSQL", []string{"kamailio", "kamailio-postgres-modules", "postgresql"},
@@ -51,15 +53,15 @@ func peers(ctx context.Context, o Options, r *Report) error {
 			}
 		}
 		if missing {
-			r.Absent = append(r.Absent, fmt.Sprintf("%s: not installed (apt-get install %s)", peer.name, strings.Join(peer.needs, " ")))
+			r.absent = append(r.absent, fmt.Sprintf("%s: not installed (apt-get install %s)", peer.name, strings.Join(peer.needs, " ")))
 			continue
 		}
-		o.Say("%s, %v for each load", peer.name, o.Time)
+		o.say("%s, %v for each load", peer.name, o.time)
 		if err := peer.measure(ctx, o, r); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			r.Absent = append(r.Absent, fmt.Sprintf("%s: %v", peer.name, err))
+			r.absent = append(r.absent, fmt.Sprintf("%s: %v", peer.name, err))
 		}
 	}
 	return nil
@@ -68,7 +70,7 @@ func peers(ctx context.Context, o Options, r *Report) error {
 // A daemon is a peer's process.
 type daemon struct {
 	cmd  *exec.Cmd
-	said *tail
+	said *tail         // the end of its log
 	gone chan struct{} // closed when it has ended
 }
 
@@ -119,7 +121,7 @@ func lookUser(name string) (uid, gid uint32, err error) {
 
 // stop ends the daemon with all of its children, and waits for it.
 func (d *daemon) stop() {
-	children := family(d.cmd.Process.Pid)
+	children := usage.Family(d.cmd.Process.Pid)
 	_ = d.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-d.gone:
@@ -150,6 +152,30 @@ func (d *daemon) await(ctx context.Context, try func(context.Context) error) err
 	}
 }
 
+// A tail keeps the end of what was written.
+type tail struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+// Write implements io.Writer.
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b = append(t.b, p...)
+	if len(t.b) > 8<<10 {
+		t.b = append([]byte(nil), t.b[len(t.b)-4<<10:]...)
+	}
+	return len(p), nil
+}
+
+// String returns it.
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.b)
+}
+
 func lastLines(s string) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	return strings.Join(lines[max(0, len(lines)-3):], "; ")
@@ -163,138 +189,4 @@ func freePort(ctx context.Context) (int, error) {
 	}
 	defer c.Close()
 	return c.LocalAddr().(*net.UDPAddr).Port, nil
-}
-
-// A dialect is how to ask a peer over UDP. Requests are told apart by a number
-// of 16 bits.
-type dialect struct {
-	request func(id uint16, name int) ([]byte, error)
-	// answer returns which request b answers; final is false for what is not
-	// the answer yet.
-	answer func(b []byte) (id uint16, final, good bool)
-}
-
-type peerAsk struct {
-	request     []byte
-	name        int
-	begun, sent time.Time
-}
-
-// askPeer is the closed loop of one socket.
-func askPeer(ctx context.Context, addr string, d dialect, window, first, names int, lasts time.Duration, once bool) (tally, error) {
-	var t tally
-	c, err := (&net.Dialer{}).DialContext(ctx, "udp", addr)
-	if err != nil {
-		return t, fmt.Errorf("bench: ask peer: %w", err)
-	}
-	defer c.Close()
-	_ = c.(*net.UDPConn).SetReadBuffer(receiveBuffer)
-	flying := map[uint16]*peerAsk{}
-	var id uint16
-	next := 0
-	send := func() error {
-		if once && next >= names {
-			return nil
-		}
-		for id++; flying[id] != nil; id++ {
-		}
-		name := first + next%names
-		next++
-		b, err := d.request(id, name)
-		if err != nil {
-			return err
-		}
-		now := time.Now()
-		flying[id] = &peerAsk{b, name, now, now}
-		_, err = c.Write(b)
-		return err
-	}
-	for range window {
-		if err := send(); err != nil {
-			return t, fmt.Errorf("bench: ask peer: %w", err)
-		}
-	}
-	buf := make([]byte, 4096)
-	start := time.Now()
-	for i := 0; (once || time.Since(start) < lasts) && len(flying) > 0; i++ {
-		if ctx.Err() != nil {
-			return t, ctx.Err()
-		}
-		if err := c.SetReadDeadline(time.Now().Add(tick)); err != nil {
-			return t, err
-		}
-		n, failed := c.Read(buf)
-		if failed != nil || i%256 == 0 {
-			now := time.Now()
-			for id, a := range flying {
-				if now.Sub(a.sent) > ackTimeout {
-					// As a new request: Kamailio does not answer a REGISTER that it
-					// has answered already.
-					if a.request, err = d.request(id, a.name); err != nil {
-						return t, err
-					}
-					a.sent = now
-					t.repeated++
-					if _, err := c.Write(a.request); err != nil && !refusedByPeer(err) {
-						return t, err
-					}
-				}
-			}
-			if time.Since(start) > lasts+time.Minute {
-				return t, fmt.Errorf("bench: ask peer: %d requests without an answer", len(flying))
-			}
-			if failed != nil {
-				continue
-			}
-		}
-		id, final, good := d.answer(buf[:n])
-		a := flying[id]
-		if a == nil || !final {
-			continue
-		}
-		delete(flying, id)
-		if good {
-			t.times = append(t.times, time.Since(a.begun))
-		} else {
-			t.refused++
-		}
-		if err := send(); err != nil {
-			return t, fmt.Errorf("bench: ask peer: %w", err)
-		}
-	}
-	t.took = time.Since(start)
-	return t, nil
-}
-
-// peerLoad measures one kind of request to a peer, from two sockets. used
-// returns what its processes have taken.
-func peerLoad(ctx context.Context, addr string, d dialect, window int, lasts time.Duration, used func() time.Duration) (Load, error) {
-	const sockets = 2
-	var mu sync.Mutex
-	var sum tally
-	var failed error
-	var all sync.WaitGroup
-	server, client := used(), ownCPU()
-	start := time.Now()
-	for i := range sockets {
-		all.Go(func() {
-			t, err := askPeer(ctx, addr, d, max(1, window/sockets), i*peerPhones/sockets, peerPhones/sockets, lasts, false)
-			mu.Lock()
-			defer mu.Unlock()
-			sum.add(t)
-			failed = errors.Join(failed, err)
-		})
-	}
-	all.Wait()
-	sum.took = time.Since(start)
-	if failed != nil {
-		return Load{}, failed
-	}
-	l := sum.load()
-	if l.Answers == 0 {
-		return l, fmt.Errorf("bench: ask peer: not one good answer, %d refusals", l.Refused)
-	}
-	l.ServerMicros = micros(used()-server) / float64(l.Answers)
-	l.ClientMicros = micros(ownCPU()-client) / float64(l.Answers)
-	return l, nil
 }
