@@ -90,6 +90,9 @@ type AnnouncerConfig struct {
 	// Token is the operator's one-time token, shown until the server has taken
 	// an announcement; empty: none.
 	Token string
+	// Peers tells whom the phone is in a call with, so that the receipt of a move
+	// brings their rows; nil: nobody. It is called with each try and must not block.
+	Peers func() []wire.MAC
 	// Report is called with each outcome, from one goroutine at a time; it must
 	// not call the Announcer.
 	Report func(Outcome)
@@ -363,6 +366,10 @@ func (a *Announcer) register(ctx context.Context, l netlink.Lease) (r wire.Regis
 	r = wire.Registration{MAC: a.cfg.MAC, Addrs: l.Addrs(), Ports: a.cfg.Ports, Lifetime: lifetime(l, time.Now())}
 	if !a.enrolled {
 		r.Token = a.cfg.Token
+	}
+	if a.cfg.Peers != nil {
+		r.Peers = a.cfg.Peers()
+		r.Peers = r.Peers[:min(len(r.Peers), wire.MaxPeers)]
 	}
 	for range 2 {
 		if r.Sequence, err = a.cfg.Sequence.Next(); err != nil {

@@ -62,7 +62,11 @@ func (f *fakeServer) Register(ctx context.Context, r wire.Registration) (wire.Re
 	}
 	f.have = r.Sequence
 	f.note("register %v for %v", r.Addrs[0], r.Lifetime)
-	return wire.Receipt{Sequence: r.Sequence, Expiry: time.Now().Add(r.Lifetime), Reflexive: f.from}, nil
+	receipt := wire.Receipt{Sequence: r.Sequence, Expiry: time.Now().Add(r.Lifetime), Reflexive: f.from}
+	for _, mac := range r.Peers {
+		receipt.Peers = append(receipt.Peers, wire.Row{MAC: mac})
+	}
+	return receipt, nil
 }
 
 func (f *fakeServer) Release(_ context.Context, _ wire.MAC, sequence uint64) error {
@@ -167,6 +171,32 @@ func TestAnnounceAtOnce(t *testing.T) {
 		a.Update(netlink.Event{Kind: netlink.Lost, Lease: netlink.Lease{}})
 		time.Sleep(time.Minute)
 		wantSeen(t, f, "0 register 192.0.2.1 for 1h0m0s", "10 register 192.0.2.2 for 1h0m0s")
+	})
+}
+
+// A move in a call names whom the phone talks to just then, and no more of them
+// than a registration holds.
+func TestAnnounceNamesThePeers(t *testing.T) {
+	var peers []wire.MAC
+	var mu sync.Mutex
+	talkTo := func(macs ...wire.MAC) { mu.Lock(); peers = macs; mu.Unlock() }
+	announcing(t, func(a *Announcer, f *fakeServer, outcomes func() []Outcome) {
+		a.cfg.Peers = func() []wire.MAC { mu.Lock(); defer mu.Unlock(); return peers }
+		others := []wire.MAC{{2, 2}, {2, 3}, {2, 4}}
+		for i := range len(others) + 1 {
+			talkTo(others[:i]...)
+			a.Update(bound(fmt.Sprintf("192.0.2.%d", 1+i), time.Hour))
+			time.Sleep(time.Second)
+			synctest.Wait()
+			all := outcomes()
+			var told []wire.MAC
+			for _, row := range all[len(all)-1].Receipt.Peers {
+				told = append(told, row.MAC)
+			}
+			if want := others[:min(i, wire.MaxPeers)]; !slices.Equal(told, want) {
+				t.Errorf("of %d peers the receipt tells of %v; want %v", i, told, want)
+			}
+		}
 	})
 }
 

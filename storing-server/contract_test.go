@@ -220,6 +220,44 @@ func TestMoveTakesOneRoundTrip(t *testing.T) {
 	}
 }
 
+// When both ends of a call move at once, each hears in the receipt of its own move
+// where the other is now, in the one round trip that the move takes anyway.
+func TestReceiptTellsWhereThePeerIs(t *testing.T) {
+	s := startServer(t, t.TempDir(), "127.0.0.1:0")
+	ctx := t.Context()
+	one, tap := newPhone(t, t.TempDir(), s.addr, phoneMAC(1))
+	two, _ := newPhone(t, t.TempDir(), s.addr, phoneMAC(2))
+	for i, c := range []*registry.Client{one, two} {
+		if _, err := c.Register(ctx, announcement(phoneMAC(byte(1+i)), 1, "192.0.2.1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	moves := func(c *registry.Client, mac byte, sequence uint64, addr string, peers ...wire.MAC) []wire.Row {
+		t.Helper()
+		r := announcement(phoneMAC(mac), sequence, addr)
+		r.Peers = peers
+		receipt, err := c.Register(ctx, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return receipt.Peers
+	}
+	if rows := moves(two, 2, 2, "192.0.2.22", wire.MAC(phoneMAC(1))); len(rows) != 1 || rows[0].MAC != wire.MAC(phoneMAC(1)) || rows[0].Addrs[0] != netip.MustParseAddr("192.0.2.1") {
+		t.Errorf("the first that moves is told %+v", rows)
+	}
+	sent, got := tap.sent.Load(), tap.got.Load()
+	rows := moves(one, 1, 2, "192.0.2.11", wire.MAC(phoneMAC(9)), wire.MAC(phoneMAC(2)))
+	if len(rows) != 1 || rows[0].MAC != wire.MAC(phoneMAC(2)) || rows[0].Addrs[0] != netip.MustParseAddr("192.0.2.22") || rows[0].State != wire.Online {
+		t.Errorf("the second is told %+v; want where the first has gone", rows)
+	}
+	if sent, got := tap.sent.Load()-sent, tap.got.Load()-got; sent != 1 || got != 1 {
+		t.Errorf("it took %d datagrams out and %d in; want 1 and 1", sent, got)
+	}
+	if rows := moves(one, 1, 3, "192.0.2.12"); rows != nil {
+		t.Errorf("a phone that names nobody is told %+v", rows)
+	}
+}
+
 // Who observes hears the present row and each change, in order.
 func TestObserve(t *testing.T) {
 	s := startServer(t, t.TempDir(), "127.0.0.1:0")

@@ -54,14 +54,16 @@ type registrationBody struct {
 	Lifetime uint32   `cbor:"6,keyasint"` // seconds
 	Token    string   `cbor:"14,keyasint,omitempty"`
 	Next     []byte   `cbor:"15,keyasint,omitempty"`
+	Peers    [][]byte `cbor:"16,keyasint,omitempty"`
 }
 
 type receiptBody struct {
-	Sequence  uint64 `cbor:"5,keyasint"`
-	Number    string `cbor:"7,keyasint,omitempty"`
-	Expiry    int64  `cbor:"9,keyasint"` // milliseconds of Unix time
-	Reflexive []byte `cbor:"12,keyasint"`
-	Port      uint16 `cbor:"13,keyasint"`
+	Sequence  uint64    `cbor:"5,keyasint"`
+	Number    string    `cbor:"7,keyasint,omitempty"`
+	Expiry    int64     `cbor:"9,keyasint"` // milliseconds of Unix time
+	Reflexive []byte    `cbor:"12,keyasint"`
+	Port      uint16    `cbor:"13,keyasint"`
+	Peers     []rowBody `cbor:"17,keyasint,omitempty"`
 }
 
 type rowBody struct {
@@ -90,6 +92,9 @@ func EncodeRegistration(r Registration) ([]byte, error) {
 	if r.Next != (Fingerprint{}) {
 		body.Next = r.Next[:]
 	}
+	for _, p := range r.Peers {
+		body.Peers = append(body.Peers, p[:])
+	}
 	return encode("registration", body)
 }
 
@@ -109,6 +114,13 @@ func DecodeRegistration(b []byte) (Registration, error) {
 	}
 	copy(r.Next[:], body.Next)
 	var err error
+	for _, b := range body.Peers {
+		peer, err := macBytes(b)
+		if err != nil {
+			return Registration{}, fmt.Errorf("wire: decode registration: peer: %w", err)
+		}
+		r.Peers = append(r.Peers, peer)
+	}
 	if r.MAC, err = macBytes(body.MAC); err != nil {
 		return Registration{}, fmt.Errorf("wire: decode registration: %w", err)
 	}
@@ -124,10 +136,14 @@ func DecodeRegistration(b []byte) (Registration, error) {
 // EncodeReceipt returns r as the body of the answer to POST /rd.
 func EncodeReceipt(r Receipt) ([]byte, error) {
 	ip := r.Reflexive.Addr().Unmap().WithZone("")
-	return encode("receipt", receiptBody{
+	body := receiptBody{
 		Sequence: r.Sequence, Number: r.Number, Expiry: r.Expiry.UnixMilli(),
 		Reflexive: ip.AsSlice(), Port: r.Reflexive.Port(),
-	})
+	}
+	for _, row := range r.Peers {
+		body.Peers = append(body.Peers, bodyOf(row))
+	}
+	return encode("receipt", body)
 }
 
 // DecodeReceipt reads the body of the answer to POST /rd.
@@ -147,20 +163,31 @@ func DecodeReceipt(b []byte) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, fmt.Errorf("wire: decode receipt: %w", err)
 	}
-	return Receipt{
+	r := Receipt{
 		Reflexive: netip.AddrPortFrom(ip, body.Port), Number: body.Number,
 		Expiry: expiry, Sequence: body.Sequence,
-	}, nil
+	}
+	for _, b := range body.Peers {
+		// What cannot be read is left out: the announcement was taken all the same.
+		if row, err := b.row(); err == nil && len(r.Peers) < MaxPeers {
+			r.Peers = append(r.Peers, row)
+		}
+	}
+	return r, nil
 }
 
 // EncodeRow returns r as the body of the answer to a lookup. Its times lose
 // what is finer than a millisecond.
 func EncodeRow(r Row) ([]byte, error) {
-	return encode("row", rowBody{
+	return encode("row", bodyOf(r))
+}
+
+func bodyOf(r Row) rowBody {
+	return rowBody{
 		MAC: r.MAC[:], Addrs: addrBytes(r.Addrs), SIP: r.Ports.SIP, SIPS: r.Ports.SIPS,
 		Sequence: r.Sequence, Number: r.Number, Fingerprint: r.Fingerprint[:],
 		Expiry: r.Expiry.UnixMilli(), Online: r.State == Online, Since: r.Since.UnixMilli(),
-	})
+	}
 }
 
 // DecodeRow reads and validates the body of the answer to a lookup.
@@ -169,6 +196,15 @@ func DecodeRow(b []byte) (Row, error) {
 	if err := decode("row", b, &body); err != nil {
 		return Row{}, err
 	}
+	r, err := body.row()
+	if err != nil {
+		return Row{}, fmt.Errorf("wire: decode row: %w", err)
+	}
+	return r, nil
+}
+
+// row validates what body says.
+func (body rowBody) row() (Row, error) {
 	r := Row{
 		Number: body.Number, Ports: Ports{SIP: body.SIP, SIPS: body.SIPS},
 		Sequence: body.Sequence, State: Offline,
@@ -178,26 +214,26 @@ func DecodeRow(b []byte) (Row, error) {
 	}
 	var err error
 	if r.MAC, err = macBytes(body.MAC); err != nil {
-		return Row{}, fmt.Errorf("wire: decode row: %w", err)
+		return Row{}, err
 	}
 	if r.Addrs, err = parseAddrs(body.Addrs); err == nil {
 		err = validAddrs(r.Addrs)
 	}
 	if err != nil {
-		return Row{}, fmt.Errorf("wire: decode row: %w", err)
+		return Row{}, err
 	}
 	if len(body.Fingerprint) != len(r.Fingerprint) {
-		return Row{}, fmt.Errorf("wire: decode row: fingerprint of %d bytes: %w", len(body.Fingerprint), ErrInvalid)
+		return Row{}, fmt.Errorf("fingerprint of %d bytes: %w", len(body.Fingerprint), ErrInvalid)
 	}
 	copy(r.Fingerprint[:], body.Fingerprint)
 	if r.Number != "" && !ValidNumber(r.Number) {
-		return Row{}, fmt.Errorf("wire: decode row: number %q: %w", clip(r.Number), ErrInvalid)
+		return Row{}, fmt.Errorf("number %q: %w", clip(r.Number), ErrInvalid)
 	}
 	if r.Expiry, err = unixMilli(body.Expiry); err != nil {
-		return Row{}, fmt.Errorf("wire: decode row: %w", err)
+		return Row{}, err
 	}
 	if r.Since, err = unixMilli(body.Since); err != nil {
-		return Row{}, fmt.Errorf("wire: decode row: %w", err)
+		return Row{}, err
 	}
 	return r, nil
 }

@@ -51,14 +51,16 @@
 //	13  and its port
 //	14  one-time token for enrolment, 1 to 64 bytes of printable ASCII; absent: none
 //	15  fingerprint of the key that owns the row from now on; absent: the present one
+//	16  1 or 2 MACs, as key 1: whom the phone is in a call with; absent: nobody
+//	17  the rows of those, each a map as the answer to Resolve; absent: none is known
 //
 // Addresses are those of one host: not loopback, unspecified, multicast,
 // reserved, IPv6 link-local or IPv4 mapped into IPv6, and none stands twice.
 //
 // # Announce
 //
-//	POST /rd            body: 1, 2, 3 and/or 4, 5, 6, perhaps 14 or 15
-//	2.01 or 2.04        body: 5, 7, 9, 12, 13
+//	POST /rd            body: 1, 2, 3 and/or 4, 5, 6, perhaps 14 or 15, perhaps 16
+//	2.01 or 2.04        body: 5, 7, 9, 12, 13, perhaps 17
 //
 // The row with that MAC is replaced (2.04) or created (2.01), and is on the
 // server's disk when the answer comes. The MAC must be the one that the
@@ -78,6 +80,11 @@
 // key's fingerprint (15). From the receipt on the row belongs to the new key,
 // which announces in a session of its own with a higher sequence number. If the
 // receipt was lost, the same announcement is answered again.
+//
+// Who announces a move in a call names the other end (16): the answer tells where
+// that is now (17), as a lookup would that is allowed to it. So each end finds the
+// other in one round trip, also when both move at once. A server that does not know
+// the key leaves the answer out, and a phone looks up instead.
 //
 // A standard SIP phone announces nothing; it registers by SIP. Its row has
 // neither port 4 nor fingerprint, and no key can own it.

@@ -18,6 +18,9 @@ const (
 	MaxSequence = 1<<63 - 1
 	// MaxToken is the length of an enrolment token in bytes.
 	MaxToken = 64
+	// MaxPeers is how many rows of others a receipt brings: two of the longest fit
+	// into one, and a telephone talks to one and holds one.
+	MaxPeers = 2
 	// MinNumber and MaxNumber are the digits a short number may have.
 	MinNumber, MaxNumber = 3, 8
 )
@@ -46,6 +49,14 @@ func (r Registration) Validate() error {
 	}
 	if len(r.Token) > MaxToken || strings.ContainsFunc(r.Token, func(c rune) bool { return c < ' ' || c > '~' }) {
 		return fmt.Errorf("wire: registration: token of %d bytes, want at most %d of printable ASCII: %w", len(r.Token), MaxToken, ErrInvalid)
+	}
+	if len(r.Peers) > MaxPeers {
+		return fmt.Errorf("wire: registration: %d peers, want at most %d: %w", len(r.Peers), MaxPeers, ErrInvalid)
+	}
+	for _, p := range r.Peers {
+		if !p.Valid() {
+			return fmt.Errorf("wire: registration: peer %v is not unicast: %w", p, ErrInvalid)
+		}
 	}
 	return nil
 }

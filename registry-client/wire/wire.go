@@ -33,6 +33,9 @@ type Registration struct {
 	Token string
 	// Next, unless it is zero, is the key that owns the row from now on.
 	Next Fingerprint
+	// Peers are whom the phone is in a call with, at most MaxPeers: the receipt
+	// brings their rows.
+	Peers []MAC
 }
 
 // A Receipt is the server's answer to a Registration that is on its disk.
@@ -41,6 +44,9 @@ type Receipt struct {
 	Number    string         // the phone's short number; empty when it has none
 	Expiry    time.Time
 	Sequence  uint64
+	// Peers are the rows of those that the registration named, in its order, without
+	// who has none. A server that does not know of them leaves them out.
+	Peers []Row
 }
 
 // A Query asks for one row, by exactly one of its fields.

@@ -55,6 +55,8 @@ func TestRegistrationRefused(t *testing.T) {
 		"lifetime of a decade": func(r *Registration) { r.Lifetime = 10 * MaxLifetime },
 		"half a second more":   func(r *Registration) { r.Lifetime += time.Second / 2 },
 		"a long token":         func(r *Registration) { r.Token = strings.Repeat("a", MaxToken+1) },
+		"three peers":          func(r *Registration) { r.Peers = []MAC{{2, 1}, {2, 2}, {2, 3}} },
+		"a multicast peer":     func(r *Registration) { r.Peers = []MAC{{1, 2}} },
 		"a token of controls":  func(r *Registration) { r.Token = "abc\r\n" },
 	} {
 		r := sample()
@@ -87,6 +89,49 @@ func TestRegistrationBytes(t *testing.T) {
 	}
 }
 
+// longestReceipt is one that tells as much as there can be to tell.
+func longestReceipt() Receipt {
+	r := Receipt{
+		Reflexive: netip.MustParseAddrPort("[2001:db8::ffff]:65535"), Number: "12345678",
+		Expiry: time.UnixMilli(253402300799999), Sequence: MaxSequence,
+	}
+	for i := range MaxPeers {
+		row := Row{
+			MAC: MAC{2, byte(i)}, Ports: Ports{SIP: 5060, SIPS: 5061}, Sequence: MaxSequence, Number: "12345678",
+			Fingerprint: Fingerprint{0xff}, Expiry: r.Expiry, Since: r.Expiry, State: Online,
+		}
+		for n := range MaxAddrs {
+			row.Addrs = append(row.Addrs, netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 15: byte(n)}))
+		}
+		r.Peers = append(r.Peers, row)
+	}
+	return r
+}
+
+// The receipt that tells the most fits into a body.
+func TestReceiptOfPeers(t *testing.T) {
+	b, err := EncodeReceipt(longestReceipt())
+	if err != nil || len(b) > MaxBody {
+		t.Fatalf("%d bytes, %v; want at most %d", len(b), err, MaxBody)
+	}
+	t.Logf("the longest receipt takes %d bytes", len(b))
+	if got, err := DecodeReceipt(b); err != nil || !reflect.DeepEqual(got, longestReceipt()) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	// What is too much or cannot be read is left out, and the rest is believed.
+	odd := longestReceipt()
+	odd.Peers = append([]Row{{MAC: MAC{1}}}, append(odd.Peers, odd.Peers[0])...)
+	for i := range odd.Peers {
+		odd.Peers[i].Addrs = odd.Peers[i].Addrs[:min(1, len(odd.Peers[i].Addrs))]
+	}
+	if b, err = EncodeReceipt(odd); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := DecodeReceipt(b); err != nil || !reflect.DeepEqual(got.Peers, odd.Peers[1:1+MaxPeers]) || got.Sequence != odd.Sequence {
+		t.Errorf("%+v, %v; want the two peers that can be read", got, err)
+	}
+}
+
 func TestProblem(t *testing.T) {
 	long := Problem{Reason: ReasonStale, Detail: strings.Repeat("ü", MaxDetail), Sequence: 9}
 	b, err := EncodeProblem(long)
@@ -103,12 +148,13 @@ func TestProblem(t *testing.T) {
 func FuzzBodies(f *testing.F) {
 	reg, _ := EncodeRegistration(sample())
 	enrol := sample()
-	enrol.Token, enrol.Next = "abcdef-ghjkmn", Fingerprint{7}
+	enrol.Token, enrol.Next, enrol.Peers = "abcdef-ghjkmn", Fingerprint{7}, []MAC{{2, 9}, {2, 8}}
 	rich, _ := EncodeRegistration(enrol)
 	receipt, _ := EncodeReceipt(Receipt{Reflexive: netip.MustParseAddrPort("192.0.2.1:9"), Number: "101", Expiry: time.UnixMilli(1), Sequence: 3})
 	row, _ := EncodeRow(Row{MAC: sample().MAC, Addrs: sample().Addrs, State: Online, Since: time.UnixMilli(5), Expiry: time.UnixMilli(7)})
 	problem, _ := EncodeProblem(Problem{Reason: ReasonForeign, Detail: "no"})
-	for _, b := range [][]byte{reg, rich, receipt, row, problem, {0xa0}, {0xff}} {
+	talking, _ := EncodeReceipt(longestReceipt())
+	for _, b := range [][]byte{reg, rich, receipt, talking, row, problem, {0xa0}, {0xff}} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

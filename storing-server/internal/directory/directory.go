@@ -216,7 +216,7 @@ func (d *Directory) register(r exchange.Request) (exchange.Response, pending) {
 			if created {
 				d.policy.Waiting.Drop(peer.MAC, peer.Key)
 			}
-			answer(d.receipt(peer, from, row, created))
+			answer(d.receipt(peer, from, reg.Peers, row, created))
 		})
 	}
 }
@@ -230,9 +230,19 @@ func (d *Directory) hold(peer exchange.Peer, from netip.AddrPort, err error) {
 	}
 }
 
-// receipt answers an announcement that is on the disk.
-func (d *Directory) receipt(peer exchange.Peer, from netip.AddrPort, row wire.Row, created bool) exchange.Response {
-	body, err := wire.EncodeReceipt(wire.Receipt{Reflexive: from, Number: row.Number, Expiry: row.Expiry, Sequence: row.Sequence})
+// receipt answers an announcement that is on the disk, with the rows of others
+// that it asked for and may look up.
+func (d *Directory) receipt(peer exchange.Peer, from netip.AddrPort, others []wire.MAC, row wire.Row, created bool) exchange.Response {
+	receipt := wire.Receipt{Reflexive: from, Number: row.Number, Expiry: row.Expiry, Sequence: row.Sequence}
+	for _, mac := range others {
+		if !d.policy.May(true) || !d.policy.Lookups.Allow(peer.Key, trust.NetworkOf(from.Addr()), time.Now()) {
+			break
+		}
+		if other, ok := d.rows.Resolve(wire.Query{MAC: mac}); ok {
+			receipt.Peers = append(receipt.Peers, other)
+		}
+	}
+	body, err := wire.EncodeReceipt(receipt)
 	if err != nil {
 		return d.refuse(peer, err)
 	}

@@ -68,6 +68,39 @@ func TestLookupsLimited(t *testing.T) {
 	}
 }
 
+// A receipt brings no row that a lookup would not.
+func TestReceiptFollowsThePolicy(t *testing.T) {
+	r, err := wire.DecodeRegistration(announcement())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Peers = []wire.MAC{mac}
+	body, err := wire.EncodeRegistration(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name   string
+		policy trust.Policy
+		times  int
+		want   int
+	}{
+		{"anyone", trust.Policy{Resolve: trust.ResolveAnyone}, 1, 1},
+		{"enrolled", trust.Policy{Resolve: trust.ResolveEnrolled}, 1, 1},
+		{"nobody", trust.Policy{Resolve: trust.ResolveNobody}, 1, 0},
+		{"too many", trust.Policy{Resolve: trust.ResolveAnyone, Lookups: trust.NewLookups(0.001, nil)}, 21, 0},
+	} {
+		d, _ := real(t, tt.policy)
+		var resp exchange.Response
+		for range tt.times {
+			resp = ask(d, codes.POST, body, path("rd")...)
+		}
+		if receipt, err := wire.DecodeReceipt(resp.Payload); err != nil || len(receipt.Peers) != tt.want {
+			t.Errorf("%s: %+v, %v; want %d rows", tt.name, receipt, err, tt.want)
+		}
+	}
+}
+
 func TestEnrolment(t *testing.T) {
 	d, rows := real(t, trust.Policy{Enrol: trust.EnrolToken})
 	wants(t, "without a token", ask(d, codes.POST, announcement(), path("rd")...), codes.Forbidden, wire.ReasonPolicy)
