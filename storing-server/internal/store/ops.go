@@ -181,48 +181,64 @@ func (v *view) free(n Numbers, mac wire.MAC) string {
 func (v *view) register(c Claim, r wire.Registration, numbers Numbers) (created bool, err error) {
 	old, known := v.row(r.MAC)
 	_, standard := v.phone(r.MAC)
-	owned := standard || known && !v.ownerless(old)
-	again := known && r.Sequence == old.Sequence && old.Released == 0 && old.Ports == r.Ports && slices.Equal(old.Addrs, r.Addrs)
-	if owned && (standard || old.Owner != c.Key) {
-		if again && !standard && r.Next == old.Owner {
-			return false, nil // the owner of before, which had named this one
-		}
-		return false, &Error{Reason: wire.ReasonForeign, Text: fmt.Sprintf("%v belongs to another key", r.MAC)}
-	}
-	if owned && r.Sequence <= old.Sequence {
-		if again && r.Next == (wire.Fingerprint{}) {
-			return false, nil
-		}
-		return false, stale(r.MAC, r.Sequence, old.Sequence)
-	}
-	var by string
-	if !owned {
-		if by, err = v.admit(c, r.MAC); err != nil {
+	if owned := standard || known && !v.ownerless(old); owned {
+		again, err := old.repeats(c.Key, r, standard)
+		if again || err != nil {
 			return false, err
 		}
+		v.setRow(r.MAC, v.owners(old, c.Key, r))
+		return false, nil
 	}
+	by, err := v.admit(c, r.MAC)
+	if err != nil {
+		return false, err
+	}
+	if !known {
+		if old.Number = v.free(numbers, r.MAC); old.Number != "" {
+			v.setNumber(old.Number, r.MAC)
+		}
+	}
+	v.tell(Event{Event: EventEnrolled, MAC: r.MAC, Key: c.Key, Number: old.Number, By: by})
+	v.setRow(r.MAC, v.owners(old, c.Key, r))
+	return true, nil
+}
+
+// repeats reports whether a registration by key of a row that is owned says what
+// the row says already. An error says that it may not be made: the row belongs to
+// another key or, standard, to a phone that has none; or it is no newer.
+func (r *record) repeats(key wire.Fingerprint, reg wire.Registration, standard bool) (bool, error) {
+	same := reg.Sequence == r.Sequence && r.Released == 0 && r.Ports == reg.Ports && slices.Equal(r.Addrs, reg.Addrs)
+	switch {
+	case standard:
+		return false, foreign(reg.MAC)
+	case r.Owner != key && same && reg.Next == r.Owner: // the owner of before, which had named this one
+		return true, nil
+	case r.Owner != key:
+		return false, foreign(reg.MAC)
+	case same && reg.Next == (wire.Fingerprint{}):
+		return true, nil
+	case reg.Sequence <= r.Sequence:
+		return false, stale(reg.MAC, reg.Sequence, r.Sequence)
+	}
+	return false, nil
+}
+
+// owners is the row that the owner of key registers in the place of old, and
+// leaves to another key where r names one.
+func (v *view) owners(old record, key wire.Fingerprint, r wire.Registration) *record {
 	next := record{
-		MAC: r.MAC, Owner: c.Key, Number: old.Number, Addrs: r.Addrs, Ports: r.Ports,
+		MAC: r.MAC, Owner: key, Number: old.Number, Addrs: r.Addrs, Ports: r.Ports,
 		Sequence: r.Sequence, Since: momentOf(v.now), Expiry: momentOf(v.now.Add(r.Lifetime)),
 		Trail: old.trailTo(r.Addrs, v.now),
 	}
-	if known && old.online(v.now) {
+	if old.online(v.now) {
 		next.Since = old.Since
 	}
-	if !known {
-		if next.Number = v.free(numbers, r.MAC); next.Number != "" {
-			v.setNumber(next.Number, r.MAC)
-		}
-	}
-	if !owned {
-		v.tell(Event{Event: EventEnrolled, MAC: r.MAC, Key: c.Key, Number: next.Number, By: by})
-	}
-	if r.Next != (wire.Fingerprint{}) && r.Next != c.Key {
+	if r.Next != (wire.Fingerprint{}) && r.Next != key {
 		next.Owner = r.Next
-		v.tell(Event{Event: EventRotated, MAC: r.MAC, Key: r.Next, Old: c.Key, By: "owner"})
+		v.tell(Event{Event: EventRotated, MAC: r.MAC, Key: r.Next, Old: key, By: "owner"})
 	}
-	v.setRow(r.MAC, &next)
-	return !owned, nil
+	return &next
 }
 
 // ownerless reports whether nobody owns the row: its key was forgotten.
@@ -248,6 +264,10 @@ func (v *view) forgetKey(mac wire.MAC) error {
 	return nil
 }
 
+func foreign(mac wire.MAC) error {
+	return &Error{Reason: wire.ReasonForeign, Text: fmt.Sprintf("%v belongs to another key", mac)}
+}
+
 func stale(mac wire.MAC, got, have uint64) error {
 	return &Error{Reason: wire.ReasonStale, Sequence: have, Text: fmt.Sprintf("%v: sequence %d, the row has %d", mac, got, have)}
 }
@@ -259,7 +279,7 @@ func (v *view) release(key wire.Fingerprint, w wire.Withdrawal) error {
 	case !known:
 		return unknown(w.MAC)
 	case old.Owner != key:
-		return &Error{Reason: wire.ReasonForeign, Text: fmt.Sprintf("%v belongs to another key", w.MAC)}
+		return foreign(w.MAC)
 	case w.Sequence == old.Sequence && old.Released != 0:
 		return nil // the answer was lost
 	case w.Sequence <= old.Sequence:
