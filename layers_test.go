@@ -54,7 +54,7 @@ var floorPlan = map[string]room{
 
 	"registry-client/wire":   {"internal/mac", "both sides of the wire import it, so it knows neither"},
 	"registry-client":        {"internal/durable internal/ownkey registry-client/wire netlink", "it carries leases to the wire, and needs both words"},
-	"storing-server":         {"internal/durable internal/ownkey internal/usage registry-client/wire", "the server serves any phone that speaks the wire, and knows none"},
+	"storing-server":         {"internal/durable internal/ownkey internal/sipcheck internal/usage registry-client/wire", "the server serves any phone that speaks the wire, and knows none"},
 	"storing-server/engines": {"storing-server/internal/journal", "whoever compares engines must know ours; a module of its own, so that nobody depends on the others"},
 
 	"firmware/internal/config":   {"", "settings are text until somebody acts on them"},
@@ -70,6 +70,7 @@ var floorPlan = map[string]room{
 	"internal/usage":             {"", "what a process takes is the kernel's figure, whoever measures it"},
 	"internal/ownkey":            {"internal/durable", "a key and the certificate that it signs itself are the same for whoever has one; it is kept durably"},
 	"internal/sipcheck":          {"", "what a SIP message has to look like is the same for a phone and a registrar"},
+	"internal/sipcheck/torture":  {"", "the messages of RFC 4475 are the same for whoever reads them; tests alone do"},
 
 	"firmware/internal/sip":       {"internal/sipcheck", "signalling knows addresses and calls, not phones; what is said of media are bytes to it"},
 	"firmware/internal/media":     {"firmware/internal/sip firmware/internal/reach", "offer and answer are what signalling asks for, from the address that suits the peer; who makes sound of them is not known here"},

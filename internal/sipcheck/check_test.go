@@ -10,6 +10,7 @@ import (
 	gosip "github.com/emiago/sipgo/sip"
 
 	"flexphone/internal/sipcheck"
+	"flexphone/internal/sipcheck/torture"
 )
 
 // invite is an INVITE without flaws; fields replace those of the same name, and
@@ -236,7 +237,7 @@ func TestStream(t *testing.T) {
 // FuzzRead: whatever comes, what is taken is read by a parser as what it is and is
 // in plain form already when it is read again; what is refused is answered.
 func FuzzRead(f *testing.F) {
-	for _, b := range messages(f) {
+	for _, b := range torture.Messages(f) {
 		f.Add(b)
 	}
 	f.Add([]byte(invite()))

@@ -2,24 +2,22 @@ package sipcheck_test
 
 import (
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	gosip "github.com/emiago/sipgo/sip"
 
 	"flexphone/internal/sipcheck"
+	"flexphone/internal/sipcheck/torture"
 )
 
 // dropped: it is a response, or no SIP, and has no answer.
 const dropped = -1
 
-// torture is RFC 4475: each message's name, and with what it is refused here. 0:
+// verdicts are on RFC 4475: each message's name, and with what it is refused here. 0:
 // it is taken, whatever its method and its body are worth to a phone or a
 // registrar.
-var torture = map[string]int{
+var verdicts = map[string]int{
 	"valid/dblreq": 0, "valid/esc01": 0, "valid/esc02": 0, "valid/escnull": 0, "valid/intmeth": 0,
 	"valid/longreq": 0, "valid/lwsdisp": 0, "valid/mpart01": 0, "valid/noreason": 0, "valid/semiuri": 0,
 	"valid/transports": 0, "valid/unreason": 0, "valid/wsinv": 0,
@@ -39,29 +37,6 @@ var torture = map[string]int{
 	"invalid/inv2543": 0, // 3.4.1: legal once, and to be taken
 
 	"invalid/test": dropped, // not of the RFC: a start line without a version
-}
-
-// messages finds the RFC's messages, which come with sipgo.
-func messages(t testing.TB) map[string][]byte {
-	t.Helper()
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/emiago/sipgo").Output()
-	if err != nil {
-		t.Skipf("needs the go command, to find sipgo's sources: %v", err)
-	}
-	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(out)), "sip/testdata/torture/*/*.dat"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no torture messages in sipgo's sources: %v", err)
-	}
-	found := make(map[string][]byte)
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir, name := filepath.Split(strings.TrimSuffix(f, ".dat"))
-		found[filepath.Base(dir)+"/"+name] = b
-	}
-	return found
 }
 
 var source = netip.MustParseAddrPort("192.0.2.200:5070")
@@ -113,13 +88,13 @@ func brokenItself(response []byte) bool {
 }
 
 func TestTorture(t *testing.T) {
-	found := messages(t)
-	if len(found) != len(torture) {
-		t.Errorf("%d messages, %d verdicts", len(found), len(torture))
+	found := torture.Messages(t)
+	if len(found) != len(verdicts) {
+		t.Errorf("%d messages, %d verdicts", len(found), len(verdicts))
 	}
 	for name, b := range found {
 		t.Run(name, func(t *testing.T) {
-			want, ok := torture[name]
+			want, ok := verdicts[name]
 			if !ok {
 				t.Fatal("no verdict on this message")
 			}

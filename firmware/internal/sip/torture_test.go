@@ -6,21 +6,19 @@ import (
 	"hash/crc32"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/sip"
+	"flexphone/internal/sipcheck/torture"
 )
 
-// torture is RFC 4475: each message's name, and with what a phone whose user is
+// verdicts are on RFC 4475: each message's name, and with what a phone whose user is
 // called "user" answers it. 0: not at all, since it is a response, or no SIP. What
 // the syntax decides has its test in sipcheck; these are the answers that come back.
-var torture = map[string]int{
+var verdicts = map[string]int{
 	"valid/dblreq": 405, "valid/esc01": 404, "valid/esc02": 501, "valid/escnull": 405, "valid/intmeth": 501,
 	"valid/longreq": 488, // no codec that we know
 	"valid/lwsdisp": 200, "valid/mpart01": 405, "valid/noreason": 0, "valid/semiuri": 404, "valid/transports": 200,
@@ -35,29 +33,6 @@ var torture = map[string]int{
 	"invalid/ncl": 400, "invalid/novelsc": 416, "invalid/quotbal": 400, "invalid/regaut01": 405, "invalid/regbadct": 400,
 	"invalid/regescrt": 405, "invalid/scalar02": 400, "invalid/scalarlg": 0, "invalid/sdp01": 406, "invalid/test": 0,
 	"invalid/trws": 400, "invalid/unkscm": 416, "invalid/unksm2": 400, "invalid/zeromf": 200,
-}
-
-// messages finds the RFC's messages, which come with sipgo.
-func messages(t *testing.T) map[string][]byte {
-	t.Helper()
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/emiago/sipgo").Output()
-	if err != nil {
-		t.Skipf("needs the go command, to find sipgo's sources: %v", err)
-	}
-	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(out)), "sip/testdata/torture/*/*.dat"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no torture messages in sipgo's sources: %v", err)
-	}
-	found := make(map[string][]byte)
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir, name := filepath.Split(strings.TrimSuffix(f, ".dat"))
-		found[filepath.Base(dir)+"/"+name] = b
-	}
-	return found
 }
 
 // TestTorture: each of the RFC's messages is answered as it deserves, a second
@@ -79,8 +54,8 @@ func TestTorture(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	for name, b := range messages(t) {
-		want, ok := torture[name]
+	for name, b := range torture.Messages(t) {
+		want, ok := verdicts[name]
 		if !ok {
 			t.Errorf("no verdict on %s", name)
 		}

@@ -135,7 +135,7 @@ func (s signer) challenges(p store.Phone, place int64, now time.Time, stale bool
 		if stale {
 			v += ", stale=true"
 		}
-		out = append(out, header{"WWW-Authenticate", v})
+		out = append(out, header{Name: "WWW-Authenticate", Value: v})
 	}
 	return out
 }

@@ -5,7 +5,7 @@
 // It knows REGISTER, INVITE and OPTIONS, digests (RFC 3261 section 22, RFC 7616
 // and RFC 8760), and symmetric responses (RFC 3581). It refuses to know calls:
 // an INVITE is answered with where the phone is now, and the rest is between
-// the two phones. The codec is sipgo's; what it lets by is checked after it.
+// the two phones. What a message has to look like is sipcheck's to know.
 //
 // # Why
 //

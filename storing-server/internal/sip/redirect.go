@@ -4,56 +4,53 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
-	gosip "github.com/emiago/sipgo/sip"
-
+	"flexphone/internal/sipcheck"
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/trust"
 )
 
 // handle says how a request is answered.
-func (s *Server) handle(ctx context.Context, req *gosip.Request, from netip.AddrPort) reply {
-	refused, ok := check(req)
-	switch {
-	case !ok || req.Method == gosip.ACK:
+func (s *Server) handle(ctx context.Context, req *sipcheck.Message, from netip.AddrPort) reply {
+	if req.Method == "ACK" { // of a refusal, of which nothing is kept
 		return reply{}
-	case refused != nil:
-		return *refused
+	}
+	if refused := refusal(req); refused.code != 0 {
+		return refused
 	}
 	at := trust.NetworkOf(from.Addr())
 	switch req.Method {
-	case gosip.REGISTER:
+	case "REGISTER":
 		return s.register(ctx, req, at)
-	case gosip.INVITE:
+	case "INVITE":
 		return s.invite(req, at)
-	case gosip.OPTIONS:
-		return answer(200, header{"Allow", allowed}, header{"Accept", "application/sdp"}, header{"Supported", ""})
-	case gosip.CANCEL:
+	case "OPTIONS":
+		return answer(200, header{Name: "Allow", Value: allowed}, header{Name: "Accept", Value: "application/sdp"}, header{Name: "Supported"})
+	case "CANCEL":
 		return answer(481) // the answer to what it would cancel has been given
 	}
-	if strings.Contains(others, " "+string(req.Method)+" ") {
-		return answer(405, header{"Allow", allowed})
+	if strings.Contains(others, " "+req.Method+" ") {
+		return answer(405, header{Name: "Allow", Value: allowed})
 	}
 	return answer(501)
 }
 
 // invite answers INVITE with where the callee is now.
-func (s *Server) invite(req *gosip.Request, at trust.Network) reply {
+func (s *Server) invite(req *sipcheck.Message, at trust.Network) reply {
 	now := time.Now()
-	if n := req.MaxForwards(); n != nil && n.Val() == 0 {
+	if hops := req.Get("Max-Forwards"); hops != "" && strings.Trim(hops, "0") == "" {
 		return answer(483)
 	}
-	if _, tagged := req.To().Params.Get("tag"); tagged {
+	if req.Tag("To") != "" {
 		return answer(481) // there are no dialogs here
 	}
 	var key wire.Fingerprint // of nobody in particular
 	if s.policy.Resolve == trust.ResolveEnrolled {
-		user := unescape(req.From().Address.User)
+		user := req.User("From")
 		if !store.ValidUser(user) {
 			return answer(403)
 		}
@@ -67,9 +64,10 @@ func (s *Server) invite(req *gosip.Request, at trust.Network) reply {
 		return answer(403)
 	}
 	if !s.policy.Lookups.Allow(key, at, now) {
-		return answer(503, header{"Retry-After", "10"})
+		return answer(503, header{Name: "Retry-After", Value: "10"})
 	}
-	q, ok := queryOf(unescape(req.Recipient.User))
+	callee, _ := sipcheck.ReadPlace(req.URI)
+	q, ok := queryOf(callee.PlainUser())
 	if !ok {
 		return answer(404)
 	}
@@ -82,7 +80,7 @@ func (s *Server) invite(req *gosip.Request, at trust.Network) reply {
 	}
 	r := answer(302)
 	for i, uri := range s.urisOf(row) {
-		r.headers = append(r.headers, header{"Contact", fmt.Sprintf("<%s>;q=%s", uri, strconv.FormatFloat(1-float64(i)/10, 'f', 1, 64))})
+		r.headers = append(r.headers, header{Name: "Contact", Value: fmt.Sprintf("<%s>;q=%s", uri, strconv.FormatFloat(1-float64(i)/10, 'f', 1, 64))})
 	}
 	if len(r.headers) == 0 {
 		return answer(482)
@@ -111,16 +109,6 @@ func (s *Server) urisOf(row wire.Row) (out []string) {
 		}
 	}
 	return out
-}
-
-// unescape returns a user part as it is meant: %31%30%31 is 101 (RFC 3261,
-// sections 19.1.2 and 19.1.4). What is escaped wrongly stays as it is, and names
-// nobody.
-func unescape(user string) string {
-	if plain, err := url.PathUnescape(user); err == nil {
-		return plain
-	}
-	return user
 }
 
 // queryOf reads whom a user part of a URI names: a short number, a MAC in

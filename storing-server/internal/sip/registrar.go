@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	gosip "github.com/emiago/sipgo/sip"
 	"github.com/icholy/digest"
 
+	"flexphone/internal/sipcheck"
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/trust"
@@ -33,7 +33,7 @@ const storeMost = 10 * time.Second
 // authenticate says whose credentials a request carries. When they are not
 // good, refused says so, and user is who may try again: the nonce of a
 // challenge is newer than any that user has registered with.
-func (s *Server) authenticate(req *gosip.Request, user string, at trust.Network, now time.Time) (p store.Phone, c *digest.Credentials, place int64, refused *reply) {
+func (s *Server) authenticate(req *sipcheck.Message, user string, at trust.Network, now time.Time) (p store.Phone, c *digest.Credentials, place int64, refused *reply) {
 	mac := store.UserMAC(user)
 	p, known := s.rows.Phone(mac)
 	challenge := func(stale bool) *reply {
@@ -44,8 +44,11 @@ func (s *Server) authenticate(req *gosip.Request, user string, at trust.Network,
 		r := answer(401, s.sign.challenges(p, next, now, stale)...)
 		return &r
 	}
-	for _, h := range req.GetHeaders("Authorization") {
-		if cred, err := digest.ParseCredentials(h.Value()); err == nil && cred.Realm == Realm {
+	for _, f := range req.Fields {
+		if f.Name != "Authorization" {
+			continue
+		}
+		if cred, err := digest.ParseCredentials(f.Value); err == nil && cred.Realm == Realm {
 			c = cred
 			break
 		}
@@ -53,7 +56,7 @@ func (s *Server) authenticate(req *gosip.Request, user string, at trust.Network,
 	if c == nil {
 		return p, nil, 0, challenge(false)
 	}
-	what, place := s.sign.prove(c, string(req.Method), p, known, now)
+	what, place := s.sign.prove(c, req.Method, p, known, now)
 	switch what {
 	case proven:
 		return p, c, place, nil
@@ -71,9 +74,9 @@ func (s *Server) authenticate(req *gosip.Request, user string, at trust.Network,
 
 // register answers REGISTER: the phone that its To names is from now on where
 // its Contact says.
-func (s *Server) register(ctx context.Context, req *gosip.Request, at trust.Network) reply {
+func (s *Server) register(ctx context.Context, req *sipcheck.Message, at trust.Network) reply {
 	now := time.Now()
-	user := unescape(req.To().Address.User)
+	user := req.User("To")
 	if !store.ValidUser(user) {
 		return answer(404)
 	}
@@ -86,14 +89,14 @@ func (s *Server) register(ctx context.Context, req *gosip.Request, at trust.Netw
 		return *refused
 	}
 	present, _ := s.rows.Binding(p.MAC)
-	b := store.Binding{Nonce: place, Count: uint32(c.Nc), CSeq: req.CSeq().SeqNo}
-	id := sha256.Sum256([]byte(req.CallID().Value()))
+	b := store.Binding{Nonce: place, Count: uint32(c.Nc), CSeq: req.Seq()}
+	id := sha256.Sum256([]byte(req.Get("Call-ID")))
 	b.CallID = id[:16]
 	var lifetime time.Duration
 	switch one, ok := wanted.best(); {
 	case ok:
 		if one.expires < minExpires {
-			return answer(423, header{"Min-Expires", strconv.Itoa(int(minExpires / time.Second))})
+			return answer(423, header{Name: "Min-Expires", Value: strconv.Itoa(int(minExpires / time.Second))})
 		}
 		if s.ours(netip.AddrPortFrom(one.addr, one.port)) {
 			return answer(482) // calls would come back here for ever
@@ -114,24 +117,24 @@ func (s *Server) register(ctx context.Context, req *gosip.Request, at trust.Netw
 	case errors.Is(err, store.ErrOldNonce):
 		return answer(401, s.sign.challenges(p, max(now.UnixMicro(), present.Nonce+1), now, true)...)
 	case errors.Is(err, store.ErrOutOfOrder):
-		return answer(500, header{"Retry-After", "1"})
+		return answer(500, header{Name: "Retry-After", Value: "1"})
 	case errors.As(err, &e):
 		return answer(404) // removed meanwhile
 	}
 	if s.complaints.Allow(struct{}{}, now) { // all phones come again
 		s.log.Error("registration not written", "user", user, "err", err)
 	}
-	return answer(503, header{"Retry-After", "5"})
+	return answer(503, header{Name: "Retry-After", Value: "5"})
 }
 
 // registered says where the phone is now.
 func (s *Server) registered(mac wire.MAC, now time.Time) reply {
-	r := answer(200, header{"Date", now.UTC().Format(http.TimeFormat)})
+	r := answer(200, header{Name: "Date", Value: now.UTC().Format(http.TimeFormat)})
 	row, ok := s.rows.Resolve(wire.Query{MAC: mac})
 	b, bound := s.rows.Binding(mac)
 	if ok && bound && row.State == wire.Online {
 		left := max(1, int(row.Expiry.Sub(now).Round(time.Second)/time.Second))
-		r.headers = append(r.headers, header{"Contact", fmt.Sprintf("<%s>;expires=%d", b.Contact, left)})
+		r.headers = append(r.headers, header{Name: "Contact", Value: fmt.Sprintf("<%s>;expires=%d", b.Contact, left)})
 	}
 	return r
 }
@@ -175,32 +178,28 @@ func (w wish) withdraws(present string) bool {
 }
 
 // contacts reads the Contacts of a REGISTER.
-func contacts(req *gosip.Request) (w wish, refused *reply) {
+func contacts(req *sipcheck.Message) (w wish, refused *reply) {
 	no := func(code int) (wish, *reply) {
 		r := answer(code)
 		return wish{}, &r
 	}
 	expires := defaultExpires
-	header := req.GetHeader("Expires")
-	if header != nil {
-		expires = seconds(header.Value())
+	said := req.Count("Expires") > 0
+	if said {
+		expires = seconds(req.Get("Expires"))
 	}
-	found := req.GetHeaders("Contact")
+	found := req.Values("Contact")
 	if len(found) > wire.MaxAddrs {
 		return no(400)
 	}
-	for _, h := range found {
-		c, ok := h.(*gosip.ContactHeader)
-		if !ok {
-			return no(400)
-		}
-		if c.Address.Wildcard || strings.TrimSpace(c.Value()) == "*" {
-			if len(found) > 1 || header == nil || expires != 0 {
+	for _, value := range found {
+		if value == "*" {
+			if len(found) > 1 || !said || expires != 0 {
 				return no(400) // RFC 3261, section 10.3, step 6
 			}
 			return wish{all: true}, nil
 		}
-		one, ok := contactOf(c, expires)
+		one, ok := contactOf(value, expires)
 		if !ok {
 			return no(400)
 		}
@@ -210,41 +209,41 @@ func contacts(req *gosip.Request) (w wish, refused *reply) {
 }
 
 // contactOf reads one, which must be an address that can be called.
-func contactOf(c *gosip.ContactHeader, expires time.Duration) (contact, bool) {
-	u := c.Address
-	out := contact{uri: u.String(), expires: expires, q: 1, port: portSIP}
-	if u.Scheme != "sip" || len(u.Headers) > 0 || len(out.uri) > maxURI || !plain(out.uri) || u.Password != "" {
+func contactOf(value string, expires time.Duration) (contact, bool) {
+	c, _ := sipcheck.ReadContact(value)
+	at, ok := sipcheck.ReadPlace(c.URI)
+	if !ok || !callable(c.URI, at) {
 		return contact{}, false
 	}
-	if _, elsewhere := u.UriParams.Get("maddr"); elsewhere {
-		return contact{}, false
-	}
-	switch t, _ := u.UriParams.Get("transport"); strings.ToLower(t) {
+	out := contact{uri: c.URI, expires: expires, q: 1, port: portSIP}
+	switch t, _ := at.Param("transport"); strings.ToLower(t) {
 	case "", "udp", "tcp":
 	case "tls":
 		out.port = portSIPS
 	default:
 		return contact{}, false
 	}
-	if u.Port < 0 || u.Port > 65535 {
+	if at.Port > 0 {
+		out.port = at.Port
+	}
+	if out.addr, ok = hostAddr(at.Host); !ok || !wire.Callable(out.addr) {
 		return contact{}, false
 	}
-	if u.Port > 0 {
-		out.port = uint16(u.Port)
-	}
-	var ok bool
-	if out.addr, ok = hostAddr(u.Host); !ok || !wire.Callable(out.addr) {
-		return contact{}, false
-	}
-	if v, ok := c.Params.Get("expires"); ok {
+	if v, ok := c.Param("expires"); ok {
 		out.expires = seconds(v)
 	}
-	if v, ok := c.Params.Get("q"); ok {
+	if v, ok := c.Param("q"); ok {
 		if q, err := strconv.ParseFloat(v, 64); err == nil && q >= 0 && q <= 1 {
 			out.q = q
 		}
 	}
 	return out, true
+}
+
+// callable reports whether a URI can be given to whoever calls.
+func callable(uri string, at sipcheck.Place) bool {
+	_, elsewhere := at.Param("maddr")
+	return at.Scheme == "sip" && !at.Headers && at.Password == "" && !elsewhere && len(uri) <= maxURI && plain(uri)
 }
 
 // seconds reads delta-seconds; what is malformed counts as an hour (RFC 3261,

@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -14,8 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	gosip "github.com/emiago/sipgo/sip"
-
+	"flexphone/internal/sipcheck"
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/sockets"
 	"flexphone/storing-server/internal/store"
@@ -65,7 +65,6 @@ type Server struct {
 	log        *slog.Logger
 	count      func(string, int)
 	sign       signer
-	parser     *gosip.Parser
 	sources    *trust.Limiter[trust.Network]
 	guesses    *trust.Limiter[trust.Network]
 	complaints *trust.Limiter[struct{}]
@@ -82,7 +81,6 @@ type Server struct {
 func Listen(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{
 		rows: o.Rows, policy: o.Policy, log: o.Log, count: o.Count, sign: newSigner(),
-		parser:     gosip.NewParser(func(p *gosip.Parser) { p.MaxMessageLength = maxMessage }),
 		sources:    trust.NewLimiter[trust.Network](perSource, perSourceBurst),
 		guesses:    trust.NewLimiter[trust.Network](guessRate, guessBurst),
 		complaints: trust.NewLimiter[struct{}](complaintRate, 1),
@@ -237,39 +235,29 @@ func (s *Server) datagrams(ctx context.Context, running *sync.WaitGroup) error {
 
 // answer reads one datagram and says what goes where.
 func (s *Server) answer(ctx context.Context, text []byte, from netip.AddrPort) ([]byte, netip.AddrPort) {
-	m, err := s.parser.ParseSIP(text)
+	m, err := sipcheck.Read(text)
 	if err != nil {
 		s.count("", 0)
-		return s.refuse(text, from)
+		return nil, netip.AddrPort{}
 	}
 	return s.respond(ctx, m, from)
 }
 
 // respond answers one message; a response of somebody's needs none.
-func (s *Server) respond(ctx context.Context, m gosip.Message, from netip.AddrPort) ([]byte, netip.AddrPort) {
-	req, ok := m.(*gosip.Request)
-	if !ok {
+func (s *Server) respond(ctx context.Context, m *sipcheck.Message, from netip.AddrPort) ([]byte, netip.AddrPort) {
+	if !m.IsRequest() {
 		return nil, netip.AddrPort{}
 	}
-	r := s.handle(ctx, req, from)
-	s.count(string(req.Method), r.code)
+	return s.reply(m, s.handle(ctx, m, from), from)
+}
+
+// reply writes how a request is answered, and says where that goes.
+func (s *Server) reply(req *sipcheck.Message, r reply, from netip.AddrPort) ([]byte, netip.AddrPort) {
+	s.count(req.Method, r.code)
 	if r.code == 0 {
 		return nil, netip.AddrPort{}
 	}
-	return s.composed(req, r, from)
-}
-
-// composed returns the answer to a request as it is sent, and where it goes.
-func (s *Server) composed(req *gosip.Request, r reply, from netip.AddrPort) ([]byte, netip.AddrPort) {
-	branch, _ := req.Via().Params.Get("branch")
-	tag := s.sign.sum("tag", branch, req.CallID().Value(), req.From().Value(), req.CSeq().Value())
-	out, to := compose(req, from, r, tag)
-	// What a request is answered with repeats much of it, and the parser takes
-	// more than it would itself write.
-	if _, err := s.parser.ParseSIP(out); err != nil {
-		return nil, netip.AddrPort{}
-	}
-	return out, to
+	return req.Answer(from, r.code, reasons[r.code], append(r.headers, header{Name: "Server", Value: serverName})...), req.Way(from)
 }
 
 // accept takes connections of one listener.
@@ -333,14 +321,12 @@ func (s *Server) stream(ctx context.Context, c net.Conn, from netip.AddrPort) {
 		}
 	}
 	at := trust.NetworkOf(from.Addr())
-	p := s.parser.NewSIPStream()
-	defer p.Close()
 	buf := make([]byte, 4096)
-	begun := time.Time{} // of the message that is not whole yet
-	var sofar []byte     // of that
+	var text []byte      // of the message that is not whole yet
+	begun := time.Time{} // when that began
 	for {
 		until := time.Now().Add(streamIdle)
-		if !begun.IsZero() {
+		if len(text) > 0 {
 			until = begun.Add(streamPause)
 		}
 		if c.SetReadDeadline(until) != nil {
@@ -350,39 +336,64 @@ func (s *Server) stream(ctx context.Context, c net.Conn, from netip.AddrPort) {
 		if err != nil {
 			return
 		}
-		if begun.IsZero() && strings.Trim(string(buf[:n]), "\r\n") == "" { // a keep-alive: RFC 5626, section 3.5.1
+		if len(text) == 0 && strings.Trim(string(buf[:n]), "\r\n") == "" { // a keep-alive: RFC 5626, section 3.5.1
 			if !s.allow(at) || n == 4 && !write(c, []byte("\r\n")) {
 				return
 			}
 			continue
 		}
-		whole := true
-		if sofar = append(sofar, buf[:n]...); len(sofar) > maxMessage+len(buf) {
-			sofar = sofar[:0] // it is none that could be answered
+		if len(text) == 0 {
+			begun = time.Now()
 		}
-		err = p.ParseSIPStream(buf[:n], func(m gosip.Message) {
-			if !whole || !s.allow(at) {
-				whole = false
-				return
-			}
-			begun, sofar = time.Time{}, sofar[:0]
-			if out, _ := s.respond(ctx, m, from); out != nil {
-				whole = write(c, out)
-			}
-		})
-		switch {
-		case !whole:
+		text = append(text, buf[:n]...)
+		rest, ok := s.messages(ctx, c, text, from)
+		if !ok {
 			return
-		case errors.Is(err, gosip.ErrParseSipPartial):
-			if begun.IsZero() {
-				begun = time.Now()
-			}
-		case err != nil:
-			if out, _ := s.refuse(sofar, from); out != nil {
-				write(c, out)
-			}
-			return // where the next message begins is not known
 		}
+		if len(rest) < len(text) { // the next one has begun just now
+			begun = time.Now()
+		}
+		text = append(text[:0], rest...)
+	}
+}
+
+// messages answers the whole messages at the beginning of what a connection has
+// brought, and returns what is left of it. ok is false when nothing more is to be
+// read from it: where the next message begins is not known, nobody reads the
+// answers, or it is too much.
+func (s *Server) messages(ctx context.Context, c net.Conn, text []byte, from netip.AddrPort) (rest []byte, ok bool) {
+	at := trust.NetworkOf(from.Addr())
+	for len(text) > 0 {
+		n, err := sipcheck.Next(text)
+		if err != nil {
+			s.refuse(c, text[:n], from)
+			return nil, false
+		}
+		if n == 0 {
+			return bytes.TrimLeft(text, "\r\n"), len(text) <= maxMessage
+		}
+		m, err := sipcheck.Read(text[:n])
+		if err != nil || n > maxMessage || !s.allow(at) {
+			return nil, false
+		}
+		if out, _ := s.respond(ctx, m, from); out != nil && !write(c, out) {
+			return nil, false
+		}
+		text = text[n:]
+	}
+	return nil, true
+}
+
+// refuse answers a request in a stream that does not say where it ends
+// (RFC 3261, section 18.3), of which text is the header, where it is one.
+func (s *Server) refuse(c net.Conn, text []byte, from netip.AddrPort) {
+	m, err := sipcheck.Read(text)
+	if err != nil || !m.IsRequest() {
+		s.count("", 0)
+		return
+	}
+	if out, _ := s.reply(m, answer(400), from); out != nil {
+		write(c, out)
 	}
 }
 

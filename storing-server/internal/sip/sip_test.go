@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"flexphone/internal/sipcheck"
+	"flexphone/internal/sipcheck/torture"
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/trust"
@@ -223,7 +225,7 @@ func TestStaleRegister(t *testing.T) {
 
 	held := register("192.0.2.67") // of this Call-ID, before the phone is started anew
 	again := newClient(t, s, "lobby", "secret")
-	again.callID = "after the restart"
+	again.callID = "after-the-restart"
 	wants(t, "restarted", again.register("<sip:lobby@192.0.2.3>"), 200)
 	out := phone.send(held)
 	wants(t, "of another Call-ID", out, 401, "stale=true")
@@ -234,9 +236,55 @@ func TestStaleRegister(t *testing.T) {
 	// Whoever records a registration and sends it with another Contact, since
 	// the digest does not cover that, gets nowhere either.
 	stolen := newClient(t, s, "lobby", "secret")
-	stolen.callID, stolen.cseq, stolen.nonce, stolen.nc = "after the restart", 1000, again.nonce, again.nc-1
+	stolen.callID, stolen.cseq, stolen.nonce, stolen.nc = "after-the-restart", 1000, again.nonce, again.nc-1
 	wants(t, "replayed", stolen.send(stolen.request("REGISTER", "sip:example.net", "Contact: <sip:lobby@192.0.2.68>", stolen.credentials("REGISTER", "sip:example.net"))), 401, "stale=true")
 	where("replayed", "192.0.2.3")
+}
+
+// Two devices of one user ask at the same time, and the one whose nonce was issued
+// first comes last: its registration may be an old one that was held up, so it is
+// asked again, and with the new nonce it is taken.
+func TestRegisterTwiceAtOnce(t *testing.T) {
+	s, rows := serve(t, Options{})
+	add(t, rows, "lobby", "secret")
+	const uri = "sip:example.net"
+	first, second := newClient(t, s, "lobby", "secret"), newClient(t, s, "lobby", "secret")
+	second.callID = "two"
+	proves := func(p *client, addr string) string {
+		return p.send(p.request("REGISTER", uri, "Contact: <sip:lobby@"+addr+">", p.credentials("REGISTER", uri)))
+	}
+	for _, p := range []*client{first, second} {
+		wants(t, p.callID, p.send(p.request("REGISTER", uri)), 401)
+	}
+	wants(t, "the second", proves(second, "192.0.2.2"), 200)
+	wants(t, "the first, overtaken", proves(first, "192.0.2.1"), 401, "stale=true")
+	wants(t, "the first, again", proves(first, "192.0.2.1"), 200, "192.0.2.1")
+}
+
+// TestTorture: of RFC 4475's messages a registrar that knows nobody says what is
+// wrong with them by their syntax, and otherwise what it says to each other
+// request of that method. A response has no answer.
+func TestTorture(t *testing.T) {
+	s, _ := serve(t, Options{Policy: trust.Policy{Resolve: trust.ResolveEnrolled}})
+	mine := map[string]int{"INVITE": 401, "REGISTER": 401, "OPTIONS": 200, "MESSAGE": 405, "BYE": 405}
+	own := map[string]int{"valid/esc02": 501, "valid/intmeth": 501, "valid/wsinv": 481, "valid/escnull": 404, "valid/longreq": 403, "valid/esc01": 403,
+		"invalid/bext01": 420, "invalid/zeromf": 200, "invalid/regescrt": 401}
+	for name, text := range torture.Messages(t) {
+		out, _ := s.answer(t.Context(), text, from)
+		m, err := sipcheck.Read(text)
+		want := 0
+		if err == nil && m.IsRequest() {
+			want = mine[m.Method]
+			if flaw := m.Check(); flaw.Code != 0 {
+				want = flaw.Code
+			} else if code := own[name]; code != 0 {
+				want = code
+			}
+		}
+		if got := code(string(out)); got != want {
+			t.Errorf("%s: answered %d; want %d", name, got, want)
+		}
+	}
 }
 
 // A phone registers again after a restart of the server, whose nonces are then
@@ -269,7 +317,7 @@ func TestClockPutBack(t *testing.T) {
 	phone := newClient(t, s, "lobby", "secret")
 	wants(t, "the clock is right again", phone.register("<sip:lobby@192.0.2.2>"), 200, "192.0.2.2")
 	again := newClient(t, s, "lobby", "secret")
-	again.callID = "after a restart"
+	again.callID = "after-a-restart"
 	wants(t, "restarted", again.register("<sip:lobby@192.0.2.3>"), 200, "192.0.2.3")
 	wants(t, "overtaken", phone.send(phone.request("REGISTER", "sip:example.net", "Contact: <sip:lobby@192.0.2.66>", phone.credentials("REGISTER", "sip:example.net"))), 401, "stale=true")
 	wants(t, "the list", again.register(""), 200, "192.0.2.3")
@@ -378,8 +426,17 @@ func FuzzMessage(f *testing.F) {
 		if strings.Contains(strings.ReplaceAll(string(out), "\r\n", ""), "\n") {
 			t.Errorf("%q is answered with a line that is none: %q", b, out)
 		}
-		if _, err := s.parser.ParseSIP(out); err != nil {
-			t.Errorf("%q is answered with %q: %v", b, out, err)
+		asked, err := sipcheck.Read(b)
+		if err != nil {
+			t.Fatalf("%q is answered with %q: %v", b, out, err)
+		}
+		said, err := sipcheck.Read(out)
+		if err != nil || said.IsRequest() {
+			t.Fatalf("%q is answered with %q: %v", b, out, err)
+		}
+		// A response repeats what is broken in its request, and all of its Vias.
+		if flaw := said.Check(); asked.Check().Code == 0 && len(said.Values("Via")) == 1 && flaw.Code != 0 {
+			t.Errorf("%q is taken, and answered with %q: %s", b, out, flaw.What)
 		}
 		if to.Addr() != from.Addr() {
 			t.Errorf("%q is answered to %v", b, to)

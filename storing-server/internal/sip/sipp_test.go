@@ -76,13 +76,18 @@ func wait(code int, header, match string) string {
 }
 
 // proved is two steps and their answers: a request that is challenged, and the
-// same with credentials.
+// same with credentials. With those of a nonce that another call of the same user
+// has overtaken, it is challenged again (stale=true), and asks again.
 func proved(method, uri string, n int, answer string, lines ...string) string {
 	out := send(method, uri, n, lines...) + wait(401, "", "")
 	if method == "INVITE" {
 		out += send("ACK", uri, n)
 	}
-	return out + send(method, uri, n+1, append(lines, "[field1]")...) + answer
+	again := send(method, uri, n+1, append(lines, "[field1]")...)
+	if method == "REGISTER" {
+		again = fmt.Sprintf(`<label id="%d"/>`, n) + again + fmt.Sprintf(`<recv response="401" auth="true" optional="true" next="%d"/>`, n)
+	}
+	return out + again + answer
 }
 
 // play runs a scenario so many times, for each of the users in turn, and says
@@ -97,13 +102,7 @@ func (p *sipp) play(scenario, transport string, users []string, calls, rate int)
 	if err := os.WriteFile(inf, []byte(text), 0o600); err != nil {
 		p.t.Fatal(err)
 	}
-	local, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	port := local.LocalAddr().(*net.UDPAddr).Port
-	local.Close()
-	cmd := exec.CommandContext(p.t.Context(), p.path, p.at, "-sf", scenario, "-inf", inf, "-t", transport, "-i", "127.0.0.1", "-p", strconv.Itoa(port),
+	cmd := exec.CommandContext(p.t.Context(), p.path, p.at, "-sf", scenario, "-inf", inf, "-t", transport, "-i", "127.0.0.1", // at any port that is free
 		"-m", strconv.Itoa(calls), "-r", strconv.Itoa(rate), "-l", strconv.Itoa(max(100, rate)), "-timeout", "100s", "-timeout_error", "-nostdin", "-trace_err", "-error_file", filepath.Join(p.dir, "errors"))
 	cmd.Dir = p.dir
 	out, err := cmd.CombinedOutput()

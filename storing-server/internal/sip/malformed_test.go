@@ -10,7 +10,7 @@ import (
 	"flexphone/storing-server/internal/trust"
 )
 
-// A request that the parser does not take is answered with 400 when it can be,
+// A request that is malformed is answered with 400 when it can be,
 // by UDP and by TCP, and what is no request is not.
 func TestMalformedRequests(t *testing.T) {
 	s, _ := serve(t, Options{Listen: "127.0.0.1:0", Policy: trust.Policy{Resolve: trust.ResolveAnyone}})
@@ -23,7 +23,7 @@ func TestMalformedRequests(t *testing.T) {
 		want string // the beginning of the answer; empty: none
 	}{
 		"Contact without an end":     {with("REGISTER", "Contact: <sip:x@192.0.2.1"), "SIP/2.0 400 "},
-		"Contact that is no URI":     {with("REGISTER", "Contact: <:::>"), "SIP/2.0 401 "},
+		"Contact that is no URI":     {with("REGISTER", "Contact: <:::>"), "SIP/2.0 400 "},
 		"Contact of an INVITE":       {with("INVITE", "Contact: <sip:x@192.0.2.1"), "SIP/2.0 400 "},
 		"a short Contact":            {with("REGISTER", "m: <sip:x@192.0.2.1"), "SIP/2.0 400 "},
 		"Expires is no number":       {with("REGISTER", "Max-Forwards: many"), "SIP/2.0 400 "},
@@ -31,7 +31,7 @@ func TestMalformedRequests(t *testing.T) {
 		"with a header on two lines": {folded, "SIP/2.0 400 "},
 		"an ACK":                     {with("ACK", "Contact: <sip:x@192.0.2.1"), ""},
 		"no Via":                     {"REGISTER sip:example.net SIP/2.0\r\nContact: <sip:\r\n\r\n", ""},
-		"no From":                    {strings.Replace(with("REGISTER", "Contact: <sip:x@192.0.2.1"), "From: ", "X: ", 1), ""},
+		"no From":                    {strings.Replace(with("REGISTER", "Contact: <sip:x@192.0.2.1"), "From: ", "X: ", 1), "SIP/2.0 400 "},
 		"a response":                 {strings.Replace(with("REGISTER", "Contact: <sip:x@192.0.2.1"), "REGISTER sip:example.net SIP/2.0", "SIP/2.0 200 OK", 1), ""},
 		"no SIP":                     {"GET / HTTP/1.1\r\nHost: x\r\n\r\n", ""},
 	} {
@@ -84,7 +84,7 @@ func TestEscapedUser(t *testing.T) {
 	}
 	for callee, want := range map[string]string{
 		"101": "302", "%31%30%31": "302", "1%301": "302", "lobb%79": "302", "%6c%6f%62%62%79": "302",
-		"%31%30": "404", "%": "404", "%3": "404", "%zz": "404", "10%00": "404", "101%20": "404",
+		"%31%30": "404", "10%00": "404", "101%20": "404", "%": "400", "%3": "400", "%zz": "400",
 	} {
 		if got := signed("INVITE", "sip:"+callee+"@example.net"); !strings.HasPrefix(got, "SIP/2.0 "+want+" ") {
 			t.Errorf("call to %s: %.40q; want %s", callee, got, want)
