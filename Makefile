@@ -31,7 +31,7 @@ export GOFLAGS := $(strip $(GOFLAGS) -tags=$(TAGS))
 # these to test.
 BUILD_PACKAGES := gcc libc6-dev pkg-config libopus-dev libasound2-dev portaudio19-dev
 RUN_PACKAGES := dnsmasq-base baresip-core pocketsphinx-testdata
-TEST_PACKAGES := sip-tester iproute2 openssl git systemd jackd2 kea-dhcp4-server isc-dhcp-server udhcpc isc-dhcp-client bind9-dnsutils chromium chromium-driver strace libcoap3-bin
+TEST_PACKAGES := ffmpeg sip-tester iproute2 openssl git systemd jackd2 kea-dhcp4-server isc-dhcp-server udhcpc isc-dhcp-client bind9-dnsutils chromium chromium-driver strace libcoap3-bin
 # What ours is compared with, by the longer commands.
 COMPARE_PACKAGES := dhcpcd-base busybox
 PEER_PACKAGES := kamailio kamailio-postgres-modules postgresql bind9

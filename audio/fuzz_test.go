@@ -32,7 +32,7 @@ func FuzzPackets(f *testing.F) {
 			ours = append(ours, f.Codec())
 		}
 		p.agree(t, peer, audio.Session{
-			Codec: ours[which%3], DTMF: 101, Receive: append(ours, event(110, 48000)), Send: true, Recv: true,
+			Codec: ours[int(which)%len(ours)], DTMF: 101, Receive: append(ours, event(110, 48000)), Send: true, Recv: true,
 		})
 		r := audio.NewReader(p.Stream)
 		play, captured := make([]int16, 80), make([]int16, 80)
@@ -45,7 +45,7 @@ func FuzzPackets(f *testing.F) {
 				b[3] += byte(i)
 				b[6] += byte(i)
 				if i%3 == 2 { // another format, in the midst of it
-					b[1] = []byte{0, 8, 13, 101, 110, 111}[(int(which)+i)%6]
+					b[1] = []byte{0, 8, 9, 13, 101, 110, 111}[(int(which)+i)%7]
 				}
 			}
 			r.Take(audio.Datagram{Protocol: audio.RTP, Bytes: b, At: now, NewPeer: i == 0})

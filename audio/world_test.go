@@ -11,12 +11,13 @@ import (
 
 	"flexphone/audio"
 	"flexphone/audio/g711"
+	"flexphone/audio/g722"
 	"flexphone/audio/opus"
 	"flexphone/audio/pathtest"
 )
 
 func formats() []audio.Format {
-	return []audio.Format{opus.Format{}, g711.PCMA(), g711.PCMU()}
+	return []audio.Format{opus.Format{}, g711.PCMA(), g711.PCMU(), g722.Format{}}
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -10,6 +10,7 @@ import (
 
 	"flexphone/audio"
 	"flexphone/audio/g711"
+	"flexphone/audio/g722"
 	"flexphone/audio/opus"
 	"flexphone/audio/udp"
 	"flexphone/firmware/internal/media"
@@ -29,7 +30,9 @@ const (
 )
 
 // formats are what the engine can carry.
-func formats() []audio.Format { return []audio.Format{opus.Format{}, g711.PCMA(), g711.PCMU()} }
+func formats() []audio.Format {
+	return []audio.Format{opus.Format{}, g722.Format{}, g711.PCMA(), g711.PCMU()}
+}
 
 // codecs are formats as SDP names them, preferred first, and digits at the clock
 // of each of them.

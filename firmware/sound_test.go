@@ -104,22 +104,22 @@ func TestOffersWithoutWhatIsNotTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer opened.Close()
-	for _, tt := range []struct {
-		without []string
-		codec   string // of an answer to a peer that can do everything; empty: none
-	}{
-		{nil, "opus"}, {[]string{"opus"}, "PCMA"}, {[]string{"opus", "PCMA"}, "PCMU"}, {[]string{"opus", "PCMA", "PCMU"}, ""},
-	} {
+	var names []string
+	for _, f := range formats() {
+		names = append(names, f.Codec().Name)
+	}
+	for i, codec := range append(names, "") { // of an answer to a peer that can do everything; empty: none
+		without := names[:i]
 		opened.Renew()
-		lm, ok := opened.Local(netip.MustParseAddr("127.0.0.2"), tt.without...)
+		lm, ok := opened.Local(netip.MustParseAddr("127.0.0.2"), without...)
 		offer, err := lm.Offer()
 		if err != nil {
 			t.Fatal(err)
 		}
 		peer := media.NewPlain().With(media.Local{Addr: here(netip.Addr{}), Port: 5000, Codecs: codecs()})
 		_, m, err := peer.Answer(offer, here(netip.Addr{}))
-		if ok != (tt.codec != "") || ok != (err == nil) || m.Codec != tt.codec {
-			t.Errorf("without %q: %v, answered %q, %v; want %q", tt.without, ok, m.Codec, err, tt.codec)
+		if ok != (codec != "") || ok != (err == nil) || m.Codec != codec {
+			t.Errorf("without %q: %v, answered %q, %v; want %q", without, ok, m.Codec, err, codec)
 		}
 	}
 }

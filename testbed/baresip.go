@@ -23,7 +23,7 @@ const baresipControl = "127.0.0.1:4444"
 const baresipSpeaks = 300
 
 // baresipCodecs gives codecs the names by which baresip's accounts know them.
-var baresipCodecs = strings.NewReplacer("opus", "opus/48000/2")
+var baresipCodecs = strings.NewReplacer("opus", "opus/48000/2", "g722", "g722/16000")
 
 // A Baresip is a fixed IP phone: Debian's baresip, a telephone of another
 // maker, whose address never changes. It answers every call at once.
@@ -44,7 +44,7 @@ type BaresipEvent struct {
 }
 
 // AddBaresip starts a baresip that speaks speech, sampled at 16 kHz, into each
-// call, and offers only the codec ("pcmu", "pcma" or "opus").
+// call, and offers only the codec ("pcmu", "pcma", "g722" or "opus").
 func (b *Bed) AddBaresip(ctx context.Context, codec string, speech []int16) (*Baresip, error) {
 	h, addr, err := b.addFixed()
 	if err != nil {
@@ -56,7 +56,7 @@ func (b *Bed) AddBaresip(ctx context.Context, codec string, speech []int16) (*Ba
 	}
 	// Its resampler spoils what it makes slower, so G.711 gets its own rate.
 	rate, sampled := speechRate, speech
-	if !strings.Contains(codec, "opus") {
+	if strings.HasPrefix(codec, "pcm") {
 		rate, sampled = 8000, slower(speech, 2)
 	}
 	voice := filepath.Join(s.dir, "speech.wav")
@@ -80,6 +80,7 @@ snd_path %s
 rtp_tos 184
 statmode_default off
 module g711.so
+module g722.so
 module opus.so
 module aufile.so
 module sndfile.so

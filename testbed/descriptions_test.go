@@ -43,7 +43,7 @@ type madeCodec struct {
 var madeCodecs = []madeCodec{
 	{"PCMU/8000", 0, true, ""}, {"PCMA/8000", 8, true, ""}, {"opus/48000/2", -1, true, "useinbandfec=1;stereo=0;maxplaybackrate=16000"},
 	{"pcmu/8000/1", -1, true, ""}, {"OPUS/48000/2", -1, true, "usedtx=1"},
-	{"G729/8000", 18, false, "annexb=no"}, {"GSM/8000", 3, false, ""}, {"G722/8000", 9, false, ""}, {"L16/44100/2", 10, false, ""},
+	{"G729/8000", 18, false, "annexb=no"}, {"GSM/8000", 3, false, ""}, {"G722/8000", 9, true, ""}, {"L16/44100/2", 10, false, ""},
 	{"iLBC/8000", -1, false, "mode=30"}, {"speex/16000", -1, false, ""}, {"AMR-WB/16000", -1, false, "octet-align=1; mode-set=0,1,2"},
 	{"EVS/16000", -1, false, "br=5.9-24.4;bw=nb-swb"}, {"CN/8000", 13, false, ""}, {"CN/16000", -1, false, ""}, {"red/8000", -1, false, "0/0"},
 	{"telephone-event/8000", -1, false, "0-16"}, {"telephone-event/48000", -1, false, "0-15,66"}, {"X-own/12345/7", -1, false, "a b c"},

@@ -99,7 +99,7 @@ func TestCallsThatCannotBe(t *testing.T) {
 // A standard phone of another maker calls and is called, in every codec that we
 // share, and both hear each other.
 func TestBaresip(t *testing.T) {
-	for _, codec := range []string{"pcmu", "pcma", "opus"} {
+	for _, codec := range []string{"pcmu", "pcma", "g722", "opus"} {
 		t.Run(codec, func(t *testing.T) {
 			ctx, bed, phones := town(t, Config{}, 1)
 			p := phones[0]
