@@ -113,6 +113,15 @@ type (
 		Who  string `name:"who" means:"which end has moved: local, peer"`
 		Peer string `name:"peer" means:"the other end"`
 	}
+	// Reconnecting is told when the other end is not heard any more, and has not said
+	// that it would be silent.
+	Reconnecting struct {
+		Peer string `name:"peer" means:"the other end"`
+	}
+	// Reconnected is told when it is heard again.
+	Reconnected struct {
+		Peer string `name:"peer" means:"the other end"`
+	}
 	// Ended is told when a call is over for this phone's user.
 	Ended struct {
 		Reason string `name:"reason" means:"why, in the words of the display"`
@@ -146,7 +155,7 @@ type (
 var All = []Event{
 	LeaseBound{}, LeaseRenewed{}, LeaseLost{}, AddressChanged{},
 	Registered{}, RegisterFailed{}, Released{}, Booted{},
-	State{}, Dialed{}, Resolved{}, Connected{}, RingingThere{}, RingingHere{}, Established{}, Moved{}, Ended{}, Misdialled{},
+	State{}, Dialed{}, Resolved{}, Connected{}, RingingThere{}, RingingHere{}, Established{}, Moved{}, Reconnecting{}, Reconnected{}, Ended{}, Misdialled{},
 	Failed{}, Mended{}, Lost{},
 }
 
@@ -166,6 +175,8 @@ func (RingingThere) Name() string   { return "ringing" }
 func (RingingHere) Name() string    { return "ringing" }
 func (Established) Name() string    { return "established" }
 func (Moved) Name() string          { return "moved" }
+func (Reconnecting) Name() string   { return "reconnecting" }
+func (Reconnected) Name() string    { return "reconnected" }
 func (Ended) Name() string          { return "ended" }
 func (Misdialled) Name() string     { return "ended" }
 func (Failed) Name() string         { return "failed" }
@@ -194,11 +205,15 @@ func (RingingThere) means() string { return "It rings at the other end." }
 func (RingingHere) means() string  { return "It rings here." }
 func (Established) means() string  { return "The call is answered, and both ends have agreed on sound." }
 func (Moved) means() string        { return "A call goes on over another address." }
-func (Ended) means() string        { return "A call is over." }
-func (Misdialled) means() string   { return "No call came of what was dialled." }
-func (Failed) means() string       { return "A part of the phone does not work. The rest goes on." }
-func (Mended) means() string       { return "A part that had failed works again." }
-func (Lost) means() string         { return "The reader of the events was too slow, and has missed some." }
+func (Reconnecting) means() string {
+	return "The other end of a call is not heard any more, and has not said that it would be silent. The call waits for it."
+}
+func (Reconnected) means() string { return "It is heard again." }
+func (Ended) means() string       { return "A call is over." }
+func (Misdialled) means() string  { return "No call came of what was dialled." }
+func (Failed) means() string      { return "A part of the phone does not work. The rest goes on." }
+func (Mended) means() string      { return "A part that had failed works again." }
+func (Lost) means() string        { return "The reader of the events was too slow, and has missed some." }
 
 // Fields returns what e tells, in the order in which it stands above.
 func Fields(e Event) []slog.Attr {

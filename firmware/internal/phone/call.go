@@ -40,6 +40,7 @@ type call struct {
 	phase    phase
 	trust    trust
 	heard    bool // the peer's phone sends sound before it is answered: no tone of ours over it
+	missed   bool // the peer is not heard any more, and has not said so
 	codec    string
 	private  bool
 	timer    timer // of people's patience
@@ -75,6 +76,10 @@ type (
 		callID
 		codec   string
 		private bool
+	}
+	callMissed struct { // whether the peer is not heard, without having said so
+		callID
+		now bool
 	}
 	callCodec struct { // its sound is coded in another way
 		callID
@@ -149,6 +154,15 @@ func (c call) step(e callEvent) (call, []action) {
 		c.heard = e.now
 	case callEstablished:
 		return c.establish(e)
+	case callMissed:
+		if c.phase != talking || c.missed == e.now {
+			return c, nil
+		}
+		c.missed = e.now
+		if e.now {
+			return c, []action{report{events.Reconnecting{Peer: c.peer}}}
+		}
+		return c, []action{report{events.Reconnected{Peer: c.peer}}}
 	case callCodec:
 		c.codec = e.codec
 	case callChanged:

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -331,6 +332,61 @@ func TestACallEndsWhenNothingComesFromThePeerAnyMore(t *testing.T) {
 			t.Errorf("display: %q", s.Display)
 		}
 	})
+}
+
+// While the peer is not heard the display says so. One of ours is missed at once,
+// another one may be silent between its reports.
+func TestAPeerThatIsNotHeardIsReconnecting(t *testing.T) {
+	for name, tt := range map[string]struct {
+		secure bool
+		within time.Duration
+	}{"ours": {true, missedAfter}, "another": {false, missedStrangerAfter}} {
+		t.Run(name, func(t *testing.T) {
+			c := newFakeCall(talk)
+			c.peer.Secure = tt.secure
+			w := outgoing(c)
+			try(t, w, func(t *testing.T, d *table) {
+				d.talks(t)
+				says := func(when, want string) {
+					t.Helper()
+					synctest.Wait()
+					if s := d.Status(); s.Display[1] != want {
+						t.Errorf("%s the display says %q; want %q", when, s.Display[1], want)
+					}
+				}
+				time.Sleep(missedStrangerAfter * 2)
+				says("of a peer that was never heard", "not private")
+				w.received.Add(50)
+				time.Sleep(time.Second)
+				says("while it is heard", "not private")
+				time.Sleep(tt.within - time.Second)
+				says("before it is missed", "not private")
+				time.Sleep(2 * time.Second)
+				says("of a peer that is not heard", "reconnecting")
+				w.received.Add(1)
+				time.Sleep(time.Second)
+				says("of one that is heard again", "not private")
+				time.Sleep(tt.within + time.Second)
+				says("of one that is lost again", "reconnecting")
+				d.NetworkDown(t.Context(), "link down")
+				says("without a link here", "no network, waiting")
+				d.NetworkUp(t.Context(), netip.MustParseAddr("198.51.100.7"))
+				c.events <- changed(func(m *sip.Media) { m.Silent = true })
+				time.Sleep(time.Second)
+				says("of one that wants to be silent", "not private")
+				d.expectState(t, Talking)
+				var told []string
+				for _, e := range d.events {
+					if strings.HasPrefix(e, "reconnect") {
+						told = append(told, e)
+					}
+				}
+				if want := []string{"reconnecting", "reconnected", "reconnecting", "reconnected"}; !slices.Equal(told, want) {
+					t.Errorf("told %q; want %q", told, want)
+				}
+			})
+		})
+	}
 }
 
 // Silence that was agreed upon is no loss (RFC 3264, 8.4), nor is a peer that was

@@ -19,11 +19,20 @@ const updateWait = 500 * time.Millisecond
 // nothing is heard.
 const recodeWait = 8 * time.Second
 
-// lostAfter is how long nothing may come from a peer that was heard before. A
-// peer without a link cannot say that it is gone. Reports come from it every
-// 7.5 s at least (RFC 3550, section 6.2), even when it says nothing, and an
-// address changes faster than this. As long may there be no address here.
-const lostAfter = 20 * time.Second
+// lostAfter is how long nothing may come from a peer that was heard before, and how
+// long there may be no address here. A peer without a link cannot say that it is
+// gone; neither a cable that is out for half a minute nor a switch that listens for
+// as long before it forwards (IEEE 802.1D) ends a call, and then the two ends have
+// to find each other.
+const lostAfter = 45 * time.Second
+
+// A peer that is not heard any more, though silence was not agreed upon, is said to
+// be reconnecting. One of ours sends all the time. Another phone may not, but at
+// least a report each 7.5 s (RFC 3550, section 6.2).
+const (
+	missedAfter         = 2 * time.Second
+	missedStrangerAfter = 8 * time.Second
+)
 
 // Where silence was agreed upon, or nothing was ever heard, the peer is asked
 // whether it lives. A network that has just come up, or is full, loses a question.
@@ -224,6 +233,10 @@ func (w *worker) watch(ctx context.Context, call Call, stream Stream) {
 	defer look.Stop()
 	received, silent := stream.Received(), w.playing().Silent
 	at := time.Now() // when it was known last that the peer lives
+	patience, missed := missedStrangerAfter, false
+	if call.Peer().Secure {
+		patience = missedAfter
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -231,6 +244,10 @@ func (w *worker) watch(ctx context.Context, call Call, stream Stream) {
 		case <-look.C:
 		}
 		n, agreed := stream.Received(), w.playing().Silent
+		if is := n == received && n > 0 && !agreed && time.Since(at) >= patience; is != missed {
+			missed = is
+			w.post(callMissed{w.id, is})
+		}
 		switch {
 		case n != received || agreed != silent || w.away.Load():
 			received, silent, at = n, agreed, time.Now()

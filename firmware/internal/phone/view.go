@@ -94,7 +94,9 @@ func (c call) view(v View) View {
 			v.Tone = ToneAlert
 		}
 	case talking:
-		v.Line2 = security(c.private)
+		if v.Line2 = security(c.private); c.missed {
+			v.Line2 = "reconnecting"
+		}
 	}
 	return v
 }
