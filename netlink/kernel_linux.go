@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -145,6 +146,26 @@ func leaseRoutes(index int, l Lease) []rtnl.Route {
 	return out
 }
 
+// arpRetry is how long the kernel waits for the answer to an ARP request before it
+// asks again. By itself that is a second, for which a call is mute when the first
+// request meets a cable that is just being plugged in, at either end. RFC 1122,
+// section 2.3.2.1, recommends a second against floods of requests; a telephone talks
+// to a handful of hosts.
+const arpRetry = 200 * time.Millisecond
+
+// hastenARP makes it so on an interface, unless somebody has set less.
+func hastenARP(ifname string) {
+	file := filepath.Join("/proc/sys/net/ipv4/neigh", ifname, "retrans_time_ms")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return
+	}
+	if ms, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err != nil || ms > arpRetry.Milliseconds() {
+		// Where it is read-only, a call is mute for a second.
+		_ = os.WriteFile(file, strconv.AppendInt(nil, arpRetry.Milliseconds(), 10), 0o644)
+	}
+}
+
 // A site is an interface as a lease is installed on it.
 type site struct {
 	ifname string
@@ -166,6 +187,7 @@ func (s *site) install(l, old Lease, now time.Time) error {
 		// Where it is read-only, what gets lost is noticed and put back.
 		_ = os.WriteFile(promote, []byte("1"), 0o644)
 	}
+	hastenARP(s.ifname)
 	if l.Metric != 0 {
 		// A cable that is out must not attract what another interface could send.
 		_ = os.WriteFile(filepath.Join("/proc/sys/net/ipv4/conf", s.ifname, "ignore_routes_with_linkdown"), []byte("1"), 0o644)

@@ -2,6 +2,7 @@ package netlink
 
 import (
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,25 @@ func classless(pairs ...string) []byte {
 		b = append(b, via.AsSlice()...)
 	}
 	return b
+}
+
+// The kernel asks again soon for a neighbour that does not answer: no later than
+// somebody has set it, and never later than we do.
+func TestARPIsHastened(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	const file = "/proc/sys/net/ipv4/neigh/lo/retrans_time_ms"
+	for _, tt := range []struct{ was, want string }{{"1000", "200"}, {"200", "200"}, {"100", "100"}} {
+		if err := os.WriteFile(file, []byte(tt.was), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		hastenARP("lo")
+		if b, err := os.ReadFile(file); err != nil || strings.TrimSpace(string(b)) != tt.want {
+			t.Errorf("of %s ms it made %q, %v; want %s", tt.was, b, err, tt.want)
+		}
+	}
+	hastenARP("no-such-interface")
 }
 
 // TestOddLeases: what servers in the field send, installed by this kernel. The
