@@ -16,13 +16,21 @@
 // packets for each stream, an atomic pointer to what was negotiated, another to
 // the tone that plays, and the streams' paths.
 //
+// # A tick has two halves
+//
+// First every stream brings what its peer said; then that is mixed for each end,
+// and sent: the device hears all peers and the tones, a peer hears what was
+// captured and all other peers. Between the halves a Processor sees what was
+// captured and what will be played. Who is not to hear whom is not asked here: a
+// call that waits has a session that neither sends nor receives.
+//
 // # What may fail
 //
 // A device that fails, or that stands still in Exchange, is given up, and
 // opened again with growing pauses; calls go on in silence meanwhile. The call
 // into a driver that hangs may never end: it is left behind, a few times at
 // most. A panic in a tick ends the stream or the tone in which it happened, and
-// nothing else.
+// nothing else; one in the Processor ends processing.
 //
 // While there is nothing to hear and nobody to say it to, nothing ticks, and
 // the device rests.

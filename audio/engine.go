@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,7 +17,10 @@ type Config struct {
 	// but not before it has returned.
 	Open    func() (Device, error)
 	Formats []Format // the codecs that streams may use, preferred first
-	Log     *slog.Logger
+	// Processor makes what works on the sound of each tick, at a device's rate. It
+	// is called again when that changes. nil: nothing does.
+	Processor func(rate int) Processor
+	Log       *slog.Logger
 }
 
 // An Engine joins one device, the tones that are played on it, and the streams
@@ -26,6 +28,7 @@ type Config struct {
 type Engine struct {
 	device  func() (Device, error) // opens it
 	formats []Format
+	making  func(rate int) Processor
 	log     *slog.Logger
 	rate    atomic.Int64 // of the device, or what is assumed before it is known
 
@@ -35,6 +38,8 @@ type Engine struct {
 	resting  atomic.Bool   // nothing ticks
 	wake     chan struct{} // something has begun
 	ask      chan struct{} // whether Run still turns
+
+	ticking // of the goroutine that ticks
 
 	mu      sync.Mutex                // of those who change streams and tones
 	streams atomic.Pointer[[]*Stream] // never changed in place
@@ -48,53 +53,15 @@ func NewEngine(c Config) *Engine {
 	e := &Engine{
 		device:  c.Open,
 		formats: c.Formats,
+		making:  c.Processor,
 		log:     c.Log,
 		wake:    make(chan struct{}, 1),
 		ask:     make(chan struct{}),
 	}
 	e.rate.Store(usualRate)
+	e.processor = e.newProcessor(usualRate)
 	e.streams.Store(new([]*Stream))
 	return e
-}
-
-// tick sends what was captured and makes what is played next.
-func (e *Engine) tick(play, captured []int16) {
-	clear(play)
-	for _, s := range *e.streams.Load() {
-		e.exchange(s, play, captured)
-	}
-	e.mix(&e.tone, play)
-	e.mix(&e.feedback, play)
-	e.progress.Add(1)
-}
-
-// exchange sends and receives a tick of one stream, which ends if it panics.
-func (e *Engine) exchange(s *Stream, play, captured []int16) {
-	defer func() {
-		if r := recover(); r != nil {
-			s.drop(r)
-		}
-	}()
-	s.send(captured)
-	s.receive(play)
-}
-
-// mix adds a tone to pcm and takes it away when it is over.
-func (e *Engine) mix(tone *atomic.Pointer[player], pcm []int16) {
-	p := tone.Load()
-	if p == nil || p.rate != len(pcm)*ticksPerSecond {
-		return
-	}
-	over := true
-	defer func() {
-		if r := recover(); r != nil {
-			e.log.Error("tone dropped", "panic", r, "stack", string(debug.Stack()))
-		}
-		if over {
-			tone.CompareAndSwap(p, nil)
-		}
-	}()
-	over = !p.mix(pcm)
 }
 
 // busy reports whether there is anything to tick for.
@@ -118,6 +85,7 @@ func (e *Engine) retune(rate int) {
 	}
 	e.mu.Lock()
 	e.rate.Store(int64(rate))
+	e.processor = e.newProcessor(rate)
 	for _, tone := range []*atomic.Pointer[player]{&e.tone, &e.feedback} {
 		if p := tone.Load(); p != nil {
 			tone.Store(newPlayer(p.tone, rate))

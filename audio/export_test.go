@@ -9,6 +9,8 @@ func On(d Device, formats []Format, log *slog.Logger) *Engine {
 	return e
 }
 
+func (e *Engine) Retune(rate int) { e.retune(rate) }
+
 func (e *Engine) Tick(play, captured []int16) { e.tick(play, captured) }
 
 // A Reader is a stream's receiving end without its path.

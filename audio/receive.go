@@ -110,8 +110,10 @@ func (r *reader) press(p *rtp.Packet) {
 	}
 }
 
-// receive adds a tick of what is heard to pcm.
-func (s *Stream) receive(pcm []int16) {
+// receive fills s.in with a tick of n samples, or makes it nil where nothing is to
+// be heard.
+func (s *Stream) receive(n int) {
+	s.in = nil
 	l := s.leg.Load()
 	for a := s.inbox.next(); a != nil; a = s.inbox.next() {
 		if l != nil && a.ear == l.ear {
@@ -119,14 +121,12 @@ func (s *Stream) receive(pcm []int16) {
 		}
 		s.inbox.done()
 	}
-	if l == nil || !l.session.Recv || l.ear.rate != len(pcm)*ticksPerSecond {
+	if l == nil || !l.session.Recv || l.ear.rate != n*ticksPerSecond {
 		return
 	}
 	e := l.ear
 	e.buffer.Play(e.pcm)
-	for i, v := range e.pcm {
-		pcm[i] = int16(min(max(int(pcm[i])+int(v), -32768), 32767))
-	}
+	s.in = e.pcm
 	s.delay.Store(int64(e.buffer.Delay()))
 	late := e.buffer.Late()
 	s.late.Add(late - e.late)

@@ -37,10 +37,10 @@ type sender struct {
 	}
 }
 
-// send takes a tick of captured sound, and sends a packet if it completes one.
-func (s *Stream) send(captured []int16) {
+// send takes a tick of sound, and sends a packet if it completes one.
+func (s *Stream) send(pcm []int16) {
 	l := s.leg.Load()
-	if l == nil || l.ear.rate != len(captured)*ticksPerSecond {
+	if l == nil || l.ear.rate != len(pcm)*ticksPerSecond {
 		return
 	}
 	o := &s.out
@@ -48,11 +48,8 @@ func (s *Stream) send(captured []int16) {
 		o.adopt(l)
 	}
 	m := l.mouth
-	n := copy(m.frame[m.have:], captured)
-	if s.muted.Load() {
-		clear(m.frame[m.have : m.have+n])
-	}
-	if m.have += n; m.have < len(m.frame) {
+	m.have += copy(m.frame[m.have:], pcm)
+	if m.have < len(m.frame) {
 		return
 	}
 	m.have = 0

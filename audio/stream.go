@@ -38,7 +38,8 @@ type Stream struct {
 
 	leg       atomic.Pointer[leg]
 	muted     atomic.Bool
-	out       sender // the engine's goroutine
+	in        []int16 // what is heard in this tick, or nil; the engine's goroutine
+	out       sender  // the engine's goroutine
 	outDigits chan uint8
 	inDigits  chan rune // closed by the reader
 	inbox     inbox
@@ -196,7 +197,8 @@ func (s *Stream) survive() {
 	}
 }
 
-// Mute sends silence instead of what is captured, or ends that.
+// Mute sends silence instead of what is captured, or ends that. What other streams
+// say is sent all the same.
 func (s *Stream) Mute(on bool) { s.muted.Store(on) }
 
 // SendDigit sends a key press: 0-9, *, #, A-D. Presses are sent one after the

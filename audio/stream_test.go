@@ -420,54 +420,6 @@ func (still) Rest() error                                      { return nil }
 func (still) Close() error                                     { return nil }
 func (still) Exchange(ctx context.Context, _, _ []int16) error { return ctx.Err() }
 
-// talking returns an engine in a call with itself over loopback.
-func talking(t testing.TB, f audio.Format, rate int) *audio.Engine {
-	t.Helper()
-	e := audio.On(still(rate), formats(), quiet())
-	p, err := udp.Open(t.Context(), netip.MustParseAddr("127.0.0.1"), udp.PortRange{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.SetPeer(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), p.Port()), netip.AddrPort{})
-	s := e.Open(p)
-	t.Cleanup(func() { s.Close() })
-	if err := s.Start(audio.Session{Codec: f.Codec(), DTMF: 101, Send: true, Recv: true}); err != nil {
-		t.Fatal(err)
-	}
-	e.Play(audio.Germany().Ringing)
-	s.SendDigit('5')
-	return e
-}
-
-func TestTicksDoNotAllocate(t *testing.T) {
-	for _, f := range formats() {
-		for _, rate := range []int{8000, 16000, 48000} {
-			e := talking(t, f, rate)
-			play, captured := make([]int16, rate/100), make([]int16, rate/100)
-			if a := testing.AllocsPerRun(300, func() { e.Tick(play, captured) }); a != 0 {
-				t.Errorf("%s at %d Hz: %v allocations a tick", f.Codec().Name, rate, a)
-			}
-			if e.Progress() < 300 {
-				t.Errorf("progress %d", e.Progress())
-			}
-		}
-	}
-}
-
-func BenchmarkTick(b *testing.B) {
-	for _, f := range formats() {
-		b.Run(f.Codec().Name, func(b *testing.B) {
-			const rate = 16000
-			e := talking(b, f, rate)
-			play, captured := make([]int16, rate/100), make([]int16, rate/100)
-			b.ReportAllocs()
-			for b.Loop() {
-				e.Tick(play, captured)
-			}
-		})
-	}
-}
-
 // asking is a format that notes what its encoders are asked for.
 type asking struct {
 	audio.Format
