@@ -2,6 +2,8 @@ package netlink
 
 import (
 	"testing"
+
+	"flexphone/netlink/internal/link"
 )
 
 // TestUDPIntact: what wrap writes is intact, and is not once a bit of its UDP
@@ -9,7 +11,7 @@ import (
 func TestUDPIntact(t *testing.T) {
 	for _, payload := range []string{"", "x", "even", "odd number"} {
 		b := wrap([]byte(payload), simAddr)
-		if !udpIntact(b) {
+		if !link.UDPIntact(b) {
 			t.Fatalf("%q is not intact", payload)
 		}
 		for i := 12; i < len(b); i++ {
@@ -18,19 +20,19 @@ func TestUDPIntact(t *testing.T) {
 			}
 			for bit := range 8 {
 				b[i] ^= 1 << bit
-				if udpIntact(b) && (b[ipHeader+6] != 0 || b[ipHeader+7] != 0) {
+				if link.UDPIntact(b) && (b[ipHeader+6] != 0 || b[ipHeader+7] != 0) {
 					t.Fatalf("%q: bit %d of byte %d may change", payload, bit, i)
 				}
 				b[i] ^= 1 << bit
 			}
 		}
 		b[ipHeader+6], b[ipHeader+7] = 0, 0
-		if !udpIntact(b) {
+		if !link.UDPIntact(b) {
 			t.Errorf("%q without a checksum is refused", payload)
 		}
 	}
 	for _, b := range [][]byte{nil, {0x45}, make([]byte, 27), append([]byte{0x4f, 0, 0, 0, 0, 0, 0, 0, 0, protoUDP}, make([]byte, 30)...)} {
-		if !udpIntact(b) {
+		if !link.UDPIntact(b) {
 			t.Errorf("judges %x, which is no UDP packet", b)
 		}
 	}

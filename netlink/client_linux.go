@@ -11,6 +11,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"flexphone/netlink/internal/arp"
+	"flexphone/netlink/internal/link"
+	"flexphone/netlink/internal/resolvconf"
 )
 
 // Config says how an interface's address is kept. The zero values of all but
@@ -86,18 +90,18 @@ func (c *Client) Doubt() { wake(c.doubts) }
 // takes it away, and returns nil. Other errors mean that the kernel refuses what
 // Run needs, such as a packet socket. Run may be called once.
 func (c *Client) Run(ctx context.Context) error {
-	h, err := openHinter(hints4()...)
+	h, err := link.OpenHinter(link.Hints4()...)
 	if err != nil {
 		return err
 	}
 	a, err := newAlarm()
 	if err != nil {
-		h.socket.Close()
+		h.Close()
 		return err
 	}
 	inner, cancel := context.WithCancel(ctx)
 	r := &runner{
-		Client: c, clock: newClock(c.since), alarm: a, names: nameServers{path: c.cfg.ResolvConf},
+		Client: c, clock: newClock(c.since), alarm: a, names: resolvconf.File{Path: c.cfg.ResolvConf},
 		hints: make(chan struct{}, 1), packets: make(chan []byte, 64), arps: make(chan []byte, 8),
 		machine: machine{
 			ifname: c.cfg.Interface, hostname: c.cfg.Hostname, userClass: c.cfg.UserClass, fullCheck: c.cfg.FullCheck,
@@ -105,7 +109,7 @@ func (c *Client) Run(ctx context.Context) error {
 			rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		},
 	}
-	r.readers.Go(func() { h.run(inner, r.hints) })
+	r.readers.Go(func() { h.Run(inner, r.hints) })
 	r.readers.Go(a.run)
 	defer r.readers.Wait()
 	defer cancel()
@@ -118,14 +122,14 @@ type runner struct {
 	*Client
 	clock     clock // the machine's
 	alarm     *alarm
-	names     nameServers
+	names     resolvconf.File
 	left      netip.Addr // held when the last event was told; zero: none
 	machine   machine
-	link      link
+	link      link.State
 	site      site
-	dhcp      *tap // open while the machine is listening
+	dhcp      *link.Tap // open while the machine is listening
 	xid       transaction
-	arp       *tap // open while an address is watched
+	arp       *link.Tap // open while an address is watched
 	watched   netip.Addr
 	overheard []netip.Addr
 	server    *net.UDPConn // open during a renewal
@@ -158,7 +162,7 @@ func (r *runner) loop(ctx context.Context) error {
 		case b := <-r.packets:
 			err = r.packet(ctx, b)
 		case b := <-r.arps:
-			if a, parseErr := parseARP(b); parseErr == nil {
+			if a, parseErr := arp.Parse(b); parseErr == nil {
 				err = r.step(ctx, a)
 			}
 		}
@@ -172,13 +176,13 @@ func (r *runner) loop(ctx context.Context) error {
 func (r *runner) tick(ctx context.Context) error {
 	var heard [][]byte
 	if (r.machine.state == stateChecking || r.machine.suspicion.pending()) && r.arp != nil {
-		heard = r.arp.pending()
+		heard = r.arp.Pending()
 		for len(r.arps) > 0 {
 			heard = append(heard, <-r.arps)
 		}
 	}
 	for _, b := range heard {
-		if a, err := parseARP(b); err == nil {
+		if a, err := arp.Parse(b); err == nil {
 			if err := r.step(ctx, a); err != nil {
 				return err
 			}
@@ -190,46 +194,46 @@ func (r *runner) tick(ctx context.Context) error {
 // look reads the state of the interface again, and tells the machine what is
 // different.
 func (r *runner) look(ctx context.Context) error {
-	l, err := readLink(r.cfg.Interface)
+	l, err := link.Read(r.cfg.Interface)
 	if err != nil {
 		return err
 	}
-	if l.index != 0 && l.mac == (MAC{}) {
+	if l.Index != 0 && l.MAC == (MAC{}) {
 		return fmt.Errorf("netlink: lease an address on %s: not an Ethernet interface", r.cfg.Interface)
 	}
-	if l.index != r.link.index || l.mac != r.link.mac {
+	if l.Index != r.link.Index || l.MAC != r.link.MAC {
 		if err := r.step(ctx, linkChanged{up: false}); err != nil {
 			return err
 		}
 		r.closeTaps()
-		if l.index == 0 {
+		if l.Index == 0 {
 			r.cfg.Log.Warn("waiting for the interface to appear")
 		} else if !r.machine.held.Prefix.IsValid() {
-			r.load(l.mac)
+			r.load(l.MAC)
 		}
 	}
-	if l.index != 0 && !l.enabled && l.index != r.link.index {
+	if l.Index != 0 && !l.Enabled && l.Index != r.link.Index {
 		// At the start, and for a new interface: afterwards an operator who
 		// sets it down means it, whatever else is hinted at meanwhile.
-		if err := enable(l.index); err != nil && !isGone(err) {
+		if err := link.Enable(l.Index); err != nil && !link.IsGone(err) {
 			return err
 		}
 	}
-	if l.index == r.link.index && l.changes != r.link.changes {
+	if l.Index == r.link.Index && l.Changes != r.link.Changes {
 		// The carrier may be back already: whatever it is a carrier to now, it
 		// was away.
 		if err := r.step(ctx, linkChanged{up: false}); err != nil {
 			return err
 		}
 	}
-	if l.index != r.link.index {
-		r.site = site{ifname: r.cfg.Interface, index: l.index, mtu: l.mtu}
+	if l.Index != r.link.Index {
+		r.site = site{ifname: r.cfg.Interface, index: l.Index, mtu: l.MTU}
 	}
 	r.link = l
-	if err := r.step(ctx, linkChanged{up: l.running, mac: l.mac}); err != nil {
+	if err := r.step(ctx, linkChanged{up: l.Running, mac: l.MAC}); err != nil {
 		return err
 	}
-	if held := r.machine.held; l.running && r.machine.using() {
+	if held := r.machine.held; l.Running && r.machine.using() {
 		ok, err := r.site.has(held)
 		if err != nil {
 			return err
@@ -275,7 +279,7 @@ func (r *runner) step(ctx context.Context, in any) error {
 	for inputs := []any{in}; len(inputs) > 0; inputs = inputs[1:] {
 		actions := r.machine.step(r.clock.now(), inputs[0])
 		if err := r.openSockets(); err != nil {
-			if !isGone(err) {
+			if !link.IsGone(err) {
 				return err
 			}
 			r.closeTaps() // a hint about the link is on its way
@@ -307,16 +311,16 @@ func (r *runner) act(ctx context.Context, a any) any {
 		}
 		to := a.to
 		if to == (MAC{}) {
-			to = everybody()
+			to = link.Everybody()
 		}
-		if err := r.arp.send(arpQuery(r.machine.mac, a.from, a.addr), to); err != nil {
+		if err := r.arp.Send(arp.Query(r.machine.mac, a.from, a.addr), to); err != nil {
 			r.cfg.Log.Debug("cannot send ARP", "error", err)
 		}
 	case install:
 		err := r.site.install(a.lease, a.old, r.clock.now())
 		return installed{err, r.site.notTaken()}
 	case remove:
-		if err := removeLease(r.link.index, a.lease); err != nil {
+		if err := removeLease(r.link.Index, a.lease); err != nil {
 			r.cfg.Log.Error("cannot remove the address", "error", err)
 		}
 	case tell:
@@ -345,7 +349,7 @@ func (r *runner) tell(e Event) {
 	r.left = r.machine.held.Addr()
 	r.cfg.Log.Debug(e.Kind.String(), "address", e.Lease.Prefix, "router", e.Lease.Router, "expiry", e.Lease.Expiry, "reason", e.Reason)
 	if e.Kind != Lost {
-		if err := r.names.write(e.Lease); err != nil {
+		if err := r.names.Write(e.Lease.names()); err != nil {
 			r.cfg.Log.Error("cannot use the name servers", "error", err)
 		}
 	}

@@ -6,27 +6,24 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"flexphone/netlink/internal/isptest"
 )
 
-// firstPool and secondPool share a network with dnsmasq's own 10.77.0.1.
-const (
-	ispAddr    = "10.77.0.1/24"
-	firstPool  = "10.77.0.50,10.77.0.50,2m"
-	secondPool = "10.77.0.80,10.77.0.80,2m"
-)
+// secondPool is another part of the ISP's network.
+const secondPool = "10.77.0.80,10.77.0.80,2m"
 
 func TestClientLeasesFromDnsmasq(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	i := newISP(t, ispAddr)
-	i.startDNS(firstPool, "--dhcp-option=option:dns-server,10.77.0.1", "--dhcp-option=option:domain-name,isp.example", "--dhcp-option=option:mtu,1400",
+	i := isptest.New(t, isptest.Addr)
+	i.StartDNS(isptest.FirstPool, "--dhcp-option=option:dns-server,10.77.0.1", "--dhcp-option=option:domain-name,isp.example", "--dhcp-option=option:mtu,1400",
 		"--dhcp-option=121,0.0.0.0/0,10.77.0.1,192.0.2.0/24,10.77.0.1")
 	cfg := testConfig(t)
 	c := startClient(t, cfg)
@@ -34,89 +31,87 @@ func TestClientLeasesFromDnsmasq(t *testing.T) {
 	assertInstalled(t, l)
 	if l.Prefix != netip.MustParsePrefix("10.77.0.50/24") || l.Router != netip.MustParseAddr("10.77.0.1") ||
 		!slices.Equal(l.StoringServers, []string{"storing.example:5684"}) || !slices.Equal(l.Domains, []string{"isp.example"}) || l.MTU != 1400 ||
-		l.MAC.String() != testMAC || l.Interface != "eth0" || len(l.Routes) != 1 {
+		l.MAC.String() != isptest.MAC || l.Interface != "eth0" || len(l.Routes) != 1 {
 		t.Errorf("lease is %+v", l)
 	}
 	if !l.Start.Before(l.Renew) || !l.Renew.Before(l.Rebind) || !l.Rebind.Before(l.Expiry) {
 		t.Errorf("times are %v, %v, %v, %v", l.Start, l.Renew, l.Rebind, l.Expiry)
 	}
-	if route := ip(t, "route", "get", "192.0.2.7"); !strings.Contains(route, "via 10.77.0.1") {
+	if route := isptest.IP(t, "route", "get", "192.0.2.7"); !strings.Contains(route, "via 10.77.0.1") {
 		t.Errorf("the classless route is missing: %s", route)
 	}
-	if link := ip(t, "link", "show", "eth0"); !strings.Contains(link, "mtu 1400") {
+	if link := isptest.IP(t, "link", "show", "eth0"); !strings.Contains(link, "mtu 1400") {
 		t.Errorf("the MTU is not set: %s", link)
 	}
-	eventually(t, "resolv.conf is written", func() bool { // after the event: the disk may be slow
+	isptest.Eventually(t, "resolv.conf is written", func() bool { // after the event: the disk may be slow
 		b, _ := os.ReadFile(cfg.ResolvConf)
 		return strings.Contains(string(b), "nameserver 10.77.0.1\n")
 	})
-	c.stop()
+	c.Stop()
 	if e := c.want(Lost); e.Reason != "released" || e.Lease.Prefix != l.Prefix {
 		t.Errorf("Lost %v because %q", e.Lease.Prefix, e.Reason)
 	}
-	i.waitLog("DHCPRELEASE", "10.77.0.50", testMAC)
+	i.WaitLog("DHCPRELEASE", "10.77.0.50", isptest.MAC)
 	if _, err := os.Stat(cfg.ResolvConf); err == nil {
 		t.Error("resolv.conf is left where there was none")
 	}
-	if addrs := ip(t, "-4", "address", "show", "dev", "eth0"); strings.Contains(addrs, "inet") {
+	if addrs := isptest.IP(t, "-4", "address", "show", "dev", "eth0"); strings.Contains(addrs, "inet") {
 		t.Errorf("the address is still there: %s", addrs)
 	}
 }
 
 func TestClientCommitsRapidly(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	i := newISP(t, ispAddr)
-	i.startDNS(firstPool, "--dhcp-rapid-commit", "--dhcp-option=132,42", "--dhcp-option=option:dns-server,10.77.0.1")
+	i := isptest.New(t, isptest.Addr)
+	i.StartDNS(isptest.FirstPool, "--dhcp-rapid-commit", "--dhcp-option=132,42", "--dhcp-option=option:dns-server,10.77.0.1")
 	c := startClient(t, testConfig(t))
 	l := c.want(Bound).Lease
 	assertInstalled(t, l)
 	if len(l.DNS) != 1 || l.VoiceVLAN != 42 {
 		t.Errorf("lease is %+v", l)
 	}
-	i.waitLog("DHCPACK", "10.77.0.50")
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if log := strings.Join(i.log, "\n"); strings.Contains(log, "DHCPOFFER") || strings.Contains(log, "DHCPREQUEST") {
+	i.WaitLog("DHCPACK", "10.77.0.50")
+	if log := i.Logged(); strings.Contains(log, "DHCPOFFER") || strings.Contains(log, "DHCPREQUEST") {
 		t.Errorf("it took four messages:\n%s", log)
 	}
 }
 
 func TestClientRenewsAndMovesToAnotherPool(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	i := newISP(t, ispAddr)
-	i.startDNS(firstPool, "--dhcp-option=option:T1,3", "--dhcp-option=option:T2,60")
+	i := isptest.New(t, isptest.Addr)
+	i.StartDNS(isptest.FirstPool, "--dhcp-option=option:T1,3", "--dhcp-option=option:T2,60")
 	c := startClient(t, testConfig(t))
 	first := c.want(Bound).Lease
-	i.waitLog("DHCPDISCOVER")
+	i.WaitLog("DHCPDISCOVER")
 	again := c.want(Renewed).Lease
 	if again.Prefix != first.Prefix || !again.Expiry.After(first.Expiry) {
 		t.Errorf("renewed %v until %v; had %v until %v", again.Prefix, again.Expiry, first.Prefix, first.Expiry)
 	}
-	i.stopDNS()
-	i.startDNS(secondPool)
+	i.StopDNS()
+	i.StartDNS(secondPool)
 	moved := c.want(Bound).Lease
 	if moved.Prefix != netip.MustParsePrefix("10.77.0.80/24") {
 		t.Errorf("moved to %v", moved.Prefix)
 	}
 	assertInstalled(t, moved)
-	i.waitLog("DHCPNAK", "10.77.0.50")
+	i.WaitLog("DHCPNAK", "10.77.0.50")
 }
 
 // TestConnectionsMoveWithTheAddress: what was connected from the old address is
 // over at once, and not when something times out; what connects then does so from
 // the new one.
 func TestConnectionsMoveWithTheAddress(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	i := newISP(t, ispAddr)
-	i.startDNS(firstPool, "--dhcp-option=option:T1,3", "--dhcp-option=option:T2,60")
+	i := isptest.New(t, isptest.Addr)
+	i.StartDNS(isptest.FirstPool, "--dhcp-option=option:T1,3", "--dhcp-option=option:T2,60")
 	var server net.Listener
-	i.do(func() (err error) {
+	i.Do(func() (err error) {
 		server, err = net.Listen("tcp4", "10.77.0.1:5061")
 		return err
 	})
@@ -128,13 +123,13 @@ func TestConnectionsMoveWithTheAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer before.Close()
-	i.stopDNS()
-	i.startDNS(secondPool)
+	i.StopDNS()
+	i.StartDNS(secondPool)
 	second := c.want(Bound).Lease
 	if got := addrPort(before.LocalAddr()); got != first.Addr() {
 		t.Errorf("the first connection left from %v", got)
 	}
-	before.SetReadDeadline(time.Now().Add(patience))
+	before.SetReadDeadline(time.Now().Add(isptest.Patience))
 	switch _, err := before.Read(make([]byte, 1)); {
 	case errors.Is(err, os.ErrDeadlineExceeded) && !canEndConnections(t):
 		t.Skip("this kernel cannot end connections (CONFIG_INET_DIAG_DESTROY)")
@@ -170,31 +165,31 @@ func canEndConnections(t *testing.T) bool {
 }
 
 func TestClientFollowsTheCable(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	i := newISP(t, ispAddr)
-	i.startDNS(firstPool)
+	i := isptest.New(t, isptest.Addr)
+	i.StartDNS(isptest.FirstPool)
 	c := startClient(t, testConfig(t))
 	l := c.want(Bound).Lease
-	i.inside("ip", "link", "set", "isp0", "down")
+	i.Inside("ip", "link", "set", "isp0", "down")
 	if e := c.want(Lost); e.Reason != "link down" {
 		t.Errorf("lost because %q", e.Reason)
 	}
-	i.inside("ip", "link", "set", "isp0", "up")
+	i.Inside("ip", "link", "set", "isp0", "up")
 	if back := c.want(Bound).Lease; back.Prefix != l.Prefix {
 		t.Errorf("came back as %v; was %v", back.Prefix, l.Prefix)
 	}
 	assertInstalled(t, l)
 
 	// Another network at the other end of the cable.
-	i.inside("ip", "link", "set", "isp0", "down")
+	i.Inside("ip", "link", "set", "isp0", "down")
 	c.want(Lost)
-	i.stopDNS()
-	i.inside("ip", "address", "flush", "dev", "isp0")
-	i.inside("ip", "address", "add", "192.0.2.1/24", "dev", "isp0")
-	i.inside("ip", "link", "set", "isp0", "up")
-	i.startDNS("192.0.2.100,192.0.2.100,2m")
+	i.StopDNS()
+	i.Inside("ip", "address", "flush", "dev", "isp0")
+	i.Inside("ip", "address", "add", "192.0.2.1/24", "dev", "isp0")
+	i.Inside("ip", "link", "set", "isp0", "up")
+	i.StartDNS("192.0.2.100,192.0.2.100,2m")
 	l = c.want(Bound).Lease
 	if l.Prefix != netip.MustParsePrefix("192.0.2.100/24") {
 		t.Errorf("came back as %v", l.Prefix)
@@ -203,20 +198,20 @@ func TestClientFollowsTheCable(t *testing.T) {
 }
 
 func TestClientAsksForTheStoredAddress(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	i := newISP(t, ispAddr)
-	i.startDNS("10.77.0.50,10.77.0.99,2m")
+	i := isptest.New(t, isptest.Addr)
+	i.StartDNS("10.77.0.50,10.77.0.99,2m")
 	cfg := testConfig(t)
 	c := startClient(t, cfg)
 	l := c.want(Bound).Lease
 	var stored []byte
-	eventually(t, "the lease is stored", func() bool { // after the event: the disk may be slow
+	isptest.Eventually(t, "the lease is stored", func() bool { // after the event: the disk may be slow
 		stored, _ = os.ReadFile(cfg.LeaseFile)
 		return len(stored) > 0
 	})
-	c.stop() // gives the address back, and forgets it
+	c.Stop() // gives the address back, and forgets it
 	if _, err := os.Stat(cfg.LeaseFile); err == nil {
 		t.Error("the released lease is still stored")
 	}
@@ -224,73 +219,70 @@ func TestClientAsksForTheStoredAddress(t *testing.T) {
 	if err := os.WriteFile(cfg.LeaseFile, stored, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	i.stopDNS()
-	i.startDNS("10.77.0.50,10.77.0.99,2m")
+	i.StopDNS()
+	i.StartDNS("10.77.0.50,10.77.0.99,2m")
 	again := startClient(t, cfg)
 	if b := again.want(Bound).Lease; b.Prefix != l.Prefix {
 		t.Errorf("leased %v; had %v", b.Prefix, l.Prefix)
 	}
-	i.waitLog("DHCPREQUEST", l.Addr().String())
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if strings.Contains(strings.Join(i.log, "\n"), "DHCPDISCOVER") {
+	i.WaitLog("DHCPREQUEST", l.Addr().String())
+	if strings.Contains(i.Logged(), "DHCPDISCOVER") {
 		t.Error("asked for any address first")
 	}
 }
 
 func TestClientPutsBackWhatIsRemoved(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	i := newISP(t, ispAddr)
-	i.startDNS(firstPool)
+	i := isptest.New(t, isptest.Addr)
+	i.StartDNS(isptest.FirstPool)
 	c := startClient(t, testConfig(t))
 	l := c.want(Bound).Lease
-	ip(t, "route", "delete", "default")
-	ip(t, "address", "flush", "dev", "eth0")
-	eventually(t, "the route is back", func() bool {
-		return strings.Contains(ip(t, "route", "show", "default"), l.Router.String())
+	isptest.IP(t, "route", "delete", "default")
+	isptest.IP(t, "address", "flush", "dev", "eth0")
+	isptest.Eventually(t, "the route is back", func() bool {
+		return strings.Contains(isptest.IP(t, "route", "show", "default"), l.Router.String())
 	})
 	assertInstalled(t, l)
 }
 
 func TestClientWaitsForItsInterface(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
 	c := startClient(t, testConfig(t))
-	i := newISP(t, ispAddr) // makes the interface
-	i.startDNS(firstPool)
+	i := isptest.New(t, isptest.Addr) // makes the interface
+	i.StartDNS(isptest.FirstPool)
 	l := c.want(Bound).Lease
 	assertInstalled(t, l)
-	ip(t, "link", "delete", "eth0")
+	isptest.IP(t, "link", "delete", "eth0")
 	if e := c.want(Lost); e.Reason != "link down" {
 		t.Errorf("lost because %q", e.Reason)
 	}
-	i.stopDNS()
-	ip(t, "link", "add", "eth0", "address", testMAC, "type", "veth", "peer", "name", "isp0")
-	ip(t, "link", "set", "isp0", "netns", strconv.Itoa(i.holder.Process.Pid))
-	i.inside("ip", "address", "add", ispAddr, "dev", "isp0")
-	i.inside("ip", "link", "set", "isp0", "up")
-	i.startDNS(firstPool)
+	i.StopDNS()
+	i.Cable("eth0", isptest.MAC)
+	i.Inside("ip", "address", "add", isptest.Addr, "dev", "isp0")
+	i.Inside("ip", "link", "set", "isp0", "up")
+	i.StartDNS(isptest.FirstPool)
 	assertInstalled(t, c.want(Bound).Lease)
 }
 
 func TestClientFollowsItsSwitch(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	i := newISP(t, ispAddr)
-	i.startDNS(firstPool)
+	i := isptest.New(t, isptest.Addr)
+	i.StartDNS(isptest.FirstPool)
 	c := startClient(t, testConfig(t))
 	l := c.want(Bound).Lease
-	ip(t, "link", "set", "eth0", "down") // takes the routes away
-	for range 3 {                        // more hints, while the switch is off
-		ip(t, "address", "add", "203.0.113.9/32", "dev", "lo")
-		ip(t, "address", "delete", "203.0.113.9/32", "dev", "lo")
+	isptest.IP(t, "link", "set", "eth0", "down") // takes the routes away
+	for range 3 {                                // more hints, while the switch is off
+		isptest.IP(t, "address", "add", "203.0.113.9/32", "dev", "lo")
+		isptest.IP(t, "address", "delete", "203.0.113.9/32", "dev", "lo")
 	}
 	c.want(Lost)
-	ip(t, "link", "set", "eth0", "up")
+	isptest.IP(t, "link", "set", "eth0", "up")
 	if back := c.want(Bound).Lease; back.Prefix != l.Prefix {
 		t.Errorf("came back as %v", back.Prefix)
 	}

@@ -2,13 +2,15 @@ package netlink
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"slices"
 	"time"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"flexphone/netlink/internal/arp"
+	"flexphone/netlink/internal/link"
 )
 
 // What the client's machine sends, and which sockets its state needs.
@@ -35,33 +37,27 @@ func (r *runner) send(ctx context.Context, a sendMessage) error {
 	t := r.dhcp
 	if t == nil { // a DECLINE: nothing answers it
 		var err error
-		if t, err = openTap(r.link.index, unix.ETH_P_IP, replyFilter(r.machine.mac, r.machine.xid), nil); err != nil {
+		if t, err = link.OpenTap(r.link.Index, unix.ETH_P_IP, replyFilter(r.machine.mac, r.machine.xid), nil); err != nil {
 			return err
 		}
-		defer t.file.Close()
+		defer t.Discard()
 	}
-	return t.broadcast(wrap(b, a.from))
+	return t.Broadcast(wrap(b, a.from))
 }
 
 func (r *runner) sendARP(addr netip.Addr, announce bool) {
 	if r.arp == nil {
 		return
 	}
-	if err := r.arp.broadcast(arpPacket(r.machine.mac, addr, announce)); err != nil {
+	if err := r.arp.Broadcast(arp.Packet(r.machine.mac, addr, announce)); err != nil {
 		r.cfg.Log.Debug("cannot send ARP", "error", err)
 	}
-}
-
-// isGone reports whether err says that the interface went away between two
-// looks at it.
-func isGone(err error) bool {
-	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO)
 }
 
 // openSockets opens what the machine's state needs.
 func (r *runner) openSockets() (err error) {
 	m := &r.machine
-	if r.link.index == 0 {
+	if r.link.Index == 0 {
 		return nil
 	}
 	if m.listening() && (r.dhcp == nil || r.xid != m.xid) {
@@ -72,19 +68,19 @@ func (r *runner) openSockets() (err error) {
 	}
 	if a, others := m.watched(), m.overheard(); a.IsValid() && (r.arp == nil || r.watched != a || !slices.Equal(r.overheard, others)) {
 		r.watched, r.overheard = a, others
-		r.arp, err = r.openTap(r.arp, unix.ETH_P_ARP, arpFilter(m.mac, a, others...), r.arps)
+		r.arp, err = r.openTap(r.arp, unix.ETH_P_ARP, arp.Filter(m.mac, a, others...), r.arps)
 	}
 	return err
 }
 
 // openTap changes the filter of t, or opens it when it is nil.
-func (r *runner) openTap(t *tap, proto uint16, filter []bpf.Instruction, out chan<- []byte) (*tap, error) {
+func (r *runner) openTap(t *link.Tap, proto uint16, filter []bpf.Instruction, out chan<- []byte) (*link.Tap, error) {
 	if t != nil {
-		return t, t.filter(filter)
+		return t, t.Filter(filter)
 	}
-	t, err := openTap(r.link.index, proto, filter, out)
+	t, err := link.OpenTap(r.link.Index, proto, filter, out)
 	if err == nil {
-		r.readers.Go(t.read)
+		r.readers.Go(t.Read)
 	}
 	return t, err
 }
@@ -92,11 +88,11 @@ func (r *runner) openTap(t *tap, proto uint16, filter []bpf.Instruction, out cha
 // closeSockets closes what the machine's state does not need.
 func (r *runner) closeSockets() {
 	if r.dhcp != nil && !r.machine.listening() {
-		r.dhcp.close()
+		r.dhcp.Close()
 		r.dhcp = nil
 	}
 	if r.arp != nil && !r.machine.watched().IsValid() {
-		r.arp.close()
+		r.arp.Close()
 		r.arp = nil
 	}
 	if r.server != nil && r.machine.state != stateRenewing {
@@ -106,16 +102,16 @@ func (r *runner) closeSockets() {
 }
 
 func (r *runner) closeTaps() {
-	for _, t := range []**tap{&r.dhcp, &r.arp} {
+	for _, t := range []**link.Tap{&r.dhcp, &r.arp} {
 		if *t != nil {
-			(*t).close()
+			(*t).Close()
 			*t = nil
 		}
 	}
 }
 
 func (r *runner) close() {
-	if err := r.names.restore(); err != nil {
+	if err := r.names.Restore(); err != nil {
 		r.cfg.Log.Error("cannot leave the name servers as they were", "error", err)
 	}
 	r.alarm.close()

@@ -4,17 +4,19 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"flexphone/netlink/internal/isptest"
 )
 
 // TestLeaseRunsOutInSleep: a machine that slept through the end of its lease, as
 // the kernel's CLOCK_BOOTTIME says and CLOCK_MONOTONIC does not, has lost it when
 // it wakes. The kernel's own timer of the address, which slept too, has not.
 func TestLeaseRunsOutInSleep(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	i := newISP(t, ispAddr)
-	i.startDNS(firstPool)
+	i := isptest.New(t, isptest.Addr)
+	i.StartDNS(isptest.FirstPool)
 	c, err := NewClient(testConfig(t))
 	if err != nil {
 		t.Fatal(err)
@@ -26,13 +28,13 @@ func TestLeaseRunsOutInSleep(t *testing.T) {
 	if left := time.Until(l.Expiry); left < time.Minute || left > 2*time.Minute {
 		t.Errorf("the lease of two minutes is over in %v", left)
 	}
-	i.stopDNS()
+	i.StopDNS()
 	slept.Store(int64(3 * time.Minute))
-	ip(t, "link", "set", "eth0", "alias", "awake") // what wakes a process after a sleep
+	isptest.IP(t, "link", "set", "eth0", "alias", "awake") // what wakes a process after a sleep
 	if e := s.want(Lost); e.Reason != "expired" {
 		t.Errorf("lost because %q", e.Reason)
 	}
-	i.startDNS(firstPool)
+	i.StartDNS(isptest.FirstPool)
 	b := s.want(Bound).Lease
 	assertInstalled(t, b)
 	if left := time.Until(b.Expiry); left < time.Minute || left > 2*time.Minute {
@@ -79,7 +81,7 @@ func TestAlarm(t *testing.T) {
 			if took := time.Since(begin); took < d {
 				t.Errorf("an alarm of %v went off after %v", d, took)
 			}
-		case <-time.After(patience):
+		case <-time.After(isptest.Patience):
 			t.Fatalf("an alarm of %v never went off", d)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
 	"github.com/insomniacslk/dhcp/iana"
+
+	"flexphone/netlink/internal/moment"
 )
 
 // A state6 is where the DHCPv6 client stands (RFC 8415 §18.2).
@@ -119,7 +121,7 @@ func (m *machine6) step(now time.Time, in any) []any {
 }
 
 // deadline returns when step wants a tick; zero: never.
-func (m *machine6) deadline() time.Time { return earliest(m.retry, m.phase(), m.held.valid) }
+func (m *machine6) deadline() time.Time { return moment.Earliest(m.retry, m.phase(), m.held.valid) }
 
 func (m *machine6) phase() time.Time {
 	switch m.state {
@@ -137,20 +139,20 @@ func (m *machine6) listening() bool {
 }
 
 func (m *machine6) due(now time.Time) {
-	if passed(now, m.held.valid) {
+	if moment.Passed(now, m.held.valid) {
 		m.drop()
 		if m.link.ready && m.state != soliciting6 && m.state != requesting6 {
 			m.begin(now, soliciting6, first6)
 		}
 	}
-	if passed(now, m.phase()) {
+	if moment.Passed(now, m.phase()) {
 		next := renewing6
-		if m.state == renewing6 || passed(now, m.held.rebind) {
+		if m.state == renewing6 || moment.Passed(now, m.held.rebind) {
 			next = rebinding6
 		}
 		m.begin(now, next, firstRenew6)
 	}
-	if passed(now, m.retry) {
+	if moment.Passed(now, m.retry) {
 		m.resend(now)
 	}
 }

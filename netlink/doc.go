@@ -31,6 +31,11 @@
 //	connections_linux.go  ends what is connected from an address that is gone
 //	kernel_linux.go, kernel6_linux.go  the only files that change addresses and routes
 //
+// In the cellar: internal/link is an interface as the kernel knows it, internal/arp how
+// addresses are claimed on it, internal/resolvconf the file of name servers,
+// internal/moment arithmetic on deadlines, and internal/isptest the other end of the
+// cable in tests.
+//
 // A Source is made of Sources: Prefer(…, OnVoiceVLAN(eth0, WithIPv6(NewClient)),
 // WithIPv6(NewClient of wlan0)) is an office phone with a Wi-Fi to fall back on.
 //
@@ -113,9 +118,4 @@
 // A server's lease runs out while a machine sleeps, and Go's clock and timers
 // stand still then. So the machine runs by CLOCK_BOOTTIME, and what others see is
 // translated.
-//
-// # Why hints
-//
-// A netlink message only says that something may have changed. State is read
-// again after each one, so a message lost to a full buffer costs nothing.
 package netlink

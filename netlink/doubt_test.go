@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"flexphone/netlink/internal/arp"
 )
 
 // aDay is a server of leases of a day.
@@ -159,7 +161,7 @@ func TestUnconfirmedLease(t *testing.T) {
 		s.run(time.Minute)
 		s.want(Bound)
 		s.arp = nil
-		s.give(arpSeen{addr: simAddr, from: otherMAC})
+		s.give(arp.Claim{Addr: simAddr, From: otherMAC})
 		s.want()
 		if len(s.arp) != 1 {
 			t.Errorf("ARP is %v; want it defended", s.arp)
@@ -294,7 +296,7 @@ func TestReplugged(t *testing.T) {
 	s.server = nil
 	s.plug()
 	s.give(tampered{})
-	s.give(arpSeen{addr: simAddr, from: otherMAC})
+	s.give(arp.Claim{Addr: simAddr, From: otherMAC})
 	s.want()
 	if len(s.arp) > 0 {
 		t.Errorf("defended what another network may have given to another: %v", s.arp)

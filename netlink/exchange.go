@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"flexphone/netlink/internal/link"
 )
 
 // How the machine comes to a lease, and keeps it: what it asks, and what it makes
@@ -20,7 +22,7 @@ func (m *machine) link(now time.Time, in linkChanged) {
 	if !m.up {
 		m.rest(time.Time{})
 		m.suspicion.until = time.Time{}
-		if end := now.Add(linkGrace); m.told.Prefix.IsValid() && (m.lose.IsZero() || m.lose.After(end)) {
+		if end := now.Add(link.Grace); m.told.Prefix.IsValid() && (m.lose.IsZero() || m.lose.After(end)) {
 			m.lose, m.loseReason, m.loseHeld = end, "link down", m.refused
 		}
 		return

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"time"
+
+	"flexphone/netlink/internal/arp"
 )
 
 // A guard says whether a fixed address may be used: address conflict detection
@@ -40,7 +42,7 @@ func (g *guard) step(now time.Time, in any) []any {
 		if g.next.IsZero() && (!g.free || g.probes+g.said == 0) {
 			g.begin(now)
 		}
-	case arpSeen:
+	case arp.Claim:
 		g.arp(now, in)
 	}
 	if !g.next.IsZero() && !now.Before(g.next) {
@@ -51,7 +53,7 @@ func (g *guard) step(now time.Time, in any) []any {
 
 // begin probes, for the first time on this link or once more.
 func (g *guard) begin(now time.Time) {
-	g.probes, g.said = probes-1, announcements
+	g.probes, g.said = arp.Probes-1, arp.Announcements
 	g.out = append(g.out, sendProbe{g.addr})
 	g.next = now.Add(holdForProbe)
 }
@@ -63,19 +65,19 @@ func (g *guard) due(now time.Time) {
 	case g.suspicion.pending():
 		g.suspicion.concede(g.suspicion.claim)
 		g.giveUp(now)
-	case !g.free && g.probes < probes-1: // after a conflict
+	case !g.free && g.probes < arp.Probes-1: // after a conflict
 		g.begin(now)
 	case !g.free:
 		g.free = true
-		g.next = now.Add(probeGap)
+		g.next = now.Add(arp.FastProbeGap)
 	case g.probes > 0:
 		g.probes--
 		g.out = append(g.out, sendProbe{g.addr})
-		g.next = now.Add(probeGap)
+		g.next = now.Add(arp.FastProbeGap)
 	case g.said > 0:
 		g.said--
 		g.out = append(g.out, sendAnnounce{g.addr})
-		g.next = now.Add(announceGap)
+		g.next = now.Add(arp.AnnounceGap)
 	default:
 		g.next = time.Time{}
 	}
@@ -84,16 +86,16 @@ func (g *guard) due(now time.Time) {
 // arp looks for another host with the address: while it is probed, whoever has
 // or wants it and is no proxy. Afterwards it is defended, and kept (RFC 5227 §2.4
 // c): the address is fixed because the phone must have it.
-func (g *guard) arp(now time.Time, c arpSeen) {
+func (g *guard) arp(now time.Time, c arp.Claim) {
 	if g.suspicion.hears(c) {
 		g.next = now
 		return
 	}
-	waits := !g.free && g.probes < probes-1 // after a conflict: it is known
+	waits := !g.free && g.probes < arp.Probes-1 // after a conflict: it is known
 	switch {
-	case c.addr != g.addr, c.from == g.mac, c.from == g.suspicion.proxy, g.free && c.probe, g.suspicion.pending(), waits && !g.next.IsZero():
+	case c.Addr != g.addr, c.From == g.mac, c.From == g.suspicion.proxy, g.free && c.Probe, g.suspicion.pending(), waits && !g.next.IsZero():
 	case g.free && g.probes == 0:
-		if g.defended.IsZero() || now.Sub(g.defended) > defendInterval {
+		if g.defended.IsZero() || now.Sub(g.defended) > arp.DefendInterval {
 			g.defended = now
 			g.out = append(g.out, sendAnnounce{g.addr})
 		}

@@ -6,11 +6,13 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"flexphone/netlink/internal/arp"
 )
 
 func TestGuard(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	claim := arpSeen{addr: simAddr, from: otherMAC}
+	claim := arp.Claim{Addr: simAddr, From: otherMAC}
 	up := linkChanged{up: true, mac: simMAC}
 	a, b := sendProbe{simAddr}, sendAnnounce{simAddr}
 	var sent []any
@@ -51,7 +53,7 @@ func TestGuard(t *testing.T) {
 	want("bound", true, a, a, b, b)
 	give(claim)
 	want("defended", true, b)
-	give(arpSeen{addr: simAddr, from: otherMAC, probe: true})
+	give(arp.Claim{Addr: simAddr, From: otherMAC, Probe: true})
 	want("another host asks", true)
 	for range 20 {
 		give(claim)
@@ -69,7 +71,7 @@ func TestGuard(t *testing.T) {
 	give(up)
 	give(claim)
 	for _, decoy := range slices.Clone(g.suspicion.decoys) {
-		give(arpSeen{addr: decoy, from: otherMAC})
+		give(arp.Claim{Addr: decoy, From: otherMAC})
 	}
 	run(holdForProbe)
 	if sent = nil; !g.free || g.suspicion.proxy != otherMAC {

@@ -6,6 +6,11 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"golang.org/x/net/bpf"
+
+	"flexphone/netlink/internal/link"
+	"flexphone/netlink/internal/moment"
 )
 
 // A hearsay is what the routers of a link say: prefixes, name servers or domains,
@@ -82,7 +87,7 @@ func (h *hearsay[T]) say(now time.Time, by netip.Addr, life time.Duration, what 
 
 // forget drops what has run out.
 func (h *hearsay[T]) forget(now time.Time) {
-	h.said = slices.DeleteFunc(h.said, func(s saying[T]) bool { return passed(now, s.until) })
+	h.said = slices.DeleteFunc(h.said, func(s saying[T]) bool { return moment.Passed(now, s.until) })
 }
 
 // known returns what holds, each once: what the routers still say before what they
@@ -101,17 +106,13 @@ func (h *hearsay[T]) known(now time.Time) (out []T) {
 
 // leftOut reports whether a saying's router has left it out, and not only for the
 // moment between two packets.
-func (s saying[T]) leftOut(now time.Time) bool { return passed(now, later(s.missed, oneBreath)) }
+func (s saying[T]) leftOut(now time.Time) bool {
+	return moment.Passed(now, moment.Later(s.missed, oneBreath))
+}
 
 // gone reports whether it does not mean it any more.
-func (s saying[T]) gone(now time.Time) bool { return passed(now, later(s.stale, staleWait)) }
-
-// later returns t and d, and never when t is never.
-func later(t time.Time, d time.Duration) time.Time {
-	if t.IsZero() {
-		return t
-	}
-	return t.Add(d)
+func (s saying[T]) gone(now time.Time) bool {
+	return moment.Passed(now, moment.Later(s.stale, staleWait))
 }
 
 // standing says what of a thing is known: whether anybody said it, whether by this
@@ -132,9 +133,9 @@ func (h *hearsay[T]) standing(now time.Time, what T, router netip.Addr) (known, 
 // never.
 func (h *hearsay[T]) deadline(now time.Time) (d time.Time) {
 	for _, s := range h.said {
-		for _, t := range []time.Time{s.until, later(s.missed, oneBreath), later(s.stale, staleWait)} {
+		for _, t := range []time.Time{s.until, moment.Later(s.missed, oneBreath), moment.Later(s.stale, staleWait)} {
 			if t.After(now) {
-				d = earliest(d, t)
+				d = moment.Earliest(d, t)
 			}
 		}
 	}
@@ -174,7 +175,7 @@ func parseRA(b []byte) (routerSays, error) {
 	if !says.router.IsLinkLocalUnicast() || n < raHeader || ipv6Header+n > len(b) {
 		return routerSays{}, errRA
 	}
-	if sum := checksum(uint32(n)+protoICMPv6, b[8:40]); checksum(uint32(sum), b[ipv6Header:ipv6Header+n]) != 0xffff {
+	if sum := link.Checksum(uint32(n)+protoICMPv6, b[8:40]); link.Checksum(uint32(sum), b[ipv6Header:ipv6Header+n]) != 0xffff {
 		return routerSays{}, errRA
 	}
 	for opts := b[ipv6Header+raHeader : ipv6Header+n]; len(opts) > 0; {
@@ -200,4 +201,16 @@ func lifeOf(seconds uint32) time.Duration {
 		return -1
 	}
 	return time.Duration(seconds) * time.Second
+}
+
+// routerFilter lets through IPv6 packets with a router advertisement.
+func routerFilter() []bpf.Instruction {
+	return []bpf.Instruction{
+		bpf.LoadAbsolute{Off: 6, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: protoICMPv6, SkipTrue: 3},
+		bpf.LoadAbsolute{Off: ipv6Header, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: typeRA, SkipTrue: 1},
+		bpf.RetConstant{Val: 0xffff},
+		bpf.RetConstant{Val: 0},
+	}
 }

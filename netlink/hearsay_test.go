@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"flexphone/netlink/internal/link"
 )
 
 var (
@@ -157,8 +159,8 @@ func raOf(router netip.Addr, life uint32, dns []netip.Addr, prefixes ...netip.Pr
 		b = append(b, o...)
 	}
 	binary.BigEndian.PutUint16(b[4:], uint16(len(b)-ipv6Header))
-	sum := checksum(uint32(len(b)-ipv6Header)+protoICMPv6, b[8:40])
-	binary.BigEndian.PutUint16(b[ipv6Header+2:], ^checksum(uint32(sum), b[ipv6Header:]))
+	sum := link.Checksum(uint32(len(b)-ipv6Header)+protoICMPv6, b[8:40])
+	binary.BigEndian.PutUint16(b[ipv6Header+2:], ^link.Checksum(uint32(sum), b[ipv6Header:]))
 	return b
 }
 

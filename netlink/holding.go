@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"flexphone/netlink/internal/arp"
 )
 
 // How the machine comes to hold what was acknowledged: it is probed, installed and
@@ -28,7 +30,7 @@ func (m *machine) acknowledged(now time.Time, l Lease, odd []string) {
 	}
 	if m.fullCheck && (l.Addr() != m.held.Addr() || m.refused) {
 		m.next, m.state, m.retry = l, stateChecking, time.Time{}
-		m.probesTo, m.probeAt = probes, now.Add(time.Duration(m.rand.Int64N(int64(fullProbeWait))))
+		m.probesTo, m.probeAt = arp.Probes, now.Add(time.Duration(m.rand.Int64N(int64(arp.ProbeWait))))
 		return
 	}
 	if hold := m.probed.Add(holdForProbe); !m.probed.IsZero() && now.Before(hold) {
@@ -36,7 +38,7 @@ func (m *machine) acknowledged(now time.Time, l Lease, odd []string) {
 		m.retry, m.probeAt = time.Time{}, hold
 		return
 	}
-	if m.suspicion.pending() && m.suspicion.claim.addr == l.Addr() && (l.Addr() != m.held.Addr() || m.refused) {
+	if m.suspicion.pending() && m.suspicion.claim.Addr == l.Addr() && (l.Addr() != m.held.Addr() || m.refused) {
 		m.next, m.state = l, stateChecking
 		m.retry, m.probeAt = time.Time{}, m.suspicion.until
 		return
@@ -82,7 +84,7 @@ func (m *machine) installed(now time.Time, in installed) {
 	}
 	kind := Renewed
 	if !fresh && m.probesTo > 0 {
-		m.probeAt = now.Add(probeGap)
+		m.probeAt = now.Add(arp.FastProbeGap)
 	}
 	if m.told.Prefix != m.next.Prefix {
 		kind = Bound
@@ -95,9 +97,9 @@ func (m *machine) installed(now time.Time, in installed) {
 		m.do(store{m.held})
 	}
 	if fresh {
-		m.probesTo, m.probeAt = probes-1+announcements, now.Add(probeGap)
+		m.probesTo, m.probeAt = arp.Probes-1+arp.Announcements, now.Add(arp.FastProbeGap)
 		if m.fullCheck {
-			m.probesTo, m.probeAt = announcements-1, now.Add(announceGap)
+			m.probesTo, m.probeAt = arp.Announcements-1, now.Add(arp.AnnounceGap)
 		}
 		m.do(sendAnnounce{m.held.Addr()})
 	} else if m.probesTo == 0 {
@@ -115,8 +117,8 @@ func (m *machine) probe(now time.Time) {
 	switch {
 	case m.state == stateChecking && m.fullCheck && m.probesTo > 0:
 		m.do(sendProbe{m.next.Addr()})
-		if m.probeAt = now.Add(fullAnnounceWait); m.probesTo > 1 {
-			m.probeAt = now.Add(fullProbeGap + time.Duration(m.rand.Int64N(int64(fullProbeGap))))
+		if m.probeAt = now.Add(arp.AnnounceWait); m.probesTo > 1 {
+			m.probeAt = now.Add(arp.ProbeGap + time.Duration(m.rand.Int64N(int64(arp.ProbeGap))))
 		}
 		m.probesTo--
 		return
@@ -128,12 +130,12 @@ func (m *machine) probe(now time.Time) {
 		return
 	case !m.held.Prefix.IsValid() || m.probesTo == 0:
 		return
-	case m.probesTo > announcements:
+	case m.probesTo > arp.Announcements:
 		m.do(sendProbe{m.held.Addr()})
-		m.probeAt = now.Add(probeGap)
+		m.probeAt = now.Add(arp.FastProbeGap)
 	default:
 		m.do(sendAnnounce{m.held.Addr()})
-		m.probeAt = now.Add(announceGap)
+		m.probeAt = now.Add(arp.AnnounceGap)
 	}
 	if m.probesTo--; m.probesTo == 0 {
 		m.probeAt = time.Time{}

@@ -11,6 +11,8 @@ import (
 	rtnl "github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"flexphone/netlink/internal/link"
 )
 
 // What the kernel holds of IPv6, and how it is changed.
@@ -28,22 +30,22 @@ func (s *six) install(a install6) error {
 		IPNet:    ipNet(netip.PrefixFrom(a.lease.addr, 128)),
 		ValidLft: life(a.lease.valid), PreferedLft: life(a.lease.preferred),
 	}
-	if err := rtnl.AddrReplace(linkOf(s.link.index), addr); err != nil {
-		if isGone(err) {
+	if err := rtnl.AddrReplace(link.Of(s.link.Index), addr); err != nil {
+		if link.IsGone(err) {
 			return nil
 		}
-		return fmt.Errorf("netlink: install %v: add address: %w", a.lease.addr, needs(capAdmin, err))
+		return fmt.Errorf("netlink: install %v: add address: %w", a.lease.addr, link.Needs(link.CapAdmin, err))
 	}
 	if a.old.addr.IsValid() && a.old.addr != a.lease.addr {
-		return removeAddr6(s.link.index, a.old.addr)
+		return removeAddr6(s.link.Index, a.old.addr)
 	}
 	return nil
 }
 
 func removeAddr6(index int, a netip.Addr) error {
-	err := rtnl.AddrDel(linkOf(index), &rtnl.Addr{IPNet: ipNet(netip.PrefixFrom(a, 128))})
-	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !isGone(err) {
-		return fmt.Errorf("netlink: remove %v: %w", a, needs(capAdmin, err))
+	err := rtnl.AddrDel(link.Of(index), &rtnl.Addr{IPNet: ipNet(netip.PrefixFrom(a, 128))})
+	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !link.IsGone(err) {
+		return fmt.Errorf("netlink: remove %v: %w", a, link.Needs(link.CapAdmin, err))
 	}
 	return nil
 }
@@ -61,7 +63,7 @@ func routerFlags(index int) (uint32, error) {
 	info.Index = int32(index)
 	req.AddData(info)
 	msgs, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	if isGone(err) {
+	if link.IsGone(err) {
 		return 0, nil
 	}
 	if err != nil {
@@ -96,13 +98,13 @@ func attribute(b []byte, kind uint16) []byte {
 
 // see6 reads what the interface holds; local is the link-local address once it
 // can be used, doubled a leased address that another host has.
-func see6(l link) (s sight6, local, doubled netip.Addr, err error) {
-	s = sight6{mac: l.mac, running: l.running}
-	ages, err := again(func() ([]toldAddr, error) { return toldAges(l.index) })
+func see6(l link.State) (s sight6, local, doubled netip.Addr, err error) {
+	s = sight6{mac: l.MAC, running: l.Running}
+	ages, err := again(func() ([]toldAddr, error) { return toldAges(l.Index) })
 	if err != nil {
 		return s, local, doubled, fmt.Errorf("netlink: list IPv6 addresses: %w", err)
 	}
-	list, err := again(func() ([]rtnl.Addr, error) { return rtnl.AddrList(linkOf(l.index), unix.AF_INET6) })
+	list, err := again(func() ([]rtnl.Addr, error) { return rtnl.AddrList(link.Of(l.Index), unix.AF_INET6) })
 	if err != nil {
 		return s, local, doubled, fmt.Errorf("netlink: list IPv6 addresses: %w", err)
 	}
@@ -129,7 +131,7 @@ func see6(l link) (s sight6, local, doubled netip.Addr, err error) {
 		}
 	}
 	routes, err := again(func() ([]rtnl.Route, error) {
-		return rtnl.RouteListFiltered(unix.AF_INET6, &rtnl.Route{LinkIndex: l.index}, rtnl.RT_FILTER_OIF)
+		return rtnl.RouteListFiltered(unix.AF_INET6, &rtnl.Route{LinkIndex: l.Index}, rtnl.RT_FILTER_OIF)
 	})
 	if err != nil {
 		return s, local, doubled, fmt.Errorf("netlink: list IPv6 routes: %w", err)
@@ -199,7 +201,7 @@ func deprecate(index int, a heldAddress) error {
 	if a.life > 0 {
 		life = uint32(a.life / time.Second)
 	}
-	return needs(capAdmin, rtnl.AddrReplace(linkOf(index), &rtnl.Addr{IPNet: ipNet(a.prefix), ValidLft: int(life), PreferedLft: 0}))
+	return link.Needs(link.CapAdmin, rtnl.AddrReplace(link.Of(index), &rtnl.Addr{IPNet: ipNet(a.prefix), ValidLft: int(life), PreferedLft: 0}))
 }
 
 func isDefault(r rtnl.Route) bool {
@@ -212,13 +214,13 @@ func isDefault(r rtnl.Route) bool {
 
 // flushRouted removes what router advertisements made, and the address leased.
 func flushRouted(index int, leased netip.Addr) error {
-	addrs, err := again(func() ([]rtnl.Addr, error) { return rtnl.AddrList(linkOf(index), unix.AF_INET6) })
+	addrs, err := again(func() ([]rtnl.Addr, error) { return rtnl.AddrList(link.Of(index), unix.AF_INET6) })
 	if err != nil {
 		return err
 	}
 	for _, a := range addrs {
 		if a.Scope == unix.RT_SCOPE_UNIVERSE && a.Flags&unix.IFA_F_PERMANENT == 0 && addrFrom(a.IP) != leased {
-			err = errors.Join(err, rtnl.AddrDel(linkOf(index), &a))
+			err = errors.Join(err, rtnl.AddrDel(link.Of(index), &a))
 		}
 	}
 	routes, listErr := again(func() ([]rtnl.Route, error) {

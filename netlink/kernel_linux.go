@@ -1,8 +1,6 @@
 package netlink
 
 import (
-	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -14,102 +12,10 @@ import (
 	"time"
 
 	rtnl "github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"flexphone/netlink/internal/link"
 )
-
-// A link is the state of a network interface.
-type link struct {
-	index   int    // 0: there is none of this name
-	mac     MAC    // zero when it has none
-	enabled bool   // administratively up
-	running bool   // and with a carrier
-	changes uint32 // how often the carrier came or went
-	mtu     int
-}
-
-// readLink returns the state of the interface, with index 0 when there is none.
-// The codec's own reading leaves out how often the carrier changed.
-func readLink(ifname string) (link, error) {
-	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, 0)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(ifname)))
-	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
-	if errors.Is(err, unix.ENODEV) {
-		return link{}, nil
-	}
-	if err != nil {
-		return link{}, fmt.Errorf("netlink: read link %s: %w", ifname, err)
-	}
-	if len(msgs) != 1 || len(msgs[0]) < unix.SizeofIfInfomsg {
-		return link{}, fmt.Errorf("netlink: read link %s: bad answer of the kernel", ifname)
-	}
-	info := nl.DeserializeIfInfomsg(msgs[0])
-	attrs, err := nl.ParseRouteAttr(msgs[0][unix.SizeofIfInfomsg:])
-	if err != nil {
-		return link{}, fmt.Errorf("netlink: read link %s: %w", ifname, err)
-	}
-	l := link{
-		index:   int(info.Index),
-		enabled: info.Flags&unix.IFF_UP != 0,
-		running: info.Flags&unix.IFF_UP != 0 && info.Flags&unix.IFF_RUNNING != 0,
-	}
-	for _, a := range attrs {
-		switch {
-		case a.Attr.Type == unix.IFLA_ADDRESS && len(a.Value) == len(l.mac): // else not Ethernet, such as PPP
-			l.mac = MAC(a.Value)
-		case a.Attr.Type == unix.IFLA_MTU && len(a.Value) == 4:
-			l.mtu = int(binary.NativeEndian.Uint32(a.Value))
-		case a.Attr.Type == unix.IFLA_CARRIER_CHANGES && len(a.Value) == 4:
-			l.changes = binary.NativeEndian.Uint32(a.Value)
-		}
-	}
-	return l, nil
-}
-
-func linkOf(index int) rtnl.Link {
-	return &rtnl.Device{LinkAttrs: rtnl.LinkAttrs{Index: index}}
-}
-
-// enable sets the interface administratively up.
-func enable(index int) error {
-	if err := rtnl.LinkSetUp(linkOf(index)); err != nil {
-		return fmt.Errorf("netlink: set link up: %w", needs(capAdmin, err))
-	}
-	return nil
-}
-
-// A hinter says when links, addresses or routes may have changed.
-type hinter struct{ socket *nl.NetlinkSocket }
-
-func openHinter(groups ...uint) (*hinter, error) {
-	s, err := nl.Subscribe(unix.NETLINK_ROUTE, groups...)
-	if err != nil {
-		return nil, fmt.Errorf("netlink: subscribe to changes: %w", err)
-	}
-	return &hinter{s}, nil
-}
-
-// hints4 is where IPv4 changes are told.
-func hints4() []uint {
-	return []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE}
-}
-
-// run fills hints until ctx is done. A full buffer (ENOBUFS) is a hint too.
-func (h *hinter) run(ctx context.Context, hints chan<- struct{}) {
-	stop := context.AfterFunc(ctx, h.socket.Close)
-	defer stop()
-	for ctx.Err() == nil {
-		_, _, err := h.socket.Receive()
-		if errors.Is(err, os.ErrClosed) || errors.Is(err, unix.EBADF) {
-			return
-		}
-		select {
-		case hints <- struct{}{}:
-		default:
-		}
-	}
-}
 
 // leaseRoutes returns the routes of l, those of its router first.
 func leaseRoutes(index int, l Lease) []rtnl.Route {
@@ -193,9 +99,9 @@ func (s *site) install(l, old Lease, now time.Time) error {
 		_ = os.WriteFile(filepath.Join("/proc/sys/net/ipv4/conf", s.ifname, "ignore_routes_with_linkdown"), []byte("1"), 0o644)
 	}
 	if l.MTU != 0 || old.MTU != 0 { // what the last network asked for does not hold here
-		if li, err := readLink(s.ifname); err == nil && li.mtu != s.mtuFor(l) {
+		if li, err := link.Read(s.ifname); err == nil && li.MTU != s.mtuFor(l) {
 			// A driver that cannot do it is no reason to have no address.
-			_ = rtnl.LinkSetMTU(linkOf(s.index), s.mtuFor(l))
+			_ = rtnl.LinkSetMTU(link.Of(s.index), s.mtuFor(l))
 		}
 	}
 	addr := &rtnl.Addr{IPNet: ipNet(l.Prefix)}
@@ -209,8 +115,8 @@ func (s *site) install(l, old Lease, now time.Time) error {
 	if l.Broadcast.IsValid() {
 		addr.Broadcast = l.Broadcast.AsSlice()
 	}
-	if err := rtnl.AddrReplace(linkOf(s.index), addr); err != nil {
-		return fmt.Errorf("netlink: install %v: add address: %w", l.Prefix, needs(capAdmin, err))
+	if err := rtnl.AddrReplace(link.Of(s.index), addr); err != nil {
+		return fmt.Errorf("netlink: install %v: add address: %w", l.Prefix, link.Needs(link.CapAdmin, err))
 	}
 	routes := leaseRoutes(s.index, l)
 	s.refused = nil
@@ -259,7 +165,7 @@ const lifeForever uint32 = 0xffffffff
 // removeOthers removes old's address and whatever else was leased on the
 // interface, but not what somebody configured there for good.
 func removeOthers(index int, l, old Lease) error {
-	addrs, err := rtnl.AddrList(linkOf(index), unix.AF_INET)
+	addrs, err := rtnl.AddrList(link.Of(index), unix.AF_INET)
 	if err != nil {
 		return fmt.Errorf("netlink: install %v: list addresses: %w", l.Prefix, err)
 	}
@@ -269,8 +175,8 @@ func removeOthers(index int, l, old Lease) error {
 		if p == l.Prefix || p != old.Prefix && !leased {
 			continue
 		}
-		if err := rtnl.AddrDel(linkOf(index), &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-			return fmt.Errorf("netlink: remove %v: %w", p, needs(capAdmin, err))
+		if err := rtnl.AddrDel(link.Of(index), &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("netlink: remove %v: %w", p, link.Needs(link.CapAdmin, err))
 		}
 	}
 	return nil
@@ -281,9 +187,9 @@ func removeLease(index int, l Lease) error {
 	for _, r := range leaseRoutes(index, l) {
 		_ = rtnl.RouteDel(&r) // the kernel may have removed it with the link
 	}
-	err := rtnl.AddrDel(linkOf(index), &rtnl.Addr{IPNet: ipNet(l.Prefix)})
+	err := rtnl.AddrDel(link.Of(index), &rtnl.Addr{IPNet: ipNet(l.Prefix)})
 	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("netlink: remove %v: %w", l.Prefix, needs(capAdmin, err))
+		return fmt.Errorf("netlink: remove %v: %w", l.Prefix, link.Needs(link.CapAdmin, err))
 	}
 	return nil
 }
@@ -324,7 +230,7 @@ type addresses struct {
 // table. A dump that was interrupted by a change is taken again.
 func readAddresses(index int) (addresses, error) {
 	var s addresses
-	list, err := again(func() ([]rtnl.Addr, error) { return rtnl.AddrList(linkOf(index), unix.AF_INET) })
+	list, err := again(func() ([]rtnl.Addr, error) { return rtnl.AddrList(link.Of(index), unix.AF_INET) })
 	if err != nil {
 		return s, fmt.Errorf("netlink: list addresses: %w", err)
 	}

@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"flexphone/netlink/internal/isptest"
+	"flexphone/netlink/internal/link"
 )
 
 // classless builds option 121 from pairs of a destination and a router.
@@ -27,7 +30,7 @@ func classless(pairs ...string) []byte {
 // The kernel asks again soon for a neighbour that does not answer: no later than
 // somebody has set it, and never later than we do.
 func TestARPIsHastened(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
 	const file = "/proc/sys/net/ipv4/neigh/lo/retrans_time_ms"
@@ -46,10 +49,10 @@ func TestARPIsHastened(t *testing.T) {
 // TestOddLeases: what servers in the field send, installed by this kernel. The
 // address is there, and the routes that can be; the others are not missed.
 func TestOddLeases(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	newISP(t, "192.0.2.1/24")
+	isptest.New(t, "192.0.2.1/24")
 	many := []string{"0.0.0.0/0", "192.0.2.1"}
 	for i := range 100 {
 		many = append(many, "10.1."+strconv.Itoa(i)+".0/24", "192.0.2.1")
@@ -111,16 +114,16 @@ func TestOddLeases(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			eth0, err := readLink("eth0")
+			eth0, err := link.Read("eth0")
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !eth0.enabled {
-				if err := enable(eth0.index); err != nil {
+			if !eth0.Enabled {
+				if err := link.Enable(eth0.Index); err != nil {
 					t.Fatal(err)
 				}
 			}
-			at := site{ifname: "eth0", index: eth0.index, mtu: eth0.mtu}
+			at := site{ifname: "eth0", index: eth0.Index, mtu: eth0.MTU}
 			for range 2 { // and once more, as at a renewal
 				if err := at.install(l, Lease{}, now); err != nil {
 					t.Fatal(err)
@@ -132,7 +135,7 @@ func TestOddLeases(t *testing.T) {
 			if got := at.notTaken(); got != "" {
 				t.Errorf("the kernel refused %s", got)
 			}
-			have := ip(t, "-4", "route")
+			have := isptest.IP(t, "-4", "route")
 			for _, r := range tt.routes {
 				if !strings.Contains(have, r) {
 					t.Errorf("there is no route %q:\n%s", r, have)
@@ -143,16 +146,16 @@ func TestOddLeases(t *testing.T) {
 					t.Errorf("there is a route %q:\n%s", r, have)
 				}
 			}
-			if err := removeLease(eth0.index, l); err != nil {
+			if err := removeLease(eth0.Index, l); err != nil {
 				t.Fatal(err)
 			}
-			if have := ip(t, "-4", "route"); have != "" {
+			if have := isptest.IP(t, "-4", "route"); have != "" {
 				t.Errorf("left behind:\n%s", have)
 			}
 		})
 	}
 	t.Run("routes that the kernel refuses", func(t *testing.T) {
-		eth0, err := readLink("eth0")
+		eth0, err := link.Read("eth0")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +163,7 @@ func TestOddLeases(t *testing.T) {
 		l := Lease{Prefix: netip.MustParsePrefix("192.0.2.50/24"), Router: netip.MustParseAddr("192.0.2.255"), Routes: []Route{
 			{netip.MustParsePrefix("10.0.0.0/8"), router}, {netip.MustParsePrefix("10.0.0.0/9"), netip.MustParseAddr("192.0.2.255")},
 		}}
-		at := site{ifname: "eth0", index: eth0.index}
+		at := site{ifname: "eth0", index: eth0.Index}
 		if err := at.install(l, Lease{}, time.Now()); err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +173,7 @@ func TestOddLeases(t *testing.T) {
 		if got, want := at.notTaken(), "0.0.0.0/0 via 192.0.2.255, 10.0.0.0/9 via 192.0.2.255"; got != want {
 			t.Errorf("refused: %q; want %q", got, want)
 		}
-		ip(t, "route", "delete", "10.0.0.0/8")
+		isptest.IP(t, "route", "delete", "10.0.0.0/8")
 		if ok, err := at.has(l); ok || err != nil {
 			t.Errorf("what was removed is not missed (%v)", err)
 		}
@@ -179,16 +182,16 @@ func TestOddLeases(t *testing.T) {
 
 // TestMTU: what a server says of it, on a link of 1500 bytes.
 func TestMTU(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	newISP(t, "192.0.2.1/24")
-	ip(t, "link", "set", "eth0", "up")
-	eth0, err := readLink("eth0")
+	isptest.New(t, "192.0.2.1/24")
+	isptest.IP(t, "link", "set", "eth0", "up")
+	eth0, err := link.Read("eth0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := site{ifname: "eth0", index: eth0.index, mtu: eth0.mtu}
+	at := site{ifname: "eth0", index: eth0.Index, mtu: eth0.MTU}
 	old := Lease{}
 	for _, tt := range []struct {
 		told, link int
@@ -201,13 +204,13 @@ func TestMTU(t *testing.T) {
 			t.Fatal(err)
 		}
 		old = l
-		if is, err := readLink("eth0"); err != nil || is.mtu != tt.link {
-			t.Errorf("told %d, the link has %d, %v; want %d", tt.told, is.mtu, err, tt.link)
+		if is, err := link.Read("eth0"); err != nil || is.MTU != tt.link {
+			t.Errorf("told %d, the link has %d, %v; want %d", tt.told, is.MTU, err, tt.link)
 		}
-		if route := ip(t, "route", "show", "default"); !strings.Contains(route, tt.route) || tt.route == "" && strings.Contains(route, "mtu") {
+		if route := isptest.IP(t, "route", "show", "default"); !strings.Contains(route, tt.route) || tt.route == "" && strings.Contains(route, "mtu") {
 			t.Errorf("told %d, the route is %s; want %q", tt.told, route, tt.route)
 		}
-		if six := ip(t, "-6", "address", "show", "dev", "eth0"); !strings.Contains(six, "fe80::") {
+		if six := isptest.IP(t, "-6", "address", "show", "dev", "eth0"); !strings.Contains(six, "fe80::") {
 			t.Errorf("told %d, there is no IPv6 left", tt.told)
 		}
 	}

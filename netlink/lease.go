@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"flexphone/internal/mac"
+	"flexphone/netlink/internal/resolvconf"
 )
 
 // A MAC is a phone's permanent number.
@@ -69,6 +70,11 @@ func (l Lease) Addrs() []netip.Addr {
 		}
 	}
 	return out
+}
+
+// names is what comes with the lease for resolv.conf(5).
+func (l Lease) names() resolvconf.Network {
+	return resolvconf.Network{Leased: l.Addr(), Domains: l.Domains, DNS: l.DNS}
 }
 
 // An EventKind says what happened to the address of an interface.

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"flexphone/netlink/internal/arp"
+	"flexphone/netlink/internal/link"
 )
 
 func TestCable(t *testing.T) {
@@ -14,7 +17,7 @@ func TestCable(t *testing.T) {
 		s := newSimulation(t)
 		s.bind()
 		s.unplug()
-		s.run(linkGrace - 1)
+		s.run(link.Grace - 1)
 		s.plug()
 		s.run(time.Second)
 		s.want(Renewed)
@@ -84,7 +87,7 @@ func TestCable(t *testing.T) {
 		s.server = func(d *dhcpv4.DHCPv4) []reply { return []reply{{kind: dhcpv4.MessageTypeNak, server: simServer}} }
 		s.run(l.Renew.Sub(s.now))
 		s.unplug()
-		s.run(linkGrace / 2)
+		s.run(link.Grace / 2)
 		s.plug()
 		s.want()
 		s.run(replaceGrace)
@@ -148,7 +151,7 @@ func TestNetworkAttachment(t *testing.T) {
 		s, _ := away(t)
 		s.router = MAC{2, 0, 0x5e, 0, 0x53, 9}
 		s.plug()
-		s.give(arpSeen{addr: simServer, from: s.router})
+		s.give(arp.Claim{Addr: simServer, From: s.router})
 		s.run(rebootWait)
 		s.want()
 	})

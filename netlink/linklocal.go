@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"time"
+
+	"flexphone/netlink/internal/arp"
 )
 
 // localWait is how long there must be a carrier and no lease before a phone
@@ -50,13 +52,13 @@ func (m *local) step(now time.Time, in any) []any {
 	switch in := in.(type) {
 	case alone:
 		m.wanted(now, in)
-	case arpSeen:
+	case arp.Claim:
 		m.arp(now, in)
 	case installed:
 		if in.err != nil {
 			m.note(slog.LevelError, "cannot install the address", "address", m.addr, "error", in.err)
 			m.held, m.next = false, now.Add(localRate)
-			m.probes, m.announces = probes, announcements
+			m.probes, m.announces = arp.Probes, arp.Announcements
 		} else if m.held {
 			m.do(tell{Event{Kind: Bound, Lease: m.lease(now), At: now}})
 		}
@@ -108,8 +110,8 @@ func (m *local) wanted(now time.Time, in alone) {
 func (m *local) try(from time.Time) {
 	n := 256 + m.rand.IntN(65536-2*256) // the first and last 256 are reserved (§2.1)
 	m.addr = netip.AddrFrom4([4]byte{169, 254, byte(n >> 8), byte(n)})
-	m.probes, m.announces = probes, announcements
-	m.next = from.Add(time.Duration(m.rand.Int64N(int64(fullProbeWait))))
+	m.probes, m.announces = arp.Probes, arp.Announcements
+	m.next = from.Add(time.Duration(m.rand.Int64N(int64(arp.ProbeWait))))
 }
 
 func (m *local) due(now time.Time) {
@@ -117,9 +119,9 @@ func (m *local) due(now time.Time) {
 	case m.probes > 0:
 		m.do(sendProbe{m.addr})
 		if m.probes--; m.probes > 0 {
-			m.next = now.Add(fullProbeGap + time.Duration(m.rand.Int64N(int64(fullProbeGap))))
+			m.next = now.Add(arp.ProbeGap + time.Duration(m.rand.Int64N(int64(arp.ProbeGap))))
 		} else {
-			m.next = now.Add(fullAnnounceWait)
+			m.next = now.Add(arp.AnnounceWait)
 		}
 	case m.announces > 0:
 		if !m.held {
@@ -129,21 +131,21 @@ func (m *local) due(now time.Time) {
 		}
 		m.do(sendAnnounce{m.addr})
 		m.announces--
-		m.next = now.Add(announceGap)
+		m.next = now.Add(arp.AnnounceGap)
 	default:
 		m.next = time.Time{}
 	}
 }
 
-func (m *local) arp(now time.Time, c arpSeen) {
-	if c.addr != m.addr || !m.addr.IsValid() || c.from == m.mac {
+func (m *local) arp(now time.Time, c arp.Claim) {
+	if c.Addr != m.addr || !m.addr.IsValid() || c.From == m.mac {
 		return
 	}
 	if m.held {
-		if c.probe {
+		if c.Probe {
 			return // the kernel answers it
 		}
-		if m.defended.IsZero() || now.Sub(m.defended) > defendInterval {
+		if m.defended.IsZero() || now.Sub(m.defended) > arp.DefendInterval {
 			m.defended = now
 			m.do(sendAnnounce{m.addr})
 			return

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"flexphone/netlink/internal/arp"
+	"flexphone/netlink/internal/link"
 )
 
 // WithLinkLocal returns a Source that tells the events of four, and while four
@@ -52,8 +55,8 @@ type linkLocal struct {
 	cfg     Config
 	machine local
 	events  *queue
-	link    link
-	tap     *tap
+	link    link.State
+	tap     *link.Tap
 	watched netip.Addr
 	readers sync.WaitGroup
 	hints   chan struct{}
@@ -78,12 +81,12 @@ func (l *linkLocal) fourHas(address bool) {
 
 // Run implements Source.
 func (l *linkLocal) Run(ctx context.Context) error {
-	h, err := openHinter(hints4()...)
+	h, err := link.OpenHinter(link.Hints4()...)
 	if err != nil {
 		return err
 	}
 	inner, cancel := context.WithCancel(ctx)
-	l.readers.Go(func() { h.run(inner, l.hints) })
+	l.readers.Go(func() { h.Run(inner, l.hints) })
 	defer l.readers.Wait()
 	defer cancel()
 	defer l.closeTap()
@@ -98,7 +101,7 @@ func (l *linkLocal) Run(ctx context.Context) error {
 		case <-timer.C:
 			err = l.look(ctx)
 		case b := <-l.arps:
-			if a, parseErr := parseARP(b); parseErr == nil {
+			if a, parseErr := arp.Parse(b); parseErr == nil {
 				err = l.step(ctx, a)
 			}
 		}
@@ -114,18 +117,18 @@ func (l *linkLocal) Run(ctx context.Context) error {
 }
 
 func (l *linkLocal) look(ctx context.Context) error {
-	link, err := readLink(l.cfg.Interface)
+	link, err := link.Read(l.cfg.Interface)
 	if err != nil {
 		return err
 	}
-	if link.index != l.link.index {
+	if link.Index != l.link.Index {
 		l.closeTap()
 	}
 	l.link = link
 	l.mu.Lock()
 	four := l.four
 	l.mu.Unlock()
-	if err := l.step(ctx, alone{yes: link.running && !four, mac: link.mac}); err != nil {
+	if err := l.step(ctx, alone{yes: link.Running && !four, mac: link.MAC}); err != nil {
 		return err
 	}
 	return l.step(ctx, tick{})
@@ -134,21 +137,21 @@ func (l *linkLocal) look(ctx context.Context) error {
 func (l *linkLocal) step(ctx context.Context, in any) error {
 	for inputs := []any{in}; len(inputs) > 0; inputs = inputs[1:] {
 		actions := l.machine.step(time.Now(), inputs[0])
-		if err := l.listen(); err != nil && !isGone(err) {
+		if err := l.listen(); err != nil && !link.IsGone(err) {
 			return err
 		}
 		for _, a := range actions {
 			switch a := a.(type) {
 			case sendProbe:
-				l.send(arpPacket(l.machine.mac, a.addr, false))
+				l.send(arp.Packet(l.machine.mac, a.addr, false))
 			case sendAnnounce:
-				l.send(arpPacket(l.machine.mac, a.addr, true))
+				l.send(arp.Packet(l.machine.mac, a.addr, true))
 			case install:
 				a.lease.Metric = l.cfg.Metric
-				at := site{ifname: l.cfg.Interface, index: l.link.index}
+				at := site{ifname: l.cfg.Interface, index: l.link.Index}
 				inputs = append(inputs, installed{err: at.install(a.lease, Lease{}, time.Now())})
 			case remove:
-				if err := removeLease(l.link.index, a.lease); err != nil {
+				if err := removeLease(l.link.Index, a.lease); err != nil {
 					l.cfg.Log.Error("cannot remove the address", "error", err)
 				}
 			case tell:
@@ -168,15 +171,15 @@ func (l *linkLocal) listen() error {
 	case !a.IsValid():
 		l.closeTap()
 	case l.tap == nil:
-		t, err := openTap(l.link.index, unix.ETH_P_ARP, arpFilter(l.machine.mac, a), l.arps)
+		t, err := link.OpenTap(l.link.Index, unix.ETH_P_ARP, arp.Filter(l.machine.mac, a), l.arps)
 		if err != nil {
 			return err
 		}
 		l.tap, l.watched = t, a
-		l.readers.Go(t.read)
+		l.readers.Go(t.Read)
 	case a != l.watched:
 		l.watched = a
-		return l.tap.filter(arpFilter(l.machine.mac, a))
+		return l.tap.Filter(arp.Filter(l.machine.mac, a))
 	}
 	return nil
 }
@@ -185,14 +188,14 @@ func (l *linkLocal) send(b []byte) {
 	if l.tap == nil {
 		return
 	}
-	if err := l.tap.broadcast(b); err != nil {
+	if err := l.tap.Broadcast(b); err != nil {
 		l.cfg.Log.Debug("cannot send ARP", "error", err)
 	}
 }
 
 func (l *linkLocal) closeTap() {
 	if l.tap != nil {
-		l.tap.close()
+		l.tap.Close()
 		l.tap = nil
 	}
 }

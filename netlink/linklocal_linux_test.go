@@ -3,13 +3,15 @@ package netlink
 import (
 	"strings"
 	"testing"
+
+	"flexphone/netlink/internal/isptest"
 )
 
 func TestLinkLocalUntilAServerComes(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	i := newISP(t, ispAddr)
+	i := isptest.New(t, isptest.Addr)
 	cfg := testConfig(t)
 	four, err := NewClient(cfg)
 	if err != nil {
@@ -20,16 +22,16 @@ func TestLinkLocalUntilAServerComes(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t, both)
-	if l := s.any().Lease; !l.Addr().IsLinkLocalUnicast() {
+	if l := s.Any().Lease; !l.Addr().IsLinkLocalUnicast() {
 		t.Fatalf("bound to %v", l.Prefix)
 	}
-	i.startDNS(firstPool)
-	e := s.any()
+	i.StartDNS(isptest.FirstPool)
+	e := s.Any()
 	if e.Kind != Bound || e.Lease.Addr().IsLinkLocalUnicast() {
 		t.Fatalf("%v of %v", e.Kind, e.Lease.Prefix)
 	}
-	eventually(t, "the address of our own is gone", func() bool {
-		addrs := ip(t, "-4", "-o", "address", "show", "dev", "eth0")
+	isptest.Eventually(t, "the address of our own is gone", func() bool {
+		addrs := isptest.IP(t, "-4", "-o", "address", "show", "dev", "eth0")
 		return len(addrs) > 0 && !strings.Contains(addrs, "169.254.")
 	})
 	assertInstalled(t, e.Lease)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"flexphone/netlink/internal/arp"
 )
 
 // A localSim runs a local under a clock of its own.
@@ -59,7 +61,7 @@ func TestLinkLocal(t *testing.T) {
 		t.Error("probed while a server may still answer")
 	}
 	s.run(10 * time.Second)
-	if len(s.events) != 1 || s.events[0].Kind != Bound || s.probes != probes || s.said != announcements {
+	if len(s.events) != 1 || s.events[0].Kind != Bound || s.probes != arp.Probes || s.said != arp.Announcements {
 		t.Fatalf("events are %v after %d probes and %d announcements", s.events, s.probes, s.said)
 	}
 	first := s.events[0].Lease.Prefix
@@ -72,8 +74,8 @@ func TestLinkLocal(t *testing.T) {
 	if p := again.events[0].Lease.Prefix; p != first {
 		t.Errorf("another time it is %v; was %v", p, first)
 	}
-	s.give(arpSeen{addr: first.Addr(), from: otherMAC}) // defended once
-	s.give(arpSeen{addr: first.Addr(), from: otherMAC})
+	s.give(arp.Claim{Addr: first.Addr(), From: otherMAC}) // defended once
+	s.give(arp.Claim{Addr: first.Addr(), From: otherMAC})
 	s.run(10 * time.Second)
 	if len(s.events) != 3 || s.events[1].Reason != "conflict" || s.events[2].Lease.Prefix == first {
 		t.Errorf("events are %v", s.events)
@@ -90,7 +92,7 @@ func TestLinkLocalKernelThatRefuses(t *testing.T) {
 	s.broken = errors.New("no memory")
 	s.give(alone{yes: true, mac: simMAC})
 	s.run(time.Hour)
-	if len(s.events) > 0 || s.probes > 60*probes {
+	if len(s.events) > 0 || s.probes > 60*arp.Probes {
 		t.Errorf("%d probes, events are %v", s.probes, s.events)
 	}
 	s.broken = nil
@@ -112,7 +114,7 @@ func TestLinkLocalWhateverHappens(t *testing.T) {
 			"wanted": func(t *rapid.T) { s.give(alone{yes: rapid.Bool().Draw(t, "yes"), mac: simMAC}) },
 			"time":   func(t *rapid.T) { s.run(time.Duration(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "by"))) },
 			"conflict": func(t *rapid.T) {
-				s.give(arpSeen{addr: s.m.watched(), from: otherMAC, probe: rapid.Bool().Draw(t, "probe")})
+				s.give(arp.Claim{Addr: s.m.watched(), From: otherMAC, Probe: rapid.Bool().Draw(t, "probe")})
 			},
 		})
 		s.give(alone{yes: true, mac: simMAC})

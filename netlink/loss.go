@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"flexphone/netlink/internal/arp"
 )
 
 // How the machine loses an address: refused, expired, in use by another host,
@@ -81,38 +83,38 @@ func (m *machine) expire(now time.Time) {
 }
 
 // arp looks for another host with our address.
-func (m *machine) arp(now time.Time, c arpSeen) {
-	if c.from == m.mac || !c.addr.IsValid() {
+func (m *machine) arp(now time.Time, c arp.Claim) {
+	if c.From == m.mac || !c.Addr.IsValid() {
 		return
 	}
 	if m.suspicion.hears(c) {
-		m.note(slog.LevelWarn, "a proxy answers for every address, not believing it about ours", "proxy", c.from, "address", m.suspicion.claim.addr)
+		m.note(slog.LevelWarn, "a proxy answers for every address, not believing it about ours", "proxy", c.From, "address", m.suspicion.claim.Addr)
 		if m.state == stateChecking && m.probesTo == 0 {
 			m.probeAt = now
 		}
 		return
 	}
-	if c.addr == m.neighbour() && !c.probe {
-		m.routerSeen(now, c.from)
+	if c.Addr == m.neighbour() && !c.Probe {
+		m.routerSeen(now, c.From)
 		return
 	}
-	if c.from == m.suspicion.proxy {
+	if c.From == m.suspicion.proxy {
 		return
 	}
 	switch {
-	case m.using() && c.addr == m.held.Addr():
+	case m.using() && c.Addr == m.held.Addr():
 		switch {
-		case c.probe: // the kernel answers it
-		case m.probesTo > announcements: // still probing
+		case c.Probe: // the kernel answers it
+		case m.probesTo > arp.Announcements: // still probing
 			m.accuse(now, c, m.held.Prefix)
-		case m.defended.IsZero() || now.Sub(m.defended) > defendInterval:
+		case m.defended.IsZero() || now.Sub(m.defended) > arp.DefendInterval:
 			// And keep it (RFC 5227 §2.4 c): who only had to say something to take
 			// a phone its address could silence all of them.
 			m.defended = now
-			m.note(slog.LevelWarn, "defending the address", "address", c.addr, "against", c.from)
-			m.do(sendAnnounce{c.addr})
+			m.note(slog.LevelWarn, "defending the address", "address", c.Addr, "against", c.From)
+			m.do(sendAnnounce{c.Addr})
 		}
-	case c.addr != m.watched():
+	case c.Addr != m.watched():
 	case m.state == stateRequesting:
 		m.accuse(now, c, m.offer.prefix())
 	case m.state == stateChecking:
@@ -122,7 +124,7 @@ func (m *machine) arp(now time.Time, c arpSeen) {
 
 // accuse looks into a claim to an address of network, which is declined unless the
 // claim is a proxy's.
-func (m *machine) accuse(now time.Time, c arpSeen, network netip.Prefix) {
+func (m *machine) accuse(now time.Time, c arp.Claim, network netip.Prefix) {
 	if m.suspicion.pending() && m.suspicion.claim == c {
 		return
 	}
@@ -152,15 +154,15 @@ func (m *machine) routerSeen(now time.Time, from MAC) {
 }
 
 // decline gives an address back that somebody else uses (RFC 2131 §3.1.5).
-func (m *machine) decline(now time.Time, c arpSeen) {
+func (m *machine) decline(now time.Time, c arp.Claim) {
 	m.suspicion.concede(c)
-	if c.addr != m.watched() && c.addr != m.held.Addr() {
+	if c.Addr != m.watched() && c.Addr != m.held.Addr() {
 		return // what was looked into meanwhile is not ours any more
 	}
-	m.note(slog.LevelWarn, "address is in use, declining it", "address", c.addr, "by", c.from)
+	m.note(slog.LevelWarn, "address is in use, declining it", "address", c.Addr, "by", c.From)
 	server := m.held.Server
 	switch {
-	case c.addr == m.held.Addr():
+	case c.Addr == m.held.Addr():
 	case m.state == stateRequesting:
 		server = m.offer.server
 	case m.state == stateChecking:
@@ -168,11 +170,11 @@ func (m *machine) decline(now time.Time, c arpSeen) {
 	}
 	m.xid[0]++ // no late ACK for this exchange
 	m.do(sendMessage{msg: m.message(now, dhcpv4.MessageTypeDecline,
-		optAddr(dhcpv4.OptionRequestedIPAddress, c.addr),
+		optAddr(dhcpv4.OptionRequestedIPAddress, c.Addr),
 		optAddr(dhcpv4.OptionServerIdentifier, server))})
 	m.next, m.last, m.defended, m.unconfirmed = Lease{}, netip.Addr{}, time.Time{}, false
 	m.do(store{})
-	if m.held.Addr() == c.addr {
+	if m.held.Addr() == c.Addr {
 		m.giveUp(now, "conflict", 0)
 		m.tellLost(now)
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"flexphone/netlink/internal/arp"
 )
 
 func TestSilentServerUntilExpiry(t *testing.T) {
@@ -85,7 +87,7 @@ func TestNak(t *testing.T) {
 }
 
 func TestConflict(t *testing.T) {
-	claim := arpSeen{addr: simAddr, from: otherMAC}
+	claim := arp.Claim{Addr: simAddr, From: otherMAC}
 	t.Run("before binding", func(t *testing.T) {
 		s := newSimulation(t)
 		s.server = pool(simAddr)
@@ -116,7 +118,7 @@ func TestConflict(t *testing.T) {
 		s := newSimulation(t)
 		s.server = pool(simAddr)
 		s.plug()
-		s.run(probeGap)
+		s.run(arp.FastProbeGap)
 		s.want(Bound)
 		s.server = nil
 		s.give(claim)
@@ -143,7 +145,7 @@ func TestConflict(t *testing.T) {
 		}
 		s.want()
 		if n := len(s.arp); n < 5 || n > 6 {
-			t.Errorf("defended %d times in a minute; want each %v", n, defendInterval)
+			t.Errorf("defended %d times in a minute; want each %v", n, arp.DefendInterval)
 		}
 		if got := s.kinds(); len(got) > 0 {
 			t.Errorf("sent %v", got)
@@ -189,12 +191,12 @@ func TestConflict(t *testing.T) {
 		s.give(claim)
 		pools = pools[1:]
 		s.run(hearing)
-		s.give(arpSeen{addr: simNext, from: otherMAC})
+		s.give(arp.Claim{Addr: simNext, From: otherMAC})
 		s.run(hearing)
-		s.give(arpSeen{addr: simNext, from: otherMAC})
+		s.give(arp.Claim{Addr: simNext, From: otherMAC})
 		s.run(2 * declineWait)
 		for range 3 {
-			s.give(arpSeen{addr: simNext, from: otherMAC})
+			s.give(arp.Claim{Addr: simNext, From: otherMAC})
 		}
 		if e := s.want(Bound)[0]; e.Lease.Addr() != simNext || s.m.suspicion.proxy != otherMAC {
 			t.Errorf("bound to %v", e.Lease.Prefix)
@@ -207,7 +209,7 @@ func TestConflict(t *testing.T) {
 		s.server = pool(simNext)
 		s.give(claim)
 		for _, a := range s.m.suspicion.decoys[:1] {
-			s.give(arpSeen{addr: a, from: otherMAC})
+			s.give(arp.Claim{Addr: a, From: otherMAC})
 		}
 		s.run(time.Second)
 		if e := s.want(Bound)[0]; e.Lease.Addr() != simNext {
@@ -221,8 +223,8 @@ func TestConflict(t *testing.T) {
 		s.server = pool(simNext)
 		s.give(claim)
 		for _, a := range slices.Clone(s.m.suspicion.decoys) {
-			s.give(arpSeen{addr: a, from: MAC{2, 0, 0, 0, 0, 3}})
-			s.give(arpSeen{addr: a, from: otherMAC, probe: true})
+			s.give(arp.Claim{Addr: a, From: MAC{2, 0, 0, 0, 0, 3}})
+			s.give(arp.Claim{Addr: a, From: otherMAC, Probe: true})
 		}
 		s.run(time.Second)
 		if e := s.want(Bound)[0]; e.Lease.Addr() != simNext {
@@ -232,9 +234,9 @@ func TestConflict(t *testing.T) {
 	t.Run("with ourselves, or about another address", func(t *testing.T) {
 		s := newSimulation(t)
 		s.bind()
-		s.give(arpSeen{addr: simAddr, from: simMAC})
-		s.give(arpSeen{addr: simNext, from: otherMAC})
-		s.give(arpSeen{addr: simAddr, from: otherMAC, probe: true})
+		s.give(arp.Claim{Addr: simAddr, From: simMAC})
+		s.give(arp.Claim{Addr: simNext, From: otherMAC})
+		s.give(arp.Claim{Addr: simAddr, From: otherMAC, Probe: true})
 		s.want()
 		if len(s.arp) != 0 {
 			t.Errorf("ARP is %v", s.arp)
@@ -243,7 +245,7 @@ func TestConflict(t *testing.T) {
 }
 
 func TestFullConflictDetection(t *testing.T) {
-	claim := arpSeen{addr: simAddr, from: otherMAC}
+	claim := arp.Claim{Addr: simAddr, From: otherMAC}
 	t.Run("nobody has the address", func(t *testing.T) {
 		s := newSimulation(t)
 		s.m.fullCheck = true
@@ -252,7 +254,7 @@ func TestFullConflictDetection(t *testing.T) {
 		begun := s.now
 		s.run(4*time.Second - 1) // two gaps of a second, and two seconds
 		s.want()
-		s.run(fullProbeWait + 2*fullProbeGap + 1)
+		s.run(arp.ProbeWait + 2*arp.ProbeGap + 1)
 		if e := s.want(Bound)[0]; e.At.Sub(begun) < 4*time.Second {
 			t.Errorf("bound after %v", e.At.Sub(begun))
 		}
@@ -280,7 +282,7 @@ func TestFullConflictDetection(t *testing.T) {
 		s.m.fullCheck = true
 		s.server = pool(simAddr)
 		s.plug()
-		s.give(arpSeen{addr: simAddr, from: otherMAC, probe: true})
+		s.give(arp.Claim{Addr: simAddr, From: otherMAC, Probe: true})
 		if !slices.Contains(s.kinds(), declineType) {
 			t.Error("no DECLINE")
 		}

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"flexphone/netlink/internal/arp"
+	"flexphone/netlink/internal/moment"
 )
 
 // A state is one of RFC 2131 figure 5, and one for an address that was
@@ -35,13 +38,6 @@ type (
 		mac MAC
 	}
 	received struct{ reply reply }
-	// arpSeen: from says in ARP that it has addr, or, when it probes, that it
-	// is about to take it.
-	arpSeen struct {
-		addr  netip.Addr
-		from  MAC
-		probe bool
-	}
 	// installed answers install. refused are the routes without which it was done, in
 	// words.
 	installed struct {
@@ -160,7 +156,7 @@ func (m *machine) step(now time.Time, in any) []any {
 		m.link(now, in)
 	case received:
 		m.receive(now, in.reply)
-	case arpSeen:
+	case arp.Claim:
 		m.arp(now, in)
 	case installed:
 		m.installed(now, in)
@@ -179,7 +175,7 @@ func (m *machine) step(now time.Time, in any) []any {
 
 // deadline returns when step wants a tick; zero: never.
 func (m *machine) deadline() time.Time {
-	return earliest(m.retry, m.probeAt, m.repairAt, m.lose, m.phase(), m.held.Expiry, m.suspicion.until)
+	return moment.Earliest(m.retry, m.probeAt, m.repairAt, m.lose, m.phase(), m.held.Expiry, m.suspicion.until)
 }
 
 // phase returns when bound becomes renewing or renewing rebinding.
@@ -241,25 +237,25 @@ func (m *machine) overheard() []netip.Addr {
 
 // due does what time asks for.
 func (m *machine) due(now time.Time) {
-	if passed(now, m.held.Expiry) {
+	if moment.Passed(now, m.held.Expiry) {
 		m.expire(now)
 	}
-	if passed(now, m.lose) {
+	if moment.Passed(now, m.lose) {
 		m.tellLost(now)
 	}
-	if passed(now, m.phase()) {
+	if moment.Passed(now, m.phase()) {
 		m.renew(now)
 	}
-	if passed(now, m.repairAt) {
+	if moment.Passed(now, m.repairAt) {
 		m.repair(now)
 	}
-	if passed(now, m.suspicion.until) {
+	if moment.Passed(now, m.suspicion.until) {
 		m.decline(now, m.suspicion.claim)
 	}
-	if passed(now, m.probeAt) {
+	if moment.Passed(now, m.probeAt) {
 		m.probe(now)
 	}
-	if passed(now, m.retry) {
+	if moment.Passed(now, m.retry) {
 		m.resend(now)
 	}
 }

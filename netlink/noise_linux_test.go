@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"flexphone/netlink/internal/isptest"
+	"flexphone/netlink/internal/link"
 )
 
 // TestAgentAmongNoise: a whole agent on a link where 10,000 packets of each kind are
@@ -17,12 +20,12 @@ func TestAgentAmongNoise(t *testing.T) {
 	if testing.Short() {
 		t.Skip("30,000 packets take minutes in a guest; run where the others are")
 	}
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
 	n := newNoise(t)
 	i := newISP6(t)
-	i.inside("ip", "address", "add", simServer.String()+"/24", "dev", "isp0")
+	i.Inside("ip", "address", "add", simServer.String()+"/24", "dev", "isp0")
 	cfg := testConfig(t)
 	cfg.Log = nil // a line for each
 	s, err := OnVoiceVLAN(cfg, Voice{Wait: time.Millisecond}, func(cfg Config) (Source, error) {
@@ -36,7 +39,7 @@ func TestAgentAmongNoise(t *testing.T) {
 		t.Fatal(err)
 	}
 	var sent atomic.Int64
-	i.serve(func(d *dhcpv4.DHCPv4) [][]byte {
+	serve(t, i, func(d *dhcpv4.DHCPv4) [][]byte {
 		var out [][]byte
 		// What comes before the right answer fits into a socket's buffer.
 		noisy := func(many int) {
@@ -64,26 +67,26 @@ func TestAgentAmongNoise(t *testing.T) {
 	})
 	r := start(t, s)
 	r.want(Bound)
-	router := i.router()
+	router := routerOf(t, i)
 	want := netip.MustParseAddr("2001:db8:1::5eff:fe00:5301")
 	router.say(routerA, 7200, nil, prefixP)
 	r.until("both addresses", func(e Event) bool { return slices.Equal(e.Lease.Addrs(), []netip.Addr{simAddr, want}) })
-	var port *tap
-	i.do(func() error {
-		l, err := readLink("isp0")
+	var port *link.Tap
+	i.Do(func() error {
+		l, err := link.Read("isp0")
 		if err != nil {
 			return err
 		}
-		port, err = openTap(l.index, etherLLDP, lldpFilter(), nil)
+		port, err = link.OpenTap(l.Index, etherLLDP, lldpFilter(), nil)
 		return err
 	})
-	defer port.file.Close()
+	defer port.Discard()
 	m := newNoise(t) // of this goroutine
 	for k := range manyPackets {
-		if err := port.send(m.lldp(), lldpGroup()); err != nil {
+		if err := port.Send(m.lldp(), lldpGroup()); err != nil {
 			t.Fatal(err)
 		}
-		if err := router.tap.send(m.advertisement(), MAC{0x33, 0x33, 0, 0, 0, 1}); err != nil {
+		if err := router.tap.Send(m.advertisement(), MAC{0x33, 0x33, 0, 0, 0, 1}); err != nil {
 			t.Fatal(err)
 		}
 		if k%1000 == 0 {
@@ -91,15 +94,15 @@ func TestAgentAmongNoise(t *testing.T) {
 		}
 	}
 	for end := time.Now().Add(time.Minute); sent.Load() < manyPackets && time.Now().Before(end); {
-		if e := r.any(); e.Kind != Renewed || !slices.Equal(e.Lease.Addrs(), []netip.Addr{simAddr, want}) || e.Lease.Interface != "eth0" {
+		if e := r.Any(); e.Kind != Renewed || !slices.Equal(e.Lease.Addrs(), []netip.Addr{simAddr, want}) || e.Lease.Interface != "eth0" {
 			t.Fatalf("%v of %v on %s", e.Kind, e.Lease.Addrs(), e.Lease.Interface)
 		}
 	}
 	t.Logf("%d DHCP replies", sent.Load())
-	if addrs := ip(t, "-4", "-o", "address", "show", "dev", "eth0"); strings.Count(addrs, "inet ") != 1 || !strings.Contains(addrs, simAddr.String()) {
+	if addrs := isptest.IP(t, "-4", "-o", "address", "show", "dev", "eth0"); strings.Count(addrs, "inet ") != 1 || !strings.Contains(addrs, simAddr.String()) {
 		t.Errorf("addresses are %s", addrs)
 	}
-	if addrs := ip(t, "-6", "-o", "address", "show", "dev", "eth0", "scope", "global", "-deprecated"); !strings.Contains(addrs, want.String()) {
+	if addrs := isptest.IP(t, "-6", "-o", "address", "show", "dev", "eth0", "scope", "global", "-deprecated"); !strings.Contains(addrs, want.String()) {
 		t.Errorf("IPv6 addresses are %s", addrs)
 	}
 }

@@ -13,6 +13,9 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv6"
+
+	"flexphone/netlink/internal/arp"
+	"flexphone/netlink/internal/link"
 )
 
 var update = flag.Bool("update", false, "record the exchanges in testdata again")
@@ -65,17 +68,17 @@ func (p *pcap) sent(now time.Time, a any) {
 	}
 	switch a := a.(type) {
 	case sendMessage:
-		to, b := everybody(), wrap(a.msg.ToBytes(), a.from)
+		to, b := link.Everybody(), wrap(a.msg.ToBytes(), a.from)
 		if a.to.IsValid() { // the kernel's work, for a UDP socket
 			to, b = simRouterMAC, udpPacket(a.from, a.to, portClient, portServer, a.msg.ToBytes())
 		}
 		p.frame(now, to, simMAC, etherIPv4, b)
 	case sendProbe:
-		p.frame(now, everybody(), simMAC, etherARP, arpPacket(simMAC, a.addr, false))
+		p.frame(now, link.Everybody(), simMAC, etherARP, arp.Packet(simMAC, a.addr, false))
 	case sendAnnounce:
-		p.frame(now, everybody(), simMAC, etherARP, arpPacket(simMAC, a.addr, true))
+		p.frame(now, link.Everybody(), simMAC, etherARP, arp.Packet(simMAC, a.addr, true))
 	case sendAsk:
-		p.frame(now, everybody(), simMAC, etherARP, arpQuery(simMAC, a.from, a.addr))
+		p.frame(now, link.Everybody(), simMAC, etherARP, arp.Query(simMAC, a.from, a.addr))
 	case send6:
 		b := udpPacket(simLocal, addrFrom(dhcpv6.AllDHCPRelayAgentsAndServers), dhcpv6.DefaultClientPort, dhcpv6.DefaultServerPort, a.msg.ToBytes())
 		p.frame(now, MAC{0x33, 0x33, 0, 1, 0, 2}, simMAC, etherIPv6, b)
@@ -92,7 +95,7 @@ func udpPacket(src, dst netip.Addr, from, to uint16, payload []byte) []byte {
 		b = wrap(payload, src)[:ipHeader]
 		copy(b[16:], dst.AsSlice())
 		b[10], b[11] = 0, 0
-		binary.BigEndian.PutUint16(b[10:], ^checksum(0, b))
+		binary.BigEndian.PutUint16(b[10:], ^link.Checksum(0, b))
 	} else {
 		b = append([]byte{0x6c, 0, 0, 0, byte(n >> 8), byte(n), protoUDP, 64}, src.AsSlice()...) // class CS6
 		b = append(b, dst.AsSlice()...)
@@ -101,8 +104,8 @@ func udpPacket(src, dst netip.Addr, from, to uint16, payload []byte) []byte {
 	udp = binary.BigEndian.AppendUint16(udp, to)
 	udp = binary.BigEndian.AppendUint16(udp, n)
 	udp = append(append(udp, 0, 0), payload...)
-	sum := checksum(uint32(protoUDP)+uint32(n), append(src.AsSlice(), dst.AsSlice()...)) // pseudo header
-	if sum = ^checksum(uint32(sum), udp); sum == 0 {
+	sum := link.Checksum(uint32(protoUDP)+uint32(n), append(src.AsSlice(), dst.AsSlice()...)) // pseudo header
+	if sum = ^link.Checksum(uint32(sum), udp); sum == 0 {
 		sum = 0xffff
 	}
 	binary.BigEndian.PutUint16(udp[6:], sum)
@@ -123,7 +126,7 @@ func (s *simulation) answer(r reply) any {
 func (s *simulation) arrive(r reply) received {
 	s.t.Helper()
 	b := udpPacket(r.server, netip.AddrFrom4([4]byte{255, 255, 255, 255}), portServer, portClient, encodeReply(r, simMAC))
-	s.wire.frame(s.now, everybody(), simRouterMAC, etherIPv4, b)
+	s.wire.frame(s.now, link.Everybody(), simRouterMAC, etherIPv4, b)
 	payload, err := unwrap(b)
 	if err != nil {
 		s.t.Fatalf("the reply is lost: %v", err)
@@ -157,10 +160,10 @@ func (s *simulation6) arrive(d *dhcpv6.Message) received6 {
 // claim has another host say that it has an address.
 func (s *simulation) claim(a netip.Addr) {
 	s.t.Helper()
-	b := arpQuery(otherMAC, a, a)
+	b := arp.Query(otherMAC, a, a)
 	b[7] = 2 // a reply
-	s.wire.frame(s.now, everybody(), otherMAC, etherARP, b)
-	seen, err := parseARP(b)
+	s.wire.frame(s.now, link.Everybody(), otherMAC, etherARP, b)
+	seen, err := arp.Parse(b)
 	if err != nil {
 		s.t.Fatalf("the claim is refused: %v", err)
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"flexphone/netlink/internal/isptest"
 )
 
 // needPPPoE skips the test where PPPoE cannot be spoken.
@@ -116,15 +118,15 @@ func hangUp(t *testing.T, server *exec.Cmd) {
 // pppd as the one who dials in and owns the address. The provider hangs up now
 // and then, and gives another address each time.
 func TestWatchFollowsPPPoE(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	i := newISP(t, ispAddr)
-	ip(t, "link", "set", "eth0", "up")
+	i := isptest.New(t, isptest.Addr)
+	isptest.IP(t, "link", "set", "eth0", "up")
 	needPPPoE(t)
 	provider, home := newPPPHouse(t), newPPPHouse(t)
 	provider.write("pppoe-server-options", "require-chap\nlcp-echo-interval 1\nlcp-echo-failure 3\nnoipv6\nnodefaultroute\n")
-	server := i.command("pppoe-server", "-F", "-I", "isp0", "-L", "100.64.0.1", "-R", "100.64.3.7", "-N", "8",
+	server := i.Command("pppoe-server", "-F", "-I", "isp0", "-L", "100.64.0.1", "-R", "100.64.3.7", "-N", "8",
 		"-O", "/etc/ppp/pppoe-server-options")
 	provider.start(server)
 	cfg := testConfig(t)
@@ -140,17 +142,17 @@ func TestWatchFollowsPPPoE(t *testing.T) {
 	if first.Addr().String() != "100.64.3.7" || first.Interface != "ppp0" || first.Router.IsValid() || first.MAC != (MAC{}) || !first.Expiry.IsZero() {
 		t.Errorf("lease is %+v", first)
 	}
-	if route := ip(t, "route", "get", "192.0.2.7"); !strings.Contains(route, "dev ppp0") || !strings.Contains(route, "src 100.64.3.7") {
+	if route := isptest.IP(t, "route", "get", "192.0.2.7"); !strings.Contains(route, "dev ppp0") || !strings.Contains(route, "src 100.64.3.7") {
 		t.Errorf("the way out is %s", route)
 	}
-	if link := ip(t, "link", "show", "ppp0"); !strings.Contains(link, "mtu 1492") {
+	if link := isptest.IP(t, "link", "show", "ppp0"); !strings.Contains(link, "mtu 1492") {
 		t.Errorf("the link is %s", link)
 	}
 
 	hangUp(t, server) // and give another address to who dials in again
-	e := s.any()
+	e := s.Any()
 	if e.Kind == Lost { // it took longer than gapGrace
-		e = s.any()
+		e = s.Any()
 	}
 	if e.Kind != Bound || e.Lease.Addr() == first.Addr() || !strings.HasPrefix(e.Lease.Addr().String(), "100.64.3.") {
 		t.Errorf("%v of %v after %v", e.Kind, e.Lease.Addr(), first.Addr())

@@ -6,6 +6,9 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"flexphone/netlink/internal/moment"
+	"flexphone/netlink/internal/resolvconf"
 )
 
 // Prefer returns a Source that tells the events of the best of several which
@@ -27,7 +30,7 @@ func newPrefer(resolvConf string, log *slog.Logger, failback time.Duration, sour
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &prefer{
-		names: nameServers{path: resolvConf}, log: log, sources: sources, events: newQueue(),
+		names: resolvconf.File{Path: resolvConf}, log: log, sources: sources, events: newQueue(),
 		election: election{candidates: make([]candidate, len(sources)), failback: failback},
 	}
 }
@@ -103,7 +106,7 @@ func (c *election) due(now time.Time) []Event {
 func (c *election) deadline() (d time.Time) {
 	for rank, who := range c.candidates {
 		if c.told.Prefix.IsValid() && who.lease.Prefix.IsValid() && c.before(rank, c.chosen) {
-			d = earliest(d, who.since.Add(c.failback))
+			d = moment.Earliest(d, who.since.Add(c.failback))
 		}
 	}
 	return d
@@ -139,7 +142,7 @@ func (c *election) choose(now time.Time, rank int) []Event {
 
 // A prefer runs an election.
 type prefer struct {
-	names    nameServers
+	names    resolvconf.File
 	log      *slog.Logger
 	sources  []Source
 	events   *queue
@@ -205,7 +208,7 @@ func (p *prefer) Run(ctx context.Context) error {
 			p.events.push(e)
 			p.log.Debug(e.Kind.String(), "interface", e.Lease.Interface, "address", e.Lease.Prefix, "reason", e.Reason)
 			if e.Kind != Lost {
-				if err := p.names.write(e.Lease); err != nil {
+				if err := p.names.Write(e.Lease.names()); err != nil {
 					p.log.Error("cannot use the name servers", "error", err)
 				}
 			}
@@ -218,7 +221,7 @@ func (p *prefer) Run(ctx context.Context) error {
 	for e := range ended {
 		err = errors.Join(err, e)
 	}
-	err = errors.Join(err, p.names.restore())
+	err = errors.Join(err, p.names.Restore())
 	if told := p.election.told; told.Prefix.IsValid() {
 		p.events.push(Event{Kind: Lost, Lease: told, Reason: "released", At: time.Now()})
 	}

@@ -6,16 +6,18 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"flexphone/netlink/internal/isptest"
 )
 
 func TestPreferFailsOverAndBack(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	wire := newISP(t, ispAddr)
-	wire.startDNS(firstPool, "--dhcp-option=6,10.77.0.1")
-	air := newISPOn(t, "wlan0", "02:00:5e:00:53:02", "10.88.0.1/24")
-	air.startDNS("10.88.0.50,10.88.0.50,2m", "--dhcp-option=6,10.88.0.1")
+	wire := isptest.New(t, isptest.Addr)
+	wire.StartDNS(isptest.FirstPool, "--dhcp-option=6,10.77.0.1")
+	air := isptest.NewOn(t, "wlan0", "02:00:5e:00:53:02", "10.88.0.1/24")
+	air.StartDNS("10.88.0.50,10.88.0.50,2m", "--dhcp-option=6,10.88.0.1")
 	resolv := filepath.Join(t.TempDir(), "resolv.conf")
 	var sources []Source
 	for n, name := range []string{"eth0", "wlan0"} {
@@ -35,40 +37,40 @@ func TestPreferFailsOverAndBack(t *testing.T) {
 	on := func(name, route string) {
 		t.Helper()
 		s.until("an address on "+name, func(e Event) bool { return e.Lease.Interface == name })
-		if got := ip(t, "route", "get", "192.0.2.7"); !strings.Contains(got, route) {
+		if got := isptest.IP(t, "route", "get", "192.0.2.7"); !strings.Contains(got, route) {
 			t.Errorf("the way out is %q; want %q", got, route)
 		}
 		server, _, _ := strings.Cut(strings.TrimPrefix(route, "via "), " ")
-		eventually(t, "the name servers are those of "+name, func() bool {
+		isptest.Eventually(t, "the name servers are those of "+name, func() bool {
 			b, _ := os.ReadFile(resolv)
 			return strings.Contains(string(b), "nameserver "+server+"\n")
 		})
 	}
 	on("eth0", "via 10.77.0.1 dev eth0")
-	eventually(t, "both have routes", func() bool { return strings.Count(ip(t, "route", "show", "default"), "default") == 2 })
-	wire.inside("ip", "link", "set", "isp0", "down")
+	isptest.Eventually(t, "both have routes", func() bool { return strings.Count(isptest.IP(t, "route", "show", "default"), "default") == 2 })
+	wire.Inside("ip", "link", "set", "isp0", "down")
 	on("wlan0", "via 10.88.0.1 dev wlan0")
-	wire.inside("ip", "link", "set", "isp0", "up")
+	wire.Inside("ip", "link", "set", "isp0", "up")
 	on("eth0", "via 10.77.0.1 dev eth0")
 	// The cable is in again, and the network behind it is dead: its lease is kept,
 	// and not used while there is another.
-	wire.inside("ip", "link", "set", "isp0", "down")
+	wire.Inside("ip", "link", "set", "isp0", "down")
 	on("wlan0", "via 10.88.0.1 dev wlan0")
-	wire.stopDNS()
-	wire.inside("ip", "address", "flush", "dev", "isp0")
-	wire.inside("ip", "link", "set", "isp0", "up")
-	eventually(t, "the lease is kept", func() bool {
-		return strings.Contains(ip(t, "route", "show", "default", "dev", "eth0"), strconv.Itoa(100+doubtMetric))
+	wire.StopDNS()
+	wire.Inside("ip", "address", "flush", "dev", "isp0")
+	wire.Inside("ip", "link", "set", "isp0", "up")
+	isptest.Eventually(t, "the lease is kept", func() bool {
+		return strings.Contains(isptest.IP(t, "route", "show", "default", "dev", "eth0"), strconv.Itoa(100+doubtMetric))
 	})
-	if got := ip(t, "route", "get", "192.0.2.7"); !strings.Contains(got, "dev wlan0") {
+	if got := isptest.IP(t, "route", "get", "192.0.2.7"); !strings.Contains(got, "dev wlan0") {
 		t.Errorf("the way out is %q", got)
 	}
-	wire.inside("ip", "address", "add", ispAddr, "dev", "isp0")
-	wire.startDNS(firstPool, "--dhcp-option=6,10.77.0.1")
+	wire.Inside("ip", "address", "add", isptest.Addr, "dev", "isp0")
+	wire.StartDNS(isptest.FirstPool, "--dhcp-option=6,10.77.0.1")
 	s.until("an address on eth0", func(e Event) bool { return e.Lease.Interface == "eth0" })
-	s.stop()
+	s.Stop()
 	s.until("the end", func(e Event) bool { return e.Kind == Lost })
-	if left := ip(t, "route", "show", "default"); left != "" {
+	if left := isptest.IP(t, "route", "show", "default"); left != "" {
 		t.Errorf("routes are still there: %s", left)
 	}
 }

@@ -11,17 +11,20 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"flexphone/netlink/internal/isptest"
+	"flexphone/netlink/internal/link"
 )
 
 // TestMissingCapability: what a process without any may not do, and what it is told
 // that it needs.
 func TestMissingCapability(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	newISP(t, ispAddr)
-	ip(t, "address", "add", "192.0.2.50/24", "dev", "eth0")
-	eth0, err := readLink("eth0")
+	isptest.New(t, isptest.Addr)
+	isptest.IP(t, "address", "add", "192.0.2.50/24", "dev", "eth0")
+	eth0, err := link.Read("eth0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,22 +42,22 @@ func TestMissingCapability(t *testing.T) {
 		do    func() error
 		needs string
 	}{
-		"packet socket": {func() error { _, err := openTap(eth0.index, unix.ETH_P_ARP, routerFilter(), nil); return err }, capRaw},
-		"set link up":   {func() error { return enable(eth0.index) }, capAdmin},
-		"install":       {func() error { return (&site{ifname: "eth0", index: eth0.index}).install(l, Lease{}, time.Now()) }, capAdmin},
-		"remove":        {func() error { return removeLease(eth0.index, l) }, capAdmin},
-		"VLAN":          {func() error { _, err := makeVLAN("eth0", 42); return err }, capAdmin},
-		"IPv6":          {func() error { return six.install(install6{lease: lease6{addr: simAddr6}}) }, capAdmin},
+		"packet socket": {func() error { _, err := link.OpenTap(eth0.Index, unix.ETH_P_ARP, routerFilter(), nil); return err }, link.CapRaw},
+		"set link up":   {func() error { return link.Enable(eth0.Index) }, link.CapAdmin},
+		"install":       {func() error { return (&site{ifname: "eth0", index: eth0.Index}).install(l, Lease{}, time.Now()) }, link.CapAdmin},
+		"remove":        {func() error { return removeLease(eth0.Index, l) }, link.CapAdmin},
+		"VLAN":          {func() error { _, err := makeVLAN("eth0", 42); return err }, link.CapAdmin},
+		"IPv6":          {func() error { return six.install(install6{lease: lease6{addr: simAddr6}}) }, link.CapAdmin},
 		"server": {func() error {
 			_, err := dialServer(context.Background(), "eth0", l.Addr(), simServer)
 			return err
-		}, capPorts},
+		}, link.CapPorts},
 	} {
 		if err := tt.do(); err == nil || !strings.Contains(err.Error(), "needs "+tt.needs) || !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) {
 			t.Errorf("%s: %v; want it to name %s", name, err, tt.needs)
 		}
 	}
-	if err := needs(capRaw, unix.ENODEV); err != unix.ENODEV {
+	if err := link.Needs(link.CapRaw, unix.ENODEV); err != unix.ENODEV {
 		t.Errorf("another error became %v", err)
 	}
 }

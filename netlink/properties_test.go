@@ -8,6 +8,8 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"pgregory.net/rapid"
+
+	"flexphone/netlink/internal/arp"
 )
 
 // messagesPerMinute is the most that a client may send, whatever servers do.
@@ -129,7 +131,7 @@ func (w *whatever) conflict(t *rapid.T) {
 	if rapid.Bool().Draw(t, "router") {
 		w.router = otherMAC
 	}
-	w.give(arpSeen{addr: a, from: otherMAC, probe: rapid.Bool().Draw(t, "probe")})
+	w.give(arp.Claim{Addr: a, From: otherMAC, Probe: rapid.Bool().Draw(t, "probe")})
 }
 
 func (w *whatever) tamper(*rapid.T) {

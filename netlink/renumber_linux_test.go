@@ -9,31 +9,34 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"flexphone/netlink/internal/isptest"
+	"flexphone/netlink/internal/link"
 )
 
 // A routerSpeaks sends router advertisements into the phone's link.
 type routerSpeaks struct {
 	t   testing.TB
-	tap *tap
+	tap *link.Tap
 }
 
-func (i *isp) router() *routerSpeaks {
-	r := &routerSpeaks{t: i.t}
-	i.do(func() error {
-		l, err := readLink("isp0")
+func routerOf(t testing.TB, i *isptest.ISP) *routerSpeaks {
+	r := &routerSpeaks{t: t}
+	i.Do(func() error {
+		l, err := link.Read("isp0")
 		if err != nil {
 			return err
 		}
-		r.tap, err = openTap(l.index, unix.ETH_P_IPV6, routerFilter(), nil)
+		r.tap, err = link.OpenTap(l.Index, unix.ETH_P_IPV6, routerFilter(), nil)
 		return err
 	})
-	i.t.Cleanup(func() { r.tap.file.Close() })
+	t.Cleanup(func() { r.tap.Discard() })
 	return r
 }
 
 func (r *routerSpeaks) say(router netip.Addr, life uint32, dns []netip.Addr, prefixes ...netip.Prefix) {
 	r.t.Helper()
-	if err := r.tap.send(raOf(router, life, dns, prefixes...), MAC{0x33, 0x33, 0, 0, 0, 1}); err != nil {
+	if err := r.tap.Send(raOf(router, life, dns, prefixes...), MAC{0x33, 0x33, 0, 0, 0, 1}); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -44,7 +47,7 @@ func (r *routerSpeaks) every(d time.Duration, router netip.Addr, prefixes ...net
 	go func() {
 		defer close(ended)
 		for {
-			_ = r.tap.send(raOf(router, 7200, nil, prefixes...), MAC{0x33, 0x33, 0, 0, 0, 1})
+			_ = r.tap.Send(raOf(router, 7200, nil, prefixes...), MAC{0x33, 0x33, 0, 0, 0, 1})
 			select {
 			case <-tick.C:
 			case <-done:
@@ -60,7 +63,7 @@ func (r *routerSpeaks) every(d time.Duration, router netip.Addr, prefixes ...net
 }
 
 func (r *runningSource) first(p netip.Prefix) Lease {
-	r.t.Helper()
+	r.T.Helper()
 	return r.until("an address in "+p.String(), func(e Event) bool { return p.Contains(e.Lease.Addr()) }).Lease
 }
 
@@ -69,14 +72,14 @@ func (r *runningSource) first(p netip.Prefix) Lease {
 func TestRenumberingWithoutGoodbye(t *testing.T) {
 	for name, prefixes := range map[string][2]netip.Prefix{"up": {prefixP, prefixQ}, "down": {prefixQ, prefixP}} {
 		t.Run(name, func(t *testing.T) {
-			if !inNamespace(t) {
+			if !isptest.InNamespace(t) {
 				return
 			}
 			i := newISP6(t)
 			cfg := testConfig(t)
 			s := startSix(t, cfg, nil)
-			eventually(t, "IPv6 is there", func() bool { return strings.Contains(ip(t, "-6", "address", "show", "dev", "eth0"), "fe80::") })
-			r := i.router()
+			isptest.Eventually(t, "IPv6 is there", func() bool { return strings.Contains(isptest.IP(t, "-6", "address", "show", "dev", "eth0"), "fe80::") })
+			r := routerOf(t, i)
 			r.say(routerA, 7200, nil, prefixes[0])
 			s.first(prefixes[0])
 			stop := r.every(2*oneBreath, routerA, prefixes[1]) // as a router that starts does
@@ -85,10 +88,10 @@ func TestRenumberingWithoutGoodbye(t *testing.T) {
 				t.Errorf("addresses are %v", l.IPv6)
 			}
 			// The kernel uses it no more, and says so.
-			eventually(t, "the old address is deprecated", func() bool {
-				return strings.Contains(ip(t, "-6", "address", "show", "dev", "eth0", "deprecated"), prefixes[0].Addr().String())
+			isptest.Eventually(t, "the old address is deprecated", func() bool {
+				return strings.Contains(isptest.IP(t, "-6", "address", "show", "dev", "eth0", "deprecated"), prefixes[0].Addr().String())
 			})
-			if got := ip(t, "-6", "route", "get", "2001:db8:1::99"); !strings.Contains(got, "src "+prefixes[1].Addr().String()) {
+			if got := isptest.IP(t, "-6", "route", "get", "2001:db8:1::99"); !strings.Contains(got, "src "+prefixes[1].Addr().String()) {
 				t.Errorf("the kernel would use %s", got)
 			}
 			stop()
@@ -102,19 +105,19 @@ func TestRenumberingWithoutGoodbye(t *testing.T) {
 // TestTwoRoutersTakeTurns: each says its own name servers and prefix, again and
 // again; the phone's addresses and resolv.conf(5) stay as they are.
 func TestTwoRoutersTakeTurns(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
 	i := newISP6(t)
 	cfg := testConfig(t)
 	s := startSix(t, cfg, nil)
-	eventually(t, "IPv6 is there", func() bool { return strings.Contains(ip(t, "-6", "address", "show", "dev", "eth0"), "fe80::") })
-	r := i.router()
+	isptest.Eventually(t, "IPv6 is there", func() bool { return strings.Contains(isptest.IP(t, "-6", "address", "show", "dev", "eth0"), "fe80::") })
+	r := routerOf(t, i)
 	dnsA, dnsB := netip.MustParseAddr("2001:db8:1::53"), netip.MustParseAddr("2001:db8:2::53")
 	r.say(routerA, 600, []netip.Addr{dnsA}, prefixP)
 	r.say(routerB, 600, []netip.Addr{dnsB}, prefixQ)
 	l := s.until("both of both", func(e Event) bool { return len(e.Lease.IPv6) == 2 && len(e.Lease.DNS) == 2 }).Lease
-	eventually(t, "both are written", func() bool {
+	isptest.Eventually(t, "both are written", func() bool {
 		b, _ := os.ReadFile(cfg.ResolvConf)
 		return strings.Contains(string(b), dnsA.String()) && strings.Contains(string(b), dnsB.String())
 	})

@@ -3,55 +3,21 @@ package netlink
 import (
 	"context"
 	"net"
-	"os"
-	"runtime"
-	"strconv"
 	"syscall"
 	"testing"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/sys/unix"
-)
 
-// do runs f in the namespace of the ISP; what sockets f opens stay there.
-func (i *isp) do(f func() error) {
-	i.t.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	enter := func(path string) (back func()) {
-		home, err := os.Open("/proc/thread-self/ns/net")
-		if err != nil {
-			i.t.Fatal(err)
-		}
-		there, err := os.Open(path)
-		if err != nil {
-			i.t.Fatal(err)
-		}
-		defer there.Close()
-		if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
-			i.t.Fatal(err)
-		}
-		return func() {
-			defer home.Close()
-			if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); err != nil {
-				panic(err) // this thread is of no use to other tests
-			}
-		}
-	}
-	back := enter("/proc/" + strconv.Itoa(i.holder.Process.Pid) + "/ns/net")
-	err := f()
-	back()
-	if err != nil {
-		i.t.Fatal(err)
-	}
-}
+	"flexphone/netlink/internal/isptest"
+)
 
 // serve answers DHCP messages at the ISP with raw payloads of our making, for
 // what no decent server says. It returns a function that ends it.
-func (i *isp) serve(answer func(*dhcpv4.DHCPv4) [][]byte) (stop func()) {
-	i.t.Helper()
+func serve(t testing.TB, i *isptest.ISP, answer func(*dhcpv4.DHCPv4) [][]byte) (stop func()) {
+	t.Helper()
 	var conn net.PacketConn
-	i.do(func() (err error) {
+	i.Do(func() (err error) {
 		c := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 			return raw.Control(func(fd uintptr) {
 				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1)
@@ -83,7 +49,7 @@ func (i *isp) serve(answer func(*dhcpv4.DHCPv4) [][]byte) (stop func()) {
 		conn.Close()
 		<-done
 	}
-	i.t.Cleanup(stop)
+	t.Cleanup(stop)
 	return stop
 }
 
@@ -99,11 +65,11 @@ func answers(server func(*dhcpv4.DHCPv4) []reply) func(*dhcpv4.DHCPv4) [][]byte 
 }
 
 func TestClientLosesALeaseThatNobodyRenews(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	i := newISP(t, "192.0.2.1/24")
-	stop := i.serve(answers(func(d *dhcpv4.DHCPv4) []reply {
+	i := isptest.New(t, "192.0.2.1/24")
+	stop := serve(t, i, answers(func(d *dhcpv4.DHCPv4) []reply {
 		out := pool(simAddr)(d)
 		for n := range out {
 			out[n].time = 2e9 // two seconds
@@ -114,14 +80,14 @@ func TestClientLosesALeaseThatNobodyRenews(t *testing.T) {
 	l := c.want(Bound).Lease
 	assertInstalled(t, l)
 	stop()
-	e := c.any()
-	for ; e.Kind == Renewed; e = c.any() { // before the server was gone
+	e := c.Any()
+	for ; e.Kind == Renewed; e = c.Any() { // before the server was gone
 		l = e.Lease
 	}
 	if e.Kind != Lost || e.Reason != "expired" || e.At.Before(l.Expiry) {
 		t.Errorf("lost because %q, %v before the end", e.Reason, l.Expiry.Sub(e.At))
 	}
-	if addrs := ip(t, "-4", "address", "show", "dev", "eth0"); addrs != "" {
+	if addrs := isptest.IP(t, "-4", "address", "show", "dev", "eth0"); addrs != "" {
 		t.Errorf("the address is still there: %s", addrs)
 	}
 }
@@ -132,12 +98,12 @@ func TestClientLosesALeaseThatNobodyRenews(t *testing.T) {
 func TestClientDeclinesAnAddressInUse(t *testing.T) {
 	for name, full := range map[string]bool{"fast": false, "full": true} {
 		t.Run(name, func(t *testing.T) {
-			if !inNamespace(t) {
+			if !isptest.InNamespace(t) {
 				return
 			}
-			i := newISP(t, ispAddr)
-			i.inside("ip", "address", "add", "10.77.0.50/32", "dev", "lo") // answers ARP
-			i.startDNS("10.77.0.60,10.77.0.60,2m", "--dhcp-host="+testMAC+",10.77.0.50", "--dhcp-broadcast")
+			i := isptest.New(t, isptest.Addr)
+			i.Inside("ip", "address", "add", "10.77.0.50/32", "dev", "lo") // answers ARP
+			i.StartDNS("10.77.0.60,10.77.0.60,2m", "--dhcp-host="+isptest.MAC+",10.77.0.50", "--dhcp-broadcast")
 			config := testConfig(t)
 			config.FullCheck = full
 			c := startClient(t, config)
@@ -152,7 +118,7 @@ func TestClientDeclinesAnAddressInUse(t *testing.T) {
 				t.Errorf("bound to %v", l.Prefix)
 			}
 			assertInstalled(t, l)
-			i.waitLog("DHCPDECLINE", "10.77.0.50")
+			i.WaitLog("DHCPDECLINE", "10.77.0.50")
 		})
 	}
 }
@@ -160,18 +126,18 @@ func TestClientDeclinesAnAddressInUse(t *testing.T) {
 // BenchmarkLease measures from the start of a client to its Bound event, with
 // the address and the route in the kernel, against dnsmasq.
 func BenchmarkLease(b *testing.B) {
-	if !inNamespace(b) {
+	if !isptest.InNamespace(b) {
 		return
 	}
-	i := newISP(b, ispAddr)
-	i.startDNS("10.77.0.50,10.77.0.99,2m")
-	ip(b, "link", "set", "eth0", "up")
+	i := isptest.New(b, isptest.Addr)
+	i.StartDNS("10.77.0.50,10.77.0.99,2m")
+	isptest.IP(b, "link", "set", "eth0", "up")
 	cfg := Config{Interface: "eth0"}
 	for b.Loop() {
 		c := startClient(b, cfg)
 		c.want(Bound)
 		b.StopTimer()
-		c.stop()
+		c.Stop()
 		b.StartTimer()
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/iana"
 	"github.com/insomniacslk/dhcp/rfc1035label"
+
+	"flexphone/netlink/internal/arp"
 )
 
 var (
@@ -77,13 +79,13 @@ func (s *simulation) give(in any) {
 			case sendProbe:
 				s.arp = append(s.arp, a)
 				if s.proxy != (MAC{}) && s.m.up {
-					inputs = append(inputs, arpSeen{addr: a.addr, from: s.proxy})
+					inputs = append(inputs, arp.Claim{Addr: a.addr, From: s.proxy})
 				}
 			case sendAnnounce:
 				s.arp = append(s.arp, a)
 			case sendAsk:
 				if s.router != (MAC{}) && s.m.up && (a.to == MAC{} || a.to == s.router) {
-					inputs = append(inputs, arpSeen{addr: a.addr, from: s.router})
+					inputs = append(inputs, arp.Claim{Addr: a.addr, From: s.router})
 				}
 			case install:
 				if s.failing == nil {

@@ -5,6 +5,9 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"flexphone/netlink/internal/link"
+	"flexphone/netlink/internal/moment"
 )
 
 // A sight6 is what an interface holds of IPv6 that others can reach.
@@ -131,7 +134,7 @@ func (p *pair) sixSeen(now time.Time, s sight6) []Event {
 	if len(before) > 0 && len(s.usable()) == 0 {
 		p.reason, p.lose = "address removed", now.Add(gapGrace)
 		if !s.running {
-			p.reason, p.lose = "link down", now.Add(linkGrace)
+			p.reason, p.lose = "link down", now.Add(link.Grace)
 		}
 	}
 	return p.tell(now, false)
@@ -139,7 +142,7 @@ func (p *pair) sixSeen(now time.Time, s sight6) []Event {
 
 // deadline returns when due must be called; zero: never.
 func (p *pair) deadline() time.Time {
-	return earliest(p.lose, p.patience)
+	return moment.Earliest(p.lose, p.patience)
 }
 
 // lease is the state as one lease.

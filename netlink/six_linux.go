@@ -17,6 +17,9 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
 	"golang.org/x/sys/unix"
+
+	"flexphone/netlink/internal/link"
+	"flexphone/netlink/internal/resolvconf"
 )
 
 // WithIPv6 returns a Source that tells the interface's IPv6 addresses beside
@@ -36,7 +39,7 @@ func newSix(cfg Config, four Source, manage bool) (Source, error) {
 	}
 	return &six{
 		cfg: cfg, four: four, manage: manage, events: newQueue(), doubts: make(chan struct{}, 1), pair: pair{ifname: cfg.Interface, alone: four == nil},
-		names:   nameServers{path: cfg.ResolvConf},
+		names:   resolvconf.File{Path: cfg.ResolvConf},
 		machine: machine6{rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))},
 	}, nil
 }
@@ -52,14 +55,14 @@ type six struct {
 	machine machine6
 	clock   clock // the machine's
 	alarm   *alarm
-	names   nameServers
-	link    link
+	names   resolvconf.File
+	link    link.State
 	down    time.Time // since when there is no carrier
 	flushed bool      // what routers gave was removed since
 	conn    *net.UDPConn
 	readers sync.WaitGroup
 	packets chan []byte
-	tap     *tap // hears the routers; nil: closed
+	tap     *link.Tap // hears the routers; nil: closed
 	routers chan []byte
 
 	router netip.Addr // in use; zero: none
@@ -83,18 +86,18 @@ func (s *six) Doubt() {
 
 // Run implements Source.
 func (s *six) Run(ctx context.Context) error {
-	h, err := openHinter(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_IFINFO)
+	h, err := link.OpenHinter(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_IFINFO)
 	if err != nil {
 		return err
 	}
 	a, err := openAdvisor()
 	if err != nil {
-		h.socket.Close()
+		h.Close()
 		return err
 	}
 	s.clock = newClock(bootTime)
 	if s.alarm, err = newAlarm(); err != nil {
-		h.socket.Close()
+		h.Close()
 		a.socket.Close()
 		return err
 	}
@@ -105,7 +108,7 @@ func (s *six) Run(ctx context.Context) error {
 	hints, advice, fours := make(chan struct{}, 1), make(chan advice, 8), make(chan Event)
 	s.packets, s.routers = make(chan []byte, 16), make(chan []byte, 16)
 	fourEnded := make(chan error, 1)
-	s.readers.Go(func() { h.run(inner, hints) })
+	s.readers.Go(func() { h.Run(inner, hints) })
 	s.readers.Go(func() { a.run(inner, advice) })
 	if s.four != nil {
 		s.readers.Go(func() { fourEnded <- s.four.Run(inner) })
@@ -115,7 +118,7 @@ func (s *six) Run(ctx context.Context) error {
 	defer func() {
 		s.closeConn()
 		s.closeTap()
-		if err := s.names.restore(); err != nil {
+		if err := s.names.Restore(); err != nil {
 			s.cfg.Log.Error("cannot leave the name servers as they were", "error", err)
 		}
 	}()
@@ -151,7 +154,7 @@ func (s *six) Run(ctx context.Context) error {
 		case <-s.doubts:
 			err = s.step(doubted{})
 		case a := <-advice:
-			if a.index == s.link.index {
+			if a.index == s.link.Index {
 				s.hear(a)
 				err = s.look(ctx)
 			}
@@ -209,20 +212,20 @@ func (s *six) flushAt() time.Time {
 	if s.down.IsZero() || s.flushed || !s.manage {
 		return time.Time{}
 	}
-	return s.down.Add(linkGrace)
+	return s.down.Add(link.Grace)
 }
 
 // look reads the state again, and tells what is new.
 func (s *six) look(ctx context.Context) error {
-	l, err := readLink(s.cfg.Interface)
+	l, err := link.Read(s.cfg.Interface)
 	if err != nil {
 		return err
 	}
 	now := time.Now()
-	if s.manage && l.index != 0 && l.index != s.link.index {
+	if s.manage && l.Index != 0 && l.Index != s.link.Index {
 		s.prepare(l)
 	}
-	if l.index != s.link.index {
+	if l.Index != s.link.Index {
 		s.forget()
 		s.closeConn()
 		s.closeTap()
@@ -230,21 +233,21 @@ func (s *six) look(ctx context.Context) error {
 	s.link = l
 	s.listen()
 	switch {
-	case l.running:
+	case l.Running:
 		s.down, s.flushed = time.Time{}, false
 	case s.down.IsZero():
 		s.down = now
-	case s.manage && l.index != 0 && !s.flushed && !now.Before(s.flushAt()):
+	case s.manage && l.Index != 0 && !s.flushed && !now.Before(s.flushAt()):
 		// The next cable may lead to other routers; these would be believed
 		// for hours (RFC 4861 §6.3.4).
 		s.flushed = true
 		s.forget()
-		if err := flushRouted(l.index, s.machine.held.addr); err != nil {
+		if err := flushRouted(l.Index, s.machine.held.addr); err != nil {
 			s.cfg.Log.Warn("cannot remove IPv6 addresses of another network", "error", err)
 		}
 	}
-	seen := sight6{mac: l.mac, running: l.running}
-	if l.index != 0 {
+	seen := sight6{mac: l.MAC, running: l.Running}
+	if l.Index != 0 {
 		var local, doubled netip.Addr
 		seen, local, doubled, err = see6(l)
 		if err != nil {
@@ -256,12 +259,12 @@ func (s *six) look(ctx context.Context) error {
 			}
 		}
 		if s.manage {
-			flags, err := routerFlags(l.index)
+			flags, err := routerFlags(l.Index)
 			if err != nil {
 				return err
 			}
 			says := linkSays{
-				ready: l.running && local.IsValid(), mac: l.mac,
+				ready: l.Running && local.IsValid(), mac: l.MAC,
 				managed: flags&ifRAManaged != 0, other: flags&ifRAOther != 0,
 			}
 			if says.ready && s.conn == nil && (says.managed || says.other) {
@@ -310,21 +313,21 @@ func (s *six) hear(a advice) {
 // listen opens the tap that hears the routers. Without it, what the kernel was told
 // last counts.
 func (s *six) listen() {
-	if s.tap != nil || !s.manage || s.link.index == 0 || !s.link.enabled || s.link.mac == (MAC{}) {
+	if s.tap != nil || !s.manage || s.link.Index == 0 || !s.link.Enabled || s.link.MAC == (MAC{}) {
 		return
 	}
-	t, err := openTap(s.link.index, unix.ETH_P_IPV6, routerFilter(), s.routers)
+	t, err := link.OpenTap(s.link.Index, unix.ETH_P_IPV6, routerFilter(), s.routers)
 	if err != nil {
 		s.cfg.Log.Debug("cannot hear the routers", "error", err)
 		return
 	}
 	s.tap = t
-	s.readers.Go(t.read)
+	s.readers.Go(t.Read)
 }
 
 func (s *six) closeTap() {
 	if s.tap != nil {
-		s.tap.close()
+		s.tap.Close()
 		s.tap = nil
 	}
 }
@@ -332,7 +335,7 @@ func (s *six) closeTap() {
 // rank says of each address how it stands, and has the kernel use those no more
 // whose prefix is gone, when there is a better one.
 func (s *six) rank(now time.Time, seen sight6) error {
-	s.router = routerInUse(s.router, seen.routers, answering(s.link.index, seen.routers))
+	s.router = routerInUse(s.router, seen.routers, answering(s.link.Index, seen.routers))
 	known := s.prefixes.known(now)
 	better, gone := false, []netip.Addr(nil)
 	for i, a := range seen.addrs {
@@ -358,7 +361,7 @@ func (s *six) rank(now time.Time, seen sight6) error {
 	for _, a := range seen.addrs {
 		if slices.Contains(gone, a.prefix.Addr()) {
 			s.cfg.Log.Info("routers left out a prefix, not using it", "prefix", a.prefix.Masked())
-			err = errors.Join(err, deprecate(s.link.index, a))
+			err = errors.Join(err, deprecate(s.link.Index, a))
 		}
 	}
 	return err
@@ -369,7 +372,7 @@ func (s *six) tell(events []Event) {
 		s.events.push(e)
 		s.cfg.Log.Debug(e.Kind.String(), "address", e.Lease.Prefix, "ipv6", e.Lease.IPv6, "router", e.Lease.Router, "reason", e.Reason)
 		if s.manage && e.Kind != Lost {
-			if err := s.names.write(e.Lease); err != nil {
+			if err := s.names.Write(e.Lease.names()); err != nil {
 				s.cfg.Log.Error("cannot use the name servers", "error", err)
 			}
 		}
@@ -393,7 +396,7 @@ func (s *six) step(in any) error {
 				return err
 			}
 		case remove6:
-			if err := removeAddr6(s.link.index, a.addr); err != nil {
+			if err := removeAddr6(s.link.Index, a.addr); err != nil {
 				s.cfg.Log.Error("cannot remove the address", "error", err)
 			}
 		}
@@ -417,7 +420,7 @@ func (s *six) end(cancel func(), fourEnded <-chan error) error {
 
 // prepare has the kernel listen to routers on a new interface. What cannot be
 // set stays as it is.
-func (s *six) prepare(l link) {
+func (s *six) prepare(l link.State) {
 	set := func(name, value string) {
 		path := filepath.Join("/proc/sys/net/ipv6/conf", s.cfg.Interface, name)
 		if b, err := os.ReadFile(path); err == nil && string(b) != value+"\n" {
@@ -433,8 +436,8 @@ func (s *six) prepare(l link) {
 		set("ra_defrtr_metric", strconv.Itoa(1024+s.cfg.Metric))
 		set("ignore_routes_with_linkdown", "1")
 	}
-	if !l.enabled {
-		if err := enable(l.index); err != nil {
+	if !l.Enabled {
+		if err := link.Enable(l.Index); err != nil {
 			s.cfg.Log.Warn("cannot enable the interface", "error", err)
 		}
 	}
@@ -455,7 +458,7 @@ func (s *six) openConn(ctx context.Context, local netip.Addr) error {
 	at := netip.AddrPortFrom(local.WithZone(s.cfg.Interface), dhcpv6.DefaultClientPort)
 	conn, err := c.ListenPacket(ctx, "udp6", at.String())
 	if err != nil {
-		return fmt.Errorf("netlink: listen for DHCPv6: %w", needs(capPorts, err))
+		return fmt.Errorf("netlink: listen for DHCPv6: %w", link.Needs(link.CapPorts, err))
 	}
 	s.conn = conn.(*net.UDPConn)
 	read, done := s.conn, ctx.Done()

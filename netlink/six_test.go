@@ -11,6 +11,8 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv6"
 	"github.com/insomniacslk/dhcp/iana"
 	"pgregory.net/rapid"
+
+	"flexphone/netlink/internal/link"
 )
 
 var (
@@ -378,7 +380,7 @@ func TestPair(t *testing.T) {
 		{"IPv4 moves", []moment{{0, bound, Bound, 1}, {0, six, Renewed, 2}, {0, Event{Kind: Bound, Lease: other}, Bound, 2}}},
 		{"IPv6 is away for a moment", []moment{{0, bound, Bound, 1}, {0, six, Renewed, 2}, {0, bare, 0, 0}, {time.Second, six, 0, 0}}},
 		{"IPv6 is lost", []moment{{0, bound, Bound, 1}, {0, six, Renewed, 2}, {0, bare, 0, 0}, {gapGrace, nil, Renewed, 1}}},
-		{"both are lost", []moment{{0, bound, Bound, 1}, {0, six, Renewed, 2}, {0, down, 0, 0}, {linkGrace, lost, Lost, 0}}},
+		{"both are lost", []moment{{0, bound, Bound, 1}, {0, six, Renewed, 2}, {0, down, 0, 0}, {link.Grace, lost, Lost, 0}}},
 		{"IPv6 without a router", []moment{{0, unrouted, 0, 0}, {time.Minute, nil, 0, 0}}},
 		{"another IPv6 address", []moment{{0, bound, Bound, 1}, {0, six, Renewed, 2}, {0, two, Renewed, 3}, {0, six, Renewed, 2}}},
 	} {

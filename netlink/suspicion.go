@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"flexphone/netlink/internal/arp"
 )
 
 // A suspicion finds out whether who answers for an address has it, or is a proxy
@@ -12,11 +14,11 @@ import (
 // likely to have. Without I/O and without a clock.
 type suspicion struct {
 	until  time.Time // of the hearing; zero: there is none
-	claim  arpSeen
+	claim  arp.Claim
 	decoys []netip.Addr // that the accused has not answered for
 
-	proxy MAC       // convicted on this link; zero: nobody
-	last  []arpSeen // what was conceded
+	proxy MAC         // convicted on this link; zero: nobody
+	last  []arp.Claim // what was conceded
 }
 
 const (
@@ -33,15 +35,15 @@ func (s *suspicion) pending() bool { return !s.until.IsZero() }
 
 // accuse begins a hearing of who claims an address of network, and returns what to
 // ask; nothing when the claim needs none.
-func (s *suspicion) accuse(now time.Time, r *rand.Rand, network netip.Prefix, claim arpSeen) (probes []any) {
-	if claim.probe || !network.IsValid() || network.Bits() > 28 {
+func (s *suspicion) accuse(now time.Time, r *rand.Rand, network netip.Prefix, claim arp.Claim) (probes []any) {
+	if claim.Probe || !network.IsValid() || network.Bits() > 28 {
 		return nil
 	}
 	s.claim, s.decoys = claim, nil
 	hosts := uint32(1)<<(32-network.Bits()) - 2
 	for tries := 0; len(s.decoys) < decoys && tries < 100; tries++ {
 		a := hostAt(network, 1+r.Uint32N(hosts))
-		if a != claim.addr && a != network.Addr() && !slices.Contains(s.decoys, a) {
+		if a != claim.Addr && a != network.Addr() && !slices.Contains(s.decoys, a) {
 			s.decoys = append(s.decoys, a)
 			probes = append(probes, sendProbe{a})
 		}
@@ -60,30 +62,30 @@ func hostAt(network netip.Prefix, n uint32) netip.Addr {
 }
 
 // hears takes what somebody says, and reports whether it convicts the accused.
-func (s *suspicion) hears(c arpSeen) bool {
-	if !s.pending() || c.probe || c.from != s.claim.from {
+func (s *suspicion) hears(c arp.Claim) bool {
+	if !s.pending() || c.Probe || c.From != s.claim.From {
 		return false
 	}
-	if i := slices.Index(s.decoys, c.addr); i >= 0 {
+	if i := slices.Index(s.decoys, c.Addr); i >= 0 {
 		s.decoys = slices.Delete(s.decoys, i, i+1)
 	}
 	if len(s.decoys) > 0 {
 		return false
 	}
-	s.proxy, s.until = s.claim.from, time.Time{}
+	s.proxy, s.until = s.claim.From, time.Time{}
 	return true
 }
 
 // concede ends the hearing: the claim is believed. Who claims one address after
 // another is a proxy all the same, one that was slow to answer.
-func (s *suspicion) concede(claim arpSeen) {
+func (s *suspicion) concede(claim arp.Claim) {
 	s.until, s.decoys = time.Time{}, nil
-	if claim.probe {
+	if claim.Probe {
 		return
 	}
 	for _, c := range s.last {
-		if c.from == claim.from && c.addr != claim.addr {
-			s.proxy = claim.from
+		if c.From == claim.From && c.Addr != claim.Addr {
+			s.proxy = claim.From
 		}
 	}
 	if s.last = append(s.last, claim); len(s.last) > 8 {

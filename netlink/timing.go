@@ -6,10 +6,6 @@ import (
 )
 
 const (
-	// linkGrace is how long the carrier may be away before the address counts
-	// as lost. A cable that is replugged, or a switch that renegotiates its
-	// speed, takes less; a person notices no more.
-	linkGrace = 500 * time.Millisecond
 	// replaceGrace is how long a refused address is kept for a new one to take
 	// its place. It covers a server that pings before it offers (one second).
 	replaceGrace = 2 * time.Second
@@ -69,20 +65,6 @@ const (
 	// Ethernet within a fraction of it; who is later is heard by the probes that
 	// follow, and the address goes again.
 	holdForProbe = time.Millisecond
-	// probeGap and probes: the fast form of RFC 5227 §2.1.1.
-	probeGap = 100 * time.Millisecond
-	probes   = 3
-	// announceGap separates the announcements of RFC 5227 §2.3.
-	announceGap   = 2 * time.Second
-	announcements = 2
-	// PROBE_WAIT, PROBE_MIN (PROBE_MAX is twice that) and ANNOUNCE_WAIT of
-	// RFC 5227 §1.1, for the full check.
-	fullProbeWait    = time.Second
-	fullProbeGap     = time.Second
-	fullAnnounceWait = 2 * time.Second
-	// defendInterval: a second conflict within it gives the address up
-	// (RFC 5227 §2.4).
-	defendInterval = 10 * time.Second
 	// repairGap is the least time between two installations of the same
 	// address when somebody keeps removing it.
 	repairGap = time.Second
@@ -92,20 +74,6 @@ const (
 	// forever is the lease time that never ends (RFC 2131 §3.3).
 	forever = time.Duration(0xffffffff) * time.Second
 )
-
-// earliest returns the first of these moments, the zero Time when none of them is
-// to come: a zero Time is never.
-func earliest(times ...time.Time) (first time.Time) {
-	for _, t := range times {
-		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
-			first = t
-		}
-	}
-	return first
-}
-
-// passed reports whether it is time for what was planned for t.
-func passed(now, t time.Time) bool { return !t.IsZero() && !now.Before(t) }
 
 // backoff returns the wait before transmission n+1: 1, 2, 4 s, for two minutes
 // 8 s, and then 16, 32, 64 s, each a quarter more or less so that a street that

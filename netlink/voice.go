@@ -1,6 +1,11 @@
 package netlink
 
-import "time"
+import (
+	"time"
+
+	"flexphone/netlink/internal/link"
+	"flexphone/netlink/internal/moment"
+)
 
 // A voicing says on which VLAN a telephone belongs: the pure half of OnVoiceVLAN.
 //
@@ -76,10 +81,10 @@ func (v *voicing) step(now time.Time, in any) {
 
 // due does what time asks for.
 func (v *voicing) due(now time.Time) {
-	if passed(now, v.until) || passed(now, v.again) {
+	if moment.Passed(now, v.until) || moment.Passed(now, v.again) {
 		v.withdraw()
 	}
-	if passed(now, later(v.entered, barrenWait)) && v.up && v.by == "" {
+	if moment.Passed(now, moment.Later(v.entered, barrenWait)) && v.up && v.by == "" {
 		v.barren, v.byServer, v.entered = v.byServer, 0, time.Time{}
 	}
 }
@@ -93,7 +98,7 @@ func (v *voicing) parent(now time.Time, in parentSeen) {
 	case !in.up && v.away.IsZero():
 		v.away = now
 	case in.up && !v.away.IsZero():
-		if now.Sub(v.away) >= linkGrace || in.index != v.index { // perhaps another switch
+		if now.Sub(v.away) >= link.Grace || in.index != v.index { // perhaps another switch
 			v.byServer, v.barren, v.entered = 0, 0, time.Time{}
 			if v.by != "" {
 				v.again = now.Add(v.wait)
@@ -143,9 +148,9 @@ func (v *voicing) vlan(now time.Time) (n int, ok bool) {
 
 // deadline returns when step wants a tick; zero: never.
 func (v *voicing) deadline(now time.Time) time.Time {
-	first := earliest(v.until, v.again, later(v.entered, barrenWait))
+	first := moment.Earliest(v.until, v.again, moment.Later(v.entered, barrenWait))
 	if v.patience.After(now) {
-		first = earliest(first, v.patience)
+		first = moment.Earliest(first, v.patience)
 	}
 	if !first.IsZero() && !first.After(now) { // it waits for the carrier
 		return time.Time{}

@@ -11,6 +11,8 @@ import (
 	rtnl "github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"flexphone/netlink/internal/link"
 )
 
 // A Voice says where a phone's VLAN comes from.
@@ -74,8 +76,8 @@ type voice struct {
 
 	readers sync.WaitGroup
 	heard   chan []byte
-	tap     *tap
-	link    link
+	tap     *link.Tap
+	link    link.State
 	core    voicing
 	on      int    // the VLAN in use; -1: none yet
 	name    string // of its interface; empty: the untagged one
@@ -104,14 +106,14 @@ func (v *voice) use(s Source) {
 
 // Run implements Source.
 func (v *voice) Run(ctx context.Context) (err error) {
-	h, err := openHinter(unix.RTNLGRP_LINK)
+	h, err := link.OpenHinter(unix.RTNLGRP_LINK)
 	if err != nil {
 		return err
 	}
 	inner, cancel := context.WithCancel(ctx)
 	hints := make(chan struct{}, 1)
 	v.heard = make(chan []byte, 4)
-	v.readers.Go(func() { h.run(inner, hints) })
+	v.readers.Go(func() { h.Run(inner, hints) })
 	defer v.readers.Wait()
 	defer v.closeTap()
 	defer cancel()
@@ -213,11 +215,11 @@ func (v *voice) pass(e Event) {
 // vanished reports whether the interface of the VLAN in use is gone, as it goes with
 // the one below.
 func (v *voice) vanished() bool {
-	if v.on <= 0 || v.name == "" || v.link.index == 0 {
+	if v.on <= 0 || v.name == "" || v.link.Index == 0 {
 		return false
 	}
-	l, err := readLink(v.name)
-	return err == nil && l.index == 0
+	l, err := link.Read(v.name)
+	return err == nil && l.Index == 0
 }
 
 // end gives the address back, and tells that it is gone.
@@ -292,40 +294,40 @@ func (v *voice) enter(ctx context.Context, vlan int) (*placed, error) {
 // look follows the interface below: a carrier that comes up may be another
 // switch's.
 func (v *voice) look(speak *time.Timer) error {
-	l, err := readLink(v.cfg.Interface)
+	l, err := link.Read(v.cfg.Interface)
 	if err != nil {
 		return err
 	}
 	before := v.link
-	if v.link = l; l.index != before.index {
+	if v.link = l; l.Index != before.Index {
 		v.closeTap()
-		before = link{}
+		before = link.State{}
 	}
-	if l.index != 0 && !l.enabled && before.index == 0 {
-		if err := enable(l.index); err != nil && !isGone(err) {
+	if l.Index != 0 && !l.Enabled && before.Index == 0 {
+		if err := link.Enable(l.Index); err != nil && !link.IsGone(err) {
 			return err
 		}
 	}
-	if l.running && v.tap == nil && v.want.VLAN == 0 {
-		t, err := openTap(l.index, etherLLDP, lldpFilter(), v.heard)
+	if l.Running && v.tap == nil && v.want.VLAN == 0 {
+		t, err := link.OpenTap(l.Index, etherLLDP, lldpFilter(), v.heard)
 		if err != nil {
-			if isGone(err) {
+			if link.IsGone(err) {
 				return nil
 			}
 			return err
 		}
-		if err := t.join(lldpGroup()); err != nil {
+		if err := t.Join(lldpGroup()); err != nil {
 			v.cfg.Log.Debug("cannot listen to the switch", "error", err)
 		}
 		v.tap = t
-		v.readers.Go(t.read)
+		v.readers.Go(t.Read)
 	}
 	now := time.Now()
-	if before.running && l.running && l.changes != before.changes { // it was out and is in again
-		v.core.step(now, parentSeen{index: l.index})
+	if before.Running && l.Running && l.Changes != before.Changes { // it was out and is in again
+		v.core.step(now, parentSeen{index: l.Index})
 	}
-	v.core.step(now, parentSeen{index: l.index, up: l.running})
-	if l.running && (!before.running || l.changes != before.changes) && v.tap != nil {
+	v.core.step(now, parentSeen{index: l.Index, up: l.Running})
+	if l.Running && (!before.Running || l.Changes != before.Changes) && v.tap != nil {
 		v.sent = 0
 		speak.Reset(0)
 	}
@@ -334,11 +336,11 @@ func (v *voice) look(speak *time.Timer) error {
 
 // introduce tells the switch what this is, and returns when to do it again.
 func (v *voice) introduce() time.Duration {
-	if v.tap == nil || !v.link.running {
+	if v.tap == nil || !v.link.Running {
 		return lldpSlow // or when the carrier comes
 	}
-	says := voiceLLDP(v.link.mac, v.cfg.Hostname, lldpLife, v.core.policy, v.core.by != "")
-	if err := v.tap.send(says, lldpGroup()); err != nil {
+	says := voiceLLDP(v.link.MAC, v.cfg.Hostname, lldpLife, v.core.policy, v.core.by != "")
+	if err := v.tap.Send(says, lldpGroup()); err != nil {
 		v.cfg.Log.Debug("cannot speak to the switch", "error", err)
 	}
 	if v.sent++; v.sent < lldpFastMany {
@@ -349,7 +351,7 @@ func (v *voice) introduce() time.Duration {
 
 func (v *voice) closeTap() {
 	if v.tap != nil {
-		v.tap.close()
+		v.tap.Close()
 		v.tap = nil
 	}
 }
@@ -360,28 +362,28 @@ func lldpFilter() []bpf.Instruction { return []bpf.Instruction{bpf.RetConstant{V
 // makeVLAN makes the interface of a VLAN, or finds it, and sets it up.
 func makeVLAN(ifname string, vlan int) (string, error) {
 	name := ifname + "." + strconv.Itoa(vlan)
-	l, err := readLink(ifname)
+	l, err := link.Read(ifname)
 	if err != nil {
 		return "", err
 	}
-	below := l.index
+	below := l.Index
 	if below == 0 {
 		return "", fmt.Errorf("netlink: make VLAN %d: there is no interface %s", vlan, ifname)
 	}
 	err = rtnl.LinkAdd(&rtnl.Vlan{LinkAttrs: rtnl.LinkAttrs{Name: name, ParentIndex: below}, VlanId: vlan})
 	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return "", fmt.Errorf("netlink: make VLAN %d on %s: %w", vlan, ifname, needs(capAdmin, err))
+		return "", fmt.Errorf("netlink: make VLAN %d on %s: %w", vlan, ifname, link.Needs(link.CapAdmin, err))
 	}
 	return name, nil
 }
 
 func removeVLAN(name string) error {
-	l, err := readLink(name)
-	if err != nil || l.index == 0 {
+	l, err := link.Read(name)
+	if err != nil || l.Index == 0 {
 		return err
 	}
-	if err := rtnl.LinkDel(linkOf(l.index)); err != nil && !isGone(err) {
-		return fmt.Errorf("netlink: remove %s: %w", name, needs(capAdmin, err))
+	if err := rtnl.LinkDel(link.Of(l.Index)); err != nil && !link.IsGone(err) {
+		return fmt.Errorf("netlink: remove %s: %w", name, link.Needs(link.CapAdmin, err))
 	}
 	return nil
 }

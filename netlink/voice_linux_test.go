@@ -4,13 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	rtnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"flexphone/netlink/internal/isptest"
+	"flexphone/netlink/internal/link"
 )
 
 // A tagger stands in for a kernel without 802.1Q: every VLAN is the interface
@@ -37,7 +39,7 @@ func (g tagger) want(t *testing.T, vlan int) {
 		if got != vlan {
 			t.Errorf("VLAN %d was made; want %d", got, vlan)
 		}
-	case <-time.After(patience):
+	case <-time.After(isptest.Patience):
 		t.Fatalf("VLAN %d was never made", vlan)
 	}
 }
@@ -45,30 +47,30 @@ func (g tagger) want(t *testing.T, vlan int) {
 // A lanSwitch speaks LLDP-MED at the other end of the cable.
 type lanSwitch struct {
 	t     *testing.T
-	port  *tap
+	port  *link.Tap
 	heard chan []byte
 }
 
-func newLANSwitch(t *testing.T, i *isp) *lanSwitch {
+func newLANSwitch(t *testing.T, i *isptest.ISP) *lanSwitch {
 	t.Helper()
 	w := &lanSwitch{t: t, heard: make(chan []byte, 16)}
-	i.do(func() error {
-		l, err := readLink("isp0")
+	i.Do(func() error {
+		l, err := link.Read("isp0")
 		if err != nil {
 			return err
 		}
-		w.port, err = openTap(l.index, etherLLDP, lldpFilter(), w.heard)
-		return errors.Join(err, w.port.join(lldpGroup()))
+		w.port, err = link.OpenTap(l.Index, etherLLDP, lldpFilter(), w.heard)
+		return errors.Join(err, w.port.Join(lldpGroup()))
 	})
 	ended := make(chan struct{})
-	go func() { w.port.read(); close(ended) }()
-	t.Cleanup(func() { w.port.close(); <-ended })
+	go func() { w.port.Read(); close(ended) }()
+	t.Cleanup(func() { w.port.Close(); <-ended })
 	return w
 }
 
 func (w *lanSwitch) say(p voicePolicy) {
 	w.t.Helper()
-	if err := w.port.send(switchSays(p), lldpGroup()); err != nil {
+	if err := w.port.Send(switchSays(p), lldpGroup()); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -86,8 +88,8 @@ func (w *lanSwitch) answer(p voicePolicy) (stop func()) {
 				if !strings.Contains(string(b), medOUI) {
 					w.t.Errorf("the phone says %x", b)
 				}
-				w.port.send([]byte("noise"), lldpGroup())
-				w.port.send(switchSays(p), lldpGroup())
+				w.port.Send([]byte("noise"), lldpGroup())
+				w.port.Send(switchSays(p), lldpGroup())
 			case <-quit:
 				return
 			}
@@ -99,11 +101,11 @@ func (w *lanSwitch) answer(p voicePolicy) (stop func()) {
 const voiceLife = 2 * time.Minute
 
 func TestVoiceFollowsTheSwitch(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	i := newISP(t, ispAddr)
-	i.startDNS(firstPool)
+	i := isptest.New(t, isptest.Addr)
+	i.StartDNS(isptest.FirstPool)
 	w := newLANSwitch(t, i)
 	stop := w.answer(voicePolicy{vlan: 42, life: voiceLife})
 	s, tags := startVoice(t, Voice{Wait: time.Minute})
@@ -115,7 +117,7 @@ func TestVoiceFollowsTheSwitch(t *testing.T) {
 	tags.want(t, 43)
 	assertInstalled(t, s.want(Bound).Lease)
 	phone := medLLDP(MAC{2, 0, 0, 0, 0, 9}, "phone", 3, voiceLife, voicePolicy{vlan: 66}, true)
-	if err := w.port.send(phone, lldpGroup()); err != nil { // which sets no policy
+	if err := w.port.Send(phone, lldpGroup()); err != nil { // which sets no policy
 		t.Fatal(err)
 	}
 	w.say(voicePolicy{life: voiceLife}) // untagged
@@ -129,11 +131,11 @@ func TestVoiceFollowsTheSwitch(t *testing.T) {
 	tags.want(t, 45)
 	assertInstalled(t, s.want(Bound).Lease)
 	withdrawn := medLLDP(otherMAC, "switch", medConnectivity, voiceLife, voicePolicy{}, false)
-	if err := w.port.send(withdrawn, lldpGroup()); err != nil {
+	if err := w.port.Send(withdrawn, lldpGroup()); err != nil {
 		t.Fatal(err)
 	}
 	assertInstalled(t, s.want(Bound).Lease)
-	s.stop()
+	s.Stop()
 	s.want(Lost)
 	if len(tags.made) != 0 {
 		t.Errorf("VLAN %d was made", <-tags.made)
@@ -141,21 +143,21 @@ func TestVoiceFollowsTheSwitch(t *testing.T) {
 }
 
 func TestVoiceFollowsTheDHCPServer(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	i := newISP(t, ispAddr)
-	i.startDNS(firstPool, "--dhcp-option=132,44")
+	i := isptest.New(t, isptest.Addr)
+	i.StartDNS(isptest.FirstPool, "--dhcp-option=132,44")
 	s, tags := startVoice(t, Voice{Wait: time.Millisecond})
 	tags.want(t, 44)
 	assertInstalled(t, s.want(Bound).Lease)
 }
 
 func TestVoiceWithoutAnyVLAN(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	newISP(t, ispAddr).startDNS(firstPool)
+	isptest.New(t, isptest.Addr).StartDNS(isptest.FirstPool)
 	s, tags := startVoice(t, Voice{Wait: time.Millisecond})
 	assertInstalled(t, s.want(Bound).Lease)
 	if len(tags.made) != 0 {
@@ -168,10 +170,10 @@ func TestVoiceWithoutAnyVLAN(t *testing.T) {
 func TestVoiceWithoutTags(t *testing.T) {
 	for name, want := range map[string]Voice{"by settings": {VLAN: 42}, "by DHCP option 132": {Wait: time.Millisecond}} {
 		t.Run(name, func(t *testing.T) {
-			if !inNamespace(t) {
+			if !isptest.InNamespace(t) {
 				return
 			}
-			newISP(t, ispAddr).startDNS(firstPool, "--dhcp-option=132,44")
+			isptest.New(t, isptest.Addr).StartDNS(isptest.FirstPool, "--dhcp-option=132,44")
 			var said bytes.Buffer
 			cfg := testConfig(t)
 			cfg.Log = slog.New(slog.NewTextHandler(&said, nil))
@@ -184,7 +186,7 @@ func TestVoiceWithoutTags(t *testing.T) {
 			if l := r.want(Bound).Lease; l.Interface != "eth0" {
 				t.Errorf("bound on %s", l.Interface)
 			}
-			r.stop()
+			r.Stop()
 			r.want(Lost)
 			if n := strings.Count(said.String(), "makes no VLAN"); n != 1 {
 				t.Errorf("said %d times:\n%s", n, said.String())
@@ -196,25 +198,24 @@ func TestVoiceWithoutTags(t *testing.T) {
 // TestVoiceComesBackWithItsInterface: an adapter that is pulled takes its VLAN with
 // it, and both are back when it is plugged in.
 func TestVoiceComesBackWithItsInterface(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
 	s, tags := startVoice(t, Voice{VLAN: 42})
-	plug := func(i *isp) {
-		ip(t, "link", "add", "eth0", "address", testMAC, "type", "veth", "peer", "name", "isp0")
-		ip(t, "link", "set", "isp0", "netns", strconv.Itoa(i.holder.Process.Pid))
-		i.inside("ip", "address", "add", ispAddr, "dev", "isp0")
-		i.inside("ip", "link", "set", "isp0", "up")
+	plug := func(i *isptest.ISP) {
+		i.Cable("eth0", isptest.MAC)
+		i.Inside("ip", "address", "add", isptest.Addr, "dev", "isp0")
+		i.Inside("ip", "link", "set", "isp0", "up")
 	}
-	i := newISP(t, ispAddr)
-	i.startDNS(firstPool)
+	i := isptest.New(t, isptest.Addr)
+	i.StartDNS(isptest.FirstPool)
 	tags.want(t, 42)
 	assertInstalled(t, s.want(Bound).Lease)
-	ip(t, "link", "delete", "eth0")
+	isptest.IP(t, "link", "delete", "eth0")
 	s.want(Lost)
-	i.stopDNS()
+	i.StopDNS()
 	plug(i)
-	i.startDNS(firstPool)
+	i.StartDNS(isptest.FirstPool)
 	assertInstalled(t, s.want(Bound).Lease)
 }
 
@@ -235,24 +236,24 @@ func TestVoiceOnARealVLAN(t *testing.T) {
 			if l := r.want(Bound).Lease; l.Interface != "eth0.43" || l.Prefix.String() != moved {
 				t.Errorf("moved to %v on %s", l.Prefix, l.Interface)
 			}
-			if left, _ := readLink("eth0.42"); left.index != 0 {
+			if left, _ := link.Read("eth0.42"); left.Index != 0 {
 				t.Error("the interface of the VLAN that was left is still there")
 			}
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if !inNamespace(t) {
+			if !isptest.InNamespace(t) {
 				return
 			}
-			i := newISP(t, ispAddr)
-			ip(t, "link", "set", "eth0", "up")
+			i := isptest.New(t, isptest.Addr)
+			isptest.IP(t, "link", "set", "eth0", "up")
 			needVLAN(t)
 			for id, addr := range map[string]string{"42": "10.99.0.1/24", "43": "10.98.0.1/24"} {
-				i.inside("ip", "link", "add", "link", "isp0", "name", "isp0."+id, "type", "vlan", "id", id)
-				i.inside("ip", "address", "add", addr, "dev", "isp0."+id)
-				i.inside("ip", "link", "set", "isp0."+id, "up")
+				i.Inside("ip", "link", "add", "link", "isp0", "name", "isp0."+id, "type", "vlan", "id", id)
+				i.Inside("ip", "address", "add", addr, "dev", "isp0."+id)
+				i.Inside("ip", "link", "set", "isp0."+id, "up")
 			}
-			i.startDNS(firstPool, append(tt.isp, "--interface=isp0.42", "--interface=isp0.43",
+			i.StartDNS(isptest.FirstPool, append(tt.isp, "--interface=isp0.42", "--interface=isp0.43",
 				"--dhcp-range=10.99.0.50,10.99.0.50,2m", "--dhcp-range=10.98.0.50,10.98.0.50,2m")...)
 			w := newLANSwitch(t, i)
 			stop := func() {}
@@ -269,15 +270,15 @@ func TestVoiceOnARealVLAN(t *testing.T) {
 			if l.Interface != "eth0.42" || l.Prefix.String() != tagged {
 				t.Errorf("lease is %+v", l)
 			}
-			i.waitLog("DHCPACK(isp0.42)", "10.99.0.50", testMAC)
+			i.WaitLog("DHCPACK(isp0.42)", "10.99.0.50", isptest.MAC)
 			assertInstalled(t, l)
 			if tt.play != nil {
 				tt.play(t, w, r)
 			}
-			r.stop()
+			r.Stop()
 			r.want(Lost)
 			for _, name := range []string{"eth0.42", "eth0.43"} {
-				if left, _ := readLink(name); left.index != 0 {
+				if left, _ := link.Read(name); left.Index != 0 {
 					t.Errorf("%s is still there", name)
 				}
 			}
@@ -288,15 +289,15 @@ func TestVoiceOnARealVLAN(t *testing.T) {
 // needVLAN skips the test where the kernel puts no tags on frames.
 func needVLAN(t *testing.T) {
 	t.Helper()
-	l, err := readLink("eth0")
+	l, err := link.Read("eth0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	probe := &rtnl.Vlan{LinkAttrs: rtnl.LinkAttrs{Name: "probe", ParentIndex: l.index}, VlanId: 9}
+	probe := &rtnl.Vlan{LinkAttrs: rtnl.LinkAttrs{Name: "probe", ParentIndex: l.Index}, VlanId: 9}
 	if err := rtnl.LinkAdd(probe); errors.Is(err, unix.EOPNOTSUPP) {
 		t.Skip("this kernel has no 802.1Q (CONFIG_VLAN_8021Q); that of qemu-virt has, see `make test-guest-kernel`")
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	ip(t, "link", "delete", "probe")
+	isptest.IP(t, "link", "delete", "probe")
 }

@@ -3,6 +3,8 @@ package netlink
 import (
 	"testing"
 	"time"
+
+	"flexphone/netlink/internal/link"
 )
 
 // TestVoicing plays what happens to a telephone, and looks at where it belongs
@@ -40,8 +42,8 @@ func TestVoicing(t *testing.T) {
 		{"who does not speak LLDP-MED says so", 0, []moment{{0, up, -1}, {0, mute, -1}, {wait, mute, 0}}},
 		{"another telephone withdraws it", 0, []moment{{0, up, -1}, {0, good, 42}, {0, with(phone, func(s *lldpSays) { s.voice = false }), 42}}},
 		{"a second switch says another", 0, []moment{{0, up, -1}, {0, good, 42}, {0, second, 42}, {2 * time.Minute, second, 43}}},
-		{"the cable flaps", 0, []moment{{0, up, -1}, {0, good, 42}, {wait, down, 42}, {linkGrace - 1, up, 42}, {time.Minute, tick{}, 42}}},
-		{"the cable is plugged in elsewhere", 0, []moment{{0, up, -1}, {0, good, 42}, {wait, down, 42}, {linkGrace, up, 42}, {wait - 1, tick{}, 42}, {1, tick{}, 0}}},
+		{"the cable flaps", 0, []moment{{0, up, -1}, {0, good, 42}, {wait, down, 42}, {link.Grace - 1, up, 42}, {time.Minute, tick{}, 42}}},
+		{"the cable is plugged in elsewhere", 0, []moment{{0, up, -1}, {0, good, 42}, {wait, down, 42}, {link.Grace, up, 42}, {wait - 1, tick{}, 42}, {1, tick{}, 0}}},
 		{"and in again where it was", 0, []moment{{0, up, -1}, {0, good, 42}, {wait, down, 42}, {time.Second, up, 42}, {time.Second, good, 42}, {time.Minute, tick{}, 42}}},
 		{"and at another switch with another VLAN", 0, []moment{{0, up, -1}, {0, good, 42}, {wait, down, 42}, {time.Second, up, 42}, {time.Second, second, 43}}},
 		{"a server says so", 0, []moment{{0, up, -1}, {wait, tick{}, 0}, {0, serverSays{44}, 44}, {time.Second, leaseOnVLAN{}, 44}, {time.Hour, tick{}, 44}}},

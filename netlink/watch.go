@@ -3,6 +3,9 @@ package netlink
 import (
 	"net/netip"
 	"time"
+
+	"flexphone/netlink/internal/link"
+	"flexphone/netlink/internal/moment"
 )
 
 // A sight is what an interface holds at one moment.
@@ -42,7 +45,7 @@ func (w *watcher) step(now time.Time, s sight) []Event {
 	case !s.running && s.mac == (MAC{}): // PPP, which dials in again, or a link that is gone
 		w.pause(now, "link down", gapGrace)
 	case !s.running:
-		w.pause(now, "link down", linkGrace)
+		w.pause(now, "link down", link.Grace)
 	case !ok:
 		w.pause(now, "address removed", gapGrace)
 	default:
@@ -64,7 +67,7 @@ func (w *watcher) step(now time.Time, s sight) []Event {
 // deadline returns when step must be called again though nothing changed; zero:
 // never.
 func (w *watcher) deadline() time.Time {
-	return earliest(w.lose, w.ready)
+	return moment.Earliest(w.lose, w.ready)
 }
 
 // choose picks the address that connections leave from: the default route's

@@ -12,6 +12,11 @@ import (
 
 	rtnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"flexphone/netlink/internal/arp"
+	"flexphone/netlink/internal/link"
+	"flexphone/netlink/internal/moment"
+	"flexphone/netlink/internal/resolvconf"
 )
 
 // Watch returns a Source that follows the IPv4 address which somebody else, such
@@ -54,7 +59,7 @@ func Static(cfg Config, f Fixed) (Source, error) {
 		}
 		l.Prefix, l.Router = f.Prefix, f.Router
 	}
-	return &watch{cfg: cfg, events: newQueue(), fixed: l, names: nameServers{path: cfg.ResolvConf}, core: watcher{ifname: cfg.Interface, base: l}}, nil
+	return &watch{cfg: cfg, events: newQueue(), fixed: l, names: resolvconf.File{Path: cfg.ResolvConf}, core: watcher{ifname: cfg.Interface, base: l}}, nil
 }
 
 // A watch runs a watcher on a real interface; with a fixed address it sees to
@@ -64,13 +69,13 @@ type watch struct {
 	events   *queue
 	core     watcher
 	fixed    Lease
-	names    nameServers
+	names    resolvconf.File
 	site     site
 	repaired time.Time
 	guard    guard
 	up       bool // as the guard knows it
 	index    int  // the tap's
-	tap      *tap
+	tap      *link.Tap
 	others   []netip.Addr // that the tap hears of
 	readers  sync.WaitGroup
 	arps     chan []byte
@@ -81,7 +86,7 @@ func (w *watch) Next(ctx context.Context) (Event, error) { return w.events.next(
 
 // Run implements Source. It returns nil when ctx is done.
 func (w *watch) Run(ctx context.Context) error {
-	h, err := openHinter(hints4()...)
+	h, err := link.OpenHinter(link.Hints4()...)
 	if err != nil {
 		return err
 	}
@@ -90,7 +95,7 @@ func (w *watch) Run(ctx context.Context) error {
 	w.arps = make(chan []byte, 8)
 	w.guard.addr, w.guard.network = w.fixed.Addr(), w.fixed.Prefix
 	w.guard.rand = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
-	w.readers.Go(func() { h.run(inner, hints) })
+	w.readers.Go(func() { h.Run(inner, hints) })
 	defer w.readers.Wait()
 	defer cancel()
 	defer w.closeTap()
@@ -112,7 +117,7 @@ func (w *watch) Run(ctx context.Context) error {
 		case <-timer.C:
 		case <-hints:
 		case b := <-w.arps:
-			if a, err := parseARP(b); err == nil {
+			if a, err := arp.Parse(b); err == nil {
 				w.ask(a)
 			}
 		}
@@ -130,12 +135,12 @@ func (w *watch) ask(in any) {
 		var b []byte
 		switch a := a.(type) {
 		case sendProbe:
-			b = arpPacket(w.guard.mac, a.addr, false)
+			b = arp.Packet(w.guard.mac, a.addr, false)
 		case sendAnnounce:
-			b = arpPacket(w.guard.mac, a.addr, true)
+			b = arp.Packet(w.guard.mac, a.addr, true)
 		}
 		if w.tap != nil && b != nil {
-			if err := w.tap.broadcast(b); err != nil {
+			if err := w.tap.Broadcast(b); err != nil {
 				w.cfg.Log.Debug("cannot send ARP", "error", err)
 			}
 		}
@@ -155,32 +160,32 @@ func (w *watch) overhear() error {
 		return nil
 	}
 	w.others = others
-	return w.tap.filter(arpFilter(w.guard.mac, w.guard.addr, others...))
+	return w.tap.Filter(arp.Filter(w.guard.mac, w.guard.addr, others...))
 }
 
 // listen opens the tap that hears what others say of the fixed address, and
 // tells the guard of the carrier.
-func (w *watch) listen(l link) error {
-	if l.index != w.index {
+func (w *watch) listen(l link.State) error {
+	if l.Index != w.index {
 		w.closeTap()
-		w.index = l.index
+		w.index = l.Index
 	}
-	if l.index != 0 && l.enabled && w.tap == nil && l.mac != (MAC{}) {
-		t, err := openTap(l.index, unix.ETH_P_ARP, arpFilter(l.mac, w.fixed.Addr()), w.arps)
+	if l.Index != 0 && l.Enabled && w.tap == nil && l.MAC != (MAC{}) {
+		t, err := link.OpenTap(l.Index, unix.ETH_P_ARP, arp.Filter(l.MAC, w.fixed.Addr()), w.arps)
 		if err != nil {
-			if isGone(err) {
+			if link.IsGone(err) {
 				return nil
 			}
 			return err
 		}
 		w.tap, w.others = t, nil
-		w.readers.Go(t.read)
+		w.readers.Go(t.Read)
 	}
-	if l.mac == (MAC{}) { // nobody to ask on a point-to-point link
-		w.guard.free = l.index != 0
-	} else if l.running != w.up {
-		w.up = l.running
-		w.ask(linkChanged{up: l.running, mac: l.mac})
+	if l.MAC == (MAC{}) { // nobody to ask on a point-to-point link
+		w.guard.free = l.Index != 0
+	} else if l.Running != w.up {
+		w.up = l.Running
+		w.ask(linkChanged{up: l.Running, mac: l.MAC})
 	}
 	w.ask(tick{})
 	return nil
@@ -188,19 +193,19 @@ func (w *watch) listen(l link) error {
 
 func (w *watch) closeTap() {
 	if w.tap != nil {
-		w.tap.close()
+		w.tap.Close()
 		w.tap = nil
 	}
 }
 
 // look reads the state, and returns when to read it again at the latest.
 func (w *watch) look() (time.Time, error) {
-	l, err := readLink(w.cfg.Interface)
+	l, err := link.Read(w.cfg.Interface)
 	if err != nil {
 		return time.Time{}, err
 	}
 	again := time.Time{}
-	if w.fixed.Prefix.IsValid() && l.index != 0 {
+	if w.fixed.Prefix.IsValid() && l.Index != 0 {
 		if again, err = w.keep(l); err != nil {
 			return again, err
 		}
@@ -213,30 +218,30 @@ func (w *watch) look() (time.Time, error) {
 		w.events.push(e)
 		w.cfg.Log.Debug(e.Kind.String(), "address", e.Lease.Prefix, "router", e.Lease.Router, "reason", e.Reason)
 		if w.fixed.Prefix.IsValid() && e.Kind == Bound {
-			if err := w.names.write(e.Lease); err != nil {
+			if err := w.names.Write(e.Lease.names()); err != nil {
 				w.cfg.Log.Error("cannot use the name servers", "error", err)
 			}
 		}
 	}
-	return earliest(again, w.core.deadline()), nil
+	return moment.Earliest(again, w.core.deadline()), nil
 }
 
 // keep installs the fixed address when it is missing, at most once in
 // repairGap; it returns when to try again.
-func (w *watch) keep(l link) (time.Time, error) {
-	if !l.enabled {
+func (w *watch) keep(l link.State) (time.Time, error) {
+	if !l.Enabled {
 		if !w.repaired.IsZero() {
 			return time.Time{}, nil // somebody set it down, and means it
 		}
-		if err := enable(l.index); err != nil {
+		if err := link.Enable(l.Index); err != nil {
 			return time.Time{}, err
 		}
 	}
 	if err := w.listen(l); err != nil {
 		return time.Time{}, err
 	}
-	if l.index != w.site.index {
-		w.site = site{ifname: w.cfg.Interface, index: l.index, mtu: l.mtu}
+	if l.Index != w.site.index {
+		w.site = site{ifname: w.cfg.Interface, index: l.Index, mtu: l.MTU}
 	}
 	ok, err := w.site.has(w.fixed)
 	if err != nil {
@@ -245,7 +250,7 @@ func (w *watch) keep(l link) (time.Time, error) {
 	if !w.guard.free {
 		if ok && w.core.told.Prefix.IsValid() { // lost to another host
 			w.core.lose, w.core.reason = time.Now(), "conflict"
-			return w.guard.next, removeLease(l.index, w.fixed)
+			return w.guard.next, removeLease(l.Index, w.fixed)
 		}
 		return w.guard.next, nil
 	}
@@ -277,21 +282,21 @@ func (w *watch) end() error {
 	if !w.fixed.Prefix.IsValid() {
 		return nil
 	}
-	restored := w.names.restore()
-	l, err := readLink(w.cfg.Interface)
-	if err != nil || l.index == 0 {
+	restored := w.names.Restore()
+	l, err := link.Read(w.cfg.Interface)
+	if err != nil || l.Index == 0 {
 		return errors.Join(err, restored)
 	}
-	return errors.Join(removeLease(l.index, w.fixed), restored)
+	return errors.Join(removeLease(l.Index, w.fixed), restored)
 }
 
 // see reads what the interface holds.
-func see(l link) (sight, error) {
-	s := sight{mac: l.mac, running: l.running}
-	if l.index == 0 {
+func see(l link.State) (sight, error) {
+	s := sight{mac: l.MAC, running: l.Running}
+	if l.Index == 0 {
 		return s, nil
 	}
-	a, err := readAddresses(l.index)
+	a, err := readAddresses(l.Index)
 	if err != nil {
 		return s, err
 	}

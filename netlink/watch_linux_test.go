@@ -2,7 +2,6 @@ package netlink
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -11,92 +10,68 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"flexphone/netlink/internal/isptest"
 )
 
 func TestWatchFollowsOthers(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	newISP(t, ispAddr)
-	ip(t, "link", "set", "eth0", "up")
+	isptest.New(t, isptest.Addr)
+	isptest.IP(t, "link", "set", "eth0", "up")
 	w, err := Watch(testConfig(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := start(t, w)
-	ip(t, "address", "add", "10.77.0.20/24", "dev", "eth0", "valid_lft", "100", "preferred_lft", "100")
-	ip(t, "route", "add", "default", "via", "10.77.0.1", "src", "10.77.0.20")
+	isptest.IP(t, "address", "add", "10.77.0.20/24", "dev", "eth0", "valid_lft", "100", "preferred_lft", "100")
+	isptest.IP(t, "route", "add", "default", "via", "10.77.0.1", "src", "10.77.0.20")
 	l := s.want(Bound).Lease
-	if l.Prefix.String() != "10.77.0.20/24" || l.Router.String() != "10.77.0.1" || l.Expiry.IsZero() || l.MAC.String() != testMAC {
+	if l.Prefix.String() != "10.77.0.20/24" || l.Router.String() != "10.77.0.1" || l.Expiry.IsZero() || l.MAC.String() != isptest.MAC {
 		t.Errorf("lease is %+v", l)
 	}
-	ip(t, "address", "change", "10.77.0.20/24", "dev", "eth0", "valid_lft", "900", "preferred_lft", "900")
+	isptest.IP(t, "address", "change", "10.77.0.20/24", "dev", "eth0", "valid_lft", "900", "preferred_lft", "900")
 	if r := s.want(Renewed).Lease; !r.Expiry.After(l.Expiry) {
 		t.Errorf("renewed until %v; was %v", r.Expiry, l.Expiry)
 	}
 	// A client that breaks before it makes: no Lost in between.
-	ip(t, "address", "flush", "dev", "eth0")
-	ip(t, "address", "add", "10.77.0.21/24", "dev", "eth0")
-	ip(t, "route", "add", "default", "via", "10.77.0.1")
+	isptest.IP(t, "address", "flush", "dev", "eth0")
+	isptest.IP(t, "address", "add", "10.77.0.21/24", "dev", "eth0")
+	isptest.IP(t, "route", "add", "default", "via", "10.77.0.1")
 	if l := s.want(Bound).Lease; l.Prefix.String() != "10.77.0.21/24" || !l.Expiry.IsZero() {
 		t.Errorf("lease is %+v", l)
 	}
-	ip(t, "link", "set", "eth0", "down")
+	isptest.IP(t, "link", "set", "eth0", "down")
 	if e := s.want(Lost); e.Reason != "link down" {
 		t.Errorf("lost because %q", e.Reason)
 	}
-	ip(t, "link", "set", "eth0", "up") // the kernel keeps the address, not the route
+	isptest.IP(t, "link", "set", "eth0", "up") // the kernel keeps the address, not the route
 	if l := s.want(Bound).Lease; l.Prefix.String() != "10.77.0.21/24" || l.Router.IsValid() {
 		t.Errorf("lease is %+v", l)
 	}
 }
 
-// The kernel drops messages that nobody reads, and says so once (ENOBUFS): that
-// is a hint as any other.
-func TestHintsSurviveAFullBuffer(t *testing.T) {
-	if !inNamespace(t) {
-		return
-	}
-	h, err := openHinter(hints4()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	newISP(t, ispAddr)
-	ip(t, "link", "set", "eth0", "up")
-	storm := strings.Repeat("address add 198.51.100.1/32 dev eth0\naddress del 198.51.100.1/32 dev eth0\n", 4000)
-	feed(t, storm, "ip", "-batch", "-")
-	if _, _, err := h.socket.Receive(); !errors.Is(err, unix.ENOBUFS) {
-		t.Errorf("after 8000 changes that nobody read: %v; want %v", err, unix.ENOBUFS)
-	}
-	feed(t, storm, "ip", "-batch", "-")
-	ctx, cancel := context.WithCancel(context.Background())
-	hints, ended := make(chan struct{}, 1), make(chan struct{})
-	go func() { h.run(ctx, hints); close(ended) }()
-	<-hints // else the test never ends
-	cancel()
-	<-ended
-}
-
 func TestWatchSurvivesAStorm(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	newISP(t, ispAddr)
-	ip(t, "link", "set", "eth0", "up")
+	isptest.New(t, isptest.Addr)
+	isptest.IP(t, "link", "set", "eth0", "up")
 	w, err := Watch(testConfig(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := start(t, w)
-	ip(t, "address", "add", "10.77.0.20/24", "dev", "eth0")
-	ip(t, "route", "add", "default", "via", "10.77.0.1")
+	isptest.IP(t, "address", "add", "10.77.0.20/24", "dev", "eth0")
+	isptest.IP(t, "route", "add", "default", "via", "10.77.0.1")
 	s.want(Bound)
 	var batch strings.Builder
 	for range 4000 {
 		batch.WriteString("address add 198.51.100.1/32 dev eth0\naddress del 198.51.100.1/32 dev eth0\n")
 	}
 	batch.WriteString("route del default\naddress del 10.77.0.20/24 dev eth0\naddress add 10.77.0.99/24 dev eth0\nroute add default via 10.77.0.1\n")
-	feed(t, batch.String(), "ip", "-batch", "-")
+	isptest.Feed(t, batch.String(), "ip", "-batch", "-")
 	for {
 		if e := s.want(Bound); e.Lease.Prefix.String() == "10.77.0.99/24" {
 			break
@@ -105,11 +80,11 @@ func TestWatchSurvivesAStorm(t *testing.T) {
 }
 
 func TestStaticYieldsToAnotherHost(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	i := newISP(t, ispAddr)
-	i.inside("ip", "address", "add", "10.77.0.9/32", "dev", "lo") // answers ARP
+	i := isptest.New(t, isptest.Addr)
+	i.Inside("ip", "address", "add", "10.77.0.9/32", "dev", "lo") // answers ARP
 	cfg, complaints := testConfig(t), make(complaint, 8)
 	cfg.Log = slog.New(slog.NewTextHandler(complaints, &slog.HandlerOptions{Level: slog.LevelError}))
 	src, err := Static(cfg, Fixed{Prefix: netip.MustParsePrefix("10.77.0.9/24"), Router: netip.MustParseAddr("10.77.0.1")})
@@ -122,14 +97,14 @@ func TestStaticYieldsToAnotherHost(t *testing.T) {
 		if !strings.Contains(text, "another host uses our fixed address") {
 			t.Errorf("the log says %q", text)
 		}
-	case <-time.After(patience):
+	case <-time.After(isptest.Patience):
 		t.Fatal("the conflict was never seen")
 	}
-	s.stop()
+	s.Stop()
 	for { // bound, perhaps, when its end of the cable was not ready for the first probe
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		e, err := s.Next(ctx)
+		e, err := src.Next(ctx)
 		if err != nil {
 			break
 		}
@@ -137,7 +112,7 @@ func TestStaticYieldsToAnotherHost(t *testing.T) {
 			t.Errorf("lost because %q", e.Reason)
 		}
 	}
-	if addrs := ip(t, "-4", "address", "show", "dev", "eth0"); strings.Contains(addrs, "inet") {
+	if addrs := isptest.IP(t, "-4", "address", "show", "dev", "eth0"); strings.Contains(addrs, "inet") {
 		t.Errorf("the address is still there: %s", addrs)
 	}
 }
@@ -156,7 +131,7 @@ func (c complaint) Write(b []byte) (int, error) {
 // A point-to-point link as pppd makes it: no hardware address, a peer instead
 // of a network, a default route without a router.
 func TestWatchFollowsAPointToPointLink(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
 	cfg := testConfig(t)
@@ -180,9 +155,9 @@ func TestWatchFollowsAPointToPointLink(t *testing.T) {
 		if err := unix.IoctlIfreq(int(tun.Fd()), unix.TUNSETIFF, ifr); err != nil {
 			t.Fatal(err)
 		}
-		ip(t, "link", "set", "ppp0", "up")
-		ip(t, "address", "add", addr, "peer", "100.64.0.1", "dev", "ppp0")
-		ip(t, "route", "add", "default", "dev", "ppp0")
+		isptest.IP(t, "link", "set", "ppp0", "up")
+		isptest.IP(t, "address", "add", addr, "peer", "100.64.0.1", "dev", "ppp0")
+		isptest.IP(t, "route", "add", "default", "dev", "ppp0")
 		return func() { tun.Close() }
 	}
 	hangUp := dial("100.64.3.7")
@@ -191,9 +166,9 @@ func TestWatchFollowsAPointToPointLink(t *testing.T) {
 	}
 	hangUp() // the provider does, once a day, and gives another address
 	defer dial("100.64.9.1")()
-	e := s.any()
+	e := s.Any()
 	if e.Kind == Lost { // a slow machine
-		e = s.any()
+		e = s.Any()
 	}
 	if e.Lease.Addr().String() != "100.64.9.1" {
 		t.Errorf("lease is %+v", e.Lease)
@@ -201,10 +176,10 @@ func TestWatchFollowsAPointToPointLink(t *testing.T) {
 }
 
 func TestStaticKeepsAnAddress(t *testing.T) {
-	if !inNamespace(t) {
+	if !isptest.InNamespace(t) {
 		return
 	}
-	newISP(t, ispAddr)
+	isptest.New(t, isptest.Addr)
 	cfg := testConfig(t)
 	src, err := Static(cfg, Fixed{
 		Prefix: netip.MustParsePrefix("10.77.0.9/24"), Router: netip.MustParseAddr("10.77.0.1"),
@@ -215,16 +190,16 @@ func TestStaticKeepsAnAddress(t *testing.T) {
 	s := start(t, src)
 	l := s.want(Bound).Lease
 	assertInstalled(t, l)
-	ip(t, "address", "flush", "dev", "eth0")
-	eventually(t, "the route is back", func() bool {
-		return strings.Contains(ip(t, "route", "show", "default"), "10.77.0.1")
+	isptest.IP(t, "address", "flush", "dev", "eth0")
+	isptest.Eventually(t, "the route is back", func() bool {
+		return strings.Contains(isptest.IP(t, "route", "show", "default"), "10.77.0.1")
 	})
 	assertInstalled(t, l)
-	s.stop()
+	s.Stop()
 	if e := s.want(Lost); e.Reason != "released" {
 		t.Errorf("lost because %q", e.Reason)
 	}
-	if addrs := ip(t, "-4", "address", "show", "dev", "eth0"); strings.Contains(addrs, "inet") {
+	if addrs := isptest.IP(t, "-4", "address", "show", "dev", "eth0"); strings.Contains(addrs, "inet") {
 		t.Errorf("the address is still there: %s", addrs)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"flexphone/netlink/internal/link"
 )
 
 func TestWatcher(t *testing.T) {
@@ -21,7 +23,7 @@ func TestWatcher(t *testing.T) {
 	dialled := sight{running: true, routed: true, held: []heldAddress{{prefix: netip.PrefixFrom(simAddr, 32)}}}
 	again := dialled
 	again.held = []heldAddress{{prefix: netip.PrefixFrom(simNext, 32)}}
-	gap := linkGrace + 10*time.Millisecond
+	gap := link.Grace + 10*time.Millisecond
 
 	type moment struct {
 		after time.Duration

@@ -1,12 +1,9 @@
-package netlink
+package link
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -14,12 +11,14 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"flexphone/internal/mac"
 )
 
-// A tap is a packet socket on one link for one protocol: it reads what its
-// filter lets through, from the network header on, and sends to all hosts of
+// A Tap is a packet socket on one link for one protocol: it reads what its
+// Filter lets through, from the network header on, and sends to all hosts of
 // the link.
-type tap struct {
+type Tap struct {
 	file  *os.File
 	raw   syscall.RawConn
 	index int
@@ -28,14 +27,14 @@ type tap struct {
 	stop  chan struct{}
 }
 
-// openTap opens a tap on the link with this index. What it hears goes to out,
+// OpenTap opens a tap on the link with this index. What it hears goes to out,
 // by the reader, which whoever opens the tap must run.
-func openTap(index int, proto uint16, filter []bpf.Instruction, out chan<- []byte) (*tap, error) {
+func OpenTap(index int, proto uint16, filter []bpf.Instruction, out chan<- []byte) (*Tap, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("netlink: open packet socket: %w", needs(capRaw, err))
+		return nil, fmt.Errorf("netlink: open packet socket: %w", Needs(CapRaw, err))
 	}
-	t := &tap{index: index, proto: proto<<8 | proto>>8, out: out, stop: make(chan struct{})}
+	t := &Tap{index: index, proto: proto<<8 | proto>>8, out: out, stop: make(chan struct{})}
 	// Protocol 0 until the filter is in place: nothing else may get in.
 	if err = setFilter(fd, filter); err == nil {
 		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: t.proto, Ifindex: index})
@@ -61,10 +60,10 @@ func openTap(index int, proto uint16, filter []bpf.Instruction, out chan<- []byt
 	return t, nil
 }
 
-// read ends, and closes the socket, when the tap is closed. A link that goes down
+// Read ends, and closes the socket, when the tap is closed. A link that goes down
 // gives one error and then goes on; a link that keeps failing is given up, since
 // it is gone.
-func (t *tap) read() {
+func (t *Tap) Read() {
 	defer t.file.Close()
 	b := make([]byte, 1<<16)
 	for failed := 0; failed < 100; {
@@ -77,7 +76,7 @@ func (t *tap) read() {
 			continue
 		}
 		failed = 0
-		if sum == sumUnknown && !udpIntact(b[:n]) {
+		if sum == sumUnknown && !UDPIntact(b[:n]) {
 			continue
 		}
 		select {
@@ -88,9 +87,9 @@ func (t *tap) read() {
 	}
 }
 
-// pending returns the ARP packets that have come and that read has not got to,
+// Pending returns the ARP packets that have come and that read has not got to,
 // without waiting.
-func (t *tap) pending() (out [][]byte) {
+func (t *Tap) Pending() (out [][]byte) {
 	var b [64]byte
 	// The one error, a closed socket, leaves nothing to return.
 	_ = t.raw.Control(func(fd uintptr) {
@@ -116,7 +115,7 @@ const (
 )
 
 // receive reads one packet.
-func (t *tap) receive(b []byte) (n int, sum sumState, err error) {
+func (t *Tap) receive(b []byte) (n int, sum sumState, err error) {
 	oob := make([]byte, unix.CmsgSpace(int(unsafe.Sizeof(unix.TpacketAuxdata{}))))
 	var inner error
 	oobn := 0
@@ -140,8 +139,8 @@ func (t *tap) receive(b []byte) (n int, sum sumState, err error) {
 	return n, sum, nil
 }
 
-// join has the link listen to a group address.
-func (t *tap) join(group MAC) error {
+// Join has the link listen to a group address.
+func (t *Tap) Join(group mac.Address) error {
 	m := unix.PacketMreq{Ifindex: int32(t.index), Type: unix.PACKET_MR_MULTICAST, Alen: 6}
 	copy(m.Address[:], group[:])
 	var inner error
@@ -151,33 +150,34 @@ func (t *tap) join(group MAC) error {
 	return errors.Join(err, inner)
 }
 
-// filter replaces the filter.
-func (t *tap) filter(prog []bpf.Instruction) error {
+// Filter replaces the filter.
+func (t *Tap) Filter(prog []bpf.Instruction) error {
 	var inner error
 	err := t.raw.Control(func(fd uintptr) { inner = setFilter(int(fd), prog) })
 	return errors.Join(err, inner)
 }
 
-// broadcast sends packet to all hosts of the link.
-func (t *tap) broadcast(packet []byte) error { return t.send(packet, everybody()) }
+// Broadcast sends packet to all hosts of the link.
+func (t *Tap) Broadcast(packet []byte) error { return t.Send(packet, Everybody()) }
 
-func everybody() MAC { return MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff} }
+// Everybody is the address of all hosts of a link.
+func Everybody() mac.Address { return mac.Address{0xff, 0xff, 0xff, 0xff, 0xff, 0xff} }
 
-// send sends packet to one host of the link.
-func (t *tap) send(packet []byte, mac MAC) error {
-	to := &unix.SockaddrLinklayer{Protocol: t.proto, Ifindex: t.index, Halen: 6}
-	copy(to.Addr[:], mac[:])
+// Send sends packet to one host of the link.
+func (t *Tap) Send(packet []byte, to mac.Address) error {
+	host := &unix.SockaddrLinklayer{Protocol: t.proto, Ifindex: t.index, Halen: 6}
+	copy(host.Addr[:], to[:])
 	var inner error
 	err := t.raw.Write(func(fd uintptr) bool {
-		inner = unix.Sendto(int(fd), packet, 0, to)
+		inner = unix.Sendto(int(fd), packet, 0, host)
 		return inner != unix.EAGAIN
 	})
 	return errors.Join(err, inner)
 }
 
-// close has the reader close the socket, without waiting for it: the kernel
+// Close has the reader close the socket, without waiting for it: the kernel
 // takes ten milliseconds or so, in which a lease can be installed.
-func (t *tap) close() {
+func (t *Tap) Close() {
 	close(t.stop)
 	// The one error, no support for deadlines, cannot happen on a socket.
 	_ = t.file.SetReadDeadline(time.Now())
@@ -196,43 +196,5 @@ func setFilter(fd int, prog []bpf.Instruction) error {
 		&unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]})
 }
 
-// dialServer opens the socket that sends unicast messages from a leased
-// address. What comes back is read from the tap; the socket only keeps the
-// kernel from answering it with "port unreachable".
-func dialServer(ctx context.Context, ifname string, from, to netip.Addr) (*net.UDPConn, error) {
-	d := net.Dialer{
-		LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, portClient)),
-		Control: func(_, _ string, c syscall.RawConn) error {
-			var inner error
-			err := c.Control(func(fd uintptr) {
-				inner = errors.Join(
-					unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
-					unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TOS, dscpCS6),
-					unix.BindToDevice(int(fd), ifname))
-			})
-			return errors.Join(err, inner)
-		},
-	}
-	conn, err := d.DialContext(ctx, "udp4", netip.AddrPortFrom(to, portServer).String())
-	if err != nil {
-		return nil, fmt.Errorf("netlink: dial DHCP server: %w", needs(capPorts, err))
-	}
-	return conn.(*net.UDPConn), nil
-}
-
-// flush waits until what was written has left the host, at most patience: a
-// datagram may wait for its next hop's hardware address, and must not lose its
-// source address meanwhile.
-func flush(conn *net.UDPConn, patience time.Duration) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return
-	}
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		queued := 0
-		err := raw.Control(func(fd uintptr) { queued, _ = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) })
-		if err != nil || queued == 0 {
-			return
-		}
-	}
-}
+// Discard closes a tap that nobody reads.
+func (t *Tap) Discard() { t.file.Close() }

@@ -1,0 +1,46 @@
+package netlink
+
+import (
+	"path/filepath"
+	"testing"
+
+	"flexphone/netlink/internal/isptest"
+)
+
+// A runningSource is a Source under test.
+type runningSource struct{ *isptest.Running[Event] }
+
+// start runs s until the test ends or stop is called.
+func start(t testing.TB, s Source) *runningSource { return &runningSource{isptest.Start(t, s)} }
+
+// want waits for the next event, which must be of this kind.
+func (r *runningSource) want(kind EventKind) Event {
+	r.T.Helper()
+	e := r.Any()
+	if e.Kind != kind {
+		r.T.Fatalf("event %v of %v (%s); want %v", e.Kind, e.Lease.Prefix, e.Reason, kind)
+	}
+	return e
+}
+
+func testConfig(t testing.TB) Config {
+	dir := t.TempDir()
+	return Config{
+		Interface: "eth0", LeaseFile: filepath.Join(dir, "lease"), ResolvConf: filepath.Join(dir, "resolv.conf"), Log: isptest.Log(t),
+	}
+}
+
+func startClient(t testing.TB, cfg Config) *runningSource {
+	t.Helper()
+	c, err := NewClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, c)
+}
+
+// assertInstalled checks that the kernel agrees with l.
+func assertInstalled(t testing.TB, l Lease) {
+	t.Helper()
+	isptest.AssertAddress(t, l.Interface, l.Prefix, l.Router)
+}
