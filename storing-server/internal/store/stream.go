@@ -8,10 +8,8 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
-	"sort"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -278,112 +276,6 @@ func (s *stream) read(ctx context.Context, part int, subject string) (data []byt
 		return nil, 0, false, fmt.Errorf("store: read %s: %w", subject, err)
 	}
 	return m.Data, m.Sequence, true, nil
-}
-
-// replay gives all newest messages of partition part that stand after the
-// place of after to apply, in the stream's order, then calls caughtUp once, and
-// goes on with each new message until ctx is done. Without follow it returns
-// when it has caught up.
-func (s *stream) replay(ctx context.Context, part int, after uint64, follow bool, apply func(subject string, data []byte, seq uint64) error, caughtUp func()) error {
-	info, err := s.parts[part].Info(ctx)
-	if err != nil {
-		return fmt.Errorf("store: read stream: %w", err)
-	}
-	last := info.State.LastSeq
-	told := false
-	catchUp := func(seq uint64) bool {
-		if !told && seq >= last {
-			told = true
-			caughtUp()
-		}
-		return told
-	}
-	if (info.State.Msgs == 0 || after >= last) && catchUp(last) && !follow {
-		return nil
-	}
-	if !follow {
-		if last, err = s.newest(ctx, part); err != nil || last <= after && catchUp(last) {
-			return err
-		}
-	}
-	consumer, err := s.parts[part].OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
-	})
-	if err != nil {
-		return fmt.Errorf("store: read stream: %w", err)
-	}
-	ended := make(chan error, 1)
-	var mu sync.Mutex // one message at a time, and none after the end
-	over := false
-	end := func(err error) {
-		over = true
-		select {
-		case ended <- err:
-		default:
-		}
-	}
-	// By callback: a million messages take a second less than by asking for each.
-	reading, err := consumer.Consume(func(m jetstream.Msg) {
-		mu.Lock()
-		defer mu.Unlock()
-		if over {
-			return
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			end(fmt.Errorf("store: read stream: %w", err))
-			return
-		}
-		if err := apply(s.bare(part, m.Subject()), m.Data(), meta.Sequence.Stream); err != nil {
-			end(err)
-			return
-		}
-		if catchUp(meta.Sequence.Stream) && !follow {
-			end(nil)
-		}
-	}, jetstream.PullMaxMessages(4096), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if !over {
-			end(fmt.Errorf("store: read stream: %w", err))
-		}
-	}))
-	if err != nil {
-		return fmt.Errorf("store: read stream: %w", err)
-	}
-	defer reading.Stop()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-		mu.Lock()
-		defer mu.Unlock()
-		over = true
-		return ctx.Err()
-	}
-}
-
-// newest returns the place of the newest message of partition part that can be
-// read. In a folder that was damaged it is not the one that the stream's state
-// says: whoever waited for that would wait for ever.
-func (s *stream) newest(ctx context.Context, part int) (uint64, error) {
-	info, err := s.parts[part].Info(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("store: read stream: %w", err)
-	}
-	last := info.State.LastSeq
-	there := func(place uint64, opts ...jetstream.GetMsgOpt) bool {
-		_, e := s.parts[part].GetMsg(ctx, place, opts...)
-		if e != nil && !errors.Is(e, jetstream.ErrMsgNotFound) {
-			err = fmt.Errorf("store: read stream: %w", e)
-		}
-		return e == nil
-	}
-	if info.State.Msgs > 0 && !there(last) {
-		orLater := jetstream.WithGetMsgSubject(">")
-		last = uint64(sort.Search(int(last), func(i int) bool { return !there(uint64(i)+1, orLater) }))
-	}
-	return last, err
 }
 
 func rowSubject(mac wire.MAC) string     { return rowPrefix + mac.Hex() }
