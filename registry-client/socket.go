@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pion/transport/v5/deadline"
@@ -19,12 +20,17 @@ type ListenFunc func(ctx context.Context, local netip.Addr) (net.PacketConn, err
 // server that still holds the session of an earlier start would not answer
 // hellos from the port which that session used.
 func listenUDP(ctx context.Context, local netip.Addr) (net.PacketConn, error) {
-	addr := ":0"
 	if local.IsValid() {
-		addr = netip.AddrPortFrom(local, 0).String()
+		var lc net.ListenConfig
+		return lc.ListenPacket(ctx, "udp", netip.AddrPortFrom(local, 0).String())
 	}
-	var lc net.ListenConfig
-	return lc.ListenPacket(ctx, "udp", addr)
+	// Both kinds, by IPv6's wildcard: left to itself Go takes IPv4's alone if it could
+	// not bind 127.0.0.1 when it first looked, as where the loopback interface is down.
+	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.IPv6Unspecified(), 0)))
+	if errors.Is(err, syscall.EAFNOSUPPORT) { // a kernel without IPv6
+		return net.ListenUDP("udp4", nil)
+	}
+	return c, err
 }
 
 // inbox is how many datagrams wait for DTLS to read them; more are dropped, as

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"strconv"
 	"syscall"
 )
 
@@ -52,42 +51,48 @@ func listenPair(ctx context.Context, local netip.Addr, ports PortRange) (rtp, rt
 	return nil, nil, 0, fmt.Errorf("udp: bind ports %d-%d: %w", ports.First, ports.Last, ErrPorts)
 }
 
+// listen binds a port of local, or of all addresses of both kinds if local is
+// invalid.
 func listen(ctx context.Context, local netip.Addr, port int) (*net.UDPConn, error) {
-	network, host := "udp", ""
-	if local.IsValid() {
-		host = local.String()
-		network = "udp6"
-		if local.Is4() {
-			network = "udp4"
-		}
+	both := !local.IsValid()
+	if both {
+		local = netip.IPv6Unspecified()
 	}
-	lc := net.ListenConfig{Control: mark}
-	c, err := lc.ListenPacket(ctx, network, net.JoinHostPort(host, strconv.Itoa(port)))
+	c, err := listenOn(ctx, local, port, both)
+	if both && errors.Is(err, syscall.EAFNOSUPPORT) { // a kernel without IPv6
+		return listenOn(ctx, netip.IPv4Unspecified(), port, false)
+	}
+	return c, err
+}
+
+// listenOn asks for the family by name. Left to itself Go takes IPv4's alone for all
+// addresses if it could not bind 127.0.0.1 when it first looked, as on a machine that
+// has an address and whose loopback interface is down.
+func listenOn(ctx context.Context, local netip.Addr, port int, both bool) (*net.UDPConn, error) {
+	network := "udp6"
+	if local.Is4() {
+		network = "udp4"
+	}
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return prepare(c, local.Is6(), both) }}
+	c, err := lc.ListenPacket(ctx, network, netip.AddrPortFrom(local, uint16(port)).String())
 	if err != nil {
 		return nil, err
 	}
 	return c.(*net.UDPConn), nil
 }
 
-// mark sets the code point on a socket before it is bound. IPv6 sockets may
-// carry IPv4 as well.
-func mark(network, _ string, c syscall.RawConn) error {
+// prepare sets the code point on a socket before it is bound, and whether one of
+// IPv6 carries IPv4 as well.
+func prepare(c syscall.RawConn, six, both bool) error {
 	var err error
 	ctl := c.Control(func(fd uintptr) {
-		err = os4(int(fd))
-		if network == "udp6" {
-			if e := os6(int(fd)); e != nil || err != nil {
-				err = e // an IPv6 socket need not take IPv4's option
-			}
+		err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IP, syscall.IP_TOS, expedited)
+		if six {
+			err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IPV6, syscall.IPV6_TCLASS, expedited) // it need not take IPv4's option
+		}
+		if both && err == nil {
+			err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IPV6, syscall.IPV6_V6ONLY, 0)
 		}
 	})
 	return errors.Join(ctl, err)
-}
-
-func os4(fd int) error {
-	return syscall.SetsockoptInt(fd, syscall.IPPROTO_IP, syscall.IP_TOS, expedited)
-}
-
-func os6(fd int) error {
-	return syscall.SetsockoptInt(fd, syscall.IPPROTO_IPV6, syscall.IPV6_TCLASS, expedited)
 }
