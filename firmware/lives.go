@@ -40,6 +40,38 @@ func newHalf(ctx context.Context, keeper *parts.Keeper) half {
 	return h
 }
 
+// addressFirst bounds how long the rest of a phone leaves the processor to who gets
+// its address. A DHCP server answers within a few milliseconds; who has waited for
+// longer than this waits for a network, and the rest is not felt.
+const addressFirst = 50 * time.Millisecond
+
+// A headStart is what one part has before others.
+type headStart struct {
+	over chan struct{}
+	once sync.Once
+}
+
+// newHeadStart returns one that is over when end is called, and soon without that.
+func newHeadStart() *headStart {
+	h := &headStart{over: make(chan struct{})}
+	time.AfterFunc(addressFirst, h.end)
+	return h
+}
+
+func (h *headStart) end() { h.once.Do(func() { close(h.over) }) }
+
+// then is a life that begins when the head start is over.
+func (h *headStart) then(life func(context.Context, func()) error) func(context.Context, func()) error {
+	return func(ctx context.Context, works func()) error {
+		select {
+		case <-h.over:
+			return life(ctx, works)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // teller tells call control of parts.
 type teller struct{ phone *phone.Phone }
 

@@ -103,6 +103,7 @@ type network struct {
 	source   parts.Slot[netlink.Source]
 	events   *control.Events
 	boot     *poweron.Chain // nil: this program is not what the machine was switched on for
+	first    *headStart     // over with the first event
 	keeper   *parts.Keeper
 	log      *slog.Logger
 }
@@ -143,6 +144,7 @@ func (n *network) follow(ctx, upper context.Context, source netlink.Source, work
 
 // take is what an event means to the rest of the phone.
 func (n *network) take(upper context.Context, e netlink.Event) {
+	n.first.end()
 	n.tell(e)
 	if e.Kind == netlink.Lost {
 		n.self.hold(netlink.Lease{})

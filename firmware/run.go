@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -88,8 +89,9 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	for part, why := range broken {
 		keeper.Found(part, why)
 	}
+	first := newHeadStart()
 	network := &network{
-		settings: settings, self: self, finder: finding, resolver: resolver, storing: storing, phone: ph, events: events, boot: boot, keeper: keeper, log: log,
+		settings: settings, self: self, finder: finding, resolver: resolver, storing: storing, phone: ph, events: events, boot: boot, first: first, keeper: keeper, log: log,
 	}
 	storing.report = func(o registry.Outcome, server string) {
 		self.announced(ctx, o, ph, events)
@@ -104,23 +106,25 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	}
 
 	// lease -> announce. This half goes on while a call and the row are released.
-	// The address comes first: the rest is made while it is waited for.
+	// The address comes first. What a row needs beside it is made while the DHCP server
+	// is waited for, and all else when there is an address, or none soon.
 	lower := newHalf(context.WithoutCancel(ctx), keeper)
 	lower.keep("network", network.run(ctx))
+	runtime.Gosched() // its question leaves before anything else is done
 	lower.keep("interface", numbered(self, settings.Interface, keeper))
 	lower.keep("key", keyed(self, folder))
 	lower.keep("data", kept(folder, crashes))
 	lower.keep("finder", running(finding.Run))
 	lower.keep("storing server", storing.run)
-	lower.keep("line", line.run)
-	lower.keep("sound engine", sounding(engine, keeper))
+	lower.keep("line", first.then(line.run))
+	lower.keep("sound engine", first.then(sounding(engine, keeper)))
 
 	// keypad -> dial -> resolve -> call -> talk -> release
 	upper := newHalf(ctx, keeper)
-	upper.keep("call control", running(ph.Run))
-	upper.keep("control socket", controlled(settings.Control, events, controls{ph, self, hardware, keeper}, log))
+	upper.keep("call control", first.then(running(ph.Run)))
+	upper.keep("control socket", first.then(controlled(settings.Control, events, controls{ph, self, hardware, keeper}, log)))
 	for part, life := range hardware.lives() {
-		upper.keep(part, life)
+		upper.keep(part, first.then(life))
 	}
 	upper.group.Go(func() { keeper.Tell(ctx) })
 	upper.group.Go(func() {

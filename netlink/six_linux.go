@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -108,12 +109,13 @@ func (s *six) Run(ctx context.Context) error {
 	hints, advice, fours := make(chan struct{}, 1), make(chan advice, 8), make(chan Event)
 	s.packets, s.routers = make(chan []byte, 16), make(chan []byte, 16)
 	fourEnded := make(chan error, 1)
-	s.readers.Go(func() { h.Run(inner, hints) })
-	s.readers.Go(func() { a.run(inner, advice) })
 	if s.four != nil {
 		s.readers.Go(func() { fourEnded <- s.four.Run(inner) })
 		s.readers.Go(func() { s.passOn(inner, fours) })
+		runtime.Gosched() // IPv4 asks first: its server answers at once, a router in seconds
 	}
+	s.readers.Go(func() { h.Run(inner, hints) })
+	s.readers.Go(func() { a.run(inner, advice) })
 	defer cancel()
 	defer func() {
 		s.closeConn()

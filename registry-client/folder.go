@@ -47,9 +47,10 @@ func OpenFolder(dir string) *Folder {
 	return f
 }
 
-// Sequence returns the sequence that is kept in the folder. While the disk cannot
-// be read or written its numbers are of this life alone: the storing server tells
-// the number that it has, if it is higher (see Above).
+// Sequence returns the sequence that is kept in the folder, by Keep: nobody who
+// takes a number waits for the disk. While that cannot be read or written the
+// numbers are of this life alone: the storing server tells the number that it has,
+// if it is higher (see Above).
 func (f *Folder) Sequence() *Sequence { return f.sequence }
 
 // Pins returns the servers' keys that are kept in the folder. A server that is
@@ -59,8 +60,7 @@ func (f *Folder) Sequence() *Sequence { return f.sequence }
 // cannot be read.
 func (f *Folder) Pins() Pins { return f.pins }
 
-// Trouble receives when something could not be kept: Keep tells what, and tries
-// again.
+// Trouble receives when something is not kept: Keep does it, or tells what is wrong.
 func (f *Folder) Trouble() <-chan struct{} { return f.trouble }
 
 func (f *Folder) tellTrouble() {

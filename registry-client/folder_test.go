@@ -132,6 +132,36 @@ func TestAFolderIsMended(t *testing.T) {
 	}
 }
 
+// Who takes a number waits for no disk; the next life takes none of them again.
+func TestNumbersDoNotWaitForTheDisk(t *testing.T) {
+	dir := t.TempDir()
+	f := OpenFolder(dir)
+	f.sequence.writing.Lock() // a disk that takes its time
+	first, err := f.Sequence().Next()
+	f.sequence.writing.Unlock()
+	if err != nil || first != 1 {
+		t.Fatalf("Next() = %d, %v", first, err)
+	}
+	for n := first; n < 3*reserve; n++ { // the phone's data part does the same
+		select {
+		case <-f.Trouble():
+			if err := f.Keep(); err != nil {
+				t.Fatal(err)
+			}
+			if next, err := OpenFolder(dir).Sequence().Next(); err != nil || next <= n {
+				t.Errorf("after %d the next life begins at %d, %v", n, next, err)
+			}
+		default:
+		}
+		if _, err := f.Sequence().Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if next, err := OpenFolder(dir).Sequence().Next(); err != nil || next <= 2*reserve {
+		t.Errorf("the next life begins at %d, %v", next, err)
+	}
+}
+
 // What the disk holds and cannot give does not stop the phone.
 func TestASpoiledFolder(t *testing.T) {
 	for _, tt := range []struct {

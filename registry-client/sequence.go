@@ -21,9 +21,11 @@ const reserve = 1000
 // concurrent use.
 type Sequence struct {
 	path string
-	// forgiving is called when the disk fails: numbers are then given out
-	// nevertheless. Nil: they are not.
+	// forgiving is called when numbers are given out that are not reserved on the
+	// disk: keep does that. Nil: none are.
 	forgiving func()
+
+	writing sync.Mutex // held by keep
 
 	mu   sync.Mutex
 	next uint64 // to give out
@@ -62,27 +64,43 @@ func (s *Sequence) load() error {
 	return nil
 }
 
-// keep brings a forgiving sequence to the disk, if it is not there.
+// keep brings a forgiving sequence to the disk, if it is not there. Numbers are
+// given out meanwhile: an announcement waits for no disk. After a power cut within
+// that time the next life gives them out once more, and the storing server tells
+// the number that it has (see Above).
 func (s *Sequence) keep() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	end, err := s.unkept()
+	if err != nil || end == 0 {
+		return err
+	}
+	if err := s.store(end); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kept = s.end == end
+	return nil
+}
+
+// unkept returns what keep is to write, 0 for nothing.
+func (s *Sequence) unkept() (end uint64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.kept {
-		return nil
+		return 0, nil
 	}
 	if !s.read {
 		if err := s.load(); err != nil {
-			return err
+			return 0, err
 		}
 		s.read = true
 	}
 	if s.next >= s.end {
 		s.end = s.next + reserve
 	}
-	if err := s.store(s.end); err != nil {
-		return err
-	}
-	s.kept = true
-	return nil
+	return s.end, nil
 }
 
 // Next returns a number higher than all before.
@@ -118,17 +136,17 @@ func (s *Sequence) Above(n uint64) error {
 
 // extend reserves more numbers; s.mu is held, or s not shared yet.
 func (s *Sequence) extend() error {
-	if s.forgiving != nil && !s.read { // the first time
-		s.read = s.load() == nil
+	if s.forgiving != nil {
+		if !s.read { // the first time
+			s.read = s.load() == nil
+		}
+		s.end, s.kept = s.next+reserve, false
+		s.forgiving()
+		return nil
 	}
 	end := s.next + reserve
-	err := s.store(end)
-	s.kept = err == nil
-	if err != nil {
-		if s.forgiving == nil {
-			return err
-		}
-		s.forgiving()
+	if err := s.store(end); err != nil {
+		return err
 	}
 	s.end = end
 	return nil
