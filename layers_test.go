@@ -50,6 +50,7 @@ var floorPlan = map[string]room{
 	"audio/portaudio": {"audio", "a device knows the contract of devices"},
 	"audio/resample":  {"", "arithmetic on samples"},
 	"audio/rtp":       {"", "packets, whatever sound is in them"},
+	"audio/srtp":      {"audio internal/secret", "a path knows the contract of paths, and keeps its keys out of sight"},
 	"audio/udp":       {"audio", "a path knows the contract of paths"},
 	"audio/wav":       {"audio", "a device knows the contract of devices"},
 
@@ -70,6 +71,7 @@ var floorPlan = map[string]room{
 	"internal/mac":               {"", "a phone's permanent number is the same on its interface, on the wire, in a row and on a keypad"},
 	"internal/usage":             {"", "what a process takes is the kernel's figure, whoever measures it"},
 	"internal/ownkey":            {"internal/durable", "a key and the certificate that it signs itself are the same for whoever has one; it is kept durably"},
+	"internal/secret":            {"", "what must not be read in a log is that, whatever it opens"},
 	"internal/sipcheck":          {"", "what a SIP message has to look like is the same for a phone and a registrar"},
 	"internal/sipcheck/torture":  {"", "the messages of RFC 4475 are the same for whoever reads them; tests alone do"},
 

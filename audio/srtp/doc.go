@@ -1,0 +1,41 @@
+// Package srtp is the private path of a stream: RTP and RTCP, encrypted and
+// authenticated (RFC 3711, 7714), on one socket that lives as long as the call.
+//
+// It knows keys, by DTLS-SRTP (RFC 5763, 5764) or as the signalling brought them
+// (SDES, RFC 4568), how to tell apart what comes to one socket (RFC 7983, 5761), and
+// where the peer is. It refuses to know how both ends agreed, what is in the packets,
+// and who the peer is beyond the key that it was told.
+//
+// # Where the peer is
+//
+// The socket is bound to all addresses, so that it goes on when this end's address
+// changes. The peer is where its description or its row says (Start, Move), and is
+// followed by what it sends (follow.go): a packet that opens, newer than all before,
+// from another source is answered there at once. Within a second that place must
+// prove itself by answering a STUN Binding with MESSAGE-INTEGRITY (RFC 8489, 7675;
+// stun.go); else the stream goes back to where it was and leaves that source alone
+// for ten seconds. Whoever can take packets off the path, and send them on from
+// elsewhere, gets a second of ciphertext by that. A forged or replayed packet does not
+// open, and moves nothing. A peer that gave no ice-ufrag cannot prove a place, and
+// is not followed.
+//
+// # Keys
+//
+// Whoever is active begins to shake hands as soon as it knows the peer's description,
+// while it rings; the other end may know no more of it then than the key in its
+// row (Expect). There are keys only where certificate and description agree, and
+// certificate and row. What comes before its keys, or before the answer, is kept,
+// as far as it is two seconds of sound. What is sent before them is not sent.
+//
+// A context lives as long as its keys, and no key has two: one made anew with
+// the same key would use numbers twice, and not understand what comes after
+// a wrap (keyring). A context takes what comes after a hole of 2^15 packets for old.
+// After one of 2^14, or when nothing opens any more though packets come on, our own
+// phones shake hands anew (doubt.go); the keys before stay until there are others.
+//
+// # Why one handshake at a time
+//
+// pion/dtls keeps goroutines and buffers for a handshake. There is one, and
+// only with the host that is called or described: who floods the port with hellos
+// from elsewhere costs the look at their first bytes.
+package srtp

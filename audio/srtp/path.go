@@ -1,0 +1,607 @@
+package srtp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"flexphone/audio"
+	"flexphone/internal/secret"
+)
+
+const (
+	// maxPacket is more than any link carries in one piece.
+	maxPacket = 2048
+	// mostWaiting is how many packets are kept that came before their keys: two
+	// seconds of sound.
+	mostWaiting = 128
+	// oldTime is how long the keys before the present ones still open packets.
+	oldTime = 5 * time.Second
+	// greetPause is the least time between two hellos of a peer that each begin a
+	// handshake.
+	greetPause = time.Second
+)
+
+// An Agreement is what both ends have told each other about a path. It has keys by
+// DTLS or SDES, not both.
+type Agreement struct {
+	Remote netip.AddrPort // where the peer says that it is; unspecified: nowhere
+	// Mux: reports go the same way (RFC 5761). Without it there are none.
+	Mux bool
+	// Peer proves where it is by these. Without them the peer is where its
+	// description says, and is followed nowhere.
+	Peer Credentials
+	DTLS *DTLS
+	SDES *SDES
+}
+
+// A DTLS says how to shake hands (RFC 5763).
+type DTLS struct {
+	Active       bool // we begin (RFC 4145, a=setup)
+	Fingerprints []Fingerprint
+	Pin          [32]byte // SHA-256 of the peer's SubjectPublicKeyInfo; zero: only Fingerprints count
+}
+
+// An SDES is keys as the signalling brought them (RFC 4568): key and salt.
+type SDES struct {
+	Suite     Suite
+	Own, Peer secret.Bytes
+}
+
+// A Config is what a path is made with.
+type Config struct {
+	Certificate tls.Certificate // shown by DTLS
+	Log         *slog.Logger
+}
+
+// A Path is one socket, and what came to be agreed on it. It is an audio.Path. Its
+// methods may be called at any time by several goroutines.
+type Path struct {
+	conn  *net.UDPConn
+	cfg   Config
+	spawn func(func(context.Context)) // runs something until the path is closed
+	close func() error
+	work  sync.WaitGroup
+
+	mu       sync.Mutex // of what follows; held for short
+	closed   bool
+	agreed   *Agreement // nil: nothing yet
+	expected expected
+	follow   follower
+	prove    prover
+	doubt    doubt
+	ring     keyring
+	hand     *handshake // the present or the last one
+	greeted  time.Time  // when a hello of the peer's last began one
+	out      *outbound
+	in, old  *inbound
+	oldUntil time.Time
+	sdes     SDES     // whose contexts these are
+	waiting  [][]byte // packets that came before their keys
+	ready    bool     // they may be opened
+	fresh    bool     // nothing was heard from this peer
+	deadline time.Time
+
+	scratch [maxPacket]byte // of Receive
+}
+
+// expected is who may shake hands before there is an agreement.
+type expected struct {
+	host netip.Addr
+	pin  [32]byte
+}
+
+// New makes a path of conn, which is the path's from then on. ctx gives values
+// alone: the path ends with Close.
+func New(ctx context.Context, conn *net.UDPConn, cfg Config) *Path {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	p := &Path{conn: conn, cfg: cfg, fresh: true}
+	p.prove.own = newCredentials()
+	p.spawn = func(f func(context.Context)) { p.work.Go(func() { f(ctx) }) }
+	p.close = sync.OnceValue(func() error {
+		p.mu.Lock()
+		p.closed = true
+		p.drop()
+		p.mu.Unlock()
+		cancel()
+		err := conn.Close()
+		p.work.Wait()
+		if err != nil {
+			return fmt.Errorf("srtp: close: %w", err)
+		}
+		return nil
+	})
+	return p
+}
+
+// Port returns the socket's port.
+func (p *Path) Port() uint16 { return uint16(p.conn.LocalAddr().(*net.UDPAddr).Port) }
+
+// Own returns the credentials by which this end proves where it is, until Renew.
+func (p *Path) Own() Credentials {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.prove.own
+}
+
+// Fingerprint returns the fingerprint of the certificate that this end shows.
+func (p *Path) Fingerprint() Fingerprint { return FingerprintOf(p.cfg.Certificate) }
+
+// Close implements audio.Path.
+func (p *Path) Close() error { return p.close() }
+
+// Renew forgets the peer and all keys: another phone is called.
+func (p *Path) Renew() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.drop()
+	p.agreed, p.expected, p.follow, p.prove = nil, expected{}, follower{}, prover{own: newCredentials()}
+}
+
+// drop forgets all keys. The lock is held.
+func (p *Path) drop() {
+	if p.hand != nil {
+		p.hand.close()
+	}
+	p.hand, p.out, p.in, p.old, p.sdes, p.waiting, p.fresh, p.doubt = nil, nil, nil, nil, SDES{}, nil, true, doubt{}
+}
+
+// Expect lets the owner of the key pin shake hands from host before the agreement
+// is there: the callee begins while it rings. Nothing is heard or said by that.
+func (p *Path) Expect(host netip.Addr, pin [32]byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.expected = expected{host.Unmap().WithZone(""), pin}
+}
+
+// Start works as agreed from now on; called again it changes that. Where only the
+// peer's address differs, or nothing, keys and counts stay as they are. A peer that
+// was followed elsewhere stays there unless its description names another place
+// than the last one did.
+func (p *Path) Start(a Agreement) error {
+	if (a.DTLS == nil) == (a.SDES == nil) {
+		return errors.New("srtp: start: keys come by DTLS or by SDES")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return fmt.Errorf("srtp: start: %w", net.ErrClosed)
+	}
+	before := p.agreed
+	if before != nil && !sameIdentity(*before, a) {
+		p.drop()
+	}
+	remote := plainPort(a.Remote)
+	if before == nil || plainPort(before.Remote) != remote {
+		p.follow.told(remote)
+	}
+	p.prove.peer = a.Peer
+	p.agreed = &a
+	if a.SDES != nil {
+		return p.useSDES(*a.SDES)
+	}
+	switch h := p.hand; {
+	case h == nil && a.DTLS.Active:
+		return p.shake(true, [32]byte{})
+	case h != nil && h.made != nil && p.out == nil: // it was done before the answer came
+		return p.useDTLS(h.made)
+	case h != nil && h.made == nil && !h.client && a.DTLS.Active:
+		h.close()
+		return p.shake(true, [32]byte{})
+	}
+	return nil
+}
+
+// sameIdentity reports whether the keys of an agreement stay those of the next.
+func sameIdentity(a, b Agreement) bool {
+	if (a.DTLS == nil) != (b.DTLS == nil) {
+		return false
+	}
+	return a.DTLS == nil || a.DTLS.Pin == b.DTLS.Pin && slices.Equal(a.DTLS.Fingerprints, b.DTLS.Fingerprints)
+}
+
+// Move leads the path to the peer's new address, as its row says, at the port where
+// it was.
+func (p *Path) Move(to netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at := p.follow.remote(); at.IsValid() && at.Addr() != to.Unmap() {
+		p.follow.told(netip.AddrPortFrom(to.Unmap(), at.Port()))
+	}
+}
+
+// Remote returns where the path sends now; zero: nowhere yet.
+func (p *Path) Remote() netip.AddrPort {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.follow.remote()
+}
+
+// plainPort is a as it can be compared: IPv4 as IPv4.
+func plainPort(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+// useSDES makes contexts of keys that are new. The lock is held.
+func (p *Path) useSDES(s SDES) error {
+	if p.out == nil || p.sdes.Suite != s.Suite || !p.sdes.Own.Equal(s.Own) {
+		ctx, err := p.ring.context(s.Suite, s.Own)
+		if err != nil {
+			return fmt.Errorf("srtp: start: %w", err)
+		}
+		p.out = &outbound{ctx: ctx}
+	}
+	if p.in == nil || p.sdes.Suite != s.Suite || !p.sdes.Peer.Equal(s.Peer) {
+		ctx, err := p.ring.context(s.Suite, s.Peer)
+		if err != nil {
+			return fmt.Errorf("srtp: start: %w", err)
+		}
+		p.in = newInbound(s.Suite, ctx)
+		p.wake()
+	}
+	p.sdes = s
+	return nil
+}
+
+// useDTLS makes contexts of what a handshake has made, if it was with the peer that
+// is meant. The lock is held.
+func (p *Path) useDTLS(k *keys) error {
+	if err := p.agreed.DTLS.judge(k.certificate); err != nil {
+		p.hand.close()
+		return fmt.Errorf("srtp: start: %w", err)
+	}
+	out, err := p.ring.context(k.suite, k.own)
+	if err != nil {
+		return fmt.Errorf("srtp: start: %w", err)
+	}
+	in, err := p.ring.context(k.suite, k.peer)
+	if err != nil {
+		return fmt.Errorf("srtp: start: %w", err)
+	}
+	if p.in != nil {
+		p.old, p.oldUntil = p.in, time.Now().Add(oldTime)
+	}
+	p.out, p.in = &outbound{ctx: out}, newInbound(k.suite, in)
+	p.wake()
+	return nil
+}
+
+func (d *DTLS) judge(der []byte) error {
+	if d.Pin != [32]byte{} && !pinned(der, d.Pin) {
+		return errWrongKey
+	}
+	if !slices.ContainsFunc(d.Fingerprints, func(f Fingerprint) bool { return f.of(der) }) {
+		return errWrongKey
+	}
+	return nil
+}
+
+// judge is asked about a certificate while hands are shaken: it must be the peer's,
+// as far as it is known yet.
+func (p *Path) judge(der []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.agreed != nil && p.agreed.DTLS != nil:
+		return p.agreed.DTLS.judge(der)
+	case p.agreed == nil && p.expected.pin != [32]byte{} && pinned(der, p.expected.pin):
+		return nil
+	}
+	return errWrongKey
+}
+
+// shake begins a handshake. The lock is held.
+func (p *Path) shake(client bool, random [32]byte) error {
+	h, err := newHandshake(client, p.cfg.Certificate, p.toPeer, p.judge, time.Now())
+	if err != nil {
+		return err
+	}
+	h.random = random
+	p.hand = h
+	p.spawn(func(ctx context.Context) { p.carry(ctx, h) })
+	return nil
+}
+
+// toPeer sends a datagram of a handshake.
+func (p *Path) toPeer(b []byte) error {
+	p.mu.Lock()
+	to := p.follow.remote()
+	p.mu.Unlock()
+	if !sendable(to) {
+		return audio.ErrNoPeer
+	}
+	_, err := p.conn.WriteToUDPAddrPort(b, to)
+	return err
+}
+
+func sendable(to netip.AddrPort) bool {
+	return to.IsValid() && to.Port() != 0 && !to.Addr().IsUnspecified()
+}
+
+// carry is the life of a handshake.
+func (p *Path) carry(ctx context.Context, h *handshake) {
+	defer h.conn.Close()
+	made, err := h.shake(ctx)
+	p.mu.Lock()
+	h.done = true
+	ours := p.hand == h && !p.closed
+	if err == nil && ours {
+		h.made = made
+		if p.agreed != nil {
+			err = p.useDTLS(made)
+		}
+	}
+	again := err != nil && ours && h.client && p.agreed != nil && !errors.Is(err, errWrongKey) && ctx.Err() == nil
+	if again {
+		err = errors.Join(err, p.shake(true, [32]byte{}))
+	}
+	p.mu.Unlock()
+	if err != nil {
+		if ours {
+			p.cfg.Log.Warn("keys of a call not made", "err", err, "again", again)
+		}
+		return
+	}
+	p.cfg.Log.Debug("keys of a call made", "suite", made.suite, "took", time.Since(h.began))
+	h.linger()
+}
+
+// wake makes Receive look for what it may open now. The lock is held.
+func (p *Path) wake() {
+	p.ready = true
+	p.deadline = past
+	_ = p.conn.SetReadDeadline(past) // fails only when it is closed
+}
+
+// past is a deadline that is over.
+var past = time.Unix(1, 0)
+
+// Send implements audio.Path.
+func (p *Path) Send(what audio.Protocol, b []byte) error {
+	p.mu.Lock()
+	out, to, closed := p.out, p.follow.remote(), p.closed
+	reports := p.agreed != nil && p.agreed.Mux
+	p.mu.Unlock()
+	switch {
+	case closed:
+		return fmt.Errorf("srtp: send: %w", net.ErrClosed)
+	case out == nil || !sendable(to) || what == audio.RTCP && !reports:
+		return audio.ErrNoPeer
+	}
+	if err := out.seal(what, b, func(sealed []byte) error {
+		_, err := p.conn.WriteToUDPAddrPort(sealed, to)
+		return err
+	}); err != nil {
+		return fmt.Errorf("srtp: send: %w", err)
+	}
+	return nil
+}
+
+// Receive implements audio.Path.
+func (p *Path) Receive(take func(audio.Datagram)) error {
+	b := make([]byte, maxPacket)
+	for {
+		p.look(take)
+		n, from, err := p.conn.ReadFromUDPAddrPort(b)
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			continue
+		case err != nil:
+			return fmt.Errorf("srtp: receive: %w", err)
+		}
+		p.arrive(b[:n], plainPort(from), time.Now(), take)
+	}
+}
+
+// look does what is due, and says until when reading may wait.
+func (p *Path) look(take func(audio.Datagram)) {
+	now := time.Now()
+	p.mu.Lock()
+	var kept [][]byte
+	if p.ready {
+		kept, p.waiting, p.ready = p.waiting, nil, false
+	}
+	ask := p.follow.tick(now)
+	if due := p.follow.due(); due != p.deadline {
+		p.deadline = due
+		_ = p.conn.SetReadDeadline(due) // fails only when it is closed
+	}
+	p.mu.Unlock()
+	if ask {
+		p.ask()
+	}
+	for _, b := range kept {
+		p.open(b, netip.AddrPort{}, now, take)
+	}
+}
+
+// ask sends the present trial's question.
+func (p *Path) ask() {
+	p.mu.Lock()
+	to := p.follow.trial
+	q, err := p.prove.question()
+	p.mu.Unlock()
+	if err == nil && sendable(to) {
+		_, err = p.conn.WriteToUDPAddrPort(q, to)
+	}
+	if err != nil {
+		p.cfg.Log.Debug("path not asked", "err", err)
+	}
+}
+
+// arrive takes a datagram.
+func (p *Path) arrive(b []byte, from netip.AddrPort, now time.Time, take func(audio.Datagram)) {
+	switch kindOf(b) {
+	case isSTUN:
+		p.arriveSTUN(b, from)
+	case isDTLS:
+		p.arriveDTLS(b, from, now)
+	case isRTP, isRTCP:
+		p.open(b, from, now, take)
+	}
+}
+
+func (p *Path) arriveSTUN(b []byte, from netip.AddrPort) {
+	p.mu.Lock()
+	answer, proof := p.prove.take(b, from)
+	if proof {
+		p.follow.proved(from)
+	}
+	p.mu.Unlock()
+	if answer != nil {
+		if _, err := p.conn.WriteToUDPAddrPort(answer, from); err != nil {
+			p.cfg.Log.Debug("question of the peer's path not answered", "err", err)
+		}
+	}
+}
+
+// arriveDTLS gives b to the handshake that it belongs to, and begins one if the
+// peer wishes that.
+func (p *Path) arriveDTLS(b []byte, from netip.AddrPort, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || !p.mayShake(from) {
+		return
+	}
+	h := p.hand
+	if isClientHello(b) {
+		var random [32]byte
+		if len(b) >= helloRandom+len(random) {
+			copy(random[:], b[helloRandom:])
+		}
+		if p.begins(h, random, now) {
+			if h != nil {
+				h.close()
+			}
+			p.greeted = now
+			if err := p.shake(false, random); err != nil {
+				p.cfg.Log.Debug("handshake not begun", "err", err)
+				return
+			}
+			if p.agreed == nil {
+				p.follow.told(from)
+			}
+			h = p.hand
+		}
+	}
+	if h != nil {
+		h.give(b)
+	}
+}
+
+// helloRandom is where a ClientHello's random is, in its datagram: behind the headers
+// of the record and of the message, and the version.
+const helloRandom = 13 + 12 + 2
+
+// mayShake reports whether a handshake with from is wanted: with the peer alone.
+func (p *Path) mayShake(from netip.AddrPort) bool {
+	host := from.Addr().WithZone("")
+	if p.agreed == nil {
+		return p.expected.pin != [32]byte{} && host == p.expected.host
+	}
+	return p.agreed.DTLS != nil && (host == p.follow.home.Addr().WithZone("") || host == p.follow.trial.Addr().WithZone(""))
+}
+
+// begins reports whether a hello of the peer's begins another handshake than h.
+func (p *Path) begins(h *handshake, random [32]byte, now time.Time) bool {
+	switch {
+	case h == nil:
+		return p.agreed == nil || !p.agreed.DTLS.Active
+	case h.random == random || now.Sub(p.greeted) < greetPause:
+		return false
+	case h.done:
+		return true
+	case h.client: // both have begun: who did at first goes on
+		return p.agreed != nil && !p.agreed.DTLS.Active
+	}
+	return true
+}
+
+// open takes SRTP or SRTCP. A packet that came before its keys is kept, as long as
+// it may become clear whose it is; from is zero when it is looked at again.
+func (p *Path) open(b []byte, from netip.AddrPort, now time.Time, take func(audio.Datagram)) {
+	what := audio.RTP
+	if kindOf(b) == isRTCP {
+		what = audio.RTCP
+	}
+	p.mu.Lock()
+	if p.old != nil && now.After(p.oldUntil) {
+		p.old = nil
+	}
+	in, old := p.in, p.old
+	spoils := old != nil || p.hand != nil && !p.hand.done // it may have to be tried again
+	p.mu.Unlock()
+	var o opened
+	err := audio.ErrNoPeer
+	if in != nil {
+		try := b
+		if spoils {
+			try = p.scratch[:copy(p.scratch[:], b)]
+		}
+		if o, err = in.open(what, try); err != nil && old != nil {
+			o, err = old.open(what, p.scratch[:copy(p.scratch[:], b)])
+		}
+	}
+	p.mu.Lock()
+	if err != nil {
+		p.shut(b, what, from, now)
+		p.mu.Unlock()
+		return
+	}
+	renew := p.doubt.opened(o.jumped, now)
+	ask := false
+	if o.newest && from.IsValid() && p.prove.peer.usable() {
+		if ask = p.follow.heard(from, now); ask {
+			p.prove.begin()
+		}
+	}
+	fresh := p.fresh && what == audio.RTP
+	p.fresh = p.fresh && !fresh
+	if renew {
+		p.renew()
+	}
+	p.mu.Unlock()
+	if ask {
+		p.ask()
+	}
+	take(audio.Datagram{Protocol: what, Bytes: o.bytes, At: now, NewPeer: fresh})
+}
+
+// shut: b did not open. The lock is held.
+func (p *Path) shut(b []byte, what audio.Protocol, from netip.AddrPort, now time.Time) {
+	if !from.IsValid() || p.agreed == nil && !p.mayShake(from) {
+		return
+	}
+	home := p.agreed == nil || from == p.follow.home || from == p.follow.trial
+	if h := p.hand; home && len(p.waiting) < mostWaiting && (p.in == nil || h != nil && !h.done) {
+		p.waiting = append(p.waiting, slices.Clone(b))
+		return
+	}
+	if home && what == audio.RTP && p.doubt.shut(now) {
+		p.renew()
+	}
+}
+
+// renew makes new keys, where the peer is a phone that can: one of ours, which
+// is known by its key. The lock is held.
+func (p *Path) renew() {
+	if a := p.agreed; a == nil || a.DTLS == nil || a.DTLS.Pin == [32]byte{} || p.in == nil || p.hand != nil && !p.hand.done {
+		return
+	}
+	if p.hand != nil {
+		p.hand.close()
+	}
+	if err := p.shake(true, [32]byte{}); err != nil {
+		p.cfg.Log.Warn("keys of a call not made new", "err", err)
+	}
+}
