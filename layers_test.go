@@ -42,8 +42,9 @@ var floorPlan = map[string]room{
 
 	"audio":           {"audio/rtp audio/jitter", "the engine joins a device, codecs and packets without knowing who calls whom"},
 	"audio/audiotest": {"audio/resample", "measures sound, wherever it comes from"},
-	"audio/g711":      {"audio audio/resample", "a codec knows the engine's words and rates"},
-	"audio/g722":      {"audio audio/resample", "a codec knows the engine's words and rates"},
+	"audio/conceal":   {"", "arithmetic on samples"},
+	"audio/g711":      {"audio audio/conceal audio/resample", "a codec knows the engine's words and rates"},
+	"audio/g722":      {"audio audio/conceal audio/resample", "a codec knows the engine's words and rates"},
 	"audio/jitter":    {"", "arithmetic on packets' times"},
 	"audio/opus":      {"audio audio/resample", "a codec knows the engine's words and rates"},
 	"audio/pathtest":  {"audio audio/rtp", "a conformance suite knows the contract, and none of the paths that it tests"},

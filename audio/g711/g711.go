@@ -2,8 +2,8 @@
 // (PCMU) and A-law (PCMA) forms, 8 bits at 8 kHz, between a device's rate and
 // RTP's payload types 0 and 8 (RFC 3551, section 4.5.14).
 //
-// It knows the two laws as tables and fills a gap with silence, softly begun.
-// It knows nothing of packets' order or of time.
+// It knows the two laws as tables; package conceal fills its gaps. It knows
+// nothing of packets' order or of time.
 package g711
 
 import (
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"flexphone/audio"
+	"flexphone/audio/conceal"
 	"flexphone/audio/resample"
 )
 
@@ -142,7 +143,7 @@ func (f Format) NewDecoder(deviceRate int) (audio.Decoder, error) {
 	if err := check(deviceRate); err != nil {
 		return nil, err
 	}
-	return &decoder{law: f.law, up: resample.NewUp(deviceRate / rate), factor: deviceRate / rate}, nil
+	return &decoder{law: f.law, gaps: conceal.New(rate), up: resample.NewUp(deviceRate / rate), factor: deviceRate / rate}, nil
 }
 
 func check(deviceRate int) error {
@@ -174,9 +175,9 @@ func (e *encoder) Encode(b []byte, pcm []int16) (int, error) {
 
 type decoder struct {
 	law    *Law
+	gaps   *conceal.Concealer
 	up     *resample.Up
 	factor int
-	last   int16
 	pcm    [80]int16 // 10 ms at a time
 }
 
@@ -185,33 +186,23 @@ func (d *decoder) Decode(pcm []int16, payload []byte) (int, error) {
 	if n > len(pcm) {
 		return 0, fmt.Errorf("g711: decode: %d samples for %d", n, len(pcm))
 	}
-	if n == 0 {
-		return 0, nil
-	}
-	d.last = d.law.Decode(payload[len(payload)-1])
 	for len(payload) > 0 {
 		part := payload[:min(len(payload), len(d.pcm))]
 		payload = payload[len(part):]
 		for i, c := range part {
 			d.pcm[i] = d.law.Decode(c)
 		}
+		d.gaps.Heard(d.pcm[:len(part)])
 		d.up.Process(pcm, d.pcm[:len(part)])
 		pcm = pcm[len(part)*d.factor:]
 	}
 	return n, nil
 }
 
-// fade is how much of the last sample remains after each one of a gap: from
-// there to silence within 3 ms, so that a gap does not click.
-const fade = 0.8
-
 func (d *decoder) Conceal(pcm []int16) error {
 	for len(pcm) >= d.factor {
 		n := min(len(pcm)/d.factor, len(d.pcm))
-		for i := range n {
-			d.last = int16(float32(d.last) * fade)
-			d.pcm[i] = d.last
-		}
+		d.gaps.Fill(d.pcm[:n])
 		d.up.Process(pcm, d.pcm[:n])
 		pcm = pcm[n*d.factor:]
 	}

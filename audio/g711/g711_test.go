@@ -125,8 +125,10 @@ func TestCodersKeepLengthAtEachRate(t *testing.T) {
 				if err != nil || m != len(pcm) {
 					t.Fatalf("decode: %d, %v", m, err)
 				}
-				if err := d.Conceal(out[:m]); err != nil {
-					t.Fatal(err)
+				for range 4 { // more than is ever made up
+					if err := d.Conceal(out[:m]); err != nil {
+						t.Fatal(err)
+					}
 				}
 			})
 			if allocs != 0 {

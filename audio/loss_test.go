@@ -1,0 +1,82 @@
+package audio_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"flexphone/audio"
+	"flexphone/audio/audiotest"
+)
+
+// through passes speech of 16 kHz through a codec, of whose packets of 20 ms some
+// are lost, and returns how much of it is understood: as the decoder makes up what
+// is missing, or with holes of silence.
+func through(t *testing.T, f audio.Format, spoken []int16, percent int, holes bool) float64 {
+	t.Helper()
+	const rate, packet, tick = 16000, 320, 160
+	e, err := f.NewEncoder(rate, 20*time.Millisecond, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := f.NewDecoder(rate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, uint64(percent)))
+	var heard []int16
+	b, pcm := make([]byte, 1300), make([]int16, packet)
+	for frame := range slices.Chunk(spoken[:len(spoken)/packet*packet], packet) {
+		n, err := e.Encode(b, frame)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch lost := r.IntN(100) < percent; {
+		case !lost:
+			_, err = d.Decode(pcm, b[:n])
+		case holes:
+			clear(pcm)
+		default:
+			err = errors.Join(d.Conceal(pcm[:tick]), d.Conceal(pcm[tick:]))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		heard = append(heard, pcm...)
+	}
+	return audiotest.Intelligibility(spoken, heard, rate)
+}
+
+// much is half a minute of four speakers, of 16 kHz.
+func much(t *testing.T) (speech []int16) {
+	for _, name := range []string{speechA, speechB, "numbers.raw", "cards/002.wav", "cards/004.wav", "cards/005.wav"} {
+		speech = append(speech, audiotest.Speech(t, name, 16000)...)
+	}
+	return speech
+}
+
+// What is lost is made up, so that words are understood that holes would have
+// taken away.
+func TestWordsAreUnderstoodInSpiteOfLoss(t *testing.T) {
+	type bound struct{ least, gain float64 }
+	least := map[string]map[int]bound{ // PCMA differs from PCMU by nothing that matters here
+		"PCMU": {5: {0.965, 0.02}, 10: {0.935, 0.03}, 20: {0.905, 0.07}},
+		"G722": {5: {0.95, 0.01}, 10: {0.9, 0.02}, 20: {0.865, 0.04}},
+		"opus": {5: {0.95, 0.01}, 10: {0.92, 0.02}, 20: {0.865, 0.04}},
+	}
+	for _, f := range formats() {
+		for percent, want := range least[f.Codec().Name] {
+			t.Run(fmt.Sprintf("%s/%d", f.Codec().Name, percent), func(t *testing.T) {
+				t.Parallel()
+				spoken := much(t)
+				made, holes := through(t, f, spoken, percent, false), through(t, f, spoken, percent, true)
+				if t.Logf("%d %% lost: %.3f, with holes %.3f", percent, made, holes); made < want.least || made-holes < want.gain {
+					t.Errorf("%.3f is understood, with holes %.3f; want %.3f, and %.2f more than with holes", made, holes, want.least, want.gain)
+				}
+			})
+		}
+	}
+}
