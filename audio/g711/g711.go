@@ -88,6 +88,11 @@ func A() *Law {
 // build fills the encoder's table from the code of a magnitude, which is
 // combined with the pattern of a positive or of a negative sample. Magnitudes
 // of negative samples are their ones' complement, as in ITU-T G.191.
+//
+// G.711 says which signal a value between two decision values gets (tables 1a to
+// 2b, column 6), and nothing of one that is a decision value. Here it gets that of
+// the interval above it on the line of numbers. Others choose otherwise, or choose
+// the nearest output value, which is against the tables where a segment begins.
 func (l *Law) build(magnitude func(int) uint8, positive, negative uint8) {
 	n := 1 << (16 - l.shift)
 	l.encode = make([]uint8, n)
