@@ -3,6 +3,7 @@ package testbed
 import (
 	"bytes"
 	"context"
+	"embed"
 	"fmt"
 	"net/netip"
 	"os"
@@ -49,17 +50,29 @@ type Sipp struct {
 	proc *process
 }
 
-// StartSipp starts one of sipp's own scenarios for one call: "uas" waits for a
-// call; "uac" calls the user at target.
+//go:embed sipp
+var scenarios embed.FS
+
+// StartSipp starts a scenario for one call: "uas" waits for a call and "uac" calls
+// the user at target, as sipp itself has it; so do those of that beginning in the
+// folder sipp.
 func (b *Bed) StartSipp(scenario, user string, target netip.Addr) (*Sipp, error) {
 	h, addr, err := b.addFixed()
 	if err != nil {
 		return nil, err
 	}
 	dir := filepath.Join(b.Dir, h.name)
-	args := []string{"-sn", scenario, "-m", "1", "-nostdin", "-i", addr.String(), "-p", "5060",
-		"-timeout", "600s", "-timeout_error", "-trace_err", "-trace_msg"}
-	if scenario == "uac" {
+	play := []string{"-sn", scenario}
+	if text, err := scenarios.ReadFile("sipp/" + scenario + ".xml"); err == nil {
+		file := filepath.Join(dir, "scenario.xml")
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			return nil, fmt.Errorf("testbed: start sipp: %w", err)
+		}
+		play = []string{"-sf", file}
+	}
+	args := append(play, "-m", "1", "-nostdin", "-i", addr.String(), "-p", "5060",
+		"-timeout", "600s", "-timeout_error", "-trace_err", "-trace_msg")
+	if strings.HasPrefix(scenario, "uac") {
 		// It talks for three seconds: its BYE is not to overtake its ACK at a slow phone,
 		// for which the call would have ended before it was established.
 		args = append(args, "-d", "3000", "-s", user, target.String())

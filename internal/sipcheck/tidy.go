@@ -30,7 +30,7 @@ func (m *Message) Tidy() []byte {
 				fmt.Fprintf(&b, "%s: %s\r\n", f.Name, a)
 			}
 		case "Contact", "Route", "Record-Route":
-			tidyAddresses(&b, f)
+			tidyAddresses(&b, f, m.Status/100 == 3)
 		case "CSeq":
 			n, method, _ := seqOf(f.Value)
 			fmt.Fprintf(&b, "CSeq: %d %s\r\n", n, method)
@@ -76,14 +76,20 @@ func (m *Message) tidyVias(b *strings.Builder, value string) {
 }
 
 // tidyAddresses writes addresses a line each. Parameters of Contact concern
-// registrars; so do contacts that SIP does not reach (RFC 3261, 8.1.1.8), of
-// which a parser may take some for broken ones of SIP.
-func tidyAddresses(b *strings.Builder, f Field) {
+// registrars, but for how good each is of those that a response redirects to
+// (RFC 3261, 20.10). Contacts that SIP does not reach (8.1.1.8), of which a parser
+// may take some for broken ones of SIP, concern registrars as well.
+func tidyAddresses(b *strings.Builder, f Field, redirects bool) {
 	for _, s := range splitOutside(f.Value, ',') {
 		a, ok := readAddress(s)
 		switch {
 		case ok && f.Name == "Contact" && !isSIP(a.uri):
 		case ok && f.Name == "Contact":
+			q, _ := a.params.get("q")
+			if _, err := strconv.ParseFloat(q, 32); redirects && err == nil {
+				fmt.Fprintf(b, "%s: <%s>;q=%s\r\n", f.Name, tidyURI(a.uri), q)
+				continue
+			}
 			fmt.Fprintf(b, "%s: <%s>\r\n", f.Name, tidyURI(a.uri))
 		case ok:
 			fmt.Fprintf(b, "%s: %s\r\n", f.Name, a)

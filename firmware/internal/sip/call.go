@@ -53,10 +53,10 @@ type Call struct {
 	incoming bool
 	firstTag string // incoming: From tag and CSeq of the INVITE, to know it again
 	firstSeq uint32
-	settled  atomic.Bool // incoming: no longer waits for the user
-	pin      [32]byte    // zero: plain SIP
-	source   netip.Addr  // incoming: where the INVITE came from
-	kept     count       // transactions of the peer's requests in the dialog
+	settled  atomic.Bool              // incoming: no longer waits for the user
+	pin      atomic.Pointer[[32]byte] // nil: plain SIP
+	source   netip.Addr               // incoming: where the INVITE came from
+	kept     count                    // transactions of the peer's requests in the dialog
 	box      *mailbox
 	done     chan struct{} // closed when nothing of the call is left
 	events   *queue
@@ -67,22 +67,24 @@ type Call struct {
 	from atomic.Pointer[[]netip.Addr] // plain: where the peer's messages come from
 
 	// The rest belongs to the call's goroutine.
-	d        *dialog
-	state    state
-	local    LocalMedia
-	media    Media
-	dest     netip.AddrPort // where the peer was last heard, or is to be tried first
-	stream   *stream        // plain: the peer's connection, on which it was last heard
-	nat      bool           // plain: only where the peer was heard leads to it
-	doubting bool           // plain: whether the peer has moved is being found out
-	link     *link
-	target   Target // outgoing: whom
-	begin    func(ctx context.Context)
-	out      *inviting // our INVITE that waits for its final response
-	in       *serving  // the peer's INVITE until its ACK
-	waits    map[*exchange]struct{}
-	open     int // transactions that have to end before the call is gone
-	work     sync.WaitGroup
+	d           *dialog
+	redirection redirection // outgoing, plain
+	state       state
+	local       LocalMedia
+	media       Media
+	dest        netip.AddrPort // where the peer was last heard, or is to be tried first
+	stream      *stream        // plain: the peer's connection, on which it was last heard
+	nat         bool           // plain: only where the peer was heard leads to it
+	doubting    bool           // plain: whether the peer has moved is being found out
+	link        *link
+	target      Target // outgoing: whom
+	begin       func(ctx context.Context)
+	out         *inviting // our INVITE that waits for its final response
+	in          *serving  // the peer's INVITE until its ACK
+	session     session
+	waits       map[*exchange]struct{}
+	open        int // transactions that have to end before the call is gone
+	work        sync.WaitGroup
 }
 
 func newCall(a *Agent, id dialogID) *Call {
@@ -131,6 +133,23 @@ func (c *Call) leave() {
 	c.box.close()
 	c.use(nil)
 	c.carriedBy(nil)
+}
+
+// key is the fingerprint of the key that the peer of a secure call has to own; zero
+// for plain SIP. It may be called on any goroutine.
+func (c *Call) key() [32]byte {
+	if pin := c.pin.Load(); pin != nil {
+		return *pin
+	}
+	return [32]byte{}
+}
+
+// bind makes the call a secure one, with the owner of that key.
+func (c *Call) bind(fingerprint [32]byte) {
+	c.pin.Store(&fingerprint)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.peer.Secure, c.peer.Fingerprint = true, fingerprint
 }
 
 // use makes k the connection of a secure call. It is held already.

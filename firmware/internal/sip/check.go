@@ -8,11 +8,11 @@ import (
 )
 
 // allowed are the methods that a phone takes, as its Allow header says.
-const allowed = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, REFER"
+const allowed = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, REFER"
 
 // known are the methods of other RFCs, which a phone refuses with 405; what is
 // in neither list is 501 (RFC 3261, 21.4.6 and 21.5.2).
-const known = " REGISTER SUBSCRIBE NOTIFY PUBLISH MESSAGE PRACK "
+const known = " REGISTER SUBSCRIBE NOTIFY PUBLISH MESSAGE "
 
 // A refusal is why a request is not taken. The zero refusal means that it is.
 type refusal struct {
@@ -75,7 +75,7 @@ func checkBody(req *gosip.Request) refusal {
 	if req.Method == gosip.ACK || req.Method == gosip.CANCEL { // neither can be refused like that
 		return refusal{}
 	}
-	if names := values(req, "Require"); len(names) > 0 {
+	if names := unknownOptions(req); len(names) > 0 {
 		return refuse(420, gosip.NewHeader("Unsupported", strings.Join(names, ", ")))
 	}
 	if req.Method != gosip.INVITE && req.Method != gosip.UPDATE {
@@ -83,6 +83,9 @@ func checkBody(req *gosip.Request) refusal {
 	}
 	if accept := values(req, "Accept"); len(accept) > 0 && !accepts(accept) {
 		return refuse(406)
+	}
+	if r := checkSession(req); !r.taken() {
+		return r
 	}
 	_, r := bodyOf(req)
 	return r

@@ -95,8 +95,8 @@ type path struct {
 	lost      <-chan struct{} // closed when the connection is; nil: never known
 }
 
-// request builds a request in the dialog. ACK and CANCEL pass the CSeq of the
-// INVITE that they belong to; 0 means the next one.
+// request builds a request in the dialog. ACK passes the CSeq of the INVITE that it
+// belongs to, and PRACK one that is free in all dialogs; 0 means the next one.
 func (d *dialog) request(method gosip.RequestMethod, p path, seq uint32) *gosip.Request {
 	if seq == 0 {
 		d.localSeq++
@@ -135,9 +135,14 @@ func (d *dialog) request(method gosip.RequestMethod, p path, seq uint32) *gosip.
 	req.AppendHeader(&id)
 	req.AppendHeader(&gosip.CSeqHeader{SeqNo: seq, MethodName: method})
 	if method == gosip.INVITE || method == gosip.UPDATE {
-		req.AppendHeader(contact(d.local.User, p))
+		own := contact(d.local.User, p)
+		if d.target.Scheme == "sips" { // RFC 3261, 8.1.1.8
+			own.Address.Scheme = "sips"
+		}
+		req.AppendHeader(own)
 		req.AppendHeader(gosip.NewHeader("Allow", allowed))
 		req.AppendHeader(gosip.NewHeader("Accept", taken))
+		req.AppendHeader(gosip.NewHeader("Supported", strings.Join(options, ", ")))
 	}
 	req.AppendHeader(gosip.NewHeader("User-Agent", agentName))
 	req.SetBody(nil)
@@ -224,7 +229,10 @@ func hop(u gosip.Uri) (netip.AddrPort, string, bool) {
 	}
 	transport, _ := u.UriParams.Get("transport")
 	transport = strings.ToUpper(transport)
-	if transport != "TCP" && transport != "TLS" {
+	switch {
+	case u.Scheme == "sips": // whatever it runs over (RFC 3261, 26.2.2)
+		transport = "TLS"
+	case transport != "TCP" && transport != "TLS":
 		transport = "UDP"
 	}
 	port := uint16(u.Port)

@@ -2,7 +2,7 @@
 //
 // It knows SIP as a user agent needs it: the core, when an offer and an answer
 // are due, and how to find out that the phone at an address is the one that was
-// meant (RFC 3261, 3264, 3311, 3581, 4475, 5621, 6026). Calls to our own phones go
+// meant (RFC 3261, 3262, 3264, 3311, 3581, 4028, 4475, 5621, 6026). Calls to our own phones go
 // over TLS 1.3, both ends presenting their device certificate and the caller
 // insisting on the key that the storing server's row names. Calls to other phones
 // go over UDP, or TCP when a request is too long for it.
@@ -39,6 +39,14 @@
 // written plainly, what another host says in a peer's name goes no further, and of
 // what is too much nothing is kept. Calls over TLS have room of their own, so that
 // a flood from anywhere does not keep our phones out.
+//
+// # What other phones ask for
+//
+// Of what a peer may require we can do what costs nobody anything who does not:
+// responses that are acknowledged before the call is taken (reliable.go), and
+// sessions that end unless they are refreshed (session.go), of which we never want
+// any. A plain call follows a redirection (redirect.go), to TLS as well; a call by
+// key follows none, since its row says where the phone is.
 //
 // # When an address changes
 //

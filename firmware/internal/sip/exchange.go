@@ -205,7 +205,7 @@ func (a *Agent) begin(ctx context.Context, req *gosip.Request, again func(*gosip
 // wayfinder says how the next request in d leaves. What it returns may be called
 // on any goroutine, and may connect.
 func (c *Call) wayfinder(d *dialog) func(context.Context) (path, error) {
-	if c.pin == [32]byte{} {
+	if c.key() == [32]byte{} {
 		dest, transport := c.plainHop(d)
 		carrier := c.stream
 		if len(d.routes) > 0 {
@@ -218,7 +218,7 @@ func (c *Call) wayfinder(d *dialog) func(context.Context) (path, error) {
 			return c.a.plainPath(dest, transport)
 		}
 	}
-	k, pin, dest := c.link, c.pin, c.dest
+	k, pin, dest := c.link, c.key(), c.dest
 	if to, _, ok := hop(d.target); ok {
 		dest = to
 	}

@@ -34,6 +34,13 @@ func HurryGlare(c *Config) {
 	c.timers.glare = 100 * time.Microsecond
 }
 
+// HurrySession counts a session in hundredths of seconds, and refreshes it long
+// before it ends.
+func HurrySession(c *Config) {
+	c.timers = standard()
+	c.timers.session, c.timers.refresh = 10*time.Millisecond, 0.005
+}
+
 // LateConnect lets a connection take longer than any test.
 func LateConnect(c *Config) {
 	c.timers = standard()

@@ -19,6 +19,7 @@ type serving struct {
 	offered  bool            // the offer is in our 200, the answer will be in the ACK
 	final    *gosip.Response // our 200
 	stop     func() bool     // stops repeating it
+	told     reliable        // the last provisional response that wants a PRACK
 	byeAfter bool            // hung up meanwhile
 	up       chan error      // of Answer; nil for a re-INVITE
 }
@@ -36,8 +37,8 @@ func newIncoming(a *Agent, req *gosip.Request, tx *gosip.ServerTx) *Call {
 		c.peer.Addr = to
 	}
 	if k := a.linkOf(req); k != nil {
-		c.link, c.pin = k, k.fingerprint
-		c.peer.Secure, c.peer.Fingerprint = true, k.fingerprint
+		c.link = k
+		c.bind(k.fingerprint)
 	}
 	c.begin = func(ctx context.Context) { c.arrived(ctx, req, tx) }
 	c.publish()
@@ -141,7 +142,7 @@ func (c *Call) ring(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.a.respond(c.in.tx, c.in.req, 180, nil, contact(c.a.cfg.User, p), gosip.NewHeader("Allow", allowed))
+	c.tell(c.in, 180, contact(c.a.cfg.User, p), gosip.NewHeader("Allow", allowed))
 	return nil
 }
 
@@ -195,6 +196,7 @@ func (c *Call) agree(ctx context.Context, s *serving, lm LocalMedia) error {
 		return err
 	}
 	headers := append([]gosip.Header{contact(c.a.cfg.User, p)}, capabilities()...)
+	headers = append(headers, c.answerExpiry(s.req)...)
 	ok := response(s.req, 200, body, headers...)
 	if err := s.tx.Respond(ok); errors.Is(err, gosip.ErrTransactionCanceled) { // the CANCEL was first
 		return ErrEnded
@@ -274,8 +276,10 @@ func (c *Call) served(err error) {
 	}
 	c.in = nil
 	c.open--
-	if s.stop != nil {
-		s.stop()
+	for _, stop := range []func() bool{s.stop, s.told.stop} {
+		if stop != nil {
+			stop()
+		}
 	}
 	if s.up != nil {
 		s.up <- err

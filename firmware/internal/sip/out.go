@@ -16,22 +16,28 @@ type inviting struct {
 	req       *gosip.Request
 	lm        LocalMedia
 	offer     []byte
-	tentative bool             // a provisional response has come: it may be cancelled
-	unwanted  bool             // the user has hung up
-	cancelled bool             // the CANCEL has been sent
-	done      bool             // the final response has come
-	early     map[string]Media // described before the final response, by the tag of whom it is of
+	tentative bool              // a provisional response has come: it may be cancelled
+	unwanted  bool              // the user has hung up
+	cancelled bool              // the CANCEL has been sent
+	done      bool              // the final response has come
+	early     map[string]Media  // described before the final response, by the tag of whom it is of
+	firm      map[string]bool   // of those, which are answers and stay (RFC 3262, 5)
+	rseqs     map[string]uint32 // of the last reliable response, likewise by tag
 	ack       *gosip.Request
 	others    map[string]*gosip.Request // ACKs to further phones that have answered, by their tag
 	agreed    chan error                // of Update; nil for the first INVITE
+	refreshes bool                      // the session, and changes nothing that anybody waits for
 }
 
 func newOutgoing(a *Agent, t Target, lm LocalMedia) *Call {
 	d := &dialog{callID: token(), localTag: token(), localName: a.displayName()}
 	c := newCall(a, dialogID{d.callID, d.localTag})
-	c.d, c.target, c.local, c.pin, c.dest = d, t, lm, t.Pin, t.Addr
+	c.d, c.target, c.local, c.dest = d, t, lm, t.Addr
 	c.settled.Store(true)
-	c.peer = Peer{User: t.User, Addr: t.Addr, Secure: t.Pin != [32]byte{}, Fingerprint: t.Pin}
+	c.peer = Peer{User: t.User, Addr: t.Addr}
+	if t.Pin != [32]byte{} {
+		c.bind(t.Pin)
+	}
 	at := gosip.Uri{Scheme: "sip", User: t.User, Host: hostOf(t.Addr.Addr()), Port: int(t.Addr.Port())}
 	d.target = at
 	d.remote = gosip.Uri{Scheme: "sip", User: t.User, Host: at.Host}
@@ -45,17 +51,26 @@ func newOutgoing(a *Agent, t Target, lm LocalMedia) *Call {
 
 // call sends the first INVITE.
 func (c *Call) call(ctx context.Context) {
-	if err := c.invite(ctx, c.local, nil); err != nil {
+	if err := c.inviteFirst(ctx); err != nil {
 		c.a.log.Warn("sip: no offer", "err", err)
 		c.end(0, ReasonFailed)
-		return
 	}
+}
+
+// inviteFirst sends an INVITE that is to begin the call, and gives it up if nobody
+// says anything to it.
+func (c *Call) inviteFirst(ctx context.Context) error {
+	if err := c.invite(ctx, c.local, nil); err != nil {
+		return err
+	}
+	i := c.out
 	c.after(c.a.cfg.timers.silence, func(ctx context.Context) {
-		if i := c.out; c.state == starting && i != nil && !i.tentative {
+		if c.state == starting && c.out == i && !i.tentative {
 			c.end(408, ReasonUnreachable)
 			c.cancel(ctx)
 		}
 	})
+	return nil
 }
 
 // invite sends an INVITE with lm: the first one, or one that changes the call.
@@ -72,12 +87,15 @@ func (c *Call) invite(ctx context.Context, lm LocalMedia, agreed chan error) err
 				c.d.local = gosip.Uri{Scheme: "sip", User: c.a.cfg.User, Host: hostOf(p.local.Addr())}
 			}
 			i.req = c.d.request(gosip.INVITE, p, 0)
+			for _, h := range c.session.expiry() {
+				i.req.AppendHeader(h)
+			}
 			setSDP(i.req, offer)
 			return i.req.Clone() // sipgo may write into what it sends
 		},
 		response: func(ctx context.Context, res *gosip.Response) { c.inviteResponse(ctx, i, res) },
 		again:    func(ctx context.Context, res *gosip.Response) { c.inviteAgain(ctx, i, res) },
-		failed:   func(ctx context.Context, err error) { c.inviteFailed(i, err) },
+		failed:   func(ctx context.Context, err error) { c.inviteFailed(ctx, i, err) },
 	}
 	c.out = i
 	c.exchange(ctx, i.x)
@@ -116,7 +134,7 @@ func (c *Call) inviteResponse(ctx context.Context, i *inviting, res *gosip.Respo
 		c.inviteTaken(ctx, i, res)
 	case i.agreed != nil:
 		c.changeRefused(ctx, i, res)
-	default:
+	case !c.redirected(ctx, res):
 		c.end(res.StatusCode, reasonOf(res.StatusCode))
 	}
 }
@@ -127,7 +145,7 @@ func (c *Call) inviteResponse(ctx context.Context, i *inviting, res *gosip.Respo
 // description.
 func (a *Agent) overhear(msg gosip.Message) {
 	res, ok := msg.(*gosip.Response)
-	if !ok || res.StatusCode != 180 && res.StatusCode != 183 {
+	if !ok || !res.IsProvisional() || res.StatusCode == 100 {
 		return
 	}
 	id, from, seq, via := res.CallID(), res.From(), res.CSeq(), res.Via()
@@ -140,7 +158,7 @@ func (a *Agent) overhear(msg gosip.Message) {
 	if c == nil || c.incoming {
 		return
 	}
-	c.box.post(func(context.Context) {
+	c.box.post(func(ctx context.Context) {
 		i := c.out
 		if c.state != starting || i == nil || i.done || !i.x.sent {
 			return
@@ -148,17 +166,26 @@ func (a *Agent) overhear(msg gosip.Message) {
 		if ours, _ := i.req.Via().Params.Get("branch"); branch != ours {
 			return
 		}
-		c.events.push(Event{Kind: Progress, Code: res.StatusCode})
-		c.early(i, res)
+		seq, reliable := provisional(res)
+		if reliable && !c.acknowledges(ctx, i, res, seq) {
+			return
+		}
+		if res.StatusCode == 180 || res.StatusCode == 183 {
+			c.events.push(Event{Kind: Progress, Code: res.StatusCode})
+			c.early(i, res, reliable)
+		}
 	})
 }
 
 // early takes a description that came before the final response. Each phone
 // that answers through a proxy is a dialog with a description of its own
 // (RFC 3261, 13.2.2.4), and the last one to describe itself is heard.
-func (c *Call) early(i *inviting, res *gosip.Response) {
-	answer := descriptionIn(res)
-	if answer == nil {
+//
+// Reliably it is the answer, and what the same phone says later is none: whatever
+// changes then, an UPDATE has changed.
+func (c *Call) early(i *inviting, res *gosip.Response, reliable bool) {
+	answer, tag := descriptionIn(res), tagOf(res)
+	if answer == nil || i.firm[tag] {
 		return
 	}
 	m, err := i.lm.Take(answer, hostOfSender(res))
@@ -166,14 +193,13 @@ func (c *Call) early(i *inviting, res *gosip.Response) {
 		c.a.log.Debug("sip: early description not usable", "call", c.id.callID, "err", err)
 		return
 	}
-	tag := tagOf(res)
 	if _, known := i.early[tag]; !known && len(i.early) >= maxForks {
 		return
 	}
 	if i.early == nil {
-		i.early = make(map[string]Media)
+		i.early, i.firm = make(map[string]Media), make(map[string]bool)
 	}
-	i.early[tag] = m
+	i.early[tag], i.firm[tag] = m, reliable
 	if c.media.Equal(m) {
 		return
 	}
@@ -185,6 +211,9 @@ func (c *Call) early(i *inviting, res *gosip.Response) {
 // same phone has described before, or may say something that we cannot use: the
 // description that we have is the answer then (RFC 3261, 13.2.1).
 func (i *inviting) answerIn(res *gosip.Response) (Media, error) {
+	if tag := tagOf(res); i.firm[tag] {
+		return i.early[tag], nil
+	}
 	m, err := i.lm.Take(descriptionIn(res), hostOfSender(res))
 	if early, known := i.early[tagOf(res)]; err != nil && known {
 		return early, nil
@@ -219,12 +248,16 @@ func (c *Call) inviteTaken(ctx context.Context, i *inviting, res *gosip.Response
 		c.bye(ctx, c.d)
 		return
 	}
+	was := c.media
 	c.local, c.media = i.lm, m
+	c.takeExpiry(res)
 	if to, _, ok := hop(c.d.target); ok {
 		c.setPeerAddr(to)
 	}
 	if i.agreed != nil {
-		c.events.push(Event{Kind: Changed, Media: m})
+		if !i.refreshes || !m.Equal(was) {
+			c.events.push(Event{Kind: Changed, Media: m})
+		}
 		i.agreed <- nil
 		return
 	}
@@ -283,7 +316,7 @@ func (c *Call) inviteAgain(ctx context.Context, i *inviting, res *gosip.Response
 	c.bye(ctx, &other)
 }
 
-func (c *Call) inviteFailed(i *inviting, err error) {
+func (c *Call) inviteFailed(ctx context.Context, i *inviting, err error) {
 	i.done = true
 	if i.x.overtaken {
 		return
@@ -293,7 +326,9 @@ func (c *Call) inviteFailed(i *inviting, err error) {
 		i.agreed <- fmt.Errorf("sip: change call: %w", err)
 		return
 	}
-	c.end(failure(err))
+	if !c.tryNext(ctx) {
+		c.end(failure(err))
+	}
 }
 
 // changeRefused: the peer does not want the call changed. That leaves it as it
@@ -302,6 +337,12 @@ func (c *Call) changeRefused(ctx context.Context, i *inviting, res *gosip.Respon
 	switch res.StatusCode {
 	case 491:
 		i.agreed <- errGlare
+	case 422:
+		if c.lengthen(res) {
+			i.agreed <- errMoved // and so it is sent again at once
+			return
+		}
+		i.agreed <- fmt.Errorf("sip: change call: peer says %d", res.StatusCode)
 	case 408, 481:
 		c.end(0, ReasonUnreachable)
 		c.bye(ctx, c.d)

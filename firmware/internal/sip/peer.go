@@ -44,7 +44,7 @@ func (c *Call) publish() {
 // may be called on any goroutine. Who sends on a secure connection is a matter of
 // its key.
 func (c *Call) believes(source netip.AddrPort) bool {
-	if c.pin != [32]byte{} {
+	if c.key() != [32]byte{} {
 		return true
 	}
 	hosts := c.from.Load()
@@ -132,7 +132,7 @@ func translated(req *gosip.Request) bool {
 // have moved and come back by a new connection, a plain one may be behind a NAT
 // that lets through nothing but answers to what it has sent itself.
 func (c *Call) heardFrom(req *gosip.Request) {
-	if k := c.a.linkOf(req); k != nil && c.pin != [32]byte{} {
+	if k := c.a.linkOf(req); k != nil && c.key() != [32]byte{} {
 		if k != c.link {
 			c.a.tls.hold(k)
 			c.use(k)
@@ -140,7 +140,7 @@ func (c *Call) heardFrom(req *gosip.Request) {
 		return
 	}
 	from := sourceOf(req.Source())
-	if !from.IsValid() || c.pin != [32]byte{} {
+	if !from.IsValid() || c.key() != [32]byte{} {
 		return
 	}
 	switch req.Transport() {

@@ -2,7 +2,6 @@ package sip
 
 import (
 	"context"
-	"slices"
 
 	gosip "github.com/emiago/sipgo/sip"
 )
@@ -41,7 +40,7 @@ func (c *Call) requested(ctx context.Context, req *gosip.Request, tx *gosip.Serv
 	case gosip.REFER:
 		c.a.refuse(tx, req, refuse(603))
 	case gosip.PRACK:
-		c.a.refuse(tx, req, refuse(481))
+		c.pracked(req, tx)
 	default:
 		c.a.refuse(tx, req, refuse(unsupported(string(req.Method)), gosip.NewHeader("Allow", allowed)))
 	}
@@ -118,6 +117,10 @@ func (c *Call) moved(s *serving) {
 	if to, _, ok := hop(c.d.target); ok {
 		elsewhere = c.setPeerAddr(to)
 	}
+	if i := c.out; c.state == starting && i != nil && !s.media.Equal(c.media) { // it has answered early
+		i.early[c.d.remoteTag], c.media = s.media, s.media
+		c.events.push(Event{Kind: Early, Media: c.media})
+	}
 	if c.state == up && !s.offered && (!s.media.Equal(c.media) || elsewhere) {
 		c.media = s.media
 		c.events.push(Event{Kind: Changed, Media: c.media})
@@ -132,7 +135,7 @@ func (c *Call) updated(ctx context.Context, req *gosip.Request, tx *gosip.Server
 		case c.in != nil && c.in.final == nil: // its first offer has no answer yet (5.2)
 			c.a.refuse(tx, req, refuse(500, gosip.NewHeader("Retry-After", "1")))
 			return
-		case c.out != nil, c.in != nil && c.in.offered:
+		case c.out != nil && !c.out.firm[c.d.remoteTag], c.in != nil && c.in.offered:
 			c.a.refuse(tx, req, refuse(491))
 			return
 		}
@@ -150,7 +153,7 @@ func (c *Call) updated(ctx context.Context, req *gosip.Request, tx *gosip.Server
 			return
 		}
 	}
-	headers := slices.Clone(capabilities())
+	headers := append(capabilities(), c.answerExpiry(req)...)
 	if to, err := c.contactNow(); err == nil {
 		headers = append(headers, to)
 	}

@@ -188,11 +188,11 @@ func (s *screen) expected(w wire, m *sipcheck.Message) bool {
 
 // from reports whether what comes on w may be the word of c's peer.
 func (s *screen) from(w wire, c *Call) bool {
-	if c.pin == [32]byte{} {
+	if c.key() == [32]byte{} {
 		return w.network != "TLS" && c.believes(w.remote)
 	}
 	k := s.a.tls.from(w.remote)
-	return w.network == "TLS" && k != nil && k.fingerprint == c.pin
+	return w.network == "TLS" && k != nil && k.fingerprint == c.key()
 }
 
 // refusal is the status with which a request is refused that nothing is to be kept

@@ -71,6 +71,7 @@ func capabilities() []gosip.Header {
 	return []gosip.Header{
 		gosip.NewHeader("Allow", allowed),
 		gosip.NewHeader("Accept", taken),
+		gosip.NewHeader("Supported", strings.Join(options, ", ")),
 	}
 }
 
@@ -142,11 +143,11 @@ func (a *Agent) handleACK(req *gosip.Request) {
 // stranger reports whether req on a secure call came from another phone than
 // the peer.
 func (a *Agent) stranger(c *Call, req *gosip.Request) bool {
-	if c.pin == [32]byte{} {
+	if c.key() == [32]byte{} {
 		return false
 	}
 	k := a.linkOf(req)
-	return k == nil || k.fingerprint != c.pin
+	return k == nil || k.fingerprint != c.key()
 }
 
 // linkOf is the TLS connection on which req came; nil for plain SIP.
@@ -218,10 +219,10 @@ func (a *Agent) admit(c *Call, tx *gosip.ServerTx) refusal {
 			return refuse(482)
 		}
 	}
-	if !a.hasRoom(c.pin != [32]byte{}, c.source) {
+	if !a.hasRoom(c.key() != [32]byte{}, c.source) {
 		return refuse(486)
 	}
-	if !a.kept[c.pin != [32]byte{}].add(tx) {
+	if !a.kept[c.key() != [32]byte{}].add(tx) {
 		return refuse(503, gosip.NewHeader("Retry-After", "2"))
 	}
 	a.calls[c.id] = c
@@ -240,7 +241,7 @@ func (a *Agent) room(secure bool, host netip.Addr) bool {
 func (a *Agent) hasRoom(secure bool, host netip.Addr) bool {
 	all, same := 0, 0
 	for _, o := range a.calls {
-		if o.incoming && !o.settled.Load() && secure == (o.pin != [32]byte{}) {
+		if o.incoming && !o.settled.Load() && secure == (o.key() != [32]byte{}) {
 			all++
 			if o.source == host {
 				same++

@@ -22,6 +22,10 @@ type timers struct {
 	stall time.Duration
 	// glare is the unit in which to wait after a 491.
 	glare time.Duration
+	// session is the unit of what RFC 4028 counts in seconds.
+	session time.Duration
+	// refresh is how much of a session passes before it is refreshed.
+	refresh float64
 }
 
 // standard is what the RFC says, and a person with a receiver in the hand.
@@ -34,6 +38,8 @@ func standard() timers {
 		connect: 5 * time.Second,
 		stall:   5 * time.Second,
 		glare:   10 * time.Millisecond,
+		session: time.Second,
+		refresh: 0.5, // RFC 4028, 10
 	}
 }
 
