@@ -68,6 +68,7 @@ var floorPlan = map[string]room{
 	"firmware/internal/finder":   {"registry-client/wire", "finding a server needs its usual port, and not what is spoken there"},
 	"firmware/internal/events":   {"", "what is told outside is named here, whoever tells it"},
 	"firmware/internal/control":  {"firmware/internal/events", "a socket that carries commands and events does not know what they do"},
+	"firmware/internal/trace":    {"audio registry-client/wire", "whoever shows what goes over the wire must read all that is spoken there, and has no wire"},
 	"internal/durable":           {"", "a file that a power cut leaves whole is that, whatever is in it"},
 	"internal/mac":               {"", "a phone's permanent number is the same on its interface, on the wire, in a row and on a keypad"},
 	"internal/usage":             {"", "what a process takes is the kernel's figure, whoever measures it"},

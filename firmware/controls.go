@@ -22,9 +22,12 @@ type controls struct {
 }
 
 func (c controls) handle(ctx context.Context, r control.Request) (any, error) {
-	argument := ""
+	argument, more := "", ""
 	if len(r.Arguments) > 0 {
 		argument = r.Arguments[0]
+	}
+	if len(r.Arguments) > 1 {
+		more = r.Arguments[1]
 	}
 	switch r.Command {
 	case "status":
@@ -48,6 +51,8 @@ func (c controls) handle(ctx context.Context, r control.Request) (any, error) {
 	case "hangup":
 		c.phone.Hangup(ctx)
 		return nil, nil
+	case "profile":
+		return profileOf(ctx, argument, more)
 	}
 	return nil, fmt.Errorf("no command %q; `flexphone ctl --help` lists them", r.Command)
 }

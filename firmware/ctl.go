@@ -25,9 +25,13 @@ type ctlCommand struct {
 	Dial struct {
 		Number string `arg:"" help:"A number of the dial plan."`
 	} `cmd:"" help:"Call a number without the handset."`
-	Answer struct{} `cmd:"" help:"Answer without the handset."`
-	Hangup struct{} `cmd:"" help:"End the call."`
-	Events struct{} `cmd:"" help:"Print what happens as it happens, a JSON object a line."`
+	Answer  struct{} `cmd:"" help:"Answer without the handset."`
+	Hangup  struct{} `cmd:"" help:"End the call."`
+	Events  struct{} `cmd:"" help:"Print what happens as it happens, a JSON object a line."`
+	Profile struct {
+		Kind string `arg:"" enum:"${profiles}" help:"One of ${profiles}."`
+		For  string `help:"How long the processor is watched." default:"10s" placeholder:"TIME"`
+	} `cmd:"" help:"Write a profile of the program to standard output, for go tool pprof."`
 }
 
 // request returns the request that the chosen command stands for.
@@ -40,6 +44,8 @@ func (c *ctlCommand) request(command string) control.Request {
 		r.Arguments = []string{c.Hook.To}
 	case "dial":
 		r.Arguments = []string{c.Dial.Number}
+	case "profile":
+		r.Arguments = []string{c.Profile.Kind, c.Profile.For}
 	}
 	return r
 }
@@ -47,8 +53,15 @@ func (c *ctlCommand) request(command string) control.Request {
 // Run sends the chosen command to the phone and prints what it answers.
 func (c *ctlCommand) Run(ctx context.Context, out io.Writer, chosen *kong.Context) error {
 	command := strings.Fields(chosen.Command())[1] // of "ctl press <keys>"
-
 	return control.Do(ctx, c.Control, c.request(command), func(b json.RawMessage) error {
+		if command == "profile" {
+			var profile []byte
+			if err := json.Unmarshal(b, &profile); err != nil {
+				return fmt.Errorf("flexphone: read profile: %w", err)
+			}
+			_, err := out.Write(profile)
+			return err
+		}
 		_, err := fmt.Fprintf(out, "%s\n", b)
 		return err
 	})

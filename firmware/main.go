@@ -16,11 +16,13 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
 	"flexphone/firmware/internal/config"
+	"flexphone/firmware/internal/trace"
 )
 
 // Exit codes.
@@ -49,7 +51,7 @@ func execute(ctx context.Context, args []string, out, errs io.Writer) int {
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("flexphone"),
 		kong.Description("A desk phone that can always be called, though its address changes."),
-		kong.Writers(out, errs), kong.Vars{"control": config.Default().Control}, kong.Exit(func(code int) { exited = code }),
+		kong.Writers(out, errs), kong.Vars{"control": config.Default().Control, "traces": strings.Join(trace.Names(), ","), "profiles": strings.Join(profiles(), ",")}, kong.Exit(func(code int) { exited = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(out, (*io.Writer)(nil)), kong.Bind(errsWriter{errs}))
 	if err != nil {
 		fmt.Fprintln(errs, "flexphone:", err)

@@ -44,6 +44,8 @@ func TestExitCodesAndWhatErrorsSay(t *testing.T) {
 		{"run --config " + noBoard, exitUsage, "line 2: board = \"hosst\""},
 		{"run --config " + noServer, exitUsage, "line 1: storing_server"},
 		{"ctl --control /nonexistent.sock status", exitFailed, "/nonexistent.sock"},
+		{"run --trace sip,smoke", exitUsage, `"sip","rtp","dhcp","coap" but got "smoke"`},
+		{"ctl profile lunch", exitUsage, `"cpu","heap","goroutines"`},
 		{"--help", exitDone, "Work as a phone"},
 	} {
 		var out bytes.Buffer

@@ -34,10 +34,10 @@ func resolvConf(a config.Address) string {
 // openNetwork returns whoever gives this phone its address: of one interface, or
 // of the better of two that has one.
 // failed is told of what it does without.
-func openNetwork(settings config.Config, failed func(part string, err error), log *slog.Logger) (netlink.Source, error) {
+func openNetwork(settings config.Config, trace func(sent bool, message []byte), failed func(part string, err error), log *slog.Logger) (netlink.Source, error) {
 	main := netlink.Config{
 		Interface: settings.Interface, LeaseFile: filepath.Join(settings.Data, "lease"),
-		ResolvConf: resolvConf(settings.Address), FullCheck: settings.Address.Conflict == "full", Log: log,
+		ResolvConf: resolvConf(settings.Address), FullCheck: settings.Address.Conflict == "full", Trace: trace, Log: log,
 	}
 	if settings.Fallback == "" {
 		return openInterface(main, settings.Address, failed)
@@ -105,6 +105,7 @@ type network struct {
 	boot     *poweron.Chain // nil: this program is not what the machine was switched on for
 	first    *headStart     // over with the first event
 	keeper   *parts.Keeper
+	trace    func(sent bool, message []byte) // as in netlink.Config
 	log      *slog.Logger
 }
 
@@ -112,7 +113,7 @@ type network struct {
 // told until upper is done, which is before.
 func (n *network) run(upper context.Context) func(context.Context, func()) error {
 	return func(ctx context.Context, works func()) error {
-		source, err := openNetwork(n.settings, func(part string, err error) { n.keeper.Failed(upper, part, err) }, n.log)
+		source, err := openNetwork(n.settings, n.trace, func(part string, err error) { n.keeper.Failed(upper, part, err) }, n.log)
 		if err != nil {
 			return err
 		}

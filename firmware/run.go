@@ -20,6 +20,7 @@ import (
 	"flexphone/firmware/internal/parts"
 	"flexphone/firmware/internal/phone"
 	"flexphone/firmware/internal/sip"
+	"flexphone/firmware/internal/trace"
 	"flexphone/firmware/internal/watchdog"
 	registry "flexphone/registry-client"
 )
@@ -29,11 +30,12 @@ import (
 const releaseWait = 4 * time.Second
 
 type runCommand struct {
-	Config   string `help:"Settings, in TOML. Without it every setting has its default." type:"path" placeholder:"FILE"`
-	Fallback string `help:"Settings to take, saying so, for what is wrong in those of --config: a phone must start." type:"path" placeholder:"FILE"`
-	Trouble  string `help:"What whoever starts the phone found broken, as PART: WHY. The display and the log tell it." placeholder:"TEXT"`
-	Log      string `help:"How to log: text or json." enum:"text,json" default:"text"`
-	Verbose  bool   `help:"Log every step."`
+	Config   string   `help:"Settings, in TOML. Without it every setting has its default." type:"path" placeholder:"FILE"`
+	Fallback string   `help:"Settings to take, saying so, for what is wrong in those of --config: a phone must start." type:"path" placeholder:"FILE"`
+	Trouble  string   `help:"What whoever starts the phone found broken, as PART: WHY. The display and the log tell it." placeholder:"TEXT"`
+	Log      string   `help:"How to log: text or json." enum:"text,json" default:"text"`
+	Verbose  bool     `help:"Log every step."`
+	Trace    []string `help:"Write to the log what goes over the wire: some of ${traces}. Keys, tokens and digests are blanked." enum:"${traces}" placeholder:"NAME,..."`
 }
 
 // Run works as a phone until ctx is done.
@@ -53,14 +55,15 @@ func (r *runCommand) Run(ctx context.Context, errs errsWriter) error {
 		part, why, _ := strings.Cut(r.Trouble, ": ")
 		broken[part] = errors.New(why)
 	}
-	runPhone(ctx, settings, board, broken, newLog(errs, r.Log, r.Verbose))
+	log := newLog(errs, r.Log, r.Verbose)
+	runPhone(ctx, settings, board, broken, trace.New(r.Trace, log), log)
 	return nil
 }
 
 // runPhone is the phone: its parts, and then the two arrows of the method between
 // them. It returns when ctx is done and everything is released; a part that fails or
 // panics is told of and run again. broken are parts that failed before, and why.
-func runPhone(ctx context.Context, settings config.Config, board boards.Board, broken map[string]error, log *slog.Logger) {
+func runPhone(ctx context.Context, settings config.Config, board boards.Board, broken map[string]error, tracing trace.Trace, log *slog.Logger) {
 	// What the phone is made of. Nothing is opened, read or sent yet.
 	told := &teller{}
 	crashes := &crashes{path: filepath.Join(settings.Data, "crash"), log: log}
@@ -70,19 +73,19 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	self := &self{}
 	folder := registry.OpenFolder(settings.Data)
 	resolver := finder.NewResolver()
-	storing := &storing{keys: &self.key, folder: folder, resolver: resolver, token: settings.Token, spread: spreadOf(boot), log: log}
+	storing := &storing{keys: &self.key, folder: folder, resolver: resolver, token: settings.Token, spread: spreadOf(boot), tap: tracing.CoAP(), log: log}
 	finding := finder.New(finder.Config{
 		Fixed: settings.StoringServer, Services: finder.ServicesOf(resolver), Found: storing.setServers, Log: log,
 	})
 	line := &line{keys: &self.key, cfg: sip.Config{
 		Owns: self.owns, DisplayName: self.name,
-		Answerable: media.Answerable(codecs()), SIPPort: sip.Port, SIPSPort: sip.SecurePort, Panicked: keeper.Panicked, Log: log,
+		Answerable: media.Answerable(codecs()), SIPPort: sip.Port, SIPSPort: sip.SecurePort, Trace: tracing.SIP(), Panicked: keeper.Panicked, Log: log,
 	}}
 	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, settings.Audio, log), Formats: formats(), Log: log})
 	hardware := newHardware(board, settings)
 	ph := phone.New(phone.Parts{
 		Keypad: hardware.keypad, Hook: &hardware.hook, Lamp: &hardware.lamp, Display: &hardware.display,
-		Directory: directory.New(storing), Line: line, Sound: newSound(engine, self.addressFor),
+		Directory: directory.New(storing), Line: line, Sound: newSound(engine, self.addressFor, tracing.RTP),
 		Report: reporting(events, storing), Panicked: keeper.Panicked, Log: log,
 	})
 	told.phone = ph
@@ -91,7 +94,8 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	}
 	first := newHeadStart()
 	network := &network{
-		settings: settings, self: self, finder: finding, resolver: resolver, storing: storing, phone: ph, events: events, boot: boot, first: first, keeper: keeper, log: log,
+		settings: settings, self: self, finder: finding, resolver: resolver, storing: storing, phone: ph, events: events, boot: boot, first: first, keeper: keeper,
+		trace: tracing.DHCP(), log: log,
 	}
 	storing.report = func(o registry.Outcome, server string) {
 		self.announced(ctx, o, ph, events)

@@ -56,11 +56,12 @@ type sound struct {
 	engine  *audio.Engine
 	tones   map[phone.Tone]audio.Tone
 	address func(peer netip.Addr) netip.Addr
+	traced  func(audio.Path) audio.Path // a path, traced if that is wanted
 }
 
-func newSound(engine *audio.Engine, address func(peer netip.Addr) netip.Addr) *sound {
+func newSound(engine *audio.Engine, address func(peer netip.Addr) netip.Addr, traced func(audio.Path) audio.Path) *sound {
 	set := audio.Germany()
-	return &sound{engine: engine, address: address, tones: map[phone.Tone]audio.Tone{
+	return &sound{engine: engine, address: address, traced: traced, tones: map[phone.Tone]audio.Tone{
 		phone.ToneDial: set.Dial, phone.ToneRing: set.Ringback, phone.ToneBusy: set.Busy,
 		phone.ToneCongestion: set.Congestion, phone.ToneSIT: set.Unknown, phone.ToneAlert: set.Ringing,
 	}}
@@ -82,7 +83,7 @@ func (s *sound) Open(ctx context.Context) (phone.Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	call := &stream{Stream: s.engine.Open(path), path: path, address: s.address}
+	call := &stream{Stream: s.engine.Open(s.traced(path)), path: path, address: s.address}
 	call.Renew()
 	return call, nil
 }

@@ -12,6 +12,7 @@ import (
 	"flexphone/audio"
 	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/sip"
+	"flexphone/firmware/internal/trace"
 )
 
 // What a peer says of itself in an answer reaches the engine: under which numbers
@@ -66,7 +67,7 @@ func TestWhatWasAgreedReachesThePath(t *testing.T) {
 		return c, c.LocalAddr().(*net.UDPAddr).AddrPort()
 	}
 	engine := audio.NewEngine(audio.Config{Formats: formats(), Log: slog.New(slog.DiscardHandler)})
-	opened, err := newSound(engine, func(netip.Addr) netip.Addr { return here }).Open(t.Context())
+	opened, err := newSound(engine, func(netip.Addr) netip.Addr { return here }, trace.Trace{}.RTP).Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +100,7 @@ func TestWhatWasAgreedReachesThePath(t *testing.T) {
 func TestOffersWithoutWhatIsNotTaken(t *testing.T) {
 	here := func(netip.Addr) netip.Addr { return netip.MustParseAddr("127.0.0.1") }
 	engine := audio.NewEngine(audio.Config{Formats: formats()})
-	opened, err := newSound(engine, here).Open(t.Context())
+	opened, err := newSound(engine, here, trace.Trace{}.RTP).Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -28,6 +29,7 @@ type storing struct {
 	token    string
 	spread   time.Duration                           // as in registry.AnnouncerConfig
 	report   func(o registry.Outcome, server string) // server: who was asked
+	tap      func(net.Conn) net.Conn                 // as in registry.Config
 	log      *slog.Logger
 
 	client parts.Slot[*registry.Client]
@@ -45,7 +47,7 @@ func (s *storing) run(ctx context.Context, works func()) error {
 		return err
 	}
 	client, err := registry.NewClient(registry.Config{
-		Identity: id, Pins: s.folder.Pins(), Resolver: s.resolver, Order: reachable, Log: s.log,
+		Identity: id, Pins: s.folder.Pins(), Resolver: s.resolver, Order: reachable, Tap: s.tap, Log: s.log,
 	})
 	if err != nil {
 		return err

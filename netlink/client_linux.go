@@ -42,8 +42,18 @@ type Config struct {
 	// Metric is that of the routes: where several interfaces have a default
 	// route, the one with the least is used.
 	Metric int
+	// Trace is told of each message of DHCP and DHCPv6 that comes for this client
+	// or goes, and may not keep it. Nil: nobody is.
+	Trace func(sent bool, message []byte)
 	// Log may be nil.
 	Log *slog.Logger
+}
+
+// trace tells of a message, if that is wanted.
+func (c Config) trace(sent bool, message []byte) {
+	if c.Trace != nil {
+		c.Trace(sent, message)
+	}
 }
 
 func (c Config) check() (Config, error) {
@@ -265,6 +275,7 @@ func (r *runner) packet(ctx context.Context, b []byte) error {
 	if err != nil {
 		return nil
 	}
+	r.cfg.trace(false, payload)
 	rep, err := parseReply(payload, r.machine.mac)
 	if err != nil {
 		r.cfg.Log.Debug("dropping a packet", "error", err)

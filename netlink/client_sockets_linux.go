@@ -18,6 +18,7 @@ import (
 // send sends a message to all or, from a leased address, to the server.
 func (r *runner) send(ctx context.Context, a sendMessage) error {
 	b := a.msg.ToBytes()
+	r.cfg.trace(true, b)
 	if a.to.IsValid() {
 		if r.server == nil {
 			conn, err := dialServer(ctx, r.cfg.Interface, a.from, a.to)

@@ -168,6 +168,7 @@ func (s *six) Run(ctx context.Context) error {
 				err = s.look(ctx)
 			}
 		case b := <-s.packets:
+			s.cfg.trace(false, b)
 			if d, parseErr := dhcpv6.MessageFromBytes(b); parseErr == nil {
 				if err = s.step(received6{d}); err == nil {
 					err = s.look(ctx)
@@ -390,7 +391,9 @@ func (s *six) step(in any) error {
 				continue
 			}
 			to := &net.UDPAddr{IP: dhcpv6.AllDHCPRelayAgentsAndServers, Port: dhcpv6.DefaultServerPort, Zone: s.cfg.Interface}
-			if _, err := s.conn.WriteToUDP(a.msg.ToBytes(), to); err != nil {
+			b := a.msg.ToBytes()
+			s.cfg.trace(true, b)
+			if _, err := s.conn.WriteToUDP(b, to); err != nil {
 				s.cfg.Log.Debug("cannot send", "message", a.msg.MessageType, "error", err)
 			}
 		case install6:

@@ -48,6 +48,9 @@ type Config struct {
 	Order      func([]netip.Addr) []netip.Addr
 	Listen     ListenFunc    // a UDP socket on an ephemeral port
 	AckTimeout time.Duration // 1 s, RFC 7252's ACK_TIMEOUT
+	// Tap wraps each association with a server, whose reads and writes are whole
+	// messages of CoAP in the clear. By default nothing does.
+	Tap func(net.Conn) net.Conn
 }
 
 // A Client makes requests of one storing server, over one DTLS session that it

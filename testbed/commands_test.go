@@ -45,6 +45,7 @@ func TestExitCodes(t *testing.T) {
 		{"no such command", phone, []string{"fly"}, 2, "fly"},
 		{"nobody answers", phone, []string{"ctl", "--control", filepath.Join(t.TempDir(), "none"), "status"}, 1, "none"},
 		{"unknown key in the settings", phone, []string{"run", "--config", settings}, 2, "line 2"},
+		{"a trace of nothing that is known", phone, []string{"run", "--trace", "smoke"}, 2, "dhcp"},
 		{"server's help", server, []string{"--help"}, 0, "rows"},
 		{"no such command of the server", server, []string{"fly"}, 2, "fly"},
 		{"no server runs", server, []string{"rows", "--data", t.TempDir()}, 1, ""},

@@ -60,6 +60,11 @@ type Config struct {
 	// one call or one request, and is in the log. Nil: nobody else is told. It is
 	// called concurrently.
 	Panicked func(what string, cause any, stack []byte)
+	// Trace is told of each message that comes or goes, whole and in the clear, by
+	// whom or to whom. Nil: nobody is. It is called concurrently, and may not keep
+	// the message. What streams carry it is told of for the whole process by the
+	// first agent that has one.
+	Trace func(sent bool, with netip.AddrPort, message []byte)
 	// Log gets what matters at Info and everything else at Debug. Nil: nothing.
 	Log *slog.Logger
 
@@ -118,6 +123,9 @@ func NewAgent(cfg Config) (*Agent, error) {
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Trace != nil {
+		traceStreams(cfg.Trace)
 	}
 	rand.Read(a.secret[:]) // never fails (crypto/rand)
 	if err := a.listen(); err != nil {
@@ -179,6 +187,7 @@ func (a *Agent) listen() error {
 		if a.udp, err = newPackets(udp, a.unreachable); err != nil {
 			return err
 		}
+		a.udp.trace = a.cfg.Trace
 	}
 	var l net.Listener
 	if a.cfg.SIPSPort != 0 {

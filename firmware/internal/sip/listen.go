@@ -46,8 +46,9 @@ func listenPlain(at netip.AddrPort) (*net.UDPConn, *net.TCPListener, error) {
 // sipgo's reading.
 type packets struct {
 	*net.UDPConn
-	unreachable func(netip.AddrPort)       // called for each address that ICMP says is not there
-	serve       func(net.PacketConn) error // sipgo's reading loop
+	trace       func(bool, netip.AddrPort, []byte) // as Config says it; nil: none
+	unreachable func(netip.AddrPort)               // called for each address that ICMP says is not there
+	serve       func(net.PacketConn) error         // sipgo's reading loop
 	readers     sync.WaitGroup
 
 	all   *rate.Limiter // these belong to the present reader
@@ -142,6 +143,9 @@ func (p *packets) WriteTo(b []byte, to net.Addr) (int, error) {
 			p.unreachable(gone)
 		}
 		n, err = p.UDPConn.WriteTo(b, to)
+	}
+	if p.trace != nil && err == nil {
+		p.trace(true, addrPortOf(to), b)
 	}
 	return n, err
 }

@@ -71,7 +71,15 @@ func (s *screen) read(at gosip.TransportReadProps, data []byte) (out []byte, err
 	if err != nil {
 		return nil, nil
 	}
+	s.trace(w, data)
 	return s.message(w, m), nil
+}
+
+// trace tells of a message that has come, if that is wanted.
+func (s *screen) trace(w wire, message []byte) {
+	if s.a.cfg.Trace != nil {
+		s.a.cfg.Trace(false, w.remote, message)
+	}
 }
 
 // stream puts messages of a connection together.
@@ -98,6 +106,7 @@ func (s *screen) stream(w wire, data []byte) (out []byte, err error) {
 		if err != nil {
 			return nil, err
 		}
+		s.trace(w, text[:n])
 		out = append(out, s.message(w, m)...)
 		text = text[n:]
 	}
