@@ -157,9 +157,13 @@ func (n *network) take(upper context.Context, e netlink.Event) {
 	if before.Addr().IsValid() && before.Addr() != e.Lease.Addr() {
 		n.events.Publish(events.AddressChanged{Address: e.Lease.Addr().String(), Was: before.Addr().String()})
 	}
-	n.resolver.Use(e.Lease.DNS, e.Lease.Domains)
+	otherDNS := n.resolver.Use(e.Lease.DNS, e.Lease.Domains)
 	n.finder.SetNetwork(finder.Network{Named: e.Lease.StoringServers, Domains: e.Lease.Domains})
 	n.storing.update(e)
+	if otherDNS || e.Kind == netlink.Bound { // what was not found may be there now
+		n.finder.Again()
+		n.storing.again()
+	}
 	if n.boot != nil {
 		n.boot.Reached("lease")
 	}

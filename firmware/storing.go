@@ -104,6 +104,18 @@ func (s *storing) setServers(groups [][]string) {
 			s.log.Warn("no usable storing server", "err", err)
 		}
 	}
+	if s.announcer != nil {
+		s.announcer.Again()
+	}
+}
+
+// again has an announcement that was in vain made again at once.
+func (s *storing) again() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.announcer != nil {
+		s.announcer.Again()
+	}
 }
 
 // update tells of a lease.

@@ -20,6 +20,11 @@ import (
 const (
 	retryFirst = 1 * time.Second
 	retryMost  = 15 * time.Second
+	// lostFirst is after a try that has reached nobody, since nobody knows where the
+	// server is: name servers may come up any time, and no server is flooded. Later
+	// pauses are the lostShare-th part of the time since the first, up to retryMost.
+	lostFirst = 250 * time.Millisecond
+	lostShare = 8
 	// refusedRetry is after an answer that only the operator can change.
 	refusedRetry = 1 * time.Minute
 	// attemptMost bounds one try.
@@ -93,8 +98,8 @@ type AnnouncerConfig struct {
 	// Peers tells whom the phone is in a call with, so that the receipt of a move
 	// brings their rows; nil: nobody. It is called with each try and must not block.
 	Peers func() []wire.MAC
-	// Report is called with each outcome, from one goroutine at a time; it must
-	// not call the Announcer.
+	// Report is called with each outcome, from one goroutine at a time; of the
+	// Announcer it may call Again and Check.
 	Report func(Outcome)
 	Log    *slog.Logger
 	Probe  time.Duration // of every phone; zero: 20 s behind a NAT, a minute elsewhere
@@ -117,6 +122,7 @@ type Announcer struct {
 	version int    // rises with each change of the address
 	trying  func() // cuts the running try short
 	check   bool   // somebody is about to need the server
+	again   bool   // there is reason to hope that it can be reached now
 
 	enrolled bool // an announcement was taken; of the goroutine that announces
 
@@ -171,6 +177,27 @@ func (a *Announcer) Check() {
 	case a.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Again has an announcement that has failed tried again at once, as when the server
+// is looked for elsewhere. It never blocks.
+func (a *Announcer) Again() {
+	a.mu.Lock()
+	a.again = true
+	a.mu.Unlock()
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// hopes takes what Again asked for.
+func (a *Announcer) hopes() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	asked := a.again
+	a.again = false
+	return asked
 }
 
 // checked takes what Check asked for.
@@ -230,6 +257,7 @@ type plan struct {
 	refresh   time.Time // from then on the row wants a later expiry
 	probe     time.Time // next question whether the server is there
 	retry     time.Time // no try before that; zero without a failure
+	lost      time.Time // since when nobody knows where the server is; zero: it is known
 	wait      time.Duration
 	moved     bool // the link sends from the address of version
 	direct    bool // there is no NAT between the phone and the server
@@ -249,6 +277,9 @@ func (a *Announcer) Run(ctx context.Context) error {
 		now := time.Now()
 		if a.checked() && p.announced {
 			p.probe = now
+		}
+		if a.hopes() && !p.announced {
+			p.retry, p.lost, p.wait = time.Time{}, time.Time{}, retryFirst
 		}
 		if active && earliest.IsZero() {
 			earliest = now.Add(rand.N(a.cfg.Spread + 1))
@@ -355,9 +386,19 @@ func (a *Announcer) failed(p *plan, o Outcome) {
 		o.Retry = busy.After + rand.N(busy.After/2+1)
 	}
 	p.announced = false
-	p.wait = min(2*p.wait, retryMost)
-	p.retry = time.Now().Add(o.Retry)
-	a.cfg.Log.Warn("address not registered", "addr", o.Registration.Addrs, "retry", o.Retry, "err", o.Err)
+	now, level := time.Now(), slog.LevelWarn
+	if errors.Is(o.Err, ErrNoServer) {
+		if p.lost.IsZero() {
+			p.lost = now.Add(-o.Took)
+		} else {
+			level = slog.LevelDebug // said once
+		}
+		o.Retry = jitter(min(max(now.Sub(p.lost)/lostShare, lostFirst), retryMost))
+	} else {
+		p.wait, p.lost = min(2*p.wait, retryMost), time.Time{}
+	}
+	p.retry = now.Add(o.Retry)
+	a.cfg.Log.Log(context.Background(), level, "address not registered", "addr", o.Registration.Addrs, "retry", o.Retry, "err", o.Err)
 	a.cfg.Report(o)
 }
 

@@ -285,6 +285,41 @@ func inSlots(attempts []time.Duration) map[time.Duration]int {
 // A street gets its power back, and with it the storing server, which answers
 // nobody at first. What the phones repeat does not come in chorus: no tenth of a
 // second has more than twice its share of the half second that they spread over.
+// While nobody knows where the server is, the phone floods nobody: it tries again
+// after an eighth of the time that it has been so, and at once when it is told of
+// another place to look.
+func TestTheServerIsNotKnown(t *testing.T) {
+	announcing(t, func(a *Announcer, f *fakeServer, outcomes func() []Outcome) {
+		f.refuse = unreachable(ErrNoServer)
+		a.Update(bound("10.0.0.5", 0))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		var before time.Duration
+		for i, at := range f.attempts {
+			if wait := at - before; wait > max(lostFirst, before/lostShare) || wait > retryMost || i > 0 && wait < lostFirst/2 {
+				t.Errorf("try %d waits %v, %v after the first", i, wait, before)
+			}
+			before = at
+		}
+		if n := len(f.attempts); n < 240 || n > 600 {
+			t.Errorf("%d tries in an hour", n)
+		}
+		f.set(func() { f.refuse = nil })
+		a.Again()
+		synctest.Wait()
+		got := outcomes()
+		if last := got[len(got)-1]; last.Kind != Registered || time.Since(f.start) != time.Hour {
+			t.Errorf("told of a server: %+v after %v", last, time.Since(f.start))
+		}
+		tries := len(f.attempts)
+		a.Again() // nothing has failed
+		synctest.Wait()
+		if len(f.attempts) != tries {
+			t.Error("a phone that is registered announces again")
+		}
+	})
+}
+
 func TestStreetAfterAPowerCut(t *testing.T) {
 	const phones = 300
 	dir := t.TempDir()

@@ -26,7 +26,8 @@ const (
 	aliveFor = 100 * time.Millisecond
 )
 
-// ErrNoServer: nobody has said yet where the storing server is.
+// ErrNoServer: nobody says where the storing server is: it was not named yet, or no
+// name server knows the name.
 var ErrNoServer = errors.New("no storing server is known")
 
 // A Resolver looks hosts up. net.Resolver is one.

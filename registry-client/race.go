@@ -189,7 +189,7 @@ func (c *Client) lookup(ctx context.Context, server string, locals []netip.Addr)
 	if a, err := netip.ParseAddr(host); err == nil {
 		addrs = []netip.Addr{a}
 	} else if addrs, err = c.cfg.Resolver.LookupNetIP(ctx, "ip", host); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrNoServer, err)
 	}
 	for i := range addrs {
 		addrs[i] = addrs[i].Unmap()

@@ -22,6 +22,9 @@ const (
 	// nextServer is how long one is waited for before the next is asked beside it,
 	// and how long one that is silent is waited for before it is asked again.
 	nextServer = 400 * time.Millisecond
+	// askAgainMost bounds the pauses, each twice as long as the one before, after which
+	// a server that is silent is asked again: it may have come up meanwhile.
+	askAgainMost = 1 * time.Second
 	// questionMost bounds one question to all of them.
 	questionMost = 5 * time.Second
 	// otherFamily is how long the addresses of one family wait for those of the
@@ -66,15 +69,18 @@ func NewResolver() *Resolver {
 }
 
 // Use has the Resolver ask these name servers, the first of them first, and try
-// names without a dot in these domains. Without servers it asks the system's.
-func (r *Resolver) Use(servers []netip.Addr, domains []string) {
+// names without a dot in these domains. Without servers it asks the system's. It
+// reports whether these are others than before.
+func (r *Resolver) Use(servers []netip.Addr, domains []string) (changed bool) {
 	var at []netip.AddrPort
 	for _, s := range servers {
 		at = append(at, netip.AddrPortFrom(s, 53))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	changed = !slices.Equal(at, r.servers) || !slices.Equal(domains, r.domains)
 	r.servers, r.domains = at, slices.Clone(domains)
+	return changed
 }
 
 func (r *Resolver) used() ([]netip.AddrPort, []string) {
@@ -330,7 +336,7 @@ func (r *Resolver) ask(ctx context.Context, servers []netip.AddrPort, name strin
 
 // one asks one server until it answers or ctx is done.
 func (r *Resolver) one(ctx context.Context, server netip.AddrPort, q *dns.Msg) (*dns.Msg, error) {
-	for wait := nextServer; ; wait *= 2 {
+	for wait := nextServer; ; wait = min(2*wait, askAgainMost) {
 		m := q.Copy()
 		m.Id = dns.Id()
 		try, cancel := context.WithTimeout(ctx, wait)

@@ -23,10 +23,18 @@ type zone struct {
 	slow    time.Duration // until it does
 	code    int           // what it says to everything, if not 0
 	drops   int           // questions that are lost before one is answered
+	late    time.Duration // from the first question on: nothing is answered before
+	first   time.Time     // question
 }
 
 // answer returns what z says to q; nil: nothing.
 func (z *zone) answer(t *testing.T, q *dns.Msg) *dns.Msg {
+	if z.first.IsZero() {
+		z.first = time.Now()
+	}
+	if time.Since(z.first) < z.late {
+		return nil
+	}
 	if z.drops > 0 {
 		z.drops--
 		return nil
@@ -121,6 +129,7 @@ func TestLookupNetIP(t *testing.T) {
 		{"the first does not know", []*zone{{}, good()}, "ip4", "store.test", "192.0.2.50 192.0.2.51", 0},
 		{"the second does not know", []*zone{{slow: time.Second}, {}}, "ip4", "store.test", "", 2 * nextServer},
 		{"a lost question", []*zone{{records: store, drops: 2}}, "ip4", "store.test", "192.0.2.50 192.0.2.51", 3 * nextServer},
+		{"one that comes up", []*zone{{records: store, late: 3500 * time.Millisecond}}, "ip4", "store.test", "192.0.2.50 192.0.2.51", 4200 * time.Millisecond},
 		{"all are dead", []*zone{{silent: true}, {silent: true}}, "ip4", "store.test", "", questionMost},
 	} {
 		resolve(t, tt.zones, []string{"lab.test", "office.test"}, func(t *testing.T, r *Resolver) {

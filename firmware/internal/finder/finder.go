@@ -3,6 +3,7 @@ package finder
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -12,8 +13,16 @@ import (
 
 // When the DNS is asked for storing servers again.
 const (
+	// retryFirst is after it has said that there are none; later pauses are twice as
+	// long each, up to retryMost: somebody has to change it.
 	retryFirst = 1 * time.Second
 	retryMost  = 1 * time.Minute
+	// mutePause is after no name server has answered, as those of a router that boots
+	// more slowly than the phone; later pauses are the muteShare-th part of the time
+	// that they have been mute, up to retryMost: who comes back after a minute is
+	// asked within eight seconds.
+	mutePause = 250 * time.Millisecond
+	muteShare = 8
 	// doubtEvery is how often it is asked while those that are known do not answer.
 	doubtEvery = 30 * time.Second
 	// faithful is for how long a phone stays with the way by which it has found its
@@ -58,6 +67,7 @@ type Finder struct {
 	answered string   // the server that has answered in this network
 	doubted  time.Time
 	doubt    bool // somebody wants to know again
+	again    bool // there is reason to hope for another answer
 	told     [][]string
 }
 
@@ -139,6 +149,15 @@ func (f *Finder) Doubt() {
 	f.nudge()
 }
 
+// Again has a search that was in vain made again at once: there is reason to hope
+// for another answer, such as other name servers.
+func (f *Finder) Again() {
+	f.mu.Lock()
+	f.again = true
+	f.mu.Unlock()
+	f.nudge()
+}
+
 func (f *Finder) nudge() {
 	select {
 	case f.wake <- struct{}{}:
@@ -168,6 +187,7 @@ func (f *Finder) Run(ctx context.Context) error {
 		version  int
 		wait     time.Duration
 		earliest time.Time // of the next search
+		since    time.Time // when the first search in vain began; zero: none was
 		said     string
 	)
 	timer := time.NewTimer(time.Hour)
@@ -176,7 +196,10 @@ func (f *Finder) Run(ctx context.Context) error {
 		f.mu.Lock()
 		n, now := f.network, time.Now()
 		if f.version != version {
-			version, wait, earliest, said = f.version, retryFirst, now, ""
+			version, wait, earliest, since, said = f.version, retryFirst, now, time.Time{}, ""
+		}
+		if f.again {
+			f.again, wait, earliest, since = false, retryFirst, now, time.Time{}
 		}
 		wanted := f.cfg.Fixed == "" && len(n.Domains) > 0 && (f.doubt || len(f.services) == 0 && !f.sure)
 		f.mu.Unlock()
@@ -193,20 +216,28 @@ func (f *Finder) Run(ctx context.Context) error {
 			}
 			continue
 		}
+		if since.IsZero() {
+			since = now
+		}
 		services, err := f.search(ctx, version, n.Domains)
 		if ctx.Err() != nil || f.changed(version) {
 			continue
 		}
 		if err != nil {
-			earliest = time.Now().Add(wait)
-			wait = min(2*wait, retryMost)
+			pause := wait
+			if errors.Is(err, errMute) {
+				pause = min(max(time.Since(since)/muteShare, mutePause), retryMost)
+			} else {
+				wait = min(2*wait, retryMost)
+			}
+			earliest = time.Now().Add(pause)
 			if said != err.Error() {
 				said = err.Error()
 				f.cfg.Log.Warn("the DNS names no storing server; it is asked again", "retry", time.Until(earliest), "err", err)
 			}
 			continue
 		}
-		wait, said = retryFirst, ""
+		wait, since, said = retryFirst, time.Time{}, ""
 		earliest = time.Now().Add(doubtEvery)
 		f.mu.Lock()
 		if f.version == version {
@@ -217,6 +248,9 @@ func (f *Finder) Run(ctx context.Context) error {
 	}
 	return ctx.Err()
 }
+
+// errMute: of the name servers that were asked some have not answered.
+var errMute = errors.New("no answer")
 
 func (f *Finder) changed(version int) bool {
 	f.mu.Lock()
@@ -270,6 +304,9 @@ func (f *Finder) search(ctx context.Context, version int, domains []string) ([]s
 		case r := <-results:
 			running--
 			open[r.i], found[r.i] = false, r.services
+			if r.err != nil && !errors.Is(r.err, ErrNoName) {
+				r.err = fmt.Errorf("%w: %w", errMute, r.err)
+			}
 			failure = errors.Join(failure, r.err)
 		case <-patience:
 			s, _ := first()

@@ -23,6 +23,7 @@ type town struct {
 	mu    sync.Mutex
 	dns   map[string]string        // servers by domain; absent: no such name
 	slow  map[string]time.Duration // until it answers
+	mute  bool                     // no name server answers: nobody listens there
 	asked []string
 	found []string
 }
@@ -39,6 +40,9 @@ func (w *town) services(ctx context.Context, domain string) ([]string, error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.mute {
+		return nil, errors.New("connection refused")
+	}
 	if s := w.dns[domain]; s != "" {
 		return strings.Fields(s), nil
 	}
@@ -147,6 +151,64 @@ func TestTheDNSComesLate(t *testing.T) {
 		synctest.Wait()
 		if n := len(w.asked); n < 60 || n > 70 {
 			t.Errorf("asked %d times in an hour", n)
+		}
+	})
+}
+
+// Name servers that do not answer may come up any time: they are asked again after
+// an eighth of the time that they have been mute, and at once when there is reason.
+func TestTheNameServerIsMute(t *testing.T) {
+	for _, late := range []time.Duration{100 * time.Millisecond, 2 * time.Second, 8 * time.Second, 45 * time.Second, 3 * time.Minute} {
+		inTown(t, "", func(w *town) {
+			w.mute = true
+			w.set("office.test", "r:5684")
+			w.SetNetwork(Network{Domains: []string{"office.test"}})
+			time.Sleep(late)
+			w.mu.Lock()
+			w.mute = false
+			w.mu.Unlock()
+			time.Sleep(max(late, time.Second))
+			at := time.Duration(0)
+			_, err := fmt.Sscanf(strings.TrimSuffix(w.now(), ":r:5684"), "%d", &at)
+			if waited := at*time.Millisecond - late; err != nil || waited < 0 || waited > max(late/8, mutePause)+time.Millisecond {
+				t.Errorf("%v late: found %v after that, %v; asked %q", late, waited, err, w.asked)
+			}
+			if n := strings.Count(w.log.String(), "WARN"); n != 1 {
+				t.Errorf("%v late: %d lines in the log; want one", late, n)
+			}
+		})
+	}
+	inTown(t, "", func(w *town) { // never, and then there are others to ask
+		w.mute = true
+		w.set("office.test", "r:5684")
+		w.SetNetwork(Network{Domains: []string{"office.test"}})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := len(w.asked); n < 60 || n > 150 {
+			t.Errorf("asked %d times in an hour", n)
+		}
+		w.mu.Lock()
+		w.mute = false
+		w.mu.Unlock()
+		w.Again()
+		if got := w.now(); got != "3600000:r:5684" {
+			t.Errorf("found %q; want it as soon as there is reason to ask", got)
+		}
+	})
+}
+
+// Again makes nobody ask who has found.
+func TestNothingToAskAgain(t *testing.T) {
+	inTown(t, "", func(w *town) {
+		w.set("office.test", "r:5684")
+		w.SetNetwork(Network{Domains: []string{"office.test"}})
+		w.now()
+		for range 5 {
+			w.Again()
+			time.Sleep(time.Second)
+		}
+		if got := w.now(); got != "" || len(w.asked) != 1 {
+			t.Errorf("found %q after %q", got, w.asked)
 		}
 	})
 }
