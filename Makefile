@@ -11,6 +11,8 @@ FUZZTIME ?= 60s
 # Which benchmarks `make bench` runs (a regular expression), and for how long each.
 BENCH ?= .
 BENCHTIME ?= 1s
+# How many calls, and moves of either kind, it measures at each round trip.
+CALLS ?= 10
 
 # The first Go that is 1.21 or later: such a one fetches the version of go.mod by
 # itself. Where there is none, OWN_GO is made, by Debian's Go.
@@ -86,7 +88,7 @@ test: packages-test image-packages check ## Every test that can run here; names 
 
 # The end-to-end tests are in these packages, and run one after the other. The tests
 # of all others, the testbed's lesser parts among them, run beside each other.
-END_TO_END := ./testbed ./testbed/story ./testbed/hardship
+END_TO_END := ./testbed ./testbed/story ./testbed/callbench ./testbed/hardship
 UNITS = $$($(GO) list ./... | grep -vx $(patsubst ./%,-e flexphone/%,$(END_TO_END)))
 
 test-unit: ## The part of it that is quick: every package but the end-to-end tests
@@ -118,10 +120,11 @@ fuzz: packages-build ## Every fuzz target for FUZZTIME each
 	  done; \
 	done
 
-bench: packages-compare packages-peers build-host ## Benchmarks of every room (BENCH=regexp, BENCHTIME=1s)
+bench: packages-compare packages-peers build-host ## Benchmarks of every room, and calls over a long wire (BENCH=regexp, BENCHTIME=1s, CALLS=10)
 	@$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(UNITS) | grep -v 'no test files'
 
 	@$(GO) run ./testbed/compare bench
+	@$(GO) run ./testbed/callbench -n $(CALLS)
 	@build/host/storing-server bench
 	@$(GO) run ./testbed/registrars build/host/storing-server
 	@cd storing-server/engines && $(GO) run .

@@ -84,7 +84,7 @@ var floorPlan = map[string]room{
 
 	"firmware":              {"*", "the phone is made of all the others; nobody knows it"},
 	"firmware/image/recipe": {"boards", "an image is made of what its board says"},
-	"testbed":               {"audio/audiotest audio/resample audio/wav internal/mac testbed/pace testbed/serial", "the testbed sees a phone from outside: its binary, its control socket, its sound"},
+	"testbed":               {"audio/audiotest audio/resample audio/wav internal/mac testbed/pace testbed/serial testbed/wire", "the testbed sees a phone from outside: its binary, its control socket, its sound"},
 	"testbed/agent":         {"internal/durable testbed/pace testbed/serial", "the agent in a guest is the testbed's arm, and knows no phone"},
 	"testbed/pace":          {"", "how a machine keeps pace is the machine's business, whoever has to keep it"},
 	"testbed/serial":        {"testbed/pace", "both ends of the line import it, so it knows neither"},
@@ -93,6 +93,8 @@ var floorPlan = map[string]room{
 	"testbed/labtest":       {"testbed/lab", "a test is run again in the lab, whatever is tried there"},
 	"testbed/faults":        {"testbed/lab", "a faulty server knows where it stands, and not whom it tries"},
 	"testbed/registrars":    {"internal/usage", "servers that keep addresses are asked over the wire, and ours is known by its command"},
+	"testbed/wire":          {"", "a long way is as long, whoever goes it"},
+	"testbed/callbench":     {"internal/usage testbed testbed/wire", "calls are measured with what the testbed offers, at the end of the wire"},
 	"testbed/compare":       {"netlink testbed/lab testbed/faults", "whoever compares must know all that are compared"},
 }
 

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // baresipControl is the port on which baresip takes commands, on its own host.
@@ -26,9 +27,11 @@ const baresipSpeaks = 300
 var baresipCodecs = strings.NewReplacer("opus", "opus/48000/2", "g722", "g722/16000")
 
 // A Baresip is a fixed IP phone: Debian's baresip, a telephone of another
-// maker, whose address never changes. It answers every call at once.
+// maker, whose address never changes, unless somebody moves it.
 type Baresip struct {
 	Addr   netip.Addr
+	user   string // of its account
+	host   *host
 	dir    string
 	proc   *process
 	conn   net.Conn
@@ -38,26 +41,46 @@ type Baresip struct {
 
 // A BaresipEvent is one of baresip's own events, such as CALL_ESTABLISHED.
 type BaresipEvent struct {
-	Event bool   `json:"event"`
-	Type  string `json:"type"`
-	Param string `json:"param"`
+	Time  time.Time `json:"-"` // when we were told
+	Event bool      `json:"event"`
+	Type  string    `json:"type"`
+	Param string    `json:"param"`
 }
 
-// AddBaresip starts a baresip that speaks speech, sampled at 16 kHz, into each
-// call, and offers only the codec ("pcmu", "pcma", "g722" or "opus").
-func (b *Bed) AddBaresip(ctx context.Context, codec string, speech []int16) (*Baresip, error) {
+// A BaresipConfig says what baresip to build.
+type BaresipConfig struct {
+	Codec  string  // that it offers alone: "pcmu", "pcma" or "opus", or several with commas
+	Speech []int16 // what it speaks into each call, over and over; 16 kHz
+	// Addr is its address, of East or West, if it is to be moved; zero: a fixed one.
+	Addr netip.Addr
+	// Waits has it ring until Answer, instead of answering every call at once.
+	Waits bool
+}
+
+// AddBaresip starts a baresip.
+func (b *Bed) AddBaresip(ctx context.Context, c BaresipConfig) (*Baresip, error) {
 	h, addr, err := b.addFixed()
 	if err != nil {
 		return nil, err
 	}
-	s := &Baresip{Addr: addr, dir: filepath.Join(b.Dir, h.name), events: newJournal[BaresipEvent]()}
+	listen, mode := addr, "auto"
+	if c.Addr.IsValid() {
+		if err := h.readdress(c.Addr); err != nil {
+			return nil, err
+		}
+		addr, listen = c.Addr, netip.IPv4Unspecified() // whatever it will be
+	}
+	if c.Waits {
+		mode = "manual"
+	}
+	s := &Baresip{Addr: addr, user: addr.String(), host: h, dir: filepath.Join(b.Dir, h.name), events: newJournal[BaresipEvent]()}
 	if err := os.MkdirAll(s.records(), 0o700); err != nil {
 		return nil, fmt.Errorf("testbed: make baresip: %w", err)
 	}
 	// Its resampler spoils what it makes slower, so G.711 gets its own rate.
-	rate, sampled := speechRate, speech
-	if strings.HasPrefix(codec, "pcm") {
-		rate, sampled = 8000, slower(speech, 2)
+	rate, sampled := speechRate, c.Speech
+	if strings.HasPrefix(c.Codec, "pcm") {
+		rate, sampled = 8000, slower(c.Speech, 2)
 	}
 	voice := filepath.Join(s.dir, "speech.wav")
 	// It ends the call at the end of the file, so that is far away.
@@ -87,9 +110,9 @@ module sndfile.so
 module_tmp account.so
 module_app menu.so
 module_app ctrl_tcp.so
-`, modules, addr, baresipControl, voice, rate, s.records()),
+`, modules, listen, baresipControl, voice, rate, s.records()),
 		// The user is what our phones call when an address is dialled.
-		"accounts": fmt.Sprintf("<sip:%s@%s>;regint=0;answermode=auto;audio_codecs=%s\n", addr, addr, baresipCodecs.Replace(codec)),
+		"accounts": fmt.Sprintf("<sip:%s@%s>;regint=0;answermode=%s;audio_codecs=%s\n", addr, addr, mode, baresipCodecs.Replace(c.Codec)),
 		"contacts": "",
 	}
 	for name, text := range settings {
@@ -145,6 +168,7 @@ func (s *Baresip) follow() {
 		}
 		var e BaresipEvent
 		if json.Unmarshal(frame[:n], &e) == nil && e.Event {
+			e.Time = time.Now()
 			s.events.add(e)
 		}
 	}
@@ -162,6 +186,18 @@ func (s *Baresip) Await(ctx context.Context, kind string) (BaresipEvent, error) 
 
 // Dial calls a SIP URI.
 func (s *Baresip) Dial(uri string) error { return s.command("dial", uri) }
+
+// Answer answers a call that rings.
+func (s *Baresip) Answer() error { return s.command("accept", "") }
+
+// Mark passes all events so far: the next Await looks behind them.
+func (s *Baresip) Mark() { s.next = s.events.length() }
+
+// User is whom to call at its address: it keeps to that, wherever it moves.
+func (s *Baresip) User() string { return s.user }
+
+// Pid returns the process of baresip.
+func (s *Baresip) Pid() int { return s.proc.cmd.Process.Pid }
 
 // Hangup ends the call.
 func (s *Baresip) Hangup() error { return s.command("hangup", "") }

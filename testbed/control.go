@@ -21,9 +21,9 @@ type (
 	}
 )
 
-// do is one command of flexphone ctl, without the program: for tests that give a
-// thousand of them.
-func (p *Phone) do(ctx context.Context, command string, arguments ...string) error {
+// Do is one command of flexphone ctl, without the program: for who gives a thousand
+// of them, or measures what comes of one.
+func (p *Phone) Do(ctx context.Context, command string, arguments ...string) error {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", p.Control())
 	if err != nil {

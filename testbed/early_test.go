@@ -24,7 +24,7 @@ func TestEarlyMedia(t *testing.T) {
 	p := phones[0]
 	s, err := bed.AddStranger()
 	must(t, err)
-	must(t, p.do(ctx, "dial", DialledAddr(s.Addr.Addr())))
+	must(t, p.Do(ctx, "dial", DialledAddr(s.Addr.Addr())))
 	invite, err := s.Next(ctx, func(m Said) bool { return m.Method() == "INVITE" })
 	must(t, err)
 	contact := fmt.Sprintf("Contact: <sip:stranger@%s>", s.Addr)
@@ -48,7 +48,7 @@ func TestEarlyMedia(t *testing.T) {
 	must(t, s.Say(invite.From, invite.Response(200, "s", "", contact)))
 	await(ctx, t, p, "established")
 	hearSpeech(ctx, t, p, speech)
-	must(t, p.do(ctx, "hangup"))
+	must(t, p.Do(ctx, "hangup"))
 	bye, err := s.Next(ctx, func(m Said) bool { return m.Method() == "BYE" })
 	must(t, err)
 	must(t, s.Say(bye.From, bye.Response(200, "", "")))

@@ -56,6 +56,10 @@ type program struct{ p *Phone }
 func (m program) config() string { return filepath.Join(m.p.dir, "flexphone.toml") }
 
 func (m program) settings() string {
+	source := "dhcp"
+	if m.p.fixed {
+		source = "watch"
+	}
 	return fmt.Sprintf(`board = "host"
 interface = "eth0"
 storing_server = %q
@@ -66,7 +70,10 @@ control = %q
 backend = "wav"
 capture = %q
 playback = %q
-`, m.p.server, filepath.Join(m.p.dir, "data"), m.p.Control(), m.p.Speech, m.p.Heard)
+
+[address]
+source = %q
+`, m.p.server, filepath.Join(m.p.dir, "data"), m.p.Control(), m.p.Speech, m.p.Heard, source)
 }
 
 func (m program) start(context.Context) (*process, error) {

@@ -261,7 +261,7 @@ func (g *gauntlet) next(id string, ok func(Said) bool) Said {
 
 func (g *gauntlet) do(command string, arguments ...string) {
 	g.t.Helper()
-	if err := g.p.do(g.ctx, command, arguments...); err != nil {
+	if err := g.p.Do(g.ctx, command, arguments...); err != nil {
 		g.fail("%s: %v", command, err)
 	}
 }

@@ -104,7 +104,7 @@ func TestBaresip(t *testing.T) {
 			ctx, bed, phones := town(t, Config{}, 1)
 			p := phones[0]
 			voice := speak(t, "cards/005")
-			fixed, err := bed.AddBaresip(ctx, codec, voice)
+			fixed, err := bed.AddBaresip(ctx, BaresipConfig{Codec: codec, Speech: voice})
 			must(t, err)
 
 			t.Run("is called", func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -37,6 +38,7 @@ type Phone struct {
 	machine  machine
 	special  GuestConfig
 	server   string // in its settings
+	fixed    bool   // its host has its address, and it leases none
 	proc     *process
 	board    string
 	followed chan struct{} // closed when it has told its last event
@@ -112,6 +114,9 @@ type PhoneConfig struct {
 	// StoringServer is what the settings of a program say; empty: nothing, so that
 	// the lease does.
 	StoringServer string
+	// Addr is the address, of East or West, that its host has from the beginning and
+	// its program watches. Zero: it leases one. For programs alone.
+	Addr netip.Addr
 	// Board is what it is; empty: as the bed says.
 	Board string
 	Guest GuestConfig
@@ -125,7 +130,7 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 		return nil, err
 	}
 	p := &Phone{
-		Name: c.Name, MAC: c.MAC, bed: b, binary: binary, spoken: c.Speech, special: c.Guest, server: c.StoringServer,
+		Name: c.Name, MAC: c.MAC, bed: b, binary: binary, spoken: c.Speech, special: c.Guest, server: c.StoringServer, fixed: c.Addr.IsValid(),
 		board:  cmp.Or(c.Board, b.Board),
 		dir:    filepath.Join(b.Dir, c.Name),
 		events: newJournal[Event](),
@@ -148,6 +153,11 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 	}
 	if err := p.host.cable(b.ISP.host, street, mac); err != nil {
 		return nil, err
+	}
+	if p.fixed {
+		if err := errors.Join(p.host.up("eth0"), p.host.readdress(c.Addr)); err != nil {
+			return nil, err
+		}
 	}
 	if p.machine, err = b.newMachine(p); err != nil {
 		return nil, err
@@ -259,6 +269,9 @@ func (p *Phone) PowerCut() {
 
 // on reports whether the phone is switched on.
 func (p *Phone) on() bool { return p.proc != nil && p.proc.running() }
+
+// Pid returns the process of a phone that is switched on: its program, or QEMU.
+func (p *Phone) Pid() int { return p.proc.cmd.Process.Pid }
 
 // Plug joins the phone's cable to the street.
 func (p *Phone) Plug() error { return p.machine.plug(true) }

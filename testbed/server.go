@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -173,3 +174,6 @@ func (h *host) output(ctx context.Context, path string, args ...string) ([]byte,
 	})
 	return out, err
 }
+
+// ServerAddr returns the storing server's address, which never changes.
+func ServerAddr() netip.Addr { return serverAddress.Addr() }

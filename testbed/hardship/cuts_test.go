@@ -88,7 +88,7 @@ func TestPowerCutsInACall(t *testing.T) {
 	s.enrol(ctx, t)
 	voice, err := testbed.Speech("cards/005")
 	must(t, err)
-	other, err := s.bed.AddBaresip(ctx, "pcmu", voice)
+	other, err := s.bed.AddBaresip(ctx, testbed.BaresipConfig{Codec: "pcmu", Speech: voice})
 	must(t, err)
 	call := func() {
 		_, err := s.Dial(ctx, testbed.DialledAddr(other.Addr))

@@ -217,7 +217,7 @@ func (t *teller) fixedPhone(ctx context.Context) error {
 	if t.words, err = testbed.Speech("numbers"); err != nil {
 		return err
 	}
-	if t.fixed, err = t.bed.AddBaresip(ctx, "opus,pcmu", t.words); err != nil {
+	if t.fixed, err = t.bed.AddBaresip(ctx, testbed.BaresipConfig{Codec: "opus,pcmu", Speech: t.words}); err != nil {
 		return err
 	}
 	one := t.one

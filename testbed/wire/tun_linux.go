@@ -1,0 +1,32 @@
+package wire
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// errRefused is what the kernel says of a packet that it does not take, such as one
+// that is no IP packet: that packet is lost, and the device works on.
+var errRefused = unix.EINVAL
+
+// OpenTUN makes a TUN device of this name in the namespace of the calling thread,
+// and opens it: what the kernel routes to it is read, and what is written has come
+// from it. The device is down, and goes when it is closed.
+func OpenTUN(name string) (*os.File, error) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("wire: open /dev/net/tun: %w (it is for everybody where udev runs; else be root)", err)
+	}
+	req, err := unix.NewIfreq(name)
+	if err == nil {
+		req.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("wire: make TUN device %s: %w", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil // which waits without a thread, from now on
+}
