@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"flexphone/firmware/internal/phone"
@@ -80,10 +81,15 @@ func (d *Directory) Follow(ctx context.Context, with sip.Peer, moved func(netip.
 	if err != nil || !with.Secure {
 		return
 	}
+	at := with.Addr
 	// It returns when ctx is done; until then it heals itself.
 	_ = d.server.Observe(ctx, wire.Query{MAC: mac}, func(row wire.Row) {
-		if row.State == wire.Online && len(row.Addrs) > 0 && row.Ports.SIPS != 0 && row.Fingerprint == with.Fingerprint {
-			moved(d.choose(ctx, row.Addrs, row.Ports.SIPS))
+		switch {
+		case row.State != wire.Online || row.Ports.SIPS == 0 || row.Fingerprint != with.Fingerprint:
+		case len(row.Addrs) == 0, slices.Contains(row.Addrs, at.Addr()) && row.Ports.SIPS == at.Port(): // it is where it was, whatever else it has
+		default:
+			at = d.choose(ctx, row.Addrs, row.Ports.SIPS)
+			moved(at)
 		}
 	})
 }

@@ -131,6 +131,7 @@ func TestFollow(t *testing.T) {
 		{"the server is late", func(*sip.Peer) {}, late, []string{"192.0.2.9:5061", "192.0.2.10:5062"}},
 		{"the server does not tell", func(*sip.Peer) {}, no, nil},
 		{"the server is silent", func(*sip.Peer) {}, silent, nil},
+		{"it is where it was", func(p *sip.Peer) { p.Addr = netip.MustParseAddrPort("192.0.2.9:5061") }, well, []string{"192.0.2.10:5062"}},
 		{"over plain SIP", func(p *sip.Peer) { p.Secure = false }, well, nil},
 		{"without a MAC", func(p *sip.Peer) { p.User = "alice" }, well, nil},
 	} {

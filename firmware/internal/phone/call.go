@@ -30,6 +30,21 @@ const (
 	stranger              // anybody can say that he is 102
 )
 
+// A caller is who makes a call over TLS: the fingerprint of the key that it has
+// proved to own, and who it says it is, since a gateway calls for many. Zero: it
+// makes it over plain SIP.
+type caller struct {
+	key  [32]byte
+	user string
+}
+
+func callerOf(p sip.Peer) caller {
+	if !p.Secure {
+		return caller{}
+	}
+	return caller{p.Fingerprint, p.User}
+}
+
 // A call is what call control remembers of one call. It is a value: its step
 // takes one and returns the next.
 type call struct {
@@ -37,6 +52,7 @@ type call struct {
 	incoming bool   // it was made by the peer
 	number   string // as it was dialled here
 	peer     string // whom we talk to, as shown
+	by       caller // who made it
 	phase    phase
 	trust    trust
 	heard    bool // the peer's phone sends sound before it is answered: no tone of ours over it
@@ -194,6 +210,9 @@ func (c call) leave(reason Reason) (call, release) {
 
 // unheard reports whether nobody has taken a call that came in.
 func (c call) unheard() bool { return c.incoming && c.phase < talking }
+
+// unanswered reports whether a call that was made here waits for its answer.
+func (c call) unanswered() bool { return c.phase == calling || c.phase == reached }
 
 // busyWith is the reason for which others are told that this phone is engaged.
 const busyWith Reason = sip.ReasonBusy

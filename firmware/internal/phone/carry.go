@@ -3,6 +3,7 @@ package phone
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -123,8 +124,9 @@ var errPanicked = errors.New("phone: a part has panicked")
 
 // placeCall is a call that starts here: resolve, connect, talk. A phone that
 // answers at the address but is another one than was dialled, or nobody there at
-// all, means that the address is out of date: it is asked for again, once. It
-// returns the reason of the end; run releases the call.
+// all, means that the address is out of date: it is asked for again, once. When an
+// end moves before the call is answered, the peer is called anew. It returns the
+// reason of the end; run releases the call.
 func (w *worker) placeCall(ctx context.Context, to Destination) Reason {
 	peer, err := w.parts.Directory.Resolve(ctx, to)
 	if err != nil {
@@ -135,22 +137,35 @@ func (w *worker) placeCall(ctx context.Context, to Destination) Reason {
 	if err != nil {
 		return ReasonSound
 	}
-	reason := w.connect(ctx, peer, stream)
-	if ctx.Err() != nil || reason != sip.ReasonWrongPhone && reason != sip.ReasonUnreachable {
-		return reason
+	for asked := false; ; stream.Renew() {
+		was := peer
+		reason := w.connect(ctx, &peer, stream)
+		switch {
+		case ctx.Err() == nil && reason == reasonMoved:
+			w.parts.Log.Info("calling anew", "number", to, "address", peer.Target.Addr)
+			if peer != was {
+				w.post(callResolved{w.id, peer})
+			}
+			continue
+		case ctx.Err() != nil, asked, reason != sip.ReasonWrongPhone && reason != sip.ReasonUnreachable:
+			return reason
+		}
+		asked = true
+		again, err := w.parts.Directory.Resolve(ctx, to)
+		if err != nil {
+			return w.notResolved(ctx, to, err)
+		}
+		if reason == sip.ReasonUnreachable && again == peer {
+			return reason // nobody there, and nowhere else to look
+		}
+		w.parts.Log.Info("address out of date, resolved again", "number", to, "reason", reason, "address", again.Target.Addr)
+		w.post(callResolved{w.id, again})
+		peer = again
 	}
-	again, err := w.parts.Directory.Resolve(ctx, to)
-	if err != nil {
-		return w.notResolved(ctx, to, err)
-	}
-	if reason == sip.ReasonUnreachable && again == peer {
-		return reason // nobody there, and nowhere else to look
-	}
-	w.parts.Log.Info("address out of date, resolved again", "number", to, "reason", reason, "address", again.Target.Addr)
-	w.post(callResolved{w.id, again})
-	stream.Renew()
-	return w.connect(ctx, again, stream)
 }
+
+// reasonMoved is of an INVITE that was not answered before an end has moved.
+const reasonMoved Reason = "moved"
 
 func (w *worker) notResolved(ctx context.Context, to Destination, err error) Reason {
 	switch {
@@ -168,22 +183,75 @@ func (w *worker) notResolved(ctx context.Context, to Destination, err error) Rea
 	return ReasonServer
 }
 
-func (w *worker) connect(ctx context.Context, peer Peer, stream Stream) Reason {
-	if w.call != nil { // the first try failed without telling it
-		w.tellEnd(ctx, w.call, 0)
+// connect calls peer, and carries the call. When an end moves before the answer,
+// peer is where the other phone is then.
+func (w *worker) connect(ctx context.Context, peer *Peer, stream Stream) Reason {
+	if before := w.call; before != nil { // an INVITE that failed, or was sent to where nobody is any more
 		w.call = nil
+		if peer.ours() { // it knows us by our key, and this call for the same
+			w.beside(func() { w.tellEnd(ctx, before, 0) })
+		} else {
+			w.tellEnd(ctx, before, 0)
+		}
 	}
 	lm, _ := stream.Local(peer.Target.Addr.Addr())
 	call, err := w.parts.Line.Invite(ctx, peer.Target, lm)
 	switch {
 	case err == nil:
 		w.call = call
-		return w.carry(ctx, call, stream)
 	case ctx.Err() != nil:
 		return w.why()
+	default:
+		w.parts.Log.Warn("call not started", "peer", peer.Name, "err", err)
+		return sip.ReasonUnreachable
 	}
-	w.parts.Log.Warn("call not started", "peer", peer.Name, "err", err)
-	return sip.ReasonUnreachable
+
+	trying, cut := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	var here bool
+	var there netip.AddrPort
+	w.beside(func() {
+		defer close(watched)
+		defer cut()
+		here, there = w.untilMoved(trying, call)
+	})
+	unwatch := func() { cut(); <-watched }
+	defer unwatch()
+	reason := w.carry(ctx, trying, call, stream, func() {
+		unwatch() // and what it saw is no reason to call anew
+		if here {
+			w.movedHere()
+		}
+		if there.IsValid() {
+			w.movedThere(call, there)
+		}
+	})
+	if unwatch(); there.IsValid() {
+		peer.Target.Addr = there
+	}
+	return reason
+}
+
+// untilMoved returns when one of the ends of a call that is not answered yet has
+// moved: this phone, or the peer, to an address of its row. If ctx is done first
+// it may be neither.
+func (w *worker) untilMoved(ctx context.Context, call Call) (here bool, there netip.AddrPort) {
+	row := make(chan netip.AddrPort, 1)
+	with := call.Peer()
+	w.beside(func() {
+		w.parts.Directory.Follow(ctx, with, func(to netip.AddrPort) {
+			if to != with.Addr {
+				replace(row, to)
+			}
+		})
+	})
+	select {
+	case <-w.moves:
+		return true, there
+	case there = <-row:
+	case <-ctx.Done():
+	}
+	return false, there
 }
 
 // takeCall is a call that comes in: ring, answer, talk. It returns the reason of
@@ -203,7 +271,7 @@ func (w *worker) takeCall(ctx context.Context, call Call, ask bool) Reason {
 	}
 	w.answers.Store(true)
 	w.beside(func() { w.answerCall(ctx, call, stream) })
-	return w.carry(ctx, call, stream)
+	return w.carry(ctx, ctx, call, stream, func() {})
 }
 
 // untilAnswered rings when it may, until the user answers or the call is over.
@@ -280,19 +348,24 @@ func (w *worker) answerCall(ctx context.Context, call Call, stream Stream) {
 	}
 }
 
-// carry follows a call that is being set up until it has ended, and returns why.
-func (w *worker) carry(ctx context.Context, call Call, stream Stream) Reason {
+// carry follows a call that is being set up until it has ended, and returns why; or
+// until trying is done while the call is not answered. answered is called when it is.
+func (w *worker) carry(ctx, trying context.Context, call Call, stream Stream, answered func()) Reason {
 	following, stop := context.WithCancel(ctx)
 	defer stop()
 	early, hush := context.WithCancel(following)
 	defer hush()
 	hears, talks := false, false // who runs beside it
-	w.beside(func() { w.followMoves(following, call, stream) })
+	if w.incoming {              // the peer has to hear of it, whether it knows of our answer or not
+		w.beside(func() { w.followMoves(following, call, stream) })
+	}
 	for {
-		e, err := call.Next(ctx)
+		e, err := call.Next(trying)
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return w.why()
+		case err != nil && trying.Err() != nil:
+			return reasonMoved
 		case err != nil:
 			w.parts.Log.Warn("call lost", "err", err)
 			return sip.ReasonUnreachable
@@ -324,8 +397,12 @@ func (w *worker) carry(ctx context.Context, call Call, stream Stream) Reason {
 			if talks {
 				continue
 			}
-			talks = true
+			talks, trying = true, ctx
 			hush()
+			answered()
+			if !w.incoming {
+				w.beside(func() { w.followMoves(following, call, stream) })
+			}
 			w.talk(stream)
 			w.beside(func() { w.followPeer(following, call) })
 			w.beside(func() { w.watch(following, call, stream) })

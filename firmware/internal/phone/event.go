@@ -22,9 +22,9 @@ type (
 		number string
 	}
 	offered struct {
-		call   Call
-		from   string
-		secure bool // it may be able to prove who it is
+		call Call
+		from string
+		by   caller // one that is not zero may be able to prove who it is
 	}
 	timedOut struct {
 		id  int // of a call, deskTimer or awayTimer

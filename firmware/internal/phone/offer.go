@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"flexphone/firmware/internal/events"
+	"flexphone/firmware/internal/sip"
 	"flexphone/hal"
 )
 
@@ -20,17 +21,49 @@ const mostCalls = 16
 // be able to prove who it is waits for its proof; everybody else is told that
 // this phone is engaged.
 func (m model) offer(e offered) (model, []action) {
-	c := call{incoming: true, peer: e.from, phase: waiting, trust: stranger}
-	if e.secure {
+	secure := e.by != caller{}
+	if i := m.unanswered(e.by); secure && i >= 0 && len(m.calls) < mostCalls {
+		return m.again(i, e)
+	}
+	c := call{incoming: true, peer: e.from, by: e.by, phase: waiting, trust: stranger}
+	if secure {
 		c.trust = asked
 	}
 	f, busy := m.focused()
-	mayWait := busy && f.phase == ringing && f.trust != proved && e.secure && m.waiting() < mostWaiting
+	mayWait := busy && f.phase == ringing && f.trust != proved && secure && m.waiting() < mostWaiting
 	if !m.free() && !mayWait || len(m.calls) >= mostCalls {
 		return m, []action{refuse{e.call}}
 	}
 	m = m.begin(c)
-	return m, []action{take{m.last, e.call, e.secure}} // and it rings, if nothing does
+	return m, []action{take{m.last, e.call, secure}} // and it rings, if nothing does
+}
+
+// unanswered finds a call of that caller that is not established; -1: there is none.
+func (m model) unanswered(by caller) int {
+	return slices.IndexFunc(m.calls, func(c call) bool { return c.incoming && c.by == by && c.phase <= answering })
+}
+
+// again is a caller of ours that calls anew: one of the two phones has moved while
+// it rang, and the peer cannot hear of what becomes of its first call. Nobody
+// notices: the new call is where the first one was.
+func (m model) again(i int, e offered) (model, []action) {
+	was := m.calls[i]
+	m = m.begin(call{incoming: true, peer: e.from, by: e.by, phase: was.phase, trust: was.trust})
+	did := []action{take{m.last, e.call, was.trust == asked}}
+	if m.focus == was.id {
+		m.focus = m.last
+	}
+	switch was.phase {
+	case ringing:
+		n := m.find(m.last)
+		m.calls[n] = m.calls[n].wait(ringWait)
+		did = append(did, ring{m.last})
+	case answering:
+		did = append(did, answer{m.last})
+	}
+	old, let := was.leave(sip.ReasonCancelled)
+	m.calls[i] = old
+	return m, append(did, let)
 }
 
 // free reports whether a call may ring.

@@ -45,6 +45,9 @@ type Peer struct {
 	Target sip.Target
 }
 
+// ours reports whether the peer is called by its key.
+func (p Peer) ours() bool { return p.Target.Pin != [32]byte{} }
+
 // Errors of a Directory that call control tells its user about.
 var (
 	ErrUnknown = errors.New("unknown number")

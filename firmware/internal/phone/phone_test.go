@@ -479,6 +479,67 @@ func TestTheCallWaitsForTheNetwork(t *testing.T) {
 	})
 }
 
+// One of the ends moves before the call is answered, and the other cannot hear of
+// what becomes of the INVITE: it is sent anew, from where this phone is to where the
+// other one is.
+func TestACallThatRingsOutlivesAMove(t *testing.T) {
+	ringing := func() *fakeCall { return newFakeCall(sip.Event{Kind: sip.Progress}) }
+	there := netip.MustParseAddrPort("198.51.100.9:5061")
+	for name, tt := range map[string]struct {
+		moves func(*testing.T, *table)
+		to    string
+	}{
+		"this end":  {func(t *testing.T, d *table) { d.NetworkUp(t.Context(), netip.MustParseAddr("198.51.100.7")) }, "192.0.2.9:5061"},
+		"the other": {func(t *testing.T, d *table) { d.peerMoves <- there }, there.String()},
+		"both": {func(t *testing.T, d *table) {
+			d.peerMoves <- there
+			synctest.Wait()
+			d.NetworkUp(t.Context(), netip.MustParseAddr("198.51.100.7"))
+			synctest.Wait()
+		}, there.String()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first, second, third := ringing(), ringing(), ringing()
+			w := outgoing(first, second, third)
+			w.resolve = []func() (Peer, error){func() (Peer, error) {
+				p, err := found("192.0.2.9:5061")()
+				p.Target.Pin = [32]byte{1}
+				return p, err
+			}}
+			for _, c := range []*fakeCall{first, second, third} {
+				c.peer.Secure = true
+			}
+			try(t, w, func(t *testing.T, d *table) {
+				d.dials(t)
+				synctest.Wait()
+				d.take()
+				tt.moves(t, d)
+				synctest.Wait()
+				did := d.take()
+				if !strings.Contains(did, "invite "+tt.to) || strings.Contains(did, "resolve") || strings.Contains(did, "close") {
+					t.Errorf("it did %q; want it to call %s anew with the sound that there is", did, tt.to)
+				}
+				if s := d.Status(); s.State != Calling || s.Display[1] != "ringing" {
+					t.Errorf("meanwhile %+v; want it to ring as before", s)
+				}
+				now := second
+				if name == "both" {
+					now = third
+				}
+				now.events <- talk
+				synctest.Wait()
+				d.expectState(t, Talking)
+				if !first.told {
+					t.Error("the first INVITE was not withdrawn")
+				}
+				d.take()
+				d.NetworkUp(t.Context(), netip.MustParseAddr("198.51.100.8")) // in the call, as ever
+				d.expect(t, "update")
+			})
+		})
+	}
+}
+
 // Both ends move at once: ours is told again and again, and goes to where the
 // peer's row says it is.
 func TestACallOutlivesTheAddressesOfBothEnds(t *testing.T) {

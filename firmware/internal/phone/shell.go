@@ -53,6 +53,14 @@ type leash struct {
 	moves  chan struct{} // holds one when this phone has another address
 }
 
+// movedHere is that this phone has another address.
+func (l *leash) movedHere() {
+	select {
+	case l.moves <- struct{}{}:
+	default: // one is waiting already, and will read the newest address
+	}
+}
+
 // Run works the phone until ctx is done; it then releases the calls that go on,
 // and returns ctx's error. It does not end before: a part that fails is told of
 // and tried again, and a panic costs the calls.
@@ -164,12 +172,7 @@ func (s *shell) do(ctx context.Context, a action) {
 	case release:
 		s.leashed(a.id, func(l *leash) { l.wish(a.reason) })
 	case move:
-		s.leashed(a.id, func(l *leash) {
-			select {
-			case l.moves <- struct{}{}:
-			default: // one is waiting already, and will read the newest address
-			}
-		})
+		s.leashed(a.id, (*leash).movedHere)
 	}
 }
 
@@ -381,6 +384,6 @@ func (s *shell) readLine(ctx context.Context) error {
 		s.tellEnd(ctx, c, ReasonBroken.status())
 		return nil
 	}
-	s.post(ctx, offered{c, callerName(peer), peer.Secure})
+	s.post(ctx, offered{c, callerName(peer), callerOf(peer)})
 	return nil
 }

@@ -215,13 +215,17 @@ func (w *worker) followMoves(ctx context.Context, call Call, stream Stream) {
 // both ends move at once, neither can tell the other.
 func (w *worker) followPeer(ctx context.Context, call Call) {
 	w.parts.Directory.Follow(ctx, call.Peer(), func(addr netip.AddrPort) {
-		if addr == call.Peer().Addr {
-			return
-		}
-		if err := call.Retarget(addr); err != nil {
-			w.parts.Log.Info("peer's new address not taken", "err", err)
+		if addr != call.Peer().Addr {
+			w.movedThere(call, addr)
 		}
 	})
+}
+
+// movedThere is that the peer of a call that is answered has moved.
+func (w *worker) movedThere(call Call, to netip.AddrPort) {
+	if err := call.Retarget(to); err != nil {
+		w.parts.Log.Info("peer's new address not taken", "err", err)
+	}
 }
 
 // watch ends a call whose peer is gone without a word. One that was heard and is

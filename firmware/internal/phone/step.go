@@ -342,11 +342,17 @@ func (m model) of(e callEvent) (model, []action) {
 func (m model) network(e event) (model, []action) {
 	switch e := e.(type) {
 	case networkUp:
-		moved := m.addr != "" && m.addr != e.addr
+		moved, gap := m.addr != "" && m.addr != e.addr, !m.leased
 		m.leased, m.addr, m.away = true, e.addr, m.away.set(0)
-		if moved {
-			return m, m.eachLive(func(c call) action { return move{c.id} })
+		var did []action
+		for _, c := range m.calls {
+			// After a gap a connection waits for up to as long again before it tries
+			// the network (RFC 6298, 5.5): too long for who waits for an answer.
+			if c.live() && (moved || gap && c.unanswered()) {
+				did = append(did, move{c.id})
+			}
 		}
+		return m, did
 	case networkDown:
 		m.leased, m.everOnline, m.registered = false, false, false
 		if m.focus == 0 {
@@ -366,16 +372,6 @@ func (m model) network(e event) (model, []action) {
 		}
 	}
 	return m, nil
-}
-
-func (m model) eachLive(f func(call) action) []action {
-	var did []action
-	for _, c := range m.calls {
-		if c.live() {
-			did = append(did, f(c))
-		}
-	}
-	return did
 }
 
 func (m model) timeOut(e timedOut) (model, []action) {

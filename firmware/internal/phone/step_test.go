@@ -76,9 +76,11 @@ func eventsOf(m model, word string) []event {
 	case "moved":
 		return []event{callChanged{id, "peer"}}
 	case "offer": // a stranger's
-		return []event{offered{nil, "102", false}}
-	case "ours":
-		return []event{offered{nil, "103", true}}
+		return []event{offered{nil, "102", caller{}}}
+	case "ours": // each another phone
+		return []event{offered{nil, "103", caller{user: strconv.Itoa(m.last)}}}
+	case "again": // the same phone
+		return []event{offered{nil, "103", m.calls[m.find(id.of())].by}}
 	case "proved":
 		return []event{callProved{id, true}}
 	case "denied":
@@ -221,6 +223,18 @@ func TestStep(t *testing.T) {
 		{"more than may be asked", "offer ours ours ours ours ours", "take ring ringing take take take take refuse | ringing"},
 		{"two of ours, proved: the first", "offer ours ours proved/3 proved/2",
 			"take ring ringing take take release:busy ended ring ringing release:busy | ringing"},
+
+		// One of the phones moves while it rings.
+		{"ours calls again", "ours again", "take ring ringing take ring release:cancelled | ringing"},
+		{"ours calls again and is answered", "ours again gone/1 proved/2 lift established", "take ring ringing take ring release:cancelled answer established | talking"},
+		{"ours calls again, which does not wait", "ours again wait", "take ring ringing take ring release:cancelled release:no_answer ended | standby"},
+		{"ours calls again while it is being answered", "ours lift again gone/1 established",
+			"take ring ringing answer take answer release:cancelled established | talking"},
+		{"ours calls again while it waits", "offer ours again proved", "take ring ringing take take release:cancelled release:busy ended ring ringing | ringing"},
+		{"ours calls again while we talk", "ours lift established again", "take ring ringing answer established refuse | talking"},
+		{"a call from here, which rings, moves", "lift 102# resolved up rings back", "dialed place:102 resolved move connected ringing move | calling"},
+		{"a call from here that rings has a gap", "lift 102# resolved rings down back", "dialed place:102 resolved connected ringing move | calling"},
+		{"a call to here that rings has a gap", "ours down back", "take ring ringing | ringing"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, got := play(online(), tt.script); got != tt.want {

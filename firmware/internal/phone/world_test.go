@@ -291,7 +291,7 @@ func newFakeCall(events ...sip.Event) *fakeCall {
 
 // open makes the channel, which must be done inside the bubble.
 func (c *fakeCall) open(w *world) *fakeCall {
-	c.world, c.events = w, make(chan sip.Event, 16)
+	c.world, c.events = w, make(chan sip.Event, 64)
 	for _, e := range c.first {
 		c.events <- e
 	}
