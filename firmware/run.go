@@ -82,10 +82,12 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 		Answerable: media.Answerable(codecs()), SIPPort: sip.Port, SIPSPort: sip.SecurePort, Trace: tracing.SIP(), Panicked: keeper.Panicked, Log: log,
 	}}
 	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, settings.Audio, log), Formats: formats(), Log: log})
+	rows := directory.New(storing)
+	storing.peers = rows.Followed
 	hardware := newHardware(board, settings)
 	ph := phone.New(phone.Parts{
 		Keypad: hardware.keypad, Hook: &hardware.hook, Lamp: &hardware.lamp, Display: &hardware.display,
-		Directory: directory.New(storing), Line: line, Sound: newSound(engine, self.addressFor, tracing.RTP),
+		Directory: rows, Line: line, Sound: newSound(engine, self.addressFor, tracing.RTP),
 		Report: reporting(events, storing), Panicked: keeper.Panicked, Log: log,
 	})
 	told.phone = ph
@@ -101,6 +103,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 		self.announced(ctx, o, ph, events)
 		switch o.Kind {
 		case registry.Registered:
+			rows.Told(o.Receipt.Peers)
 			finding.Answers(server)
 			booted(ctx, boot, events, log)
 		case registry.Failed:

@@ -28,6 +28,7 @@ type storing struct {
 	resolver *finder.Resolver
 	token    string
 	spread   time.Duration                           // as in registry.AnnouncerConfig
+	peers    func() []wire.MAC                       // likewise
 	report   func(o registry.Outcome, server string) // server: who was asked
 	tap      func(net.Conn) net.Conn                 // as in registry.Config
 	log      *slog.Logger
@@ -55,7 +56,7 @@ func (s *storing) run(ctx context.Context, works func()) error {
 	defer client.Close()
 	announcer := registry.NewAnnouncer(registry.AnnouncerConfig{
 		MAC: id.MAC, Ports: wire.Ports{SIP: sip.Port, SIPS: sip.SecurePort},
-		Registrar: client, Link: client, Sequence: s.folder.Sequence(), Token: s.token, Log: s.log, Spread: s.spread,
+		Registrar: client, Link: client, Sequence: s.folder.Sequence(), Token: s.token, Log: s.log, Spread: s.spread, Peers: s.peers,
 		Report: func(o registry.Outcome) { s.report(o, client.Server()) },
 	})
 	s.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"flexphone/firmware/internal/phone"
@@ -34,6 +35,9 @@ type Directory struct {
 	server Server
 	source func(dst netip.Addr) netip.Addr
 	knock  func(ctx context.Context, at netip.AddrPort) error
+
+	mu       sync.Mutex
+	followed []*followed // in the order of their calls
 }
 
 // New returns a directory of server's rows.
@@ -81,17 +85,90 @@ func (d *Directory) Follow(ctx context.Context, with sip.Peer, moved func(netip.
 	if err != nil || !with.Secure {
 		return
 	}
-	at := with.Addr
-	// It returns when ctx is done; until then it heals itself.
-	_ = d.server.Observe(ctx, wire.Query{MAC: mac}, func(row wire.Row) {
-		switch {
-		case row.State != wire.Online || row.Ports.SIPS == 0 || row.Fingerprint != with.Fingerprint:
-		case len(row.Addrs) == 0, slices.Contains(row.Addrs, at.Addr()) && row.Ports.SIPS == at.Port(): // it is where it was, whatever else it has
-		default:
-			at = d.choose(ctx, row.Addrs, row.Ports.SIPS)
-			moved(at)
-		}
+	f := &followed{mac: mac, rows: make(chan wire.Row, rowsWaiting)}
+	d.follow(f)
+	defer d.leave(f)
+	var observer sync.WaitGroup
+	defer observer.Wait()
+	observer.Go(func() {
+		// It returns when ctx is done; until then it heals itself.
+		_ = d.server.Observe(ctx, wire.Query{MAC: mac}, func(row wire.Row) {
+			select {
+			case f.rows <- row:
+			case <-ctx.Done():
+			}
+		})
 	})
+	for at, newest := with.Addr, uint64(0); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case row := <-f.rows:
+			switch {
+			case row.Sequence < newest: // it was on its way for longer
+				continue
+			case row.State != wire.Online || row.Ports.SIPS == 0 || row.Fingerprint != with.Fingerprint:
+			case len(row.Addrs) == 0, slices.Contains(row.Addrs, at.Addr()) && row.Ports.SIPS == at.Port(): // it is where it was, whatever else it has
+			default:
+				at = d.choose(ctx, row.Addrs, row.Ports.SIPS)
+				moved(at)
+			}
+			newest = row.Sequence
+		}
+	}
+}
+
+// rowsWaiting is how many rows of receipts may wait for a Follow that finds a way
+// to its phone.
+const rowsWaiting = 4
+
+// A followed is a phone of Follow's.
+type followed struct {
+	mac  wire.MAC
+	rows chan wire.Row
+}
+
+func (d *Directory) follow(f *followed) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.followed = append(d.followed, f)
+}
+
+func (d *Directory) leave(f *followed) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.followed = slices.DeleteFunc(d.followed, func(o *followed) bool { return o == f })
+}
+
+// Followed returns whom this phone talks to, the newest first: whom it names when
+// it announces a move, so that the receipt tells where they are.
+func (d *Directory) Followed() []wire.MAC {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var macs []wire.MAC
+	for _, f := range slices.Backward(d.followed) {
+		if !slices.Contains(macs, f.mac) {
+			macs = append(macs, f.mac)
+		}
+	}
+	return macs
+}
+
+// Told takes rows that a receipt has brought. It does not block.
+func (d *Directory) Told(rows []wire.Row) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, row := range rows {
+		for _, f := range d.followed {
+			if f.mac != row.MAC {
+				continue
+			}
+			select {
+			case f.rows <- row:
+			default: // too many wait; the server tells of it as well
+			}
+		}
+	}
 }
 
 // Vouches implements phone.Directory. Over plain SIP anybody can say anything.

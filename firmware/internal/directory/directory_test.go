@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -155,6 +156,46 @@ func TestFollow(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whoever is followed is named in announcements, and what their receipts tell is
+// believed as what the server tells by itself, unless it is older.
+func TestReceiptsTellWhereAPhoneIs(t *testing.T) {
+	at := func(sequence uint64, addr string) wire.Row {
+		return with(rowOf(addr), func(r *wire.Row) { r.Sequence = sequence })
+	}
+	in(t, func(t *testing.T, w *world) {
+		w.changes = []wire.Row{at(5, "192.0.2.9")}
+		if got := w.Followed(); len(got) != 0 {
+			t.Errorf("follows %v before there is a call", got)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var moved []string
+		var done sync.WaitGroup
+		peer := sip.Peer{User: theMAC.Hex(), Secure: true, Fingerprint: wire.Fingerprint{1}, Addr: netip.MustParseAddrPort("192.0.2.9:5061")}
+		done.Go(func() { w.Follow(ctx, peer, func(to netip.AddrPort) { moved = append(moved, to.Addr().String()) }) })
+		synctest.Wait()
+		if got := w.Followed(); !slices.Equal(got, []wire.MAC{theMAC}) {
+			t.Errorf("follows %v; want %v", got, theMAC)
+		}
+		other := with(at(99, "192.0.2.77"), func(r *wire.Row) { r.MAC[5]++ })
+		for _, rows := range [][]wire.Row{{other, at(6, "192.0.2.10")}, {at(4, "192.0.2.8")}, nil, {at(7, "192.0.2.11")}} {
+			w.Told(rows)
+			synctest.Wait()
+		}
+		for range 3 * rowsWaiting { // more than anybody waits for
+			w.Told([]wire.Row{at(8, "192.0.2.12")})
+		}
+		synctest.Wait()
+		cancel()
+		done.Wait()
+		if want := []string{"192.0.2.10", "192.0.2.11", "192.0.2.12"}; !slices.Equal(moved, want) {
+			t.Errorf("followed to %v; want %v", moved, want)
+		}
+		if got := w.Followed(); len(got) != 0 {
+			t.Errorf("follows %v after the call", got)
+		}
+	})
 }
 
 // Only the owner of a row's key, who gives the row's number, is believed.
