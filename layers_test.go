@@ -38,7 +38,10 @@ var floorPlan = map[string]room{
 	"hal/cdev":    {"", "reading a character device under a context is the kernel's business, not the phone's"},
 	"hal/haltest": {"hal", "a conformance suite knows the contract, and none of the drivers that it tests"},
 
-	"netlink": {"internal/durable internal/mac", "an address is what it is, whoever wants to know"},
+	"netlink":           {"internal/durable internal/mac", "an address is what it is, whoever wants to know"},
+	"netlink/linklocal": {"internal/mac netlink netlink/prefer netlink/internal/arp netlink/internal/link", "an address of our own stands behind a Source that asks for one, and claims it in ARP"},
+	"netlink/prefer":    {"netlink netlink/internal/moment netlink/internal/resolvconf", "who chooses among Sources knows what they tell, and no interface"},
+	"netlink/voice":     {"netlink netlink/internal/link netlink/internal/lldp netlink/internal/moment", "a VLAN is made below a Source, whatever that does on it; the switch is heard on the link"},
 
 	"audio":           {"audio/rtp audio/jitter", "the engine joins a device, codecs and packets without knowing who calls whom"},
 	"audio/audiotest": {"audio/resample", "measures sound, wherever it comes from"},

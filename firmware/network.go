@@ -20,6 +20,9 @@ import (
 	"flexphone/firmware/internal/phone"
 	"flexphone/firmware/internal/poweron"
 	"flexphone/netlink"
+	"flexphone/netlink/linklocal"
+	"flexphone/netlink/prefer"
+	"flexphone/netlink/voice"
 )
 
 // resolvConf is where name servers are written for the rest of the system, where
@@ -44,7 +47,7 @@ func openNetwork(settings config.Config, trace func(sent bool, message []byte), 
 	}
 	other := main
 	other.Interface, other.LeaseFile = settings.Fallback, filepath.Join(settings.Data, "lease.fallback")
-	main.ResolvConf, other.ResolvConf = "", "" // Prefer writes it
+	main.ResolvConf, other.ResolvConf = "", "" // prefer writes it
 	main.Metric, other.Metric = 100, 200
 	best, err := openInterface(main, settings.Address, failed)
 	if err != nil {
@@ -54,7 +57,7 @@ func openNetwork(settings config.Config, trace func(sent bool, message []byte), 
 	if err != nil {
 		return nil, err
 	}
-	return netlink.Prefer(resolvConf(settings.Address), log, best, next)
+	return prefer.New(resolvConf(settings.Address), log, best, next)
 }
 
 func openInterface(cfg netlink.Config, a config.Address, failed func(part string, err error)) (netlink.Source, error) {
@@ -62,7 +65,7 @@ func openInterface(cfg netlink.Config, a config.Address, failed func(part string
 	if a.VLAN == "" {
 		return open(cfg)
 	}
-	return netlink.OnVoiceVLAN(cfg, netlink.Voice{VLAN: a.VLANID(), Failed: func(err error) { failed("voice VLAN", err) }}, open)
+	return voice.OnVLAN(cfg, voice.Config{VLAN: a.VLANID(), Failed: func(err error) { failed("voice VLAN", err) }}, open)
 }
 
 func openSource(cfg netlink.Config, a config.Address) (netlink.Source, error) {
@@ -83,7 +86,7 @@ func openSource(cfg netlink.Config, a config.Address) (netlink.Source, error) {
 	inner := cfg
 	inner.ResolvConf, inner.OnlyIPv6 = "", a.OnlyIPv6
 	if four, err = netlink.NewClient(inner); err == nil && a.LinkLocal {
-		four, err = netlink.WithLinkLocal(inner, four)
+		four, err = linklocal.Beside(inner, four)
 	}
 	if err != nil {
 		return nil, err

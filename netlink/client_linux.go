@@ -56,7 +56,8 @@ func (c Config) trace(sent bool, message []byte) {
 	}
 }
 
-func (c Config) check() (Config, error) {
+// Check returns c as it is used, with its defaults, or an error that says what cannot be.
+func (c Config) Check() (Config, error) {
 	if c.Interface == "" || len(c.Interface) >= unix.IFNAMSIZ {
 		return c, fmt.Errorf("netlink: configure: bad interface name %q", c.Interface)
 	}
@@ -76,22 +77,22 @@ func (c Config) check() (Config, error) {
 // A Client leases an address by DHCP and keeps it. It is a Source.
 type Client struct {
 	cfg    Config
-	events *queue
+	events *Queue
 	doubts chan struct{}
 	since  func() time.Duration // as in clock
 }
 
 // NewClient returns a Client of cfg.Interface. Nothing happens before Run.
 func NewClient(cfg Config) (*Client, error) {
-	cfg, err := cfg.check()
+	cfg, err := cfg.Check()
 	if err != nil {
 		return nil, err
 	}
-	return &Client{cfg: cfg, events: newQueue(), doubts: make(chan struct{}, 1), since: bootTime}, nil
+	return &Client{cfg: cfg, events: NewQueue(), doubts: make(chan struct{}, 1), since: bootTime}, nil
 }
 
 // Next implements Source.
-func (c *Client) Next(ctx context.Context) (Event, error) { return c.events.next(ctx) }
+func (c *Client) Next(ctx context.Context) (Event, error) { return c.events.Next(ctx) }
 
 // Doubt has the lease asked about; see the function of that name.
 func (c *Client) Doubt() { wake(c.doubts) }
@@ -351,7 +352,7 @@ func (r *runner) act(ctx context.Context, a any) any {
 
 func (r *runner) tell(e Event) {
 	e.Lease, e.At = r.clock.out(e.Lease), time.Now()
-	r.events.push(e)
+	r.events.Push(e)
 	if was := r.left; was.IsValid() && was != r.machine.held.Addr() {
 		if err := endConnections(was); err != nil {
 			r.cfg.Log.Debug("cannot end connections", "address", was, "error", err)

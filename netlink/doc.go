@@ -4,10 +4,9 @@
 //
 // It knows DHCPv4 (RFC 2131, options of RFC 2132, 3396, 3397, 3442, 4361),
 // rapid commit (RFC 4039), IPv6-only networks (RFC 8925), address conflict
-// detection (RFC 5227), network attachment (RFC 4436), IPv4 link-local addresses
-// (RFC 3927), DHCPv6 (RFC 8415), name servers in router advertisements (RFC
-// 8106), LLDP-MED (ANSI/TIA-1057), rtnetlink(7) and packet(7). It refuses to know
-// what an address is good for: it registers nothing, resolves nothing, and never
+// detection (RFC 5227), network attachment (RFC 4436), DHCPv6 (RFC 8415), name
+// servers in router advertisements (RFC 8106), rtnetlink(7) and packet(7). It refuses
+// to know what an address is good for: it registers nothing, resolves nothing, and never
 // looks at a storing server beyond handing on the name that the network gave.
 //
 // # Shape
@@ -25,9 +24,6 @@
 //	watch.go     the watcher's core; watch_linux.go runs it
 //	hearsay.go   what routers say, and which of them still do
 //	six.go       what IPv6 adds to a lease; dhcp6.go, message6.go the DHCPv6 client; six_linux.go runs both
-//	linklocal.go an address of our own, when nobody gives one
-//	prefer.go    the best of several interfaces
-//	lldp.go      what a switch says of telephones; voice.go where they belong; voice_linux.go follows it
 //	connections_linux.go  ends what is connected from an address that is gone
 //	kernel_linux.go, kernel6_linux.go  the only files that change addresses and routes
 //
@@ -36,8 +32,11 @@
 // internal/moment arithmetic on deadlines, and internal/isptest the other end of the
 // cable in tests.
 //
-// A Source is made of Sources: Prefer(…, OnVoiceVLAN(eth0, WithIPv6(NewClient)),
-// WithIPv6(NewClient of wlan0)) is an office phone with a Wi-Fi to fall back on.
+// Packages over Source are made of Sources: prefer chooses the best of several, voice
+// runs one on the VLAN where telephones belong, linklocal has an address of our own
+// while nobody gives one. prefer.New(voice.OnVLAN(eth0, WithIPv6(NewClient)),
+// WithIPv6(NewClient of wlan0)) is an office phone with a Wi-Fi to fall back on. They
+// import this package, and it knows none of them.
 //
 // # Why a DHCP client of our own
 //

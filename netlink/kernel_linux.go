@@ -133,6 +133,26 @@ func (s *site) install(l, old Lease, now time.Time) error {
 	return removeOthers(s.index, l, old)
 }
 
+// Install puts the address and the routes of l on the interface that it names, for a
+// Source that makes an address itself. A route that the kernel refuses is no error.
+func Install(l Lease) error {
+	at, err := link.Read(l.Interface)
+	if err != nil {
+		return err
+	}
+	s := site{ifname: l.Interface, index: at.Index}
+	return s.install(l, Lease{}, time.Now())
+}
+
+// Uninstall takes away what Install put there, as far as it still is.
+func Uninstall(l Lease) error {
+	at, err := link.Read(l.Interface)
+	if err != nil {
+		return err
+	}
+	return removeLease(at.Index, l)
+}
+
 // mtuFor is the link's for l: not more than it can send, whatever a server says,
 // and not less than IPv6 needs, which would take that away (RFC 8200 §5). A
 // network that wants less of IPv4 has it from the routes.

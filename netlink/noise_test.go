@@ -1,61 +1,18 @@
 package netlink
 
 import (
-	"flag"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"flexphone/netlink/internal/noise"
 )
 
-// noiseSeed is what the generators below begin with; 0: another each time.
-var noiseSeed = flag.Uint64("noise", 0, "seed of the generated packets; 0: another each time")
-
-// manyPackets is how many of each kind a running agent hears.
-const manyPackets = 10_000
-
-// A noise makes packets that are nearly right: what a broken, old or hostile
-// neighbour sends, of which nothing may be believed that leads astray.
-type noise struct{ *rand.Rand }
-
-func newNoise(t testing.TB) noise {
-	seed := *noiseSeed
-	if seed == 0 {
-		seed = rand.Uint64()
-	}
-	t.Logf("-noise=%d", seed)
-	return noise{rand.New(rand.NewPCG(seed, 0))}
-}
-
-// spoil changes, cuts or lengthens b in a few places from the one at first.
-func (n noise) spoil(b []byte, first int) []byte {
-	b = slices.Clone(b)
-	for range 1 + n.IntN(4) {
-		if len(b) <= first {
-			return b
-		}
-		at := first + n.IntN(len(b)-first)
-		switch n.IntN(5) {
-		case 0:
-			b[at] = byte(n.Uint32())
-		case 1:
-			b[at] ^= 1 << n.IntN(8)
-		case 2:
-			b = b[:at]
-		case 3:
-			b = slices.Insert(b, at, byte(n.Uint32()), byte(n.Uint32()))
-		default:
-			b = slices.Delete(b, at, at+1)
-		}
-	}
-	return b
-}
-
-// reply is a DHCP message to mac in exchange xid, and spoiled in most cases.
-func (n noise) reply(xid transaction, mac MAC) []byte {
+// noisyReply is a DHCP message to mac in exchange xid, and spoiled in most cases.
+func noisyReply(n noise.Noise, xid transaction, mac MAC) []byte {
 	kinds := []dhcpv4.MessageType{dhcpv4.MessageTypeOffer, dhcpv4.MessageTypeAck, dhcpv4.MessageTypeNak, dhcpv4.MessageTypeDiscover}
 	hosts := []netip.Addr{simAddr, simNext, simServer, netip.MustParseAddr("192.0.2.255"), netip.MustParseAddr("224.0.0.1"), netip.MustParseAddr("127.0.0.1"), netip.IPv4Unspecified(), netip.MustParseAddr("255.255.255.255")}
 	pick := func() netip.Addr { return hosts[n.IntN(len(hosts))] }
@@ -76,27 +33,17 @@ func (n noise) reply(xid transaction, mac MAC) []byte {
 	if n.IntN(4) == 0 {
 		return b
 	}
-	return n.spoil(b, 0)
+	return n.Spoil(b, 0)
 }
 
-// advertisement is one that no kernel takes, or that says nothing of prefixes.
-func (n noise) advertisement() []byte {
+// noisyAdvertisement is one that no kernel takes, or that says nothing of prefixes.
+func noisyAdvertisement(n noise.Noise) []byte {
 	router := []netip.Addr{routerA, routerB, netip.MustParseAddr("2001:db8::1"), netip.IPv6Unspecified()}[n.IntN(4)]
 	prefixes := []netip.Prefix{prefixP, prefixQ, netip.MustParsePrefix("fe80::/64"), netip.MustParsePrefix("ff00::/8")}
 	good := raOf(router, uint32(n.IntN(3))*600, []netip.Addr{simAddr6}, prefixes[n.IntN(4)], prefixes[n.IntN(4)])
-	b := n.spoil(good, 0)
+	b := n.Spoil(good, 0)
 	if says, err := parseRA(b); err == nil && len(says.prefixes) > 0 {
 		b[7] = 64 // it would have been right
-	}
-	return b
-}
-
-// lldp is what no network connectivity device says.
-func (n noise) lldp() []byte {
-	b := medLLDP(otherMAC, "neighbour", uint8(n.IntN(4)), time.Duration(n.IntN(1<<16))*time.Second, voicePolicy{vlan: uint16(n.IntN(4096))}, n.IntN(4) > 0)
-	b = n.spoil(b, 0)
-	if says, err := parseLLDP(b); err == nil && says.device == medConnectivity {
-		return b[:4]
 	}
 	return b
 }
@@ -104,19 +51,19 @@ func (n noise) lldp() []byte {
 // TestMachineAmongNoise: replies in the right exchange, at any moment of a client's
 // life. When they end, it has the address that its server gives.
 func TestMachineAmongNoise(t *testing.T) {
-	n := newNoise(t)
+	n := noise.New(t)
 	s := newSimulation(t)
 	s.server = pool(simAddr)
 	s.plug()
 	const burst = 100
-	for range manyPackets / burst {
+	for range noise.Many / burst {
 		if n.IntN(4) == 0 {
 			s.unplug()
 			s.run(time.Duration(n.Int64N(int64(time.Second))))
 			s.plug()
 		}
 		for range burst {
-			if r, err := parseReply(n.reply(s.m.xid, simMAC), simMAC); err == nil {
+			if r, err := parseReply(noisyReply(n, s.m.xid, simMAC), simMAC); err == nil {
 				s.give(received{r})
 			}
 			s.run(time.Duration(n.Int64N(int64(time.Minute))))
@@ -136,7 +83,7 @@ func TestMachineAmongNoise(t *testing.T) {
 
 // TestHearsayAmongNoise: the prefix that the router says stays first.
 func TestHearsayAmongNoise(t *testing.T) {
-	n := newNoise(t)
+	n := noise.New(t)
 	now := time.Unix(1_800_000_000, 0)
 	var h hearsay[netip.Prefix]
 	hear := func(b []byte) {
@@ -148,38 +95,14 @@ func TestHearsayAmongNoise(t *testing.T) {
 			h.say(now, says.router, p.valid, p.prefix)
 		}
 	}
-	for i := range manyPackets {
+	for i := range noise.Many {
 		if i%100 == 0 {
 			hear(raOf(routerA, 7200, nil, prefixP))
 		}
-		hear(n.advertisement())
+		hear(noisyAdvertisement(n))
 		now = now.Add(time.Duration(n.Int64N(int64(time.Second))))
 		if got := h.known(now); !slices.Equal(got, []netip.Prefix{prefixP}) {
 			t.Fatalf("after %d: %v", i, got)
 		}
 	}
 }
-
-// TestVoicingAmongNoise: the VLAN that the switch says is kept.
-func TestVoicingAmongNoise(t *testing.T) {
-	n := newNoise(t)
-	now := time.Unix(1_800_000_000, 0)
-	v := voicing{wait: time.Second}
-	v.start(now)
-	v.step(now, parentSeen{2, true})
-	for i := range manyPackets {
-		frame := n.lldp()
-		if i%100 == 0 {
-			frame = switchSays(voicePolicy{vlan: 42, life: voiceTime})
-		}
-		if says, err := parseLLDP(frame); err == nil {
-			v.step(now, says)
-		}
-		now = now.Add(time.Duration(n.Int64N(int64(time.Second))))
-		if vlan, ok := v.vlan(now); vlan != 42 || !ok {
-			t.Fatalf("after %d: %d, %v", i, vlan, ok)
-		}
-	}
-}
-
-const voiceTime = 2 * time.Minute

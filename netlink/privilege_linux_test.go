@@ -46,7 +46,6 @@ func TestMissingCapability(t *testing.T) {
 		"set link up":   {func() error { return link.Enable(eth0.Index) }, link.CapAdmin},
 		"install":       {func() error { return (&site{ifname: "eth0", index: eth0.Index}).install(l, Lease{}, time.Now()) }, link.CapAdmin},
 		"remove":        {func() error { return removeLease(eth0.Index, l) }, link.CapAdmin},
-		"VLAN":          {func() error { _, err := makeVLAN("eth0", 42); return err }, link.CapAdmin},
 		"IPv6":          {func() error { return six.install(install6{lease: lease6{addr: simAddr6}}) }, link.CapAdmin},
 		"server": {func() error {
 			_, err := dialServer(context.Background(), "eth0", l.Addr(), simServer)

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"flexphone/netlink/internal/arp"
+	"flexphone/netlink/internal/steptest"
 )
 
 // messagesPerMinute is the most that a client may send, whatever servers do.
@@ -84,7 +85,7 @@ func (w *whatever) carrier(t *rapid.T) {
 }
 
 func (w *whatever) pass(d time.Duration) {
-	elapse(w.t, &w.now, d, w.m.deadline, func() {
+	steptest.Elapse(w.t, &w.now, d, w.m.deadline, func() {
 		w.give(tick{})
 		w.check(w.t)
 	})

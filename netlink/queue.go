@@ -9,18 +9,19 @@ import (
 // folded into newer ones. A reader that keeps up sees every event.
 const maxPending = 64
 
-// A queue hands events from the one that owns an interface to the one that
-// acts on them. It never blocks the owner.
-type queue struct {
+// A Queue hands events from a Source's Run to its Next, for whoever makes a Source. It
+// never blocks the one that owns the interface.
+type Queue struct {
 	mu     sync.Mutex
 	events []Event
 	wake   chan struct{}
 }
 
-func newQueue() *queue { return &queue{wake: make(chan struct{}, 1)} }
+// NewQueue returns an empty one.
+func NewQueue() *Queue { return &Queue{wake: make(chan struct{}, 1)} }
 
-// push adds e, and folds what waits when there is too much of it.
-func (q *queue) push(e Event) {
+// Push adds e, and folds what waits when there is too much of it.
+func (q *Queue) Push(e Event) {
 	q.mu.Lock()
 	q.events = append(q.events, e)
 	if len(q.events) > maxPending {
@@ -30,7 +31,7 @@ func (q *queue) push(e Event) {
 	q.signal()
 }
 
-func (q *queue) signal() {
+func (q *Queue) signal() {
 	wake(q.wake)
 }
 
@@ -42,8 +43,8 @@ func wake(c chan<- struct{}) {
 	}
 }
 
-// next blocks until there is an event or ctx is done.
-func (q *queue) next(ctx context.Context) (Event, error) {
+// Next blocks until there is an event or ctx is done.
+func (q *Queue) Next(ctx context.Context) (Event, error) {
 	for {
 		if e, ok := q.pop(); ok {
 			return e, nil
@@ -56,7 +57,7 @@ func (q *queue) next(ctx context.Context) (Event, error) {
 	}
 }
 
-func (q *queue) pop() (Event, bool) {
+func (q *Queue) pop() (Event, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.events) == 0 {

@@ -15,22 +15,22 @@ func eventOf(kind EventKind, n int) Event {
 
 func TestQueueKeepsOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := newQueue()
+		q := NewQueue()
 		const n = 10_000
 		go func() {
 			for i := range n {
-				q.push(eventOf(Bound, i))
+				q.Push(eventOf(Bound, i))
 				time.Sleep(time.Millisecond) // simulated: the reader keeps up
 			}
 		}()
 		for i := range n {
-			if e, err := q.next(t.Context()); err != nil || e.Lease.Prefix != eventOf(Bound, i).Lease.Prefix {
+			if e, err := q.Next(t.Context()); err != nil || e.Lease.Prefix != eventOf(Bound, i).Lease.Prefix {
 				t.Fatalf("event %d is %v, %v", i, e.Lease.Prefix, err)
 			}
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		if e, err := q.next(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if e, err := q.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("event %v, %v", e, err)
 		}
 	})
@@ -58,12 +58,12 @@ func TestQueueFoldsForASlowReader(t *testing.T) {
 		}, []EventKind{Lost}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			q := newQueue()
+			q := NewQueue()
 			for i := range maxPending + 1 {
-				q.push(eventOf(tt.kind(i), i))
+				q.Push(eventOf(tt.kind(i), i))
 			}
 			for i, kind := range tt.want {
-				e, err := q.next(t.Context())
+				e, err := q.Next(t.Context())
 				if err != nil || e.Kind != kind {
 					t.Errorf("event %d is %v, %v; want %v", i, e.Kind, err, kind)
 				}

@@ -12,6 +12,7 @@ import (
 	"github.com/insomniacslk/dhcp/rfc1035label"
 
 	"flexphone/netlink/internal/arp"
+	"flexphone/netlink/internal/steptest"
 )
 
 var (
@@ -22,16 +23,10 @@ var (
 	simNext   = netip.MustParseAddr("192.0.2.80")
 )
 
-// A tester is what a simulation asks of a test: *testing.T and *rapid.T are such.
-type tester interface {
-	Helper()
-	Fatalf(format string, args ...any)
-}
-
 // A simulation runs a machine against a server under a clock of its own. Its
 // packets take no time; its kernel does what it is told.
 type simulation struct {
-	t       tester
+	t       steptest.Tester
 	m       machine
 	now     time.Time
 	server  func(*dhcpv4.DHCPv4) []reply // nil: silent
@@ -47,7 +42,7 @@ type simulation struct {
 	wire    *pcap // nil: nothing is recorded
 }
 
-func newSimulation(t tester) *simulation {
+func newSimulation(t steptest.Tester) *simulation {
 	s := &simulation{t: t, now: time.Unix(1_800_000_000, 0), kernel: map[netip.Prefix]bool{}}
 	s.m = machine{ifname: "eth0", rand: rand.New(rand.NewPCG(1, 2))}
 	return s
@@ -109,27 +104,7 @@ func (s *simulation) give(in any) {
 // run lets time pass.
 func (s *simulation) run(d time.Duration) {
 	s.t.Helper()
-	elapse(s.t, &s.now, d, s.m.deadline, func() { s.give(tick{}) })
-}
-
-// elapse lets d pass on the clock of a simulation. At each deadline there is a
-// tick, which must move it on.
-func elapse(t tester, now *time.Time, d time.Duration, deadline func() time.Time, tick func()) {
-	t.Helper()
-	end := now.Add(d)
-	for spins := 0; ; spins++ {
-		next := deadline()
-		if next.IsZero() || next.After(end) {
-			break
-		}
-		if next.After(*now) {
-			*now, spins = next, 0
-		} else if spins > 20 {
-			t.Fatalf("the machine spins at %v", now)
-		}
-		tick()
-	}
-	*now = end
+	steptest.Elapse(s.t, &s.now, d, s.m.deadline, func() { s.give(tick{}) })
 }
 
 func (s *simulation) plug()   { s.t.Helper(); s.give(linkChanged{up: true, mac: simMAC}) }

@@ -34,12 +34,12 @@ func WithIPv6(cfg Config, four Source) (Source, error) { return newSix(cfg, four
 func WatchIPv6(cfg Config, four Source) (Source, error) { return newSix(cfg, four, false) }
 
 func newSix(cfg Config, four Source, manage bool) (Source, error) {
-	cfg, err := cfg.check()
+	cfg, err := cfg.Check()
 	if err != nil {
 		return nil, err
 	}
 	return &six{
-		cfg: cfg, four: four, manage: manage, events: newQueue(), doubts: make(chan struct{}, 1), pair: pair{ifname: cfg.Interface, alone: four == nil},
+		cfg: cfg, four: four, manage: manage, events: NewQueue(), doubts: make(chan struct{}, 1), pair: pair{ifname: cfg.Interface, alone: four == nil},
 		names:   resolvconf.File{Path: cfg.ResolvConf},
 		machine: machine6{rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))},
 	}, nil
@@ -50,7 +50,7 @@ type six struct {
 	cfg     Config
 	four    Source // may be nil
 	manage  bool
-	events  *queue
+	events  *Queue
 	doubts  chan struct{}
 	pair    pair
 	machine machine6
@@ -75,7 +75,7 @@ type six struct {
 }
 
 // Next implements Source.
-func (s *six) Next(ctx context.Context) (Event, error) { return s.events.next(ctx) }
+func (s *six) Next(ctx context.Context) (Event, error) { return s.events.Next(ctx) }
 
 // Doubt passes a doubt on to IPv4, and has an address of DHCPv6 confirmed.
 func (s *six) Doubt() {
@@ -372,7 +372,7 @@ func (s *six) rank(now time.Time, seen sight6) error {
 
 func (s *six) tell(events []Event) {
 	for _, e := range events {
-		s.events.push(e)
+		s.events.Push(e)
 		s.cfg.Log.Debug(e.Kind.String(), "address", e.Lease.Prefix, "ipv6", e.Lease.IPv6, "router", e.Lease.Router, "reason", e.Reason)
 		if s.manage && e.Kind != Lost {
 			if err := s.names.Write(e.Lease.names()); err != nil {
@@ -418,7 +418,7 @@ func (s *six) end(cancel func(), fourEnded <-chan error) error {
 		err = errors.Join(err, <-fourEnded)
 	}
 	if told := s.pair.told; told.Prefix.IsValid() {
-		s.events.push(Event{Kind: Lost, Lease: told, Reason: "released", At: time.Now()})
+		s.events.Push(Event{Kind: Lost, Lease: told, Reason: "released", At: time.Now()})
 	}
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"flexphone/netlink/internal/link"
+	"flexphone/netlink/internal/steptest"
 )
 
 var (
@@ -24,7 +25,7 @@ var (
 
 // A simulation6 runs a machine6 against a server under a clock of its own.
 type simulation6 struct {
-	t      tester
+	t      steptest.Tester
 	m      machine6
 	now    time.Time
 	server func(*dhcpv6.Message) []*dhcpv6.Message
@@ -34,7 +35,7 @@ type simulation6 struct {
 	wire   *pcap // nil: nothing is recorded
 }
 
-func newSimulation6(t tester) *simulation6 {
+func newSimulation6(t steptest.Tester) *simulation6 {
 	return &simulation6{
 		t: t, now: time.Unix(1_800_000_000, 0), kernel: map[netip.Addr]bool{},
 		m: machine6{rand: rand.New(rand.NewPCG(1, 2))},
@@ -77,7 +78,7 @@ func (s *simulation6) give(in any) {
 
 func (s *simulation6) run(d time.Duration) {
 	s.t.Helper()
-	elapse(s.t, &s.now, d, s.m.deadline, func() { s.give(tick{}) })
+	steptest.Elapse(s.t, &s.now, d, s.m.deadline, func() { s.give(tick{}) })
 }
 
 func (s *simulation6) took() []dhcpv6.MessageType {

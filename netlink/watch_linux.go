@@ -24,11 +24,11 @@ import (
 // told once it and its default route are there, or when no route follows within
 // a second. It changes nothing; only Interface and Log of cfg are used.
 func Watch(cfg Config) (Source, error) {
-	cfg, err := cfg.check()
+	cfg, err := cfg.Check()
 	if err != nil {
 		return nil, err
 	}
-	return &watch{cfg: cfg, events: newQueue(), core: watcher{ifname: cfg.Interface}}, nil
+	return &watch{cfg: cfg, events: NewQueue(), core: watcher{ifname: cfg.Interface}}, nil
 }
 
 // A Fixed is an address that never changes, for a fixed IP phone.
@@ -45,7 +45,7 @@ type Fixed struct {
 // is removed, and removes it at the end of Run. LeaseFile and Hostname of cfg
 // are not used.
 func Static(cfg Config, f Fixed) (Source, error) {
-	cfg, err := cfg.check()
+	cfg, err := cfg.Check()
 	if err != nil {
 		return nil, err
 	}
@@ -59,14 +59,14 @@ func Static(cfg Config, f Fixed) (Source, error) {
 		}
 		l.Prefix, l.Router = f.Prefix, f.Router
 	}
-	return &watch{cfg: cfg, events: newQueue(), fixed: l, names: resolvconf.File{Path: cfg.ResolvConf}, core: watcher{ifname: cfg.Interface, base: l}}, nil
+	return &watch{cfg: cfg, events: NewQueue(), fixed: l, names: resolvconf.File{Path: cfg.ResolvConf}, core: watcher{ifname: cfg.Interface, base: l}}, nil
 }
 
 // A watch runs a watcher on a real interface; with a fixed address it sees to
 // it that there is something to watch.
 type watch struct {
 	cfg      Config
-	events   *queue
+	events   *Queue
 	core     watcher
 	fixed    Lease
 	names    resolvconf.File
@@ -82,7 +82,7 @@ type watch struct {
 }
 
 // Next implements Source.
-func (w *watch) Next(ctx context.Context) (Event, error) { return w.events.next(ctx) }
+func (w *watch) Next(ctx context.Context) (Event, error) { return w.events.Next(ctx) }
 
 // Run implements Source. It returns nil when ctx is done.
 func (w *watch) Run(ctx context.Context) error {
@@ -215,7 +215,7 @@ func (w *watch) look() (time.Time, error) {
 		return again, err
 	}
 	for _, e := range w.core.step(time.Now(), s) {
-		w.events.push(e)
+		w.events.Push(e)
 		w.cfg.Log.Debug(e.Kind.String(), "address", e.Lease.Prefix, "router", e.Lease.Router, "reason", e.Reason)
 		if w.fixed.Prefix.IsValid() && e.Kind == Bound {
 			if err := w.names.Write(e.Lease.names()); err != nil {
@@ -277,7 +277,7 @@ func (w *watch) keep(l link.State) (time.Time, error) {
 func (w *watch) end() error {
 	now := time.Now()
 	if w.core.told.Prefix.IsValid() {
-		w.events.push(Event{Kind: Lost, Lease: w.core.told, Reason: "released", At: now})
+		w.events.Push(Event{Kind: Lost, Lease: w.core.told, Reason: "released", At: now})
 	}
 	if !w.fixed.Prefix.IsValid() {
 		return nil

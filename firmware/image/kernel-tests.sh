@@ -20,7 +20,7 @@ tools=$("$here/test-tools.sh")
 
 mkdir -p "$work/tree/testbed/tests"
 cd "$here/../.."
-for package in ${PACKAGES:-hal/cdev hal/gpio hal/evdev hal/display hal/sim netlink registry-client audio/portaudio}; do
+for package in ${PACKAGES:-hal/cdev hal/gpio hal/evdev hal/display hal/sim netlink netlink/voice netlink/prefer netlink/linklocal netlink/internal/link registry-client audio/portaudio}; do
 	COMPILE="test -c" "$here/program.sh" arm64 "$sysroot" "$work/tree/testbed/tests/$(echo "$package" | tr / .)" "./$package"
 done
 cat >"$work/tree/testbed/start" <<'SH'

@@ -198,3 +198,6 @@ func setFilter(fd int, prog []bpf.Instruction) error {
 
 // Discard closes a tap that nobody reads.
 func (t *Tap) Discard() { t.file.Close() }
+
+// All is a filter that passes what the protocol of a Tap lets through.
+func All() []bpf.Instruction { return []bpf.Instruction{bpf.RetConstant{Val: 0xffff}} }

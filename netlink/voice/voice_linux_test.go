@@ -1,4 +1,4 @@
-package netlink
+package voice
 
 import (
 	"bytes"
@@ -11,17 +11,55 @@ import (
 	rtnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"flexphone/internal/mac"
+	"flexphone/netlink"
 	"flexphone/netlink/internal/isptest"
 	"flexphone/netlink/internal/link"
+	"flexphone/netlink/internal/lldp"
 )
+
+// A running is a Source under test.
+type running struct {
+	*isptest.Running[netlink.Event]
+}
+
+func start(t testing.TB, s netlink.Source) running { return running{isptest.Start(t, s)} }
+
+// want waits for the next event, which must be of this kind.
+func (r running) want(kind netlink.EventKind) netlink.Event {
+	r.T.Helper()
+	e := r.Any()
+	if e.Kind != kind {
+		r.T.Fatalf("event %v of %v (%s); want %v", e.Kind, e.Lease.Prefix, e.Reason, kind)
+	}
+	return e
+}
+
+func testConfig(t testing.TB) netlink.Config {
+	return netlink.Config{Interface: "eth0", Log: isptest.Log(t)}
+}
+
+// assertInstalled checks that the kernel agrees with l.
+func assertInstalled(t testing.TB, l netlink.Lease) {
+	t.Helper()
+	isptest.AssertAddress(t, l.Interface, l.Prefix, l.Router)
+}
+
+// theirs is the MAC of a switch.
+var theirs = mac.Address{2, 0, 0x5e, 0, 0x53, 2}
+
+// switchSays is the LLDPDU of a switch with a policy for voice.
+func switchSays(p lldp.Policy) []byte {
+	return lldp.Build(theirs, "switch", lldp.Connectivity, p.Life, p, true)
+}
 
 // A tagger stands in for a kernel without 802.1Q: every VLAN is the interface
 // itself. It notes which were asked for.
 type tagger struct{ made chan int }
 
-func startVoice(t *testing.T, want Voice) (*runningSource, tagger) {
+func startVoice(t *testing.T, want Config) (running, tagger) {
 	t.Helper()
-	s, err := OnVoiceVLAN(testConfig(t), want, func(cfg Config) (Source, error) { return NewClient(cfg) })
+	s, err := OnVLAN(testConfig(t), want, func(cfg netlink.Config) (netlink.Source, error) { return netlink.NewClient(cfg) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,8 +97,8 @@ func newLANSwitch(t *testing.T, i *isptest.ISP) *lanSwitch {
 		if err != nil {
 			return err
 		}
-		w.port, err = link.OpenTap(l.Index, etherLLDP, lldpFilter(), w.heard)
-		return errors.Join(err, w.port.Join(lldpGroup()))
+		w.port, err = link.OpenTap(l.Index, lldp.EtherType, link.All(), w.heard)
+		return errors.Join(err, w.port.Join(lldp.Group()))
 	})
 	ended := make(chan struct{})
 	go func() { w.port.Read(); close(ended) }()
@@ -68,9 +106,9 @@ func newLANSwitch(t *testing.T, i *isptest.ISP) *lanSwitch {
 	return w
 }
 
-func (w *lanSwitch) say(p voicePolicy) {
+func (w *lanSwitch) say(p lldp.Policy) {
 	w.t.Helper()
-	if err := w.port.Send(switchSays(p), lldpGroup()); err != nil {
+	if err := w.port.Send(switchSays(p), lldp.Group()); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -78,18 +116,18 @@ func (w *lanSwitch) say(p voicePolicy) {
 // answer has the switch speak of voice to telephones alone, and to these at once,
 // until stop is called. What it says first may be lost: its end of the cable may
 // not be ready.
-func (w *lanSwitch) answer(p voicePolicy) (stop func()) {
+func (w *lanSwitch) answer(p lldp.Policy) (stop func()) {
 	ended, quit := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		for {
 			select {
 			case b := <-w.heard:
-				if !strings.Contains(string(b), medOUI) {
+				if !strings.Contains(string(b), lldp.OUI) {
 					w.t.Errorf("the phone says %x", b)
 				}
-				w.port.Send([]byte("noise"), lldpGroup())
-				w.port.Send(switchSays(p), lldpGroup())
+				w.port.Send([]byte("noise"), lldp.Group())
+				w.port.Send(switchSays(p), lldp.Group())
 			case <-quit:
 				return
 			}
@@ -107,36 +145,36 @@ func TestVoiceFollowsTheSwitch(t *testing.T) {
 	i := isptest.New(t, isptest.Addr)
 	i.StartDNS(isptest.FirstPool)
 	w := newLANSwitch(t, i)
-	stop := w.answer(voicePolicy{vlan: 42, life: voiceLife})
-	s, tags := startVoice(t, Voice{Wait: time.Minute})
+	stop := w.answer(lldp.Policy{VLAN: 42, Life: voiceLife})
+	s, tags := startVoice(t, Config{Wait: time.Minute})
 	tags.want(t, 42)
 	stop()
-	l := s.want(Bound).Lease
+	l := s.want(netlink.Bound).Lease
 	assertInstalled(t, l)
-	w.say(voicePolicy{vlan: 43, life: voiceLife})
+	w.say(lldp.Policy{VLAN: 43, Life: voiceLife})
 	tags.want(t, 43)
-	assertInstalled(t, s.want(Bound).Lease)
-	phone := medLLDP(MAC{2, 0, 0, 0, 0, 9}, "phone", 3, voiceLife, voicePolicy{vlan: 66}, true)
-	if err := w.port.Send(phone, lldpGroup()); err != nil { // which sets no policy
+	assertInstalled(t, s.want(netlink.Bound).Lease)
+	phone := lldp.Build(mac.Address{2, 0, 0, 0, 0, 9}, "phone", 3, voiceLife, lldp.Policy{VLAN: 66}, true)
+	if err := w.port.Send(phone, lldp.Group()); err != nil { // which sets no policy
 		t.Fatal(err)
 	}
-	w.say(voicePolicy{life: voiceLife}) // untagged
-	assertInstalled(t, s.want(Bound).Lease)
-	w.say(voicePolicy{vlan: 44, life: voiceLife})
+	w.say(lldp.Policy{Life: voiceLife}) // untagged
+	assertInstalled(t, s.want(netlink.Bound).Lease)
+	w.say(lldp.Policy{VLAN: 44, Life: voiceLife})
 	tags.want(t, 44)
-	assertInstalled(t, s.want(Bound).Lease)
-	w.say(voicePolicy{}) // a switch that says goodbye
-	assertInstalled(t, s.want(Bound).Lease)
-	w.say(voicePolicy{vlan: 45, life: voiceLife})
+	assertInstalled(t, s.want(netlink.Bound).Lease)
+	w.say(lldp.Policy{}) // a switch that says goodbye
+	assertInstalled(t, s.want(netlink.Bound).Lease)
+	w.say(lldp.Policy{VLAN: 45, Life: voiceLife})
 	tags.want(t, 45)
-	assertInstalled(t, s.want(Bound).Lease)
-	withdrawn := medLLDP(otherMAC, "switch", medConnectivity, voiceLife, voicePolicy{}, false)
-	if err := w.port.Send(withdrawn, lldpGroup()); err != nil {
+	assertInstalled(t, s.want(netlink.Bound).Lease)
+	withdrawn := lldp.Build(theirs, "switch", lldp.Connectivity, voiceLife, lldp.Policy{}, false)
+	if err := w.port.Send(withdrawn, lldp.Group()); err != nil {
 		t.Fatal(err)
 	}
-	assertInstalled(t, s.want(Bound).Lease)
+	assertInstalled(t, s.want(netlink.Bound).Lease)
 	s.Stop()
-	s.want(Lost)
+	s.want(netlink.Lost)
 	if len(tags.made) != 0 {
 		t.Errorf("VLAN %d was made", <-tags.made)
 	}
@@ -148,9 +186,9 @@ func TestVoiceFollowsTheDHCPServer(t *testing.T) {
 	}
 	i := isptest.New(t, isptest.Addr)
 	i.StartDNS(isptest.FirstPool, "--dhcp-option=132,44")
-	s, tags := startVoice(t, Voice{Wait: time.Millisecond})
+	s, tags := startVoice(t, Config{Wait: time.Millisecond})
 	tags.want(t, 44)
-	assertInstalled(t, s.want(Bound).Lease)
+	assertInstalled(t, s.want(netlink.Bound).Lease)
 }
 
 func TestVoiceWithoutAnyVLAN(t *testing.T) {
@@ -158,8 +196,8 @@ func TestVoiceWithoutAnyVLAN(t *testing.T) {
 		return
 	}
 	isptest.New(t, isptest.Addr).StartDNS(isptest.FirstPool)
-	s, tags := startVoice(t, Voice{Wait: time.Millisecond})
-	assertInstalled(t, s.want(Bound).Lease)
+	s, tags := startVoice(t, Config{Wait: time.Millisecond})
+	assertInstalled(t, s.want(netlink.Bound).Lease)
 	if len(tags.made) != 0 {
 		t.Errorf("VLAN %d was made", <-tags.made)
 	}
@@ -168,7 +206,7 @@ func TestVoiceWithoutAnyVLAN(t *testing.T) {
 // TestVoiceWithoutTags: a kernel that makes no VLAN keeps the phone on the untagged
 // network, and says so.
 func TestVoiceWithoutTags(t *testing.T) {
-	for name, want := range map[string]Voice{"by settings": {VLAN: 42}, "by DHCP option 132": {Wait: time.Millisecond}} {
+	for name, want := range map[string]Config{"by settings": {VLAN: 42}, "by DHCP option 132": {Wait: time.Millisecond}} {
 		t.Run(name, func(t *testing.T) {
 			if !isptest.InNamespace(t) {
 				return
@@ -177,17 +215,17 @@ func TestVoiceWithoutTags(t *testing.T) {
 			var said bytes.Buffer
 			cfg := testConfig(t)
 			cfg.Log = slog.New(slog.NewTextHandler(&said, nil))
-			s, err := OnVoiceVLAN(cfg, want, func(cfg Config) (Source, error) { return NewClient(cfg) })
+			s, err := OnVLAN(cfg, want, func(cfg netlink.Config) (netlink.Source, error) { return netlink.NewClient(cfg) })
 			if err != nil {
 				t.Fatal(err)
 			}
 			s.(*voice).make = func(string, int) (string, error) { return "", unix.EOPNOTSUPP }
 			r := start(t, s)
-			if l := r.want(Bound).Lease; l.Interface != "eth0" {
+			if l := r.want(netlink.Bound).Lease; l.Interface != "eth0" {
 				t.Errorf("bound on %s", l.Interface)
 			}
 			r.Stop()
-			r.want(Lost)
+			r.want(netlink.Lost)
 			if n := strings.Count(said.String(), "makes no VLAN"); n != 1 {
 				t.Errorf("said %d times:\n%s", n, said.String())
 			}
@@ -201,7 +239,7 @@ func TestVoiceComesBackWithItsInterface(t *testing.T) {
 	if !isptest.InNamespace(t) {
 		return
 	}
-	s, tags := startVoice(t, Voice{VLAN: 42})
+	s, tags := startVoice(t, Config{VLAN: 42})
 	plug := func(i *isptest.ISP) {
 		i.Cable("eth0", isptest.MAC)
 		i.Inside("ip", "address", "add", isptest.Addr, "dev", "isp0")
@@ -210,13 +248,13 @@ func TestVoiceComesBackWithItsInterface(t *testing.T) {
 	i := isptest.New(t, isptest.Addr)
 	i.StartDNS(isptest.FirstPool)
 	tags.want(t, 42)
-	assertInstalled(t, s.want(Bound).Lease)
+	assertInstalled(t, s.want(netlink.Bound).Lease)
 	isptest.IP(t, "link", "delete", "eth0")
-	s.want(Lost)
+	s.want(netlink.Lost)
 	i.StopDNS()
 	plug(i)
 	i.StartDNS(isptest.FirstPool)
-	assertInstalled(t, s.want(Bound).Lease)
+	assertInstalled(t, s.want(netlink.Bound).Lease)
 }
 
 // TestVoiceOnARealVLAN: frames with IEEE 802.1Q tags, a DHCP server behind the
@@ -225,15 +263,15 @@ func TestVoiceOnARealVLAN(t *testing.T) {
 	const tagged, moved = "10.99.0.50/24", "10.98.0.50/24"
 	for _, tt := range []struct {
 		name string
-		want Voice
+		want Config
 		isp  []string // more words for dnsmasq
-		play func(t *testing.T, w *lanSwitch, r *runningSource)
+		play func(t *testing.T, w *lanSwitch, r running)
 	}{
-		{"by settings", Voice{VLAN: 42}, nil, nil},
-		{"by DHCP option 132", Voice{Wait: time.Millisecond}, []string{"--dhcp-option=132,42"}, nil},
-		{"by LLDP-MED", Voice{Wait: time.Minute}, nil, func(t *testing.T, w *lanSwitch, r *runningSource) {
-			w.say(voicePolicy{vlan: 43, life: voiceLife}) // somebody configures the switch anew
-			if l := r.want(Bound).Lease; l.Interface != "eth0.43" || l.Prefix.String() != moved {
+		{"by settings", Config{VLAN: 42}, nil, nil},
+		{"by DHCP option 132", Config{Wait: time.Millisecond}, []string{"--dhcp-option=132,42"}, nil},
+		{"by LLDP-MED", Config{Wait: time.Minute}, nil, func(t *testing.T, w *lanSwitch, r running) {
+			w.say(lldp.Policy{VLAN: 43, Life: voiceLife}) // somebody configures the switch anew
+			if l := r.want(netlink.Bound).Lease; l.Interface != "eth0.43" || l.Prefix.String() != moved {
 				t.Errorf("moved to %v on %s", l.Prefix, l.Interface)
 			}
 			if left, _ := link.Read("eth0.42"); left.Index != 0 {
@@ -258,14 +296,14 @@ func TestVoiceOnARealVLAN(t *testing.T) {
 			w := newLANSwitch(t, i)
 			stop := func() {}
 			if tt.play != nil {
-				stop = w.answer(voicePolicy{vlan: 42, life: voiceLife})
+				stop = w.answer(lldp.Policy{VLAN: 42, Life: voiceLife})
 			}
-			s, err := OnVoiceVLAN(testConfig(t), tt.want, func(cfg Config) (Source, error) { return NewClient(cfg) })
+			s, err := OnVLAN(testConfig(t), tt.want, func(cfg netlink.Config) (netlink.Source, error) { return netlink.NewClient(cfg) })
 			if err != nil {
 				t.Fatal(err)
 			}
 			r := start(t, s)
-			l := r.want(Bound).Lease
+			l := r.want(netlink.Bound).Lease
 			stop()
 			if l.Interface != "eth0.42" || l.Prefix.String() != tagged {
 				t.Errorf("lease is %+v", l)
@@ -276,7 +314,7 @@ func TestVoiceOnARealVLAN(t *testing.T) {
 				tt.play(t, w, r)
 			}
 			r.Stop()
-			r.want(Lost)
+			r.want(netlink.Lost)
 			for _, name := range []string{"eth0.42", "eth0.43"} {
 				if left, _ := link.Read(name); left.Index != 0 {
 					t.Errorf("%s is still there", name)

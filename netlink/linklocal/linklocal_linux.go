@@ -1,4 +1,4 @@
-package netlink
+package linklocal
 
 import (
 	"context"
@@ -8,53 +8,55 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"flexphone/netlink"
 	"flexphone/netlink/internal/arp"
 	"flexphone/netlink/internal/link"
+	"flexphone/netlink/prefer"
 )
 
-// WithLinkLocal returns a Source that tells the events of four, and while four
+// Beside returns a Source that tells the events of four, and while four
 // has no address for eight seconds and more, an IPv4 link-local one (RFC 3927)
 // at which phones on the same link can be called. It never stands in the way of
 // a server: four goes on asking, and its address takes over at once.
-func WithLinkLocal(cfg Config, four Source) (Source, error) {
-	return withLinkLocal(cfg, four, localWait)
+func Beside(cfg netlink.Config, four netlink.Source) (netlink.Source, error) {
+	return beside(cfg, four, localWait)
 }
 
-func withLinkLocal(cfg Config, four Source, wait time.Duration) (Source, error) {
-	cfg, err := cfg.check()
+func beside(cfg netlink.Config, four netlink.Source, wait time.Duration) (netlink.Source, error) {
+	cfg, err := cfg.Check()
 	if err != nil {
 		return nil, err
 	}
 	l := &linkLocal{
-		cfg: cfg, machine: local{ifname: cfg.Interface, wait: wait}, events: newQueue(),
+		cfg: cfg, machine: local{ifname: cfg.Interface, wait: wait}, events: netlink.NewQueue(),
 		hints: make(chan struct{}, 1), arps: make(chan []byte, 8),
 	}
-	return newPrefer(cfg.ResolvConf, cfg.Log, 0, &overheard{four, l}, l), nil
+	return prefer.AtOnce(cfg.ResolvConf, cfg.Log, &overheard{four, l}, l)
 }
 
 // An overheard is a Source whose events another learns of.
 type overheard struct {
-	Source
+	netlink.Source
 	by *linkLocal
 }
 
 // Doubt passes a doubt on.
-func (o *overheard) Doubt() { Doubt(o.Source) }
+func (o *overheard) Doubt() { netlink.Doubt(o.Source) }
 
 // Next implements Source.
-func (o *overheard) Next(ctx context.Context) (Event, error) {
+func (o *overheard) Next(ctx context.Context) (netlink.Event, error) {
 	e, err := o.Source.Next(ctx)
 	if err == nil {
-		o.by.fourHas(e.Kind != Lost)
+		o.by.fourHas(e.Kind != netlink.Lost)
 	}
 	return e, err
 }
 
 // A linkLocal runs a local on a real interface.
 type linkLocal struct {
-	cfg     Config
+	cfg     netlink.Config
 	machine local
-	events  *queue
+	events  *netlink.Queue
 	link    link.State
 	tap     *link.Tap
 	watched netip.Addr
@@ -67,7 +69,7 @@ type linkLocal struct {
 }
 
 // Next implements Source.
-func (l *linkLocal) Next(ctx context.Context) (Event, error) { return l.events.next(ctx) }
+func (l *linkLocal) Next(ctx context.Context) (netlink.Event, error) { return l.events.Next(ctx) }
 
 func (l *linkLocal) fourHas(address bool) {
 	l.mu.Lock()
@@ -148,14 +150,13 @@ func (l *linkLocal) step(ctx context.Context, in any) error {
 				l.send(arp.Packet(l.machine.mac, a.addr, true))
 			case install:
 				a.lease.Metric = l.cfg.Metric
-				at := site{ifname: l.cfg.Interface, index: l.link.Index}
-				inputs = append(inputs, installed{err: at.install(a.lease, Lease{}, time.Now())})
+				inputs = append(inputs, installed{netlink.Install(a.lease)})
 			case remove:
-				if err := removeLease(l.link.Index, a.lease); err != nil {
+				if err := netlink.Uninstall(a.lease); err != nil {
 					l.cfg.Log.Error("cannot remove the address", "error", err)
 				}
 			case tell:
-				l.events.push(a.event)
+				l.events.Push(a.event)
 			case note:
 				l.cfg.Log.Log(ctx, a.level, a.text, a.args...)
 			}

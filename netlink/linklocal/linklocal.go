@@ -1,4 +1,10 @@
-package netlink
+// Package linklocal gives a phone an IPv4 address of its own (RFC 3927) while nobody
+// else does, at which phones on the same link can be called. It stands above a Source
+// that asks for an address, and refuses to know how that is done.
+//
+//	linklocal.go        the address, without I/O and without a clock: (now, input) → actions
+//	linklocal_linux.go  runs that, and puts the other Source before it
+package linklocal
 
 import (
 	"log/slog"
@@ -6,6 +12,8 @@ import (
 	"net/netip"
 	"time"
 
+	"flexphone/internal/mac"
+	"flexphone/netlink"
 	"flexphone/netlink/internal/arp"
 )
 
@@ -21,11 +29,33 @@ const (
 	localBits         = 16
 )
 
+// What can happen to a local, beside arp.Claim.
+type (
+	// installed answers install.
+	installed struct{ err error }
+	tick      struct{} // deadline may have passed
+	stopped   struct{}
+)
+
+// What it wants done, in order.
+type (
+	sendProbe    struct{ addr netip.Addr }
+	sendAnnounce struct{ addr netip.Addr }
+	install      struct{ lease netlink.Lease } // answered with installed
+	remove       struct{ lease netlink.Lease }
+	tell         struct{ event netlink.Event }
+	note         struct { // for the log
+		level slog.Level
+		text  string
+		args  []any
+	}
+)
+
 // alone says to a local whether an address of its own is of use: there is a
 // carrier, and nobody gives one.
 type alone struct {
 	yes bool
-	mac MAC
+	mac mac.Address
 }
 
 // A local gives itself an IPv4 link-local address (RFC 3927), without I/O and
@@ -33,7 +63,7 @@ type alone struct {
 type local struct {
 	ifname string
 	wait   time.Duration // localWait
-	mac    MAC
+	mac    mac.Address
 	rand   *rand.Rand // seeded by the MAC, so that a phone tends to the same address (§2.1)
 
 	want      bool
@@ -60,7 +90,7 @@ func (m *local) step(now time.Time, in any) []any {
 			m.held, m.next = false, now.Add(localRate)
 			m.probes, m.announces = arp.Probes, arp.Announcements
 		} else if m.held {
-			m.do(tell{Event{Kind: Bound, Lease: m.lease(now), At: now}})
+			m.do(tell{netlink.Event{Kind: netlink.Bound, Lease: m.lease(now), At: now}})
 		}
 	case stopped:
 		m.wanted(now, alone{})
@@ -81,8 +111,8 @@ func (m *local) do(a any) { m.out = append(m.out, a) }
 
 func (m *local) note(l slog.Level, text string, args ...any) { m.do(note{l, text, args}) }
 
-func (m *local) lease(now time.Time) Lease {
-	return Lease{MAC: m.mac, Interface: m.ifname, Prefix: netip.PrefixFrom(m.addr, localBits), Start: now}
+func (m *local) lease(now time.Time) netlink.Lease {
+	return netlink.Lease{MAC: m.mac, Interface: m.ifname, Prefix: netip.PrefixFrom(m.addr, localBits), Start: now}
 }
 
 func (m *local) wanted(now time.Time, in alone) {
@@ -127,7 +157,7 @@ func (m *local) due(now time.Time) {
 		if !m.held {
 			m.held = true
 			m.note(slog.LevelWarn, "no server answers, using an address of our own", "address", m.addr)
-			m.do(install{lease: m.lease(now)})
+			m.do(install{m.lease(now)})
 		}
 		m.do(sendAnnounce{m.addr})
 		m.announces--
@@ -166,5 +196,5 @@ func (m *local) drop(now time.Time, reason string) {
 	l := m.lease(now)
 	m.held, m.defended = false, time.Time{}
 	m.do(remove{l})
-	m.do(tell{Event{Kind: Lost, Lease: l, Reason: reason, At: now}})
+	m.do(tell{netlink.Event{Kind: netlink.Lost, Lease: l, Reason: reason, At: now}})
 }

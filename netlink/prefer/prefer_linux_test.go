@@ -1,14 +1,33 @@
-package netlink
+package prefer
 
 import (
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
+	"flexphone/netlink"
 	"flexphone/netlink/internal/isptest"
 )
+
+// A running is a Source under test.
+type running struct {
+	*isptest.Running[netlink.Event]
+}
+
+// until waits for an event that ok accepts, past others but Lost.
+func (r running) until(what string, ok func(netlink.Event) bool) {
+	r.T.Helper()
+	for {
+		e := r.Any()
+		if ok(e) {
+			return
+		}
+		if e.Kind == netlink.Lost {
+			r.T.Fatalf("lost %v because %q; want %s", e.Lease.Addrs(), e.Reason, what)
+		}
+	}
+}
 
 func TestPreferFailsOverAndBack(t *testing.T) {
 	if !isptest.InNamespace(t) {
@@ -19,24 +38,24 @@ func TestPreferFailsOverAndBack(t *testing.T) {
 	air := isptest.NewOn(t, "wlan0", "02:00:5e:00:53:02", "10.88.0.1/24")
 	air.StartDNS("10.88.0.50,10.88.0.50,2m", "--dhcp-option=6,10.88.0.1")
 	resolv := filepath.Join(t.TempDir(), "resolv.conf")
-	var sources []Source
+	var sources []netlink.Source
 	for n, name := range []string{"eth0", "wlan0"} {
-		cfg := testConfig(t)
-		cfg.Interface, cfg.Metric, cfg.ResolvConf = name, 100*(n+1), ""
-		s, err := NewClient(cfg)
+		cfg := netlink.Config{Log: isptest.Log(t)}
+		cfg.Interface, cfg.Metric = name, 100*(n+1)
+		s, err := netlink.NewClient(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
 		sources = append(sources, s)
 	}
-	p, err := Prefer(resolv, nil, sources...)
+	p, err := New(resolv, nil, sources...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, p)
+	s := running{isptest.Start(t, p)}
 	on := func(name, route string) {
 		t.Helper()
-		s.until("an address on "+name, func(e Event) bool { return e.Lease.Interface == name })
+		s.until("an address on "+name, func(e netlink.Event) bool { return e.Lease.Interface == name })
 		if got := isptest.IP(t, "route", "get", "192.0.2.7"); !strings.Contains(got, route) {
 			t.Errorf("the way out is %q; want %q", got, route)
 		}
@@ -60,16 +79,16 @@ func TestPreferFailsOverAndBack(t *testing.T) {
 	wire.Inside("ip", "address", "flush", "dev", "isp0")
 	wire.Inside("ip", "link", "set", "isp0", "up")
 	isptest.Eventually(t, "the lease is kept", func() bool {
-		return strings.Contains(isptest.IP(t, "route", "show", "default", "dev", "eth0"), strconv.Itoa(100+doubtMetric))
+		return strings.Contains(isptest.IP(t, "route", "show", "default", "dev", "eth0"), "metric 1100")
 	})
 	if got := isptest.IP(t, "route", "get", "192.0.2.7"); !strings.Contains(got, "dev wlan0") {
 		t.Errorf("the way out is %q", got)
 	}
 	wire.Inside("ip", "address", "add", isptest.Addr, "dev", "isp0")
 	wire.StartDNS(isptest.FirstPool, "--dhcp-option=6,10.77.0.1")
-	s.until("an address on eth0", func(e Event) bool { return e.Lease.Interface == "eth0" })
+	s.until("an address on eth0", func(e netlink.Event) bool { return e.Lease.Interface == "eth0" })
 	s.Stop()
-	s.until("the end", func(e Event) bool { return e.Kind == Lost })
+	s.until("the end", func(e netlink.Event) bool { return e.Kind == netlink.Lost })
 	if left := isptest.IP(t, "route", "show", "default"); left != "" {
 		t.Errorf("routes are still there: %s", left)
 	}

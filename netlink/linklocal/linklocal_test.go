@@ -1,4 +1,4 @@
-package netlink
+package linklocal
 
 import (
 	"errors"
@@ -8,22 +8,30 @@ import (
 
 	"pgregory.net/rapid"
 
+	"flexphone/internal/mac"
+	"flexphone/netlink"
 	"flexphone/netlink/internal/arp"
+	"flexphone/netlink/internal/steptest"
+)
+
+var (
+	ours   = mac.Address{2, 0, 0x5e, 0, 0x53, 1}
+	theirs = mac.Address{2, 0, 0x5e, 0, 0x53, 2}
 )
 
 // A localSim runs a local under a clock of its own.
 type localSim struct {
-	t      tester
+	t      steptest.Tester
 	m      local
 	now    time.Time
 	kernel map[netip.Prefix]bool
-	events []Event
+	events []netlink.Event
 	probes int
 	said   int   // announcements
 	broken error // what the kernel says to an address
 }
 
-func newLocalSim(t tester) *localSim {
+func newLocalSim(t steptest.Tester) *localSim {
 	return &localSim{t: t, m: local{ifname: "eth0", wait: localWait}, now: time.Unix(1_800_000_000, 0), kernel: map[netip.Prefix]bool{}}
 }
 
@@ -39,7 +47,7 @@ func (s *localSim) give(in any) {
 				if s.broken == nil {
 					s.kernel[a.lease.Prefix] = true
 				}
-				inputs = append(inputs, installed{err: s.broken})
+				inputs = append(inputs, installed{s.broken})
 			case remove:
 				delete(s.kernel, a.lease.Prefix)
 			case tell:
@@ -50,18 +58,18 @@ func (s *localSim) give(in any) {
 }
 
 func (s *localSim) run(d time.Duration) {
-	elapse(s.t, &s.now, d, s.m.deadline, func() { s.give(tick{}) })
+	steptest.Elapse(s.t, &s.now, d, s.m.deadline, func() { s.give(tick{}) })
 }
 
 func TestLinkLocal(t *testing.T) {
-	yes := alone{yes: true, mac: simMAC}
+	yes := alone{yes: true, mac: ours}
 	s := newLocalSim(t)
 	s.give(yes)
 	if s.run(localWait); s.probes > 0 {
 		t.Error("probed while a server may still answer")
 	}
 	s.run(10 * time.Second)
-	if len(s.events) != 1 || s.events[0].Kind != Bound || s.probes != arp.Probes || s.said != arp.Announcements {
+	if len(s.events) != 1 || s.events[0].Kind != netlink.Bound || s.probes != arp.Probes || s.said != arp.Announcements {
 		t.Fatalf("events are %v after %d probes and %d announcements", s.events, s.probes, s.said)
 	}
 	first := s.events[0].Lease.Prefix
@@ -74,14 +82,14 @@ func TestLinkLocal(t *testing.T) {
 	if p := again.events[0].Lease.Prefix; p != first {
 		t.Errorf("another time it is %v; was %v", p, first)
 	}
-	s.give(arp.Claim{Addr: first.Addr(), From: otherMAC}) // defended once
-	s.give(arp.Claim{Addr: first.Addr(), From: otherMAC})
+	s.give(arp.Claim{Addr: first.Addr(), From: theirs}) // defended once
+	s.give(arp.Claim{Addr: first.Addr(), From: theirs})
 	s.run(10 * time.Second)
 	if len(s.events) != 3 || s.events[1].Reason != "conflict" || s.events[2].Lease.Prefix == first {
 		t.Errorf("events are %v", s.events)
 	}
 	s.give(alone{}) // a server came
-	if e := s.events[len(s.events)-1]; e.Kind != Lost || len(s.kernel) > 0 || !s.m.deadline().IsZero() {
+	if e := s.events[len(s.events)-1]; e.Kind != netlink.Lost || len(s.kernel) > 0 || !s.m.deadline().IsZero() {
 		t.Errorf("the last event is %v, kernel has %v", e, s.kernel)
 	}
 }
@@ -90,14 +98,14 @@ func TestLinkLocal(t *testing.T) {
 func TestLinkLocalKernelThatRefuses(t *testing.T) {
 	s := newLocalSim(t)
 	s.broken = errors.New("no memory")
-	s.give(alone{yes: true, mac: simMAC})
+	s.give(alone{yes: true, mac: ours})
 	s.run(time.Hour)
 	if len(s.events) > 0 || s.probes > 60*arp.Probes {
 		t.Errorf("%d probes, events are %v", s.probes, s.events)
 	}
 	s.broken = nil
 	s.run(2 * localRate)
-	if len(s.events) != 1 || s.events[0].Kind != Bound {
+	if len(s.events) != 1 || s.events[0].Kind != netlink.Bound {
 		t.Errorf("events are %v once the kernel takes addresses", s.events)
 	}
 }
@@ -111,13 +119,13 @@ func TestLinkLocalWhateverHappens(t *testing.T) {
 					t.Fatalf("kernel has %v, held %v, wanted %v", s.kernel, s.m.held, s.m.want)
 				}
 			},
-			"wanted": func(t *rapid.T) { s.give(alone{yes: rapid.Bool().Draw(t, "yes"), mac: simMAC}) },
+			"wanted": func(t *rapid.T) { s.give(alone{yes: rapid.Bool().Draw(t, "yes"), mac: ours}) },
 			"time":   func(t *rapid.T) { s.run(time.Duration(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "by"))) },
 			"conflict": func(t *rapid.T) {
-				s.give(arp.Claim{Addr: s.m.watched(), From: otherMAC, Probe: rapid.Bool().Draw(t, "probe")})
+				s.give(arp.Claim{Addr: s.m.watched(), From: theirs, Probe: rapid.Bool().Draw(t, "probe")})
 			},
 		})
-		s.give(alone{yes: true, mac: simMAC})
+		s.give(alone{yes: true, mac: ours})
 		s.run(2 * localRate)
 		if len(s.kernel) != 1 {
 			t.Fatalf("kernel has %v", s.kernel)
