@@ -100,8 +100,13 @@ func TestSpeechInPacketsOfEachDuration(t *testing.T) {
 // impaired runs speech from a to b over a network that is not perfect.
 func impaired(t *testing.T, codec audio.Codec, way func(n int) []time.Duration, after func(t *testing.T, b *phone, spoken []int16)) {
 	t.Helper()
+	over(t, codec, audiotest.Speech(t, speechA, 16000), way, after)
+}
+
+// over is impaired for any speech of 16 kHz.
+func over(t *testing.T, codec audio.Codec, spoken []int16, way func(n int) []time.Duration, after func(t *testing.T, b *phone, spoken []int16)) {
+	t.Helper()
 	const rate = 16000
-	spoken := audiotest.Speech(t, speechA, rate)
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
 		pa, pb := newPhone(n, hostA, newCard(rate, spoken)), newPhone(n, hostB, newCard(rate, nil))

@@ -33,4 +33,6 @@ type Decoder interface {
 	// Conceal fills pcm, of a whole number of 10 ms, with what may stand in
 	// for sound that did not arrive.
 	Conceal(pcm []int16) error
+	// One that can take what is missing from the packet behind it is a
+	// jitter.Recoverer as well.
 }

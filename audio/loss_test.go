@@ -80,3 +80,33 @@ func TestWordsAreUnderstoodInSpiteOfLoss(t *testing.T) {
 		}
 	}
 }
+
+// Over a network that loses packets at random, and nothing else, the delay stays
+// what it was, and as much is understood as the codec alone leaves of it.
+func TestLossCostsWordsAndNoTime(t *testing.T) {
+	least := map[string]map[int]float64{
+		"PCMU": {5: 0.97, 10: 0.96, 20: 0.915},
+		"G722": {5: 0.96, 10: 0.94, 20: 0.87},
+		"opus": {5: 0.96, 10: 0.94, 20: 0.86},
+	}
+	for _, f := range formats() {
+		for percent, want := range least[f.Codec().Name] {
+			t.Run(fmt.Sprintf("%s/%d", f.Codec().Name, percent), func(t *testing.T) {
+				t.Parallel()
+				r := rand.New(rand.NewPCG(2, uint64(percent)))
+				over(t, f.Codec(), much(t), func(int) []time.Duration {
+					if r.IntN(100) < percent {
+						return nil
+					}
+					return []time.Duration{20 * time.Millisecond}
+				}, func(t *testing.T, b *phone, spoken []int16) {
+					s, understood := b.Stats(), audiotest.Intelligibility(spoken, b.card.ear, 16000)
+					t.Logf("%.3f is understood; %+v", understood, s)
+					if understood < want || s.Late != 0 || s.Delay > 70*time.Millisecond {
+						t.Errorf("%.3f is understood, want %.3f; %d were late, and %v wait", understood, want, s.Late, s.Delay)
+					}
+				})
+			})
+		}
+	}
+}

@@ -9,10 +9,12 @@
 // # How it plays
 //
 // Playing begins a fixed time after the first packet. What is missing when its
-// time comes is concealed. When nothing at all is there, playing stands still
-// and sound is concealed until something comes, so that the delay grows by as
-// much as was needed; after a tenth of a second of nothing it begins afresh
-// with the next packet. When more than needed waits for a whole second, be it
+// time comes is lost: it is taken from what the packet behind it repeats, where
+// that is there and its codec does so, or else concealed, and time goes on. Only
+// when it does come, late and with nothing played of what followed, time goes
+// back to it, so that the delay grows by as much as was needed; loss adds none.
+// After a tenth of a second of nothing it begins afresh with the next packet.
+// When more than needed waits for a whole second, be it
 // from a burst, from an earlier growth or because the sender's clock is faster
 // than ours, one tick is blended into its neighbour. So the delay follows a
 // slow sender upwards and never grows with a fast one.
@@ -28,6 +30,13 @@ import "time"
 type Decoder interface {
 	Decode(pcm []int16, payload []byte) (int, error)
 	Conceal(pcm []int16) error
+}
+
+// A Recoverer is a Decoder whose packets repeat what was in the one before.
+type Recoverer interface {
+	// Recover fills pcm, all that is missing just before the packet next, which is
+	// decoded afterwards. What next does not repeat is concealed.
+	Recover(pcm []int16, next []byte) error
 }
 
 // A Coding is how packets of one codec become sound.
@@ -78,7 +87,7 @@ type slot struct {
 type Buffer struct {
 	rate   int     // samples per second out
 	coding *Coding // of the newest packet; all that wait have its clock
-	dec    Decoder // of what was played last
+	dec    *Coding // of what was played last
 
 	slots   [slots]slot
 	waiting int // full slots
@@ -86,11 +95,13 @@ type Buffer struct {
 	playing bool
 	waited  int    // ticks since the first packet, before playing begins
 	at      uint32 // timestamp of the sound behind that in pcm
+	played  uint16 // sequence of what was played last
 	newest  uint32 // largest timestamp
 	last    uint16 // sequence of that with the largest timestamp
 	length  uint32 // of the last packet, in timestamp units
 	silent  bool   // the peer said so
 	starved int    // ticks in a row with nothing there
+	since   uint32 // timestamp of the first of them
 	missing int    // ticks concealed in a row
 
 	pcm  []int16 // decoded, not yet played
@@ -187,9 +198,10 @@ func (b *Buffer) put(c *Coding, sequence uint16, timestamp uint32, payload []byt
 			b.Reset() // its clock stood still in the silence, or ours went wrong
 		case b.playing && ahead < 0:
 			b.late++
-			return
-		case b.playing && b.starved > 0:
-			b.late++ // it is played all the same, since playing stood still
+			if b.starved == 0 || int32(timestamp-b.since) < 0 {
+				return
+			}
+			b.at = timestamp // nothing was played in its place but what was made up
 		}
 	}
 	if b.waiting == 0 && !b.playing {
@@ -277,18 +289,21 @@ func (b *Buffer) more() {
 	}
 	b.starved = 0
 	if s == nil || int32(s.timestamp-b.at) >= int32(b.units(tick)) {
-		b.conceal() // lost, or not sent
-		b.at += b.units(tick)
+		if s == nil || !b.recover(s) {
+			b.conceal() // lost, or not sent
+			b.at += b.units(tick)
+		}
 		return
 	}
 	s.full = false
 	b.waiting--
+	b.played = s.sequence
 	if b.silent = s.coding == nil; b.silent {
 		b.at = s.timestamp
 		return
 	}
-	b.dec = s.coding.Decoder
-	n, err := b.dec.Decode(b.pcm[b.have:], s.data[:s.size])
+	b.dec = s.coding
+	n, err := b.dec.Decoder.Decode(b.pcm[b.have:], s.data[:s.size])
 	if err != nil || n <= 0 {
 		b.conceal()
 		b.at = s.timestamp + b.units(tick)
@@ -300,10 +315,34 @@ func (b *Buffer) more() {
 	b.at = s.timestamp + b.length
 }
 
-// starve adds a tick when nothing is there. Time stands still: what comes next
-// is not late.
+// recover adds what is missing before s, if that is no more than the packet before
+// it, which was lost, and s can tell.
+func (b *Buffer) recover(s *slot) bool {
+	gap := s.timestamp - b.at
+	if b.silent || s.coding == nil || s.coding != b.dec || int16(s.sequence-b.played) < 2 || gap > b.length {
+		return false
+	}
+	r, ok := s.coding.Decoder.(Recoverer)
+	if !ok {
+		return false
+	}
+	n := samples(b.duration(int32(gap)), b.rate)
+	if r.Recover(b.pcm[b.have:b.have+n], s.data[:s.size]) != nil {
+		return false
+	}
+	b.have += n
+	b.missing = 0
+	b.at = s.timestamp
+	return true
+}
+
+// starve adds a tick when nothing is there.
 func (b *Buffer) starve() {
+	if b.starved == 0 {
+		b.since = b.at
+	}
 	b.conceal()
+	b.at += b.units(tick)
 	if b.starved++; b.starved > patience {
 		have := b.have
 		b.Reset() // it was a pause
@@ -315,7 +354,7 @@ func (b *Buffer) starve() {
 // too long.
 func (b *Buffer) conceal() {
 	gap := b.pcm[b.have : b.have+samples(tick, b.rate)]
-	if b.missing++; b.silent || b.missing > concealed || b.dec == nil || b.dec.Conceal(gap) != nil {
+	if b.missing++; b.silent || b.missing > concealed || b.dec == nil || b.dec.Decoder.Conceal(gap) != nil {
 		clear(gap)
 	}
 	b.have += len(gap)

@@ -3,6 +3,7 @@ package jitter
 import (
 	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"testing"
 )
@@ -160,6 +161,96 @@ func TestLossIsConcealedInItsPlace(t *testing.T) {
 	s.put(10)
 	if l.buffer.Late() != 1 {
 		t.Errorf("%d late, once the lost packet has come after all", l.buffer.Late())
+	}
+}
+
+// Whatever is lost, the delay stays what it was, and all that came is heard in its
+// place.
+func TestLossAddsNoDelay(t *testing.T) {
+	for _, burst := range []int{1, 2, 3, 4} {
+		s, l := call(t)
+		r := rand.New(rand.NewPCG(uint64(burst), 1))
+		lost := 0
+		var came []int
+		for i := 1; i <= 3000; i++ {
+			if i > 10 && lost == 0 && r.IntN(100) < 20/burst {
+				lost = burst
+			}
+			if lost > 0 {
+				lost--
+			} else {
+				s.put(i)
+				came = append(came, i)
+			}
+			l.play(2)
+			if i%100 == 99 && lost == 0 {
+				if d := l.buffer.Delay(); d > target+surplus {
+					t.Fatalf("bursts of %d: after %d packets %v wait", burst, i, d)
+				}
+			}
+		}
+		heard := slices.DeleteFunc(l.sound(), func(v int) bool { return v == invented || v == 0 })
+		if !slices.Equal(heard, came[:len(heard)]) || len(came)-len(heard) > 5 {
+			t.Errorf("bursts of %d: %d of %d packets were heard", burst, len(heard), len(came))
+		}
+		if l.buffer.Late() != 0 {
+			t.Errorf("bursts of %d: %d late", burst, l.buffer.Late())
+		}
+	}
+}
+
+// redundant is a codec whose packets, of samples of 16 bits, begin with the first
+// sample of the one before.
+type redundant struct{ plain }
+
+func (redundant) Decode(pcm []int16, payload []byte) (int, error) {
+	return plain{}.Decode(pcm, payload[2:])
+}
+
+func (redundant) Recover(pcm []int16, next []byte) error {
+	for i := range pcm {
+		pcm[i] = int16(binary.BigEndian.Uint16(next))
+	}
+	return nil
+}
+
+// A lost packet is taken from the next one; of several in a row the last is, and
+// nothing is where the peer only did not send.
+func TestLostPacketIsTakenFromTheNext(t *testing.T) {
+	for _, lost := range []int{1, 2, 3} {
+		s, l := call(t)
+		c := &Coding{redundant{}, rate}
+		put := func(i int) {
+			payload := binary.BigEndian.AppendUint16(nil, uint16(i-1))
+			for range perPack {
+				payload = binary.BigEndian.AppendUint16(payload, uint16(i))
+			}
+			s.buffer.Put(c, s.sequence+uint16(i), s.timestamp+uint32(i*perPack), payload)
+		}
+		var want []int
+		for i := 1; i <= 30; i++ {
+			gone := i > 12-lost && i <= 12
+			switch {
+			case !gone, i == 12:
+				want = append(want, i)
+			case want[len(want)-1] != invented:
+				want = append(want, invented)
+			}
+			if !gone {
+				put(i)
+			}
+			if i == 20 {
+				s.timestamp += 2 * perPack // a pause
+				want = append(want, invented)
+			}
+			l.play(2)
+			if i == 20 {
+				l.play(4)
+			}
+		}
+		if got := l.sound(); len(got) < 25 || !slices.Equal(got, want[:len(got)]) {
+			t.Errorf("%d lost: heard %v", lost, got)
+		}
 	}
 }
 

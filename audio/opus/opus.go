@@ -101,6 +101,17 @@ func (d decoder) Decode(pcm []int16, payload []byte) (int, error) {
 	return n, nil
 }
 
+// Recover implements jitter.Recoverer, by the redundancy of RFC 6716, section 2.1.7.
+func (d decoder) Recover(pcm []int16, next []byte) error {
+	if len(next) == 0 {
+		return d.Conceal(pcm)
+	}
+	if err := d.d.DecodeFEC(next, pcm[:len(pcm):len(pcm)]); err != nil {
+		return fmt.Errorf("opus: recover: %w", err)
+	}
+	return nil
+}
+
 func (d decoder) Conceal(pcm []int16) error {
 	// Again the capacity would decide how much is written.
 	if err := d.d.DecodePLC(pcm[:len(pcm):len(pcm)]); err != nil {

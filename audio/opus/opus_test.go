@@ -5,7 +5,11 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"flexphone/audio/jitter"
 )
+
+var _ jitter.Recoverer = decoder{}
 
 func TestCodersAtEachRateAndDuration(t *testing.T) {
 	for _, rate := range []int{8000, 16000, 48000} {
@@ -97,6 +101,9 @@ func FuzzDecode(f *testing.F) {
 		n, err := d.Decode(pcm[:1920], b)
 		if err == nil && (n < 0 || n > 1920) {
 			t.Fatalf("%d samples", n)
+		}
+		if err := d.(jitter.Recoverer).Recover(pcm[1600:1920], b); err != nil && len(b) == 0 {
+			t.Fatal(err)
 		}
 		for _, s := range pcm[1920:] {
 			if s != 77 {
