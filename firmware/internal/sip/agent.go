@@ -371,7 +371,7 @@ func (a *Agent) streamPath(s *stream) (path, error) {
 // linkPath is how a request leaves on k. Contact and Via name the port at
 // which we listen, so that the peer can come back when k is gone.
 func (a *Agent) linkPath(k *link) path {
-	p := path{transport: "TLS", local: k.local, dest: k.remote.String(), lost: k.closed}
+	p := path{transport: "TLS", local: k.local, dest: k.remote.String(), lost: k.closed, link: k}
 	if a.sips.IsValid() {
 		p.local = netip.AddrPortFrom(k.local.Addr(), a.sips.Port())
 	}

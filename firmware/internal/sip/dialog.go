@@ -93,6 +93,8 @@ type path struct {
 	bind      gosip.Addr      // which of sipgo's connections; zero: by dest
 	dest      string          // host:port
 	lost      <-chan struct{} // closed when the connection is; nil: never known
+	link      *link           // the connection, of TLS
+	idle      bool            // it has just been without a call
 }
 
 // request builds a request in the dialog. ACK passes the CSeq of the INVITE that it

@@ -23,7 +23,9 @@
 //
 // Which key a connection must end at differs from call to call, so the
 // connections are made here, checked here, and only then handed to sipgo's
-// transport as if they had been accepted. sipgo itself never dials TLS.
+// transport as if they had been accepted. sipgo itself never dials TLS. One stays
+// for two minutes after its last call, and takes the next call to or from the same
+// key (keep.go); Prepare makes one for a call that is about to be.
 //
 // # Bodies are bytes
 //

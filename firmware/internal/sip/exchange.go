@@ -14,7 +14,7 @@ import (
 // call's goroutine.
 type exchange struct {
 	d        *dialog // says where it goes
-	once     bool    // not to be tried again by another connection
+	once     bool    // not to be tried again by another connection, unless the one was idle
 	parting  bool    // a BYE: needless once the peer has sent its own
 	asking   bool    // a probe: needless once the call has ended
 	build    func(path) *gosip.Request
@@ -22,6 +22,7 @@ type exchange struct {
 	again    func(context.Context, *gosip.Response) // INVITE: a further 2xx (RFC 6026); may be nil
 	failed   func(context.Context, error)           // no final response came
 
+	idle      bool           // its connection had been; of the goroutine that transacts
 	dest      netip.AddrPort // valid while nothing has come back
 	transport string         // over which it went, once it has
 	sent      bool
@@ -38,7 +39,7 @@ func (c *Call) exchange(ctx context.Context, x *exchange) {
 	find := c.wayfinder(x.d)
 	c.aside(func() {
 		err := c.transact(ctx, x, find)
-		if errors.Is(err, errLost) && !x.once { // the peer has perhaps restarted
+		if errors.Is(err, errLost) && (!x.once || x.idle) { // the peer has perhaps restarted
 			err = c.transact(ctx, x, find)
 		}
 		if err != nil {
@@ -94,6 +95,7 @@ func (c *Call) transact(ctx context.Context, x *exchange, find func(context.Cont
 	if err != nil {
 		return err
 	}
+	x.idle = p.idle
 	built := make(chan *gosip.Request, 1)
 	c.box.post(func(context.Context) {
 		select {
@@ -125,6 +127,9 @@ func (c *Call) transact(ctx context.Context, x *exchange, find func(context.Cont
 	})
 	switch {
 	case err != nil && p.lost != nil: // by another connection it may go
+		if p.link != nil {
+			p.link.Close() // TLS that has failed to write does so for ever
+		}
 		return fmt.Errorf("%w: %w", errLost, err)
 	case err != nil:
 		return fmt.Errorf("%w: %w", errUnreachable, err)
@@ -226,7 +231,7 @@ func (c *Call) wayfinder(d *dialog) func(context.Context) (path, error) {
 		if k != nil && k.alive() && k.here() {
 			return c.a.linkPath(k), nil
 		}
-		k, err := c.a.tls.dial(ctx, dest, pin)
+		k, idle, err := c.a.tls.dial(ctx, dest, pin)
 		if err != nil {
 			if errors.Is(err, errWrongKey) {
 				return path{}, err
@@ -237,7 +242,9 @@ func (c *Call) wayfinder(d *dialog) func(context.Context) (path, error) {
 			c.a.tls.release(k)
 			return path{}, ErrEnded
 		}
-		return c.a.linkPath(k), nil
+		p := c.a.linkPath(k)
+		p.idle = idle
+		return p, nil
 	}
 }
 

@@ -13,8 +13,6 @@ import (
 	"time"
 )
 
-const idleTime = 2 * time.Minute // that a connection opened by others may stay without a call
-
 // errWrongKey: the phone at that address is not the one that was meant.
 var errWrongKey = errors.New("sip: check peer: its key is not the pinned one")
 
@@ -26,6 +24,7 @@ type link struct {
 	dialled       bool
 	stream        *stream // what it runs over, unless it is dialled
 	calls         int     // that use it, guarded by links.mu
+	rests         int64   // when the last of them let it go, on the clock of links, likewise
 	forget        func()
 	closed        chan struct{}
 }
@@ -51,61 +50,6 @@ func (l *link) here() bool {
 	return err == nil && now == l.local.Addr()
 }
 
-// idle lets the link end unless a call begins on it.
-func (l *link) idle() { _ = l.SetReadDeadline(time.Now().Add(idleTime)) } // fails only when it is closed
-
-// busy lets it live as long as its calls do.
-func (l *link) busy() { _ = l.SetReadDeadline(time.Time{}) } // fails only when it is closed
-
-// hold keeps k for a call.
-func (l *links) hold(k *link) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	k.calls++
-	k.busy()
-	if k.stream != nil {
-		k.stream.calls.Add(1)
-	}
-}
-
-// release lets k go, which a call has held. Without calls, one that we dialled
-// is closed; one that others did may yet bring the next call.
-func (l *links) release(k *link) {
-	l.mu.Lock()
-	k.calls--
-	if k.stream != nil {
-		k.stream.calls.Add(-1)
-	}
-	last := k.calls == 0
-	if last && k.dialled && l.byRemote[k.remote] == k {
-		delete(l.byRemote, k.remote) // nobody takes it up any more
-	}
-	if last && !k.dialled {
-		k.idle()
-	}
-	l.mu.Unlock()
-	if last && k.dialled {
-		k.Close()
-	}
-}
-
-// reuse holds the link that another call has to the same phone, if there is
-// one. sipgo finds connections by their remote address, so that two at a time
-// would be mistaken for each other.
-func (l *links) reuse(addr netip.AddrPort, pin [32]byte) *link {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	k := l.byRemote[addr]
-	if k == nil || k.fingerprint != pin || k.calls == 0 || !k.alive() || !k.here() {
-		return nil
-	}
-	k.calls++
-	if k.stream != nil {
-		k.stream.calls.Add(1)
-	}
-	return k
-}
-
 // links makes TLS connections, checks whom they end at, and hands them to
 // sipgo's transport, to which it is a net.Listener.
 type links struct {
@@ -121,6 +65,8 @@ type links struct {
 
 	mu       sync.Mutex
 	byRemote map[netip.AddrPort]*link
+	dialling map[netip.AddrPort]*dialling
+	clock    int64 // counts links that are let go
 }
 
 type handed struct {
@@ -134,6 +80,7 @@ func newLinks(id tls.Certificate, tcp net.Listener, t timers, log *slog.Logger) 
 		handed:   make(chan handed),
 		closing:  make(chan struct{}),
 		byRemote: make(map[netip.AddrPort]*link),
+		dialling: make(map[netip.AddrPort]*dialling),
 	}
 	l.close = sync.OnceFunc(func() { close(l.closing) })
 	// Device certificates are self-signed: what proves a phone is its key, so
@@ -208,12 +155,9 @@ func (l *links) accept(ctx context.Context) {
 	}
 }
 
-// dial connects to addr and to nobody but the owner of the pinned key; zero: to
-// whoever is there. The link is held for the caller.
-func (l *links) dial(ctx context.Context, addr netip.AddrPort, pin [32]byte) (*link, error) {
-	if k := l.reuse(addr, pin); k != nil {
-		return k, nil
-	}
+// connectTo connects to addr and to nobody but the owner of the pinned key; zero:
+// to whoever is there. The link is held for the caller.
+func (l *links) connectTo(ctx context.Context, addr netip.AddrPort, pin [32]byte) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.timers.connect)
 	defer cancel()
 	c, err := connect(ctx, addr)

@@ -1,0 +1,195 @@
+package sip
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// A TLS connection stays when its last call is over, so that the next one rings
+// after one round trip instead of three: who has just talked often calls again.
+const (
+	idleTime = 2 * time.Minute
+	// acceptedMore is for how much longer who took a connection keeps it than who
+	// made it: the one who will use it lets it go.
+	acceptedMore = 10 * time.Second
+	// maxIdle bounds how many connections of ours stay without a call. Each takes
+	// about 50 kB at both ends.
+	maxIdle = 8
+)
+
+// wakeTime is how long a connection that has been idle may leave the first request
+// unacknowledged before another is made: the peer may have been switched off.
+const wakeTime = time.Second
+
+// idle lets the link end unless a call begins on it.
+func (l *link) idle() {
+	d := idleTime
+	if !l.dialled {
+		d += acceptedMore
+	}
+	_ = l.SetReadDeadline(time.Now().Add(d)) // fails only when it is closed
+}
+
+// busy lets it live as long as its calls do.
+func (l *link) busy() { _ = l.SetReadDeadline(time.Time{}) } // fails only when it is closed
+
+// hold keeps k for a call.
+func (l *links) hold(k *link) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.take(k)
+}
+
+// take is hold; l.mu is held.
+func (l *links) take(k *link) {
+	k.calls++
+	k.busy()
+	if k.stream != nil {
+		k.stream.calls.Add(1)
+	}
+}
+
+// release lets k go, which a call has held. Without calls it may yet bring the
+// next one.
+func (l *links) release(k *link) {
+	l.mu.Lock()
+	k.calls--
+	if k.stream != nil {
+		k.stream.calls.Add(-1)
+	}
+	var out *link
+	if k.calls == 0 {
+		l.clock++
+		k.rests = l.clock
+		k.idle()
+		out = l.surplus()
+	}
+	l.mu.Unlock()
+	if out != nil {
+		out.Close()
+	}
+}
+
+// surplus is the connection of ours that has been without a call for the longest
+// time, if too many are; l.mu is held.
+func (l *links) surplus() *link {
+	n, oldest := 0, (*link)(nil)
+	for _, k := range l.byRemote {
+		if !k.dialled || k.calls > 0 {
+			continue
+		}
+		if n++; oldest == nil || k.rests < oldest.rests {
+			oldest = k
+		}
+	}
+	if n <= maxIdle {
+		return nil
+	}
+	return oldest
+}
+
+// open is a link to the phone at addr with that key; nil if there is none. Who made
+// it does not matter: what proves the phone is its key. l.mu is held.
+func (l *links) open(addr netip.AddrPort, pin [32]byte) *link {
+	if k := l.byRemote[addr]; k != nil && k.fingerprint == pin && k.alive() && k.here() {
+		return k
+	}
+	for _, k := range l.byRemote {
+		if !k.dialled && k.fingerprint == pin && k.remote.Addr() == addr.Addr() && k.alive() && k.here() {
+			return k
+		}
+	}
+	return nil
+}
+
+// A dialling is a connection that is being made. sipgo finds connections by their
+// remote address, so that two at a time would be mistaken for each other.
+type dialling struct {
+	pin  [32]byte
+	done chan struct{} // closed when it is made, or err says why it is not
+	err  error
+}
+
+// dial returns a link to addr and to nobody but the owner of the pinned key (zero:
+// to whoever is there), held for the caller: one that is open, or else a new one.
+// idle: it carried no call.
+func (l *links) dial(ctx context.Context, addr netip.AddrPort, pin [32]byte) (k *link, idle bool, err error) {
+	for {
+		l.mu.Lock()
+		if k := l.open(addr, pin); k != nil {
+			idle = k.calls == 0
+			l.take(k)
+			l.mu.Unlock()
+			if idle {
+				l.wake(k)
+			}
+			return k, idle, nil
+		}
+		d := l.dialling[addr]
+		if d == nil {
+			break
+		}
+		l.mu.Unlock()
+		select {
+		case <-d.done:
+		case <-ctx.Done():
+			return nil, false, fmt.Errorf("sip: connect to %v: %w", addr, ctx.Err())
+		}
+		if d.err != nil && d.pin == pin {
+			return nil, false, d.err
+		}
+	}
+	d := &dialling{pin: pin, done: make(chan struct{})}
+	l.dialling[addr] = d
+	old := l.byRemote[addr]
+	if old != nil && old.calls > 0 {
+		old = nil
+	}
+	l.mu.Unlock()
+	if old != nil { // of another key, or from an address that we had
+		old.Close()
+	}
+	k, err = l.connectTo(ctx, addr, pin)
+	if ctx.Err() == nil { // else it says nothing about the peer
+		d.err = err
+	}
+	l.mu.Lock()
+	delete(l.dialling, addr)
+	l.mu.Unlock()
+	close(d.done)
+	return k, false, err
+}
+
+// wake has the kernel find out soon whether anybody is left at the other end.
+func (l *links) wake(k *link) {
+	c, ok := k.Conn.(*tls.Conn)
+	if !ok || endStalled(c.NetConn(), min(wakeTime, l.timers.stall)) != nil {
+		return // then it takes as long as in a call
+	}
+	time.AfterFunc(l.timers.stall, func() { _ = endStalled(c.NetConn(), l.timers.stall) }) // fails only when it is closed
+}
+
+// Prepare connects with the phone that t means, which must have a Pin, so that a
+// call to it in the next two minutes need not wait for that. The phone does not
+// hear of it. It returns when there is a connection, or why there is none.
+func (a *Agent) Prepare(ctx context.Context, t Target) error {
+	k, _, err := a.tls.dial(ctx, t.Addr, t.Pin)
+	if err != nil {
+		return err
+	}
+	a.tls.release(k)
+	return nil
+}
+
+// Prepared reports whether there is a connection with the phone that t means.
+func (a *Agent) Prepared(t Target) bool {
+	if t.Pin == [32]byte{} {
+		return false
+	}
+	a.tls.mu.Lock()
+	defer a.tls.mu.Unlock()
+	return a.tls.open(t.Addr, t.Pin) != nil
+}
