@@ -53,6 +53,7 @@ type call struct {
 	number   string // as it was dialled here
 	peer     string // whom we talk to, as shown
 	by       caller // who made it
+	known    bool   // by its key, from before
 	phase    phase
 	trust    trust
 	heard    bool // the peer's phone sends sound before it is answered: no tone of ours over it

@@ -260,7 +260,13 @@ func (w *worker) untilMoved(ctx context.Context, call Call) (here bool, there ne
 func (w *worker) takeCall(ctx context.Context, call Call, ask bool) Reason {
 	w.call, w.incoming = call, true
 	if ask {
-		w.beside(func() { w.post(callProved{w.id, w.parts.Directory.Vouches(ctx, call.Peer())}) })
+		w.beside(func() {
+			proved := w.parts.Directory.Vouches(ctx, call.Peer())
+			if proved {
+				call.Vouch()
+			}
+			w.post(callProved{w.id, proved})
+		})
 	}
 	if reason, over := w.untilAnswered(ctx, call); over {
 		return reason

@@ -25,6 +25,8 @@ type (
 		call Call
 		from string
 		by   caller // one that is not zero may be able to prove who it is
+		// known: by that key somebody has proved before who he is.
+		known bool
 	}
 	timedOut struct {
 		id  int // of a call, deskTimer or awayTimer

@@ -9,8 +9,9 @@ import (
 )
 
 // mostWaiting is how many callers may be asked for their proof at the same time
-// while a stranger rings. Each takes a goroutine and a question to the storing
-// server, and whoever comes in a flood is nobody's friend.
+// while a stranger rings, and as many more of those who have proved it before: keys
+// that anybody makes keep nobody out. Each takes a goroutine and a question to the
+// storing server, and whoever comes in a flood is nobody's friend.
 const mostWaiting = 4
 
 // mostCalls is how many calls there may be, most of which are being released,
@@ -25,12 +26,12 @@ func (m model) offer(e offered) (model, []action) {
 	if i := m.unanswered(e.by); secure && i >= 0 && len(m.calls) < mostCalls {
 		return m.again(i, e)
 	}
-	c := call{incoming: true, peer: e.from, by: e.by, phase: waiting, trust: stranger}
+	c := call{incoming: true, peer: e.from, by: e.by, known: e.known, phase: waiting, trust: stranger}
 	if secure {
 		c.trust = asked
 	}
 	f, busy := m.focused()
-	mayWait := busy && f.phase == ringing && f.trust != proved && secure && m.waiting() < mostWaiting
+	mayWait := busy && f.phase == ringing && f.trust != proved && secure && m.waiting(e.known) < mostWaiting
 	if !m.free() && !mayWait || len(m.calls) >= mostCalls {
 		return m, []action{refuse{e.call}}
 	}
@@ -48,7 +49,7 @@ func (m model) unanswered(by caller) int {
 // notices: the new call is where the first one was.
 func (m model) again(i int, e offered) (model, []action) {
 	was := m.calls[i]
-	m = m.begin(call{incoming: true, peer: e.from, by: e.by, phase: was.phase, trust: was.trust})
+	m = m.begin(call{incoming: true, peer: e.from, by: e.by, known: e.known, phase: was.phase, trust: was.trust})
 	did := []action{take{m.last, e.call, was.trust == asked}}
 	if m.focus == was.id {
 		m.focus = m.last
@@ -71,10 +72,11 @@ func (m model) free() bool {
 	return m.focus == 0 && m.desk == idle && m.leased && m.hook == hal.OnHook
 }
 
-func (m model) waiting() int {
+// waiting counts those who wait for their proof, known ones or others.
+func (m model) waiting(known bool) int {
 	n := 0
 	for _, c := range m.calls {
-		if c.phase == waiting {
+		if c.phase == waiting && c.known == known {
 			n++
 		}
 	}

@@ -76,6 +76,9 @@ type Call interface {
 	Hangup(ctx context.Context) error
 	Update(ctx context.Context, local sip.LocalMedia) error
 	Retarget(addr netip.AddrPort) error
+	// Vouch tells that the peer is who it says: its next calls find room that
+	// strangers do not take.
+	Vouch()
 	// Probe asks whether the peer still knows of the call. It returns nil
 	// whatever the peer answers, and an error when nothing comes back.
 	Probe(ctx context.Context) error

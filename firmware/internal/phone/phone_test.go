@@ -161,8 +161,12 @@ func TestACallerIsProvedOrNot(t *testing.T) {
 	} {
 		try(t, &world{vouched: tt.vouched}, func(t *testing.T, d *table) {
 			d.offers(sip.Peer{User: "102", Secure: tt.secure})
-			d.expectBoth(t, "ring", `tone "alerting"`)
 			proved := tt.secure && tt.vouched
+			did := []string{"ring", `tone "alerting"`}
+			if proved {
+				did = append(did, "vouch") // signalling knows its key from now on
+			}
+			d.expectBoth(t, did...)
 			if s := d.Status(); s.Display != [2]string{"102", tt.want} || *s.Call.Proved != proved {
 				t.Errorf("display %q, proved %v; want %q", s.Display, *s.Call.Proved, tt.want)
 			}

@@ -384,6 +384,6 @@ func (s *shell) readLine(ctx context.Context) error {
 		s.tellEnd(ctx, c, ReasonBroken.status())
 		return nil
 	}
-	s.post(ctx, offered{c, callerName(peer), callerOf(peer)})
+	s.post(ctx, offered{c, callerName(peer), callerOf(peer), peer.Known})
 	return nil
 }

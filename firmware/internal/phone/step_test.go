@@ -76,11 +76,13 @@ func eventsOf(m model, word string) []event {
 	case "moved":
 		return []event{callChanged{id, "peer"}}
 	case "offer": // a stranger's
-		return []event{offered{nil, "102", caller{}}}
+		return []event{offered{from: "102"}}
 	case "ours": // each another phone
-		return []event{offered{nil, "103", caller{user: strconv.Itoa(m.last)}}}
+		return []event{offered{from: "103", by: caller{user: strconv.Itoa(m.last)}}}
+	case "friend": // likewise, of which it is known
+		return []event{offered{from: "104", by: caller{user: strconv.Itoa(m.last)}, known: true}}
 	case "again": // the same phone
-		return []event{offered{nil, "103", m.calls[m.find(id.of())].by}}
+		return []event{offered{from: "103", by: m.calls[m.find(id.of())].by}}
 	case "proved":
 		return []event{callProved{id, true}}
 	case "denied":
@@ -221,6 +223,8 @@ func TestStep(t *testing.T) {
 		{"the stranger is declined", "offer ours hangup", "take ring ringing take release:hangup (releasing) ended ring ringing | ringing"},
 		{"ours gives up before it is proved", "offer ours ended:cancelled/2", "take ring ringing take release:cancelled | ringing"},
 		{"more than may be asked", "offer ours ours ours ours ours", "take ring ringing take take take take refuse | ringing"},
+		{"more than may be asked, and one that is known", "offer ours ours ours ours ours friend proved/6",
+			"take ring ringing take take take take refuse take release:busy ended ring ringing | ringing"},
 		{"two of ours, proved: the first", "offer ours ours proved/3 proved/2",
 			"take ring ringing take take release:busy ended ring ringing release:busy | ringing"},
 

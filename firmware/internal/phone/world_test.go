@@ -375,6 +375,8 @@ func (c *fakeCall) Retarget(a netip.AddrPort) error {
 	return c.meet("Call.Retarget")
 }
 
+func (c *fakeCall) Vouch() { c.wrote("vouch") }
+
 func (c *fakeCall) Probe(context.Context) error {
 	c.wrote("probe")
 	return c.meet("Call.Probe")

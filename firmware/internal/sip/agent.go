@@ -18,9 +18,9 @@ import (
 
 const (
 	agentName         = "Flexphone"
-	maxPending        = 8    // incoming calls that nobody has answered yet, over TLS and otherwise
-	maxPendingPerHost = 4    // of those over TLS, from one address
-	maxKept           = 128  // transactions of calls to us that are kept, over TLS and otherwise
+	maxPending        = 8    // incoming calls that nobody has answered yet, of each class
+	maxPendingPerHost = 4    // of those over TLS whose key is not known, from one host
+	maxKept           = 128  // transactions of calls to us that are kept, of each class
 	maxKeptPerCall    = 128  // and of the requests in one of them
 	longPacket        = 1300 // bytes: a longer request goes over TCP (RFC 3261, 18.1.1)
 	stopTime          = 2 * time.Second
@@ -91,7 +91,9 @@ type Agent struct {
 	mu    sync.Mutex
 	calls map[dialogID]*Call
 
-	kept map[bool]*count // by whether the call came over TLS
+	kept   [classes]*count
+	known  *acquaintances
+	screen *screen
 }
 
 // A dialogID finds the call of a request. The peer's tag is compared then.
@@ -112,11 +114,14 @@ func NewAgent(cfg Config) (*Agent, error) {
 	tuneSipgo()
 	a := &Agent{
 		cfg: cfg, log: cfg.Log,
-		incoming: make(chan *Call, 2*maxPending),
+		incoming: make(chan *Call, int(classes)*maxPending),
 		start:    make(chan *Call),
 		stopping: make(chan struct{}),
 		calls:    make(map[dialogID]*Call),
-		kept:     map[bool]*count{false: {most: maxKept}, true: {most: maxKept}},
+		known:    newAcquaintances(),
+	}
+	for i := range a.kept {
+		a.kept[i] = &count{most: maxKept}
 	}
 	if a.cfg.timers == (timers{}) {
 		a.cfg.timers = standard()
@@ -132,6 +137,7 @@ func NewAgent(cfg Config) (*Agent, error) {
 		a.close()
 		return nil, err
 	}
+	a.screen = newScreen(a)
 	quiet := slog.New(demoted{a.log.Handler()})
 	refuseDial := &gosip.TransportTLS{TransportTCP: &gosip.TransportTCP{
 		DialerCreate: func(net.Addr) net.Dialer { return net.Dialer{Deadline: time.Unix(1, 0)} }, // only links dials TLS
@@ -148,7 +154,7 @@ func NewAgent(cfg Config) (*Agent, error) {
 	}}
 	a.tp = gosip.NewTransportLayer(noNames, gosip.NewParser(gosip.WithHeadersParsers(a.parsers())), &tls.Config{MinVersion: tls.VersionTLS13},
 		gosip.WithTransportLayerLogger(quiet),
-		gosip.WithTransportLayerReadFilter(newScreen(a).read),
+		gosip.WithTransportLayerReadFilter(a.screen.read),
 		gosip.WithTransportLayerTransports(gosip.TransportsConfig{TCP: plain, TLS: refuseDial}))
 	a.tp.OnMessage(a.overhear) // before the transactions hear of it
 	a.txl = gosip.NewTransactionLayer(a.tp,
@@ -197,7 +203,7 @@ func (a *Agent) listen() error {
 		}
 		l, a.sips = newGuard(tcp, a.cfg.timers.stall), addrPortOf(tcp.Addr())
 	}
-	a.tls = newLinks(a.cfg.Identity, l, a.cfg.timers, a.log)
+	a.tls = newLinks(a.cfg.Identity, l, a.cfg.timers, a.known, a.log)
 	return nil
 }
 

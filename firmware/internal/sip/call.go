@@ -35,6 +35,9 @@ type Peer struct {
 	// SubjectPublicKeyInfo that the peer has proved to own.
 	Secure      bool
 	Fingerprint [32]byte
+	// Known: a phone with that key has been proved before to be who it says
+	// (Vouch). It may be another number that it gives now.
+	Known bool
 }
 
 type state int

@@ -10,9 +10,9 @@ import (
 // allowed are the methods that a phone takes, as its Allow header says.
 const allowed = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, REFER"
 
-// known are the methods of other RFCs, which a phone refuses with 405; what is
+// refused are the methods of other RFCs, which a phone refuses with 405; what is
 // in neither list is 501 (RFC 3261, 21.4.6 and 21.5.2).
-const known = " REGISTER SUBSCRIBE NOTIFY PUBLISH MESSAGE "
+const refused = " REGISTER SUBSCRIBE NOTIFY PUBLISH MESSAGE "
 
 // A refusal is why a request is not taken. The zero refusal means that it is.
 type refusal struct {

@@ -39,8 +39,9 @@
 // Before sipgo reads a message, sipcheck does (screen.go): what is none is
 // answered as RFC 4475 wants it instead of being dropped, what is odd in form is
 // written plainly, what another host says in a peer's name goes no further, and of
-// what is too much nothing is kept. Calls over TLS have room of their own, so that
-// a flood from anywhere does not keep our phones out.
+// what is too much nothing is kept. Calls over TLS have room of their own, and so
+// have, among them, those of phones that are known by their key (known.go), so that
+// neither a flood of packets nor one of certificates keeps them out.
 //
 // # What other phones ask for
 //

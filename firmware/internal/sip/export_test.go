@@ -60,4 +60,22 @@ var Absent = absent
 var ErrAbsent = errAbsent
 
 // Kept counts the transactions of plain calls to a that are kept.
-func Kept(a *Agent) int { return int(a.kept[false].now.Load()) }
+func Kept(a *Agent) int { return int(a.kept[anybody].now.Load()) }
+
+// Streams counts the connections that others have open to a, plain and TLS.
+func Streams(a *Agent) int {
+	n := 0
+	for _, g := range []*guard{a.tcp, a.tls.tcp.(*guard)} {
+		g.mu.Lock()
+		n += len(g.open)
+		g.mu.Unlock()
+	}
+	return n
+}
+
+// Held counts the bytes of messages to a that are not whole yet.
+func Held(a *Agent) int {
+	a.screen.mu.Lock()
+	defer a.screen.mu.Unlock()
+	return a.screen.held
+}

@@ -11,7 +11,7 @@ import (
 
 const (
 	maxStreams      = 128 // TCP connections that others opened, and as many of TLS
-	maxStreamsPerIP = 16  // of them from one address
+	maxStreamsPerIP = 16  // of them from one host
 )
 
 // A guard is a TCP listener with a bounded number of open connections, in all and
@@ -25,12 +25,12 @@ type guard struct {
 
 	mu    sync.Mutex
 	open  map[netip.AddrPort]*stream
-	hosts map[netip.Addr]int // how many each has open
-	clock int64              // counts what happens to them
+	hosts map[netip.Prefix]int // how many each has open
+	clock int64                // counts what happens to them
 }
 
 func newGuard(l net.Listener, stall time.Duration) *guard {
-	return &guard{Listener: l, stall: stall, open: make(map[netip.AddrPort]*stream), hosts: make(map[netip.Addr]int)}
+	return &guard{Listener: l, stall: stall, open: make(map[netip.AddrPort]*stream), hosts: make(map[netip.Prefix]int)}
 }
 
 // A stream is a connection that somebody else opened.
@@ -41,6 +41,7 @@ type stream struct {
 	since  int64        // on the guard's clock
 	spoke  int64        // likewise; 0: it has said nothing yet. Guarded by g.mu
 	calls  atomic.Int32 // that need it
+	known  atomic.Bool  // it is of a phone that is known by its key
 	closed chan struct{}
 	forget func()
 }
@@ -71,18 +72,18 @@ func (g *guard) Accept() (net.Conn, error) {
 func (g *guard) admit(s *stream) (out *stream, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	host := s.from.Addr()
+	host := networkOf(s.from.Addr())
 	switch {
 	case g.hosts[host] >= maxStreamsPerIP:
-		out = g.weakest(func(o *stream) bool { return o.from.Addr() == host })
+		out = g.weakest(func(o *stream) bool { return networkOf(o.from.Addr()) == host })
 	case len(g.open) >= maxStreams:
 		most := 0
 		for _, o := range g.open {
 			if o.calls.Load() == 0 {
-				most = max(most, g.hosts[o.from.Addr()])
+				most = max(most, g.hosts[networkOf(o.from.Addr())])
 			}
 		}
-		out = g.weakest(func(o *stream) bool { return g.hosts[o.from.Addr()] == most })
+		out = g.weakest(func(o *stream) bool { return g.hosts[networkOf(o.from.Addr())] == most })
 	}
 	if out != nil {
 		g.drop(out)
@@ -100,12 +101,19 @@ func (g *guard) admit(s *stream) (out *stream, ok bool) {
 func (g *guard) weakest(of func(*stream) bool) *stream {
 	var out *stream
 	for _, o := range g.open {
-		if o.calls.Load() == 0 && of(o) &&
-			(out == nil || cmp.Or(cmp.Compare(o.spoke, out.spoke), cmp.Compare(o.since, out.since)) < 0) {
+		if o.calls.Load() == 0 && of(o) && (out == nil || o.weaker(out)) {
 			out = o
 		}
 	}
 	return out
+}
+
+// weaker reports whether s gives way before o: those of known phones come last.
+func (s *stream) weaker(o *stream) bool {
+	if is, other := s.known.Load(), o.known.Load(); is != other {
+		return other
+	}
+	return cmp.Or(cmp.Compare(s.spoke, o.spoke), cmp.Compare(s.since, o.since)) < 0
 }
 
 // drop forgets s; g.mu is held.
@@ -114,8 +122,9 @@ func (g *guard) drop(s *stream) {
 		return
 	}
 	delete(g.open, s.from)
-	if g.hosts[s.from.Addr()]--; g.hosts[s.from.Addr()] <= 0 {
-		delete(g.hosts, s.from.Addr())
+	host := networkOf(s.from.Addr())
+	if g.hosts[host]--; g.hosts[host] <= 0 {
+		delete(g.hosts, host)
 	}
 }
 

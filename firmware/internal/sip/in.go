@@ -39,6 +39,7 @@ func newIncoming(a *Agent, req *gosip.Request, tx *gosip.ServerTx) *Call {
 	if k := a.linkOf(req); k != nil {
 		c.link = k
 		c.bind(k.fingerprint)
+		c.peer.Known = a.known.of(k.fingerprint) == known
 	}
 	c.begin = func(ctx context.Context) { c.arrived(ctx, req, tx) }
 	c.publish()

@@ -16,7 +16,7 @@ const (
 	maxSources       = 1024 // UDP sources remembered at a time
 	packetsPerSecond = 2000 // UDP packets from everybody
 	packetsBurst     = 4000
-	perSource        = 500 // UDP packets per second from one address
+	perSource        = 500 // UDP packets per second from one host
 	perSourceBurst   = 1000
 )
 
@@ -53,7 +53,7 @@ type packets struct {
 
 	all   *rate.Limiter // these belong to the present reader
 	ports map[netip.AddrPort]struct{}
-	hosts map[netip.Addr]*rate.Limiter
+	hosts map[netip.Prefix]*rate.Limiter
 }
 
 func newPackets(c *net.UDPConn, unreachable func(netip.AddrPort)) (*packets, error) {
@@ -61,7 +61,7 @@ func newPackets(c *net.UDPConn, unreachable func(netip.AddrPort)) (*packets, err
 		UDPConn: c, unreachable: unreachable,
 		all:   rate.NewLimiter(packetsPerSecond, packetsBurst),
 		ports: make(map[netip.AddrPort]struct{}),
-		hosts: make(map[netip.Addr]*rate.Limiter),
+		hosts: make(map[netip.Prefix]*rate.Limiter),
 	}
 	return p, askForICMP(c)
 }
@@ -123,13 +123,14 @@ func (r *reader) ReadFrom(b []byte) (int, net.Addr, error) {
 }
 
 func (p *packets) within(from netip.Addr) bool {
-	l := p.hosts[from]
+	host := networkOf(from)
+	l := p.hosts[host]
 	if l == nil {
 		if len(p.hosts) >= maxSources {
 			clear(p.hosts)
 		}
 		l = rate.NewLimiter(perSource, perSourceBurst)
-		p.hosts[from] = l
+		p.hosts[host] = l
 	}
 	return l.Allow() && p.all.Allow()
 }

@@ -262,6 +262,9 @@ func (c *Call) inviteTaken(ctx context.Context, i *inviting, res *gosip.Response
 		return
 	}
 	c.state = up
+	if c.target.Pin != [32]byte{} { // it was called by its key, and is there
+		c.Vouch()
+	}
 	c.events.push(Event{Kind: Established, Media: m})
 }
 

@@ -103,16 +103,23 @@ func (c *Call) disbelieve(req *gosip.Request, tx *gosip.ServerTx) {
 // sameHost tells addresses of one host. With IPv6 one host has several of a
 // network, and answers from whichever the kernel prefers (RFC 6724).
 func sameHost(a, b netip.Addr) bool {
-	a, b = a.Unmap().WithZone(""), b.Unmap().WithZone("")
-	if a == b {
-		return true
+	return a.IsValid() && networkOf(a) == networkOf(b)
+}
+
+// networkOf is what one host may have of addresses, and so what is counted where
+// something is bounded for each: with IPv4 one, with IPv6 a network (RFC 4291,
+// 2.5.4).
+func networkOf(a netip.Addr) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	bits := a.BitLen()
+	if a.Is6() {
+		bits = 64
 	}
-	if !a.Is6() || !b.Is6() {
-		return false
+	p, err := a.Prefix(bits)
+	if err != nil { // a is no address
+		return netip.Prefix{}
 	}
-	const network = 64 // bits that the hosts of one link share (RFC 4291, 2.5.4)
-	p, err := a.Prefix(network)
-	return err == nil && p.Contains(b)
+	return p
 }
 
 // translated reports whether a NAT stands between us and the sender of req, so

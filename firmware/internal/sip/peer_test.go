@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // A peer is the other end of a test, and does what the test's lines say: it
@@ -122,7 +121,8 @@ func (p *peer) reads(c net.Conn, transport string) {
 // connects sends what follows by TCP, or by TLS if it has an identity.
 func (p *peer) connects(id *tls.Certificate) net.Conn {
 	p.t.Helper()
-	c, err := net.DialTimeout("tcp", p.phone.String(), 5*time.Second)
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: p.at.Addr().AsSlice()}}
+	c, err := d.DialContext(patience(p.t), "tcp", p.phone.String())
 	must(p.t, err)
 	if id != nil {
 		s := tls.Client(c, &tls.Config{Certificates: []tls.Certificate{*id}, InsecureSkipVerify: true})

@@ -21,8 +21,9 @@ const (
 	invitesBurst     = 200
 	invitesPerHost   = 20
 	invitesHostBurst = 60
-	maxHosts         = 1024 // remembered at a time
-	maxPartial       = 256  // connections in the middle of a message
+	maxHosts         = 1024    // remembered at a time
+	maxPartial       = 256     // connections in the middle of a message
+	maxHeld          = 1 << 20 // bytes of such beginnings, of all together
 	partialTime      = 30 * time.Second
 )
 
@@ -34,9 +35,10 @@ type screen struct {
 
 	mu      sync.Mutex
 	partial map[wire]*partial
+	held    int // bytes in partial
 	all     *rate.Limiter
-	plain   map[netip.Addr]*rate.Limiter
-	secure  map[netip.Addr]*rate.Limiter
+	plain   map[netip.Prefix]*rate.Limiter
+	secure  map[netip.Prefix]*rate.Limiter
 }
 
 // A wire is a connection by its ends.
@@ -55,7 +57,7 @@ func newScreen(a *Agent) *screen {
 	return &screen{
 		a: a, partial: make(map[wire]*partial),
 		all:   rate.NewLimiter(invitesPerSecond, invitesBurst),
-		plain: make(map[netip.Addr]*rate.Limiter), secure: make(map[netip.Addr]*rate.Limiter),
+		plain: make(map[netip.Prefix]*rate.Limiter), secure: make(map[netip.Prefix]*rate.Limiter),
 	}
 }
 
@@ -84,7 +86,7 @@ func (s *screen) trace(w wire, message []byte) {
 
 // stream puts messages of a connection together.
 func (s *screen) stream(w wire, data []byte) (out []byte, err error) {
-	text := s.begun(w, data)
+	text, since := s.begun(w, data)
 	if strings.Trim(string(text), "\r\n") == "" && len(text) <= 4 {
 		return text, nil // a keep-alive, which sipgo answers (RFC 5626, 3.5.1)
 	}
@@ -99,7 +101,7 @@ func (s *screen) stream(w wire, data []byte) (out []byte, err error) {
 		case err != nil:
 			return nil, err
 		case n == 0:
-			s.keep(w, text)
+			s.keep(w, text, since)
 			return out, nil
 		}
 		m, err := sipcheck.Read(text[:n])
@@ -108,40 +110,59 @@ func (s *screen) stream(w wire, data []byte) (out []byte, err error) {
 		}
 		s.trace(w, text[:n])
 		out = append(out, s.message(w, m)...)
-		text = text[n:]
+		text, since = text[n:], time.Now()
 	}
 }
 
-// begun is what w has brought so far of a message, with data after it.
-func (s *screen) begun(w wire, data []byte) []byte {
+// begun is what w has brought so far of a message, with data after it, and when
+// that began.
+func (s *screen) begun(w wire, data []byte) ([]byte, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.partial[w]
-	delete(s.partial, w)
-	if p == nil || time.Since(p.begun) > partialTime { // of an earlier connection with the same ends
-		return data
+	s.forget(w)
+	if p == nil || time.Since(p.begun) > partialTime { // too slow, or of an earlier connection with the same ends
+		return data, time.Now()
 	}
-	return append(p.text, data...)
+	return append(p.text, data...), p.begun
 }
 
-// keep keeps the beginning of a message. Of too many the oldest is lost.
-func (s *screen) keep(w wire, text []byte) {
+// keep keeps the beginning of a message. Of too many the oldest is lost, and of
+// too long ones the longest: what anybody has to say is short.
+func (s *screen) keep(w wire, text []byte, since time.Time) {
 	if len(text) == 0 {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.partial) >= maxPartial {
-		var oldest wire
-		at := time.Time{}
-		for w, p := range s.partial {
-			if at.IsZero() || p.begun.Before(at) {
-				oldest, at = w, p.begun
-			}
-		}
-		delete(s.partial, oldest)
+	s.partial[w] = &partial{append([]byte(nil), text...), since}
+	s.held += len(text)
+	for s.held > maxHeld {
+		s.forget(s.first(func(a, b *partial) bool { return len(a.text) > len(b.text) }))
 	}
-	s.partial[w] = &partial{append([]byte(nil), text...), time.Now()}
+	if len(s.partial) > maxPartial {
+		s.forget(s.first(func(a, b *partial) bool { return a.begun.Before(b.begun) }))
+	}
+}
+
+// first is the connection whose beginning of a message comes before all others.
+func (s *screen) first(before func(a, b *partial) bool) wire {
+	var out wire
+	var best *partial
+	for w, p := range s.partial {
+		if best == nil || before(p, best) {
+			out, best = w, p
+		}
+	}
+	return out
+}
+
+// forget drops the beginning of a message; s.mu is held.
+func (s *screen) forget(w wire) {
+	if p := s.partial[w]; p != nil {
+		s.held -= len(p.text)
+		delete(s.partial, w)
+	}
 }
 
 // message is m as sipgo is to read it; nil: not at all.
@@ -234,27 +255,41 @@ func (s *screen) invited(w wire, m *sipcheck.Message) int {
 	if len(s.a.called(m.Get("Call-ID"))) > 0 { // it comes again
 		return 0
 	}
-	if !s.a.room(w.network == "TLS", w.remote.Addr()) {
+	key := s.keyOf(w)
+	is := s.a.known.of(key)
+	if !s.a.room(key, w.remote.Addr()) {
 		return 486
 	}
-	if s.a.kept[w.network == "TLS"].full() {
-		return 503
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if w.network == "TLS" { // one of our phones, or of its kind: strangers take nothing from it
-		if !limiterOf(s.secure, w.remote.Addr()).Allow() {
-			return 503
-		}
-		return 0
-	}
-	if !limiterOf(s.plain, w.remote.Addr()).Allow() || !s.all.Allow() {
+	if s.a.kept[is].full() || !s.mayInvite(is, key, w.remote.Addr()) {
 		return 503
 	}
 	return 0
 }
 
-func limiterOf(hosts map[netip.Addr]*rate.Limiter, host netip.Addr) *rate.Limiter {
+// keyOf is the key that the other end of w has shown; zero: none.
+func (s *screen) keyOf(w wire) [32]byte {
+	if k := s.a.tls.from(w.remote); w.network == "TLS" && k != nil {
+		return k.fingerprint
+	}
+	return [32]byte{}
+}
+
+// mayInvite reports whether one more call is not too much. Strangers take nothing
+// from those who show a key, nor these from phones that are known.
+func (s *screen) mayInvite(is class, key [32]byte, from netip.Addr) bool {
+	if is == known {
+		return s.a.known.allows(key)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if is == keyed {
+		return limiterOf(s.secure, from).Allow()
+	}
+	return limiterOf(s.plain, from).Allow() && s.all.Allow()
+}
+
+func limiterOf(hosts map[netip.Prefix]*rate.Limiter, from netip.Addr) *rate.Limiter {
+	host := networkOf(from)
 	l := hosts[host]
 	if l == nil {
 		if len(hosts) >= maxHosts {

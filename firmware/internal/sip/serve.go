@@ -77,7 +77,7 @@ func capabilities() []gosip.Header {
 
 // unsupported is the status for a method that is not taken.
 func unsupported(method string) int {
-	if strings.Contains(known, " "+method+" ") {
+	if strings.Contains(refused, " "+method+" ") {
 		return 405
 	}
 	return 501
@@ -219,36 +219,21 @@ func (a *Agent) admit(c *Call, tx *gosip.ServerTx) refusal {
 			return refuse(482)
 		}
 	}
-	if !a.hasRoom(c.key() != [32]byte{}, c.source) {
+	if !a.hasRoom(c.key(), c.source) {
 		return refuse(486)
 	}
-	if !a.kept[c.key() != [32]byte{}].add(tx) {
+	if !a.kept[a.known.of(c.key())].add(tx) {
 		return refuse(503, gosip.NewHeader("Retry-After", "2"))
 	}
 	a.calls[c.id] = c
 	return refusal{}
 }
 
-// room reports whether one more call may wait to be answered. Calls over TLS have
-// a room of their own, so that whoever only sends packets cannot fill it, and one
-// host cannot fill that.
-func (a *Agent) room(secure bool, host netip.Addr) bool {
+// room is hasRoom for who does not hold a.mu.
+func (a *Agent) room(key [32]byte, source netip.Addr) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.hasRoom(secure, host)
-}
-
-func (a *Agent) hasRoom(secure bool, host netip.Addr) bool {
-	all, same := 0, 0
-	for _, o := range a.calls {
-		if o.incoming && !o.settled.Load() && secure == (o.key() != [32]byte{}) {
-			all++
-			if o.source == host {
-				same++
-			}
-		}
-	}
-	return all < maxPending && (!secure || same < maxPendingPerHost)
+	return a.hasRoom(key, source)
 }
 
 // called are the calls to us of that Call-ID.

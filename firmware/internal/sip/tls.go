@@ -57,6 +57,7 @@ type links struct {
 	server  *tls.Config
 	client  *tls.Config
 	timers  timers
+	known   *acquaintances
 	log     *slog.Logger
 	handed  chan handed
 	closing chan struct{}
@@ -74,9 +75,9 @@ type handed struct {
 	taken chan struct{} // closed when sipgo reads from it
 }
 
-func newLinks(id tls.Certificate, tcp net.Listener, t timers, log *slog.Logger) *links {
+func newLinks(id tls.Certificate, tcp net.Listener, t timers, known *acquaintances, log *slog.Logger) *links {
 	l := &links{
-		tcp: tcp, timers: t, log: log,
+		tcp: tcp, timers: t, known: known, log: log,
 		handed:   make(chan handed),
 		closing:  make(chan struct{}),
 		byRemote: make(map[netip.AddrPort]*link),
@@ -234,6 +235,7 @@ func (l *links) secure(ctx context.Context, c *tls.Conn, remote netip.AddrPort, 
 	if s, ok := c.NetConn().(*stream); ok {
 		k.stream = s
 		s.speaks()
+		s.known.Store(l.known.of(k.fingerprint) == known)
 	}
 	l.mu.Lock()
 	l.byRemote[remote] = k
