@@ -100,11 +100,11 @@ func TestSpeechInPacketsOfEachDuration(t *testing.T) {
 // impaired runs speech from a to b over a network that is not perfect.
 func impaired(t *testing.T, codec audio.Codec, way func(n int) []time.Duration, after func(t *testing.T, b *phone, spoken []int16)) {
 	t.Helper()
-	over(t, codec, audiotest.Speech(t, speechA, 16000), way, after)
+	over(t, codec, "", audiotest.Speech(t, speechA, 16000), way, after)
 }
 
-// over is impaired for any speech of 16 kHz.
-func over(t *testing.T, codec audio.Codec, spoken []int16, way func(n int) []time.Duration, after func(t *testing.T, b *phone, spoken []int16)) {
+// over is impaired for any speech of 16 kHz, and for a peer that asks for params.
+func over(t *testing.T, codec audio.Codec, params string, spoken []int16, way func(n int) []time.Duration, after func(t *testing.T, b *phone, spoken []int16)) {
 	t.Helper()
 	const rate = 16000
 	synctest.Test(t, func(t *testing.T) {
@@ -118,7 +118,7 @@ func over(t *testing.T, codec audio.Codec, spoken []int16, way func(n int) []tim
 			count++
 			return way(count)
 		}
-		pa.talkTo(t, pb.addr, codec, 0)
+		pa.agree(t, pb.addr, audio.Session{Codec: codec, Params: params, DTMF: 101, Send: true, Recv: true})
 		pb.talkTo(t, pa.addr, codec, 0)
 		run(t, length(spoken, rate)+time.Second, pa, pb)
 		after(t, pb, spoken)

@@ -24,6 +24,14 @@ type Encoder interface {
 	Encode(b []byte, pcm []int16) (int, error)
 }
 
+// An Adapter is an Encoder that goes by what becomes of its packets.
+type Adapter interface {
+	// Adapt tells it which part of them, from 0 to 1, the peer has lately missed.
+	// It is called with each of the peer's reports, once in about 5 s, and does
+	// not allocate.
+	Adapt(lost float64) error
+}
+
 // A Decoder turns payloads into sound. It belongs to one goroutine and does
 // not allocate.
 type Decoder interface {

@@ -156,6 +156,8 @@ func (s *Stream) arriveReport(b []byte, now time.Time) {
 		return
 	}
 	s.reportsReceived.Add(1)
+	lost, reports := s.control.Lost()
+	s.lost.Store(reports<<8 | uint32(lost))
 }
 
 // report sends reports until the stream is closed.

@@ -88,6 +88,9 @@ func (s *Stream) sendPacket(l *leg) {
 		size = o.putDigit(l)
 		p.Timestamp = o.digit.start
 	} else {
+		if err := l.mouth.adapt(s.lost.Load()); err != nil {
+			s.complain(err)
+		}
 		n, err := l.mouth.encoder.Encode(o.packet[rtp.HeaderSize:], l.mouth.frame)
 		if err != nil {
 			s.complain(err)
@@ -124,6 +127,18 @@ func (s *Stream) sendPacket(l *leg) {
 	s.sent.Octets += uint32(size)
 	s.sent.Timestamp, s.sent.At, s.sent.Clock = o.timestamp, now, l.session.Codec.ClockRate
 	s.books.Unlock()
+}
+
+// adapt tells the encoder what was reported of it, once.
+func (m *mouth) adapt(lost uint32) error {
+	if lost == m.lost {
+		return nil
+	}
+	m.lost = lost
+	if a, ok := m.encoder.(Adapter); ok {
+		return a.Adapt(float64(lost&0xff) / 256)
+	}
+	return nil
 }
 
 // pause is the state in which nobody is there: what is sent next is a beginning,

@@ -53,6 +53,7 @@ type Stream struct {
 	packetsSent, packetsReceived, refused, unsent atomic.Uint64
 	late, reportsReceived                         atomic.Uint64
 	delay                                         atomic.Int64
+	lost                                          atomic.Uint32 // as the peer reports it, and above 8 bits how often it did
 
 	start  sync.Mutex // of Start and Close
 	closed bool
@@ -64,6 +65,7 @@ type Stream struct {
 // the direction, and belongs to the engine's goroutine once its leg is there.
 type mouth struct {
 	encoder Encoder
+	lost    uint32  // of the stream, as the encoder was told
 	frame   []int16 // one packet
 	have    int     // of frame
 }

@@ -2,9 +2,25 @@
 //
 // Sound is encoded from a device's rate and decoded to it by libopus itself, so
 // that 8, 16 and 48 kHz need no resampler; the RTP clock is 48 kHz always. We
-// send mono speech, 24 kbit/s, or less and narrower where the peer asks for that,
-// and take whatever a peer sends, mixed to mono. A gap is filled by libopus's
-// concealment. The package knows nothing of packets' order or of time.
+// send mono speech, and take whatever a peer sends, mixed to mono. A gap is filled
+// from the redundancy of the next packet, or by libopus's concealment. The package
+// knows nothing of packets' order or of time.
+//
+// # How much is sent
+//
+// 24 kbit/s, or less and narrower where the peer asks for that. A peer that can use
+// redundancy (useinbandfec) and reports loss gets it, and more bits for it: at 24
+// kbit/s it takes so much of the sound itself that little is won. STOI of half a
+// minute of speech in packets of 20 ms, without and with it:
+//
+//	lost    24 kbit/s    32           40           48
+//	 2 %    .978 .980    .982 .989    .984 .993    .985 .995
+//	 5 %    .958 .965    .961 .986    .963 .991    .964 .994
+//	10 %    .953 .966    .959 .980    .960 .986    .960 .990
+//	20 %    .860 .925    .861 .956    .863 .964    .862 .971
+//
+// In packets of 10 ms it makes things worse below 40 kbit/s, so that there it is
+// only used from there on.
 //
 // Build with the tag nolibopusfile: files of Opus are not a phone's business.
 package opus
@@ -62,10 +78,11 @@ func (Format) NewEncoder(rate int, packet time.Duration, params string) (audio.E
 	if err := e.SetComplexity(complexity); err != nil {
 		return nil, fmt.Errorf("opus: set complexity: %w", err)
 	}
-	if err := wishesOf(params).meet(e); err != nil {
+	w := wishesOf(params)
+	if err := w.meet(e); err != nil {
 		return nil, err
 	}
-	return encoder{e}, nil
+	return &encoder{e: e, wishes: w, packet: packet}, nil
 }
 
 // NewDecoder returns a decoder to rate, one of 8000, 16000 and 48000.
@@ -77,9 +94,33 @@ func (Format) NewDecoder(rate int) (audio.Decoder, error) {
 	return decoder{d}, nil
 }
 
-type encoder struct{ e *opus.Encoder }
+type encoder struct {
+	e      *opus.Encoder
+	wishes wishes
+	packet time.Duration
+	lost   float64 // lately
+	plan   plan    // in force
+}
 
-func (e encoder) Encode(b []byte, pcm []int16) (int, error) {
+// Adapt implements audio.Adapter.
+func (e *encoder) Adapt(lost float64) error {
+	// Loss comes in bursts: it is believed at once, and forgotten slowly.
+	e.lost = max(lost, e.lost+(lost-e.lost)/4)
+	p := e.wishes.against(e.lost, e.packet)
+	if p == e.plan {
+		return nil
+	}
+	e.plan = p
+	if err := e.e.SetPacketLossPerc(p.lost); err != nil {
+		return fmt.Errorf("opus: set loss of %d %%: %w", p.lost, err)
+	}
+	if err := e.e.SetBitrate(p.bitrate); err != nil {
+		return fmt.Errorf("opus: set bit rate of %d: %w", p.bitrate, err)
+	}
+	return nil
+}
+
+func (e *encoder) Encode(b []byte, pcm []int16) (int, error) {
 	// The library looks at capacities: b must end where it ends.
 	n, err := e.e.Encode(pcm, b[:len(b):len(b)])
 	if err != nil {

@@ -2,15 +2,21 @@ package opus
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hraban/opus"
 )
 
-// lowest is the least bit rate that maxaveragebitrate may ask for (RFC 7587,
-// section 6.1).
-const lowest = 6000
+const (
+	// lowest is the least bit rate that maxaveragebitrate may ask for (RFC 7587,
+	// section 6.1).
+	lowest = 6000
+	// highest is what we send at most: that of G.711.
+	highest = 64000
+)
 
 // wishes are what a peer asks of those who send to it (RFC 7587, section 6.1), as
 // far as it makes a difference to mono speech. That it wants no stereo is met by
@@ -18,7 +24,7 @@ const lowest = 6000
 // long takes it for lost. sprop-… is what it sends itself.
 type wishes struct {
 	bandwidth opus.Bandwidth // 0: any
-	bitrate   int            // bits per second
+	most      int            // bits per second
 	constant  bool           // cbr
 	fec       bool           // useinbandfec: it can use the redundancy that comes with a loss rate
 }
@@ -26,7 +32,7 @@ type wishes struct {
 // wishesOf reads what stands behind a=fmtp. What cannot be read is no wish; of two
 // the later one counts.
 func wishesOf(params string) wishes {
-	w := wishes{bitrate: bitrate}
+	w := wishes{most: highest}
 	for p := range strings.SplitSeq(params, ";") {
 		name, value, _ := strings.Cut(p, "=")
 		n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31)
@@ -37,7 +43,7 @@ func wishesOf(params string) wishes {
 		case "maxplaybackrate":
 			w.bandwidth = bandwidthOf(int(n))
 		case "maxaveragebitrate":
-			w.bitrate = max(lowest, min(bitrate, int(n)))
+			w.most = max(lowest, min(highest, int(n)))
 		case "cbr":
 			w.constant = n == 1
 		case "useinbandfec":
@@ -65,8 +71,8 @@ func bandwidthOf(rate int) opus.Bandwidth {
 
 // meet makes e do what w says.
 func (w wishes) meet(e *opus.Encoder) error {
-	if err := e.SetBitrate(w.bitrate); err != nil {
-		return fmt.Errorf("opus: set bit rate of %d: %w", w.bitrate, err)
+	if err := e.SetBitrate(min(bitrate, w.most)); err != nil {
+		return fmt.Errorf("opus: set bit rate of %d: %w", w.most, err)
 	}
 	if w.bandwidth != 0 {
 		if err := e.SetMaxBandwidth(w.bandwidth); err != nil {
@@ -80,4 +86,32 @@ func (w wishes) meet(e *opus.Encoder) error {
 		return fmt.Errorf("opus: set redundancy: %w", err)
 	}
 	return nil
+}
+
+// A plan is what an encoder does against loss.
+type plan struct {
+	lost    int // percent that the redundancy is made for; 0: there is none
+	bitrate int
+}
+
+// against is the plan for a part of packets lost, from 0 to 1.
+func (w wishes) against(lost float64, packet time.Duration) plan {
+	p := plan{lost: int(math.Ceil(100 * lost)), bitrate: min(bitrate, w.most)}
+	if lost < 0.01 || !w.fec {
+		return plan{bitrate: p.bitrate}
+	}
+	wish := 32000
+	switch {
+	case lost >= 0.2:
+		wish = highest
+	case lost >= 0.1:
+		wish = 48000
+	case lost >= 0.03, packet < 20*time.Millisecond:
+		wish = 40000
+	}
+	if w.most < 40000 && packet < 20*time.Millisecond {
+		return plan{bitrate: p.bitrate}
+	}
+	p.bitrate = min(wish, w.most)
+	return p
 }

@@ -6,32 +6,34 @@ import (
 	"time"
 
 	"github.com/hraban/opus"
+
+	"flexphone/audio"
 )
 
 func TestWishes(t *testing.T) {
 	for params, want := range map[string]wishes{
-		"":                            {bitrate: bitrate},
-		"useinbandfec=1":              {bitrate: bitrate, fec: true},
-		"useinbandfec=0":              {bitrate: bitrate},
-		"minptime=10;useinbandfec=1":  {bitrate: bitrate, fec: true},
-		"stereo=0; sprop-stereo=0":    {bitrate: bitrate},
-		"maxplaybackrate=8000":        {bitrate: bitrate, bandwidth: opus.Narrowband},
-		"maxplaybackrate=7000":        {bitrate: bitrate, bandwidth: opus.Narrowband},
-		"maxplaybackrate=12000":       {bitrate: bitrate, bandwidth: opus.Mediumband},
-		"maxplaybackrate=16000":       {bitrate: bitrate, bandwidth: opus.Wideband},
-		"maxplaybackrate=24000":       {bitrate: bitrate, bandwidth: opus.SuperWideband},
-		"maxplaybackrate=44100":       {bitrate: bitrate},
-		"maxplaybackrate=48000":       {bitrate: bitrate},
-		"maxplaybackrate=0":           {bitrate: bitrate},
-		"maxplaybackrate=-8000":       {bitrate: bitrate},
-		"maxplaybackrate=99999999999": {bitrate: bitrate},
-		"MaxPlaybackRate = 16000 ; MAXAVERAGEBITRATE=12000;CBR=1": {bitrate: 12000, bandwidth: opus.Wideband, constant: true},
-		"maxaveragebitrate=20000":                                 {bitrate: 20000},
-		"maxaveragebitrate=510000":                                {bitrate: bitrate},
-		"maxaveragebitrate=1":                                     {bitrate: lowest},
-		"maxaveragebitrate=8000;maxaveragebitrate=10000":          {bitrate: 10000},
-		"cbr=0;cbr=x;cbr=;cbr;=;;":                                {bitrate: bitrate},
-		"cbr=1;usedtx=1":                                          {bitrate: bitrate, constant: true},
+		"":                            {most: highest},
+		"useinbandfec=1":              {most: highest, fec: true},
+		"useinbandfec=0":              {most: highest},
+		"minptime=10;useinbandfec=1":  {most: highest, fec: true},
+		"stereo=0; sprop-stereo=0":    {most: highest},
+		"maxplaybackrate=8000":        {most: highest, bandwidth: opus.Narrowband},
+		"maxplaybackrate=7000":        {most: highest, bandwidth: opus.Narrowband},
+		"maxplaybackrate=12000":       {most: highest, bandwidth: opus.Mediumband},
+		"maxplaybackrate=16000":       {most: highest, bandwidth: opus.Wideband},
+		"maxplaybackrate=24000":       {most: highest, bandwidth: opus.SuperWideband},
+		"maxplaybackrate=44100":       {most: highest},
+		"maxplaybackrate=48000":       {most: highest},
+		"maxplaybackrate=0":           {most: highest},
+		"maxplaybackrate=-8000":       {most: highest},
+		"maxplaybackrate=99999999999": {most: highest},
+		"MaxPlaybackRate = 16000 ; MAXAVERAGEBITRATE=12000;CBR=1": {most: 12000, bandwidth: opus.Wideband, constant: true},
+		"maxaveragebitrate=20000":                                 {most: 20000},
+		"maxaveragebitrate=510000":                                {most: highest},
+		"maxaveragebitrate=1":                                     {most: lowest},
+		"maxaveragebitrate=8000;maxaveragebitrate=10000":          {most: 10000},
+		"cbr=0;cbr=x;cbr=;cbr;=;;":                                {most: highest},
+		"cbr=1;usedtx=1":                                          {most: highest, constant: true},
 	} {
 		if got := wishesOf(params); got != want {
 			t.Errorf("%q: %+v, want %+v", params, got, want)
@@ -91,6 +93,82 @@ func TestPacketsAreAsThePeerAsksForThem(t *testing.T) {
 	}
 }
 
+func TestPlans(t *testing.T) {
+	const long, short = 20 * time.Millisecond, 10 * time.Millisecond
+	for _, tt := range []struct {
+		params string
+		lost   float64
+		packet time.Duration
+		want   plan
+	}{
+		{"", 0, long, plan{0, 24000}},
+		{"", 0.3, long, plan{0, 24000}}, // more bits alone are no use
+		{"useinbandfec=1", 0, long, plan{0, 24000}},
+		{"useinbandfec=1", 0.004, long, plan{0, 24000}},
+		{"useinbandfec=1", 0.02, long, plan{2, 32000}},
+		{"useinbandfec=1", 0.051, long, plan{6, 40000}},
+		{"useinbandfec=1", 0.1, long, plan{10, 48000}},
+		{"useinbandfec=1", 1, long, plan{100, 64000}},
+		{"useinbandfec=1;maxaveragebitrate=12000", 0.1, long, plan{10, 12000}},
+		{"useinbandfec=1;maxaveragebitrate=30000", 0.1, long, plan{10, 30000}},
+		{"maxaveragebitrate=30000", 0.1, long, plan{0, 24000}},
+		{"useinbandfec=1", 0.02, short, plan{2, 40000}},
+		{"useinbandfec=1;maxaveragebitrate=39000", 0.3, short, plan{0, 24000}},
+	} {
+		if got := wishesOf(tt.params).against(tt.lost, tt.packet); got != tt.want {
+			t.Errorf("%q, %v lost, packets of %v: %+v, want %+v", tt.params, tt.lost, tt.packet, got, tt.want)
+		}
+	}
+}
+
+// Loss is believed at once and forgotten slowly, and packets grow and shrink with
+// what is repeated in them, without allocating.
+func TestEncoderGoesByLoss(t *testing.T) {
+	e, err := Format{}.NewEncoder(16000, 20*time.Millisecond, "useinbandfec=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	adapter := e.(audio.Adapter)
+	pcm, b, at := make([]int16, 320), make([]byte, 1300), 0
+	second := func() (bits int) {
+		for range 50 {
+			for i := range pcm {
+				x := 2 * math.Pi * float64(at) / 16000
+				pcm[i] = int16((4000*math.Sin(150*x) + 3000*math.Sin(450*x)) * (1 + math.Sin(3*x)) / 2)
+				at++
+			}
+			n, err := e.Encode(b, pcm)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bits += 8 * n
+		}
+		return bits
+	}
+	second()
+	well := second()
+	if err := adapter.Adapt(0.12); err != nil {
+		t.Fatal(err)
+	}
+	second()
+	if ill := second(); ill < well*3/2 {
+		t.Errorf("%d bit/s without loss, %d with", well, ill)
+	}
+	reports := 0
+	for second() > well*11/10 {
+		if err := adapter.Adapt(0); err != nil || reports > 20 {
+			t.Fatalf("after %d good reports %d bit/s still, %v", reports, second(), err)
+		}
+		reports++
+	}
+	if reports < 3 {
+		t.Errorf("loss was forgotten after %d reports", reports)
+	}
+	if n := testing.AllocsPerRun(10, func() { adapter.Adapt(0.1); adapter.Adapt(0) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 // bandwidth is that of a packet whose first byte is toc: 0 narrow, 1 medium, 2
 // wide, 3 superwide, 4 full (RFC 6716, table 2).
 func bandwidth(toc byte) int {
@@ -111,7 +189,7 @@ func FuzzParams(f *testing.F) {
 	f.Add("minptime=10;cbr=1")
 	f.Add("=;;maxaveragebitrate=-1;\x00=\xff")
 	f.Fuzz(func(t *testing.T, params string) {
-		if w := wishesOf(params); w.bitrate < lowest || w.bitrate > bitrate {
+		if w := wishesOf(params); w.most < lowest || w.most > highest {
 			t.Fatalf("%+v", w)
 		}
 		e, err := Format{}.NewEncoder(16000, 20*time.Millisecond, params)

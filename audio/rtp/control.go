@@ -36,6 +36,8 @@ type Control struct {
 	lastSRAt time.Time
 	lastSSRC uint32
 	trip     time.Duration
+	told     uint32 // reports on us
+	lost     uint8
 }
 
 // NewControl returns a Control that names us cname, which ought not to say who
@@ -44,6 +46,11 @@ func NewControl(cname string) *Control { return &Control{cname: cname} }
 
 // RoundTrip returns the last measured time to the peer and back; 0 until known.
 func (c *Control) RoundTrip() time.Duration { return c.trip }
+
+// Lost returns the part of what we sent that did not arrive, of 256, as the peer's
+// last report on us says it of the time since the one before; and how many of
+// these there were.
+func (c *Control) Lost() (of256 uint8, reports uint32) { return c.lost, c.told }
 
 // Report returns a compound packet: a sender report if something was sent,
 // else a receiver report, with a block on the source heard if there is one, the
@@ -108,10 +115,16 @@ func (c *Control) Receive(b []byte, ours uint32, now time.Time) error {
 	return nil
 }
 
-// measure computes the round trip: now - LSR - DLSR (section 6.4.1).
+// measure takes what is said of us, and computes the round trip: now - LSR - DLSR
+// (section 6.4.1).
 func (c *Control) measure(blocks []rtcp.ReceptionReport, ours uint32, now time.Time) {
 	for _, b := range blocks {
-		if b.SSRC != ours || b.LastSenderReport == 0 {
+		if b.SSRC != ours {
+			continue
+		}
+		c.lost = b.FractionLost
+		c.told++
+		if b.LastSenderReport == 0 {
 			continue
 		}
 		d := int32(uint32(NTP(now)>>16) - b.LastSenderReport - b.Delay)

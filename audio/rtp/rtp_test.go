@@ -145,6 +145,23 @@ func TestRoundTripFromReports(t *testing.T) {
 	}
 }
 
+func TestWhatIsReportedLost(t *testing.T) {
+	a, b := NewControl("a"), NewControl("b")
+	for i, heard := range []*Reception{nil, {SSRC: 9, FractionLost: 70}, {SSRC: 1, FractionLost: 26}, {SSRC: 1}} {
+		report, err := b.Report(epoch, Sent{SSRC: 2}, heard, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Receive(report, 1, epoch); err != nil {
+			t.Fatal(err)
+		}
+		want := [][2]uint32{{0, 0}, {0, 0}, {26, 1}, {0, 2}}[i]
+		if lost, reports := a.Lost(); uint32(lost) != want[0] || reports != want[1] {
+			t.Errorf("report %d: %d of 256 by %d reports, want %v", i, lost, reports, want)
+		}
+	}
+}
+
 func TestEventsArePressesOnce(t *testing.T) {
 	var v Events
 	b := make([]byte, EventSize)
