@@ -217,7 +217,7 @@ func (m *machine6) resend(now time.Time) {
 		most = maxRequest6
 	case confirming6:
 		if m.tries >= confirms6 { // nobody objects (RFC 8415 §18.2.3)
-			m.rest(bound6, time.Time{})
+			m.confirmed()
 			return
 		}
 		most = maxConfirm6
@@ -255,7 +255,7 @@ func (m *machine6) receive(now time.Time, d *dhcpv6.Message) {
 			m.ask(now)
 			return
 		}
-		m.rest(bound6, time.Time{})
+		m.confirmed()
 		return
 	case informing6:
 		m.learn(d)
@@ -289,6 +289,13 @@ func (m *machine6) receive(now time.Time, d *dhcpv6.Message) {
 	m.learn(d)
 	m.out = append(m.out, install6{lease: l, old: m.held})
 	m.held = l
+	m.rest(bound6, time.Time{})
+}
+
+// confirmed goes on with the address that was held. The interface may be another one
+// that does not have it yet.
+func (m *machine6) confirmed() {
+	m.out = append(m.out, install6{lease: m.held, old: m.held})
 	m.rest(bound6, time.Time{})
 }
 

@@ -23,7 +23,8 @@
 //	client_linux.go  runs the machine; client_sockets_linux.go sends for it
 //	watch.go     the watcher's core; watch_linux.go runs it
 //	hearsay.go   what routers say, and which of them still do
-//	six.go       what IPv6 adds to a lease; dhcp6.go, message6.go the DHCPv6 client; six_linux.go runs both
+//	agent6.go    all that is done about IPv6, without I/O and without a clock; six_linux.go runs it
+//	six.go       its part that joins IPv6 with a lease; dhcp6.go, message6.go that which is the DHCPv6 client
 //	connections_linux.go  ends what is connected from an address that is gone
 //	kernel_linux.go, kernel6_linux.go  the only files that change addresses and routes
 //

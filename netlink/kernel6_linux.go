@@ -30,14 +30,14 @@ func (s *six) install(a install6) error {
 		IPNet:    ipNet(netip.PrefixFrom(a.lease.addr, 128)),
 		ValidLft: life(a.lease.valid), PreferedLft: life(a.lease.preferred),
 	}
-	if err := rtnl.AddrReplace(link.Of(s.link.Index), addr); err != nil {
+	if err := rtnl.AddrReplace(link.Of(s.agent.link.Index), addr); err != nil {
 		if link.IsGone(err) {
 			return nil
 		}
 		return fmt.Errorf("netlink: install %v: add address: %w", a.lease.addr, link.Needs(link.CapAdmin, err))
 	}
 	if a.old.addr.IsValid() && a.old.addr != a.lease.addr {
-		return removeAddr6(s.link.Index, a.old.addr)
+		return removeAddr6(s.agent.link.Index, a.old.addr)
 	}
 	return nil
 }
@@ -94,6 +94,20 @@ func attribute(b []byte, kind uint16) []byte {
 		}
 	}
 	return nil
+}
+
+// readHeld6 reads what the kernel holds of IPv6 on an interface.
+func readHeld6(l link.State) (held held6, err error) {
+	if l.Index == 0 {
+		return held6{}, nil
+	}
+	if held.sight, held.local, held.doubled, err = see6(l); err != nil {
+		return held6{}, err
+	}
+	held.answering = answering(l.Index, held.sight.routers)
+	flags, err := routerFlags(l.Index)
+	held.managed, held.other = flags&ifRAManaged != 0, flags&ifRAOther != 0
+	return held, err
 }
 
 // see6 reads what the interface holds; local is the link-local address once it

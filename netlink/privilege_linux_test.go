@@ -37,7 +37,7 @@ func TestMissingCapability(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := Lease{Prefix: netip.MustParsePrefix("192.0.2.50/24")}
-	six := &six{link: eth0, clock: newClock(bootTime)}
+	six := &six{agent: agent6{link: eth0}, clock: newClock(bootTime)}
 	for name, tt := range map[string]struct {
 		do    func() error
 		needs string

@@ -114,9 +114,6 @@ type pair struct {
 	patience time.Time
 }
 
-// due tells what time asks for.
-func (p *pair) due(now time.Time) []Event { return p.tell(now, false) }
-
 // fourEvent takes an event of IPv4.
 func (p *pair) fourEvent(now time.Time, e Event) []Event {
 	p.four = e.Lease
@@ -140,9 +137,19 @@ func (p *pair) sixSeen(now time.Time, s sight6) []Event {
 	return p.tell(now, false)
 }
 
-// deadline returns when due must be called; zero: never.
+// deadline returns when sixSeen must be called though nothing changed; zero: never.
 func (p *pair) deadline() time.Time {
 	return moment.Earliest(p.lose, p.patience)
+}
+
+// end tells that the last address is given back, if there was one.
+func (p *pair) end(now time.Time) []Event {
+	if !p.told.Prefix.IsValid() {
+		return nil
+	}
+	e := Event{Kind: Lost, Lease: p.told, Reason: "released", At: now}
+	p.told = Lease{}
+	return []Event{e}
 }
 
 // lease is the state as one lease.
@@ -172,10 +179,11 @@ func (p *pair) lease(now time.Time) Lease {
 func (p *pair) tell(now time.Time, renewed bool) []Event {
 	l := p.lease(now)
 	if !l.Prefix.IsValid() {
+		p.patience = time.Time{}
 		if p.lose.IsZero() || now.Before(p.lose) {
 			return nil
 		}
-		p.lose, p.patience = time.Time{}, time.Time{}
+		p.lose = time.Time{}
 		if !p.told.Prefix.IsValid() {
 			return nil
 		}

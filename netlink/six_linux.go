@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -39,39 +38,39 @@ func newSix(cfg Config, four Source, manage bool) (Source, error) {
 		return nil, err
 	}
 	return &six{
-		cfg: cfg, four: four, manage: manage, events: NewQueue(), doubts: make(chan struct{}, 1), pair: pair{ifname: cfg.Interface, alone: four == nil},
-		names:   resolvconf.File{Path: cfg.ResolvConf},
-		machine: machine6{rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))},
+		cfg: cfg, four: four, events: NewQueue(), names: resolvconf.File{Path: cfg.ResolvConf},
+		agent: agent6{
+			ifname: cfg.Interface, manage: manage, pair: pair{ifname: cfg.Interface, alone: four == nil},
+			dhcp: machine6{rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))},
+		},
+		hints: make(chan struct{}, 1), doubts: make(chan struct{}, 1), advice: make(chan advice, 8), fours: make(chan Event),
+		routers: make(chan []byte, 16), packets: make(chan []byte, 16),
+		fourEnded: make(chan struct{}),
 	}, nil
 }
 
-// A six is the one goroutine that owns an interface's IPv6.
+// A six is the one goroutine that owns an interface's IPv6: it runs an agent6.
 type six struct {
-	cfg     Config
-	four    Source // may be nil
-	manage  bool
-	events  *Queue
-	doubts  chan struct{}
-	pair    pair
-	machine machine6
-	clock   clock // the machine's
-	alarm   *alarm
-	names   resolvconf.File
-	link    link.State
-	down    time.Time // since when there is no carrier
-	flushed bool      // what routers gave was removed since
-	conn    *net.UDPConn
+	cfg    Config
+	four   Source // may be nil
+	events *Queue
+	agent  agent6
+	clock  clock // the agent's
+	alarm  *alarm
+	names  resolvconf.File
+
+	conn    *net.UDPConn // of DHCPv6; nil: closed
+	tap     *link.Tap    // hears the routers; nil: closed
 	readers sync.WaitGroup
-	packets chan []byte
-	tap     *link.Tap // hears the routers; nil: closed
+	hints   chan struct{}
+	doubts  chan struct{}
+	advice  chan advice
+	fours   chan Event
 	routers chan []byte
+	packets chan []byte
 
-	router netip.Addr // in use; zero: none
-
-	// What the routers of the link say.
-	prefixes hearsay[netip.Prefix]
-	dns      hearsay[netip.Addr]
-	domains  hearsay[string]
+	fourEnded chan struct{}
+	fourErr   error // once fourEnded is closed
 }
 
 // Next implements Source.
@@ -87,6 +86,29 @@ func (s *six) Doubt() {
 
 // Run implements Source.
 func (s *six) Run(ctx context.Context) error {
+	inner, cancel := context.WithCancel(ctx)
+	defer s.readers.Wait()
+	defer cancel()
+	if err := s.start(inner); err != nil {
+		return err
+	}
+	defer s.close()
+	if err := s.loop(ctx); err != nil || ctx.Err() == nil {
+		return err
+	}
+	// IPv6 first: its RELEASE needs no IPv4. What IPv4 tells while it ends is not
+	// passed on; the end is told once.
+	err := s.step(ctx, stopped{})
+	cancel()
+	if s.four != nil {
+		<-s.fourEnded
+		err = errors.Join(err, s.fourErr)
+	}
+	return errors.Join(err, s.step(ctx, gone{}))
+}
+
+// start runs what tells of changes, and IPv4, until ctx is done.
+func (s *six) start(ctx context.Context) error {
 	h, err := link.OpenHinter(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_IFINFO)
 	if err != nil {
 		return err
@@ -102,224 +124,190 @@ func (s *six) Run(ctx context.Context) error {
 		a.socket.Close()
 		return err
 	}
-	defer s.readers.Wait()
-	defer s.alarm.close()
-	s.readers.Go(s.alarm.run)
-	inner, cancel := context.WithCancel(ctx)
-	hints, advice, fours := make(chan struct{}, 1), make(chan advice, 8), make(chan Event)
-	s.packets, s.routers = make(chan []byte, 16), make(chan []byte, 16)
-	fourEnded := make(chan error, 1)
 	if s.four != nil {
-		s.readers.Go(func() { fourEnded <- s.four.Run(inner) })
-		s.readers.Go(func() { s.passOn(inner, fours) })
+		s.readers.Go(func() {
+			s.fourErr = s.four.Run(ctx)
+			close(s.fourEnded)
+		})
+		s.readers.Go(func() { s.passOn(ctx) })
 		runtime.Gosched() // IPv4 asks first: its server answers at once, a router in seconds
 	}
-	s.readers.Go(func() { h.Run(inner, hints) })
-	s.readers.Go(func() { a.run(inner, advice) })
-	defer cancel()
-	defer func() {
-		s.closeConn()
-		s.closeTap()
-		if err := s.names.Restore(); err != nil {
-			s.cfg.Log.Error("cannot leave the name servers as they were", "error", err)
-		}
-	}()
-	err = s.look(ctx)
-	for {
-		if err != nil {
-			return err
-		}
-		if d, ok := s.deadline(); !ok {
-			err = s.alarm.stop()
-		} else {
-			err = s.alarm.set(d)
-		}
-		if err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return s.end(cancel, fourEnded)
-		case err := <-fourEnded:
-			if ctx.Err() != nil {
-				fourEnded <- err
-				return s.end(cancel, fourEnded)
-			}
-			return err
-		case <-s.alarm.c:
-			err = s.look(ctx)
-		case <-hints:
-			err = s.look(ctx)
-		case e := <-fours:
-			s.tell(s.pair.fourEvent(time.Now(), e))
-			err = s.look(ctx)
-		case <-s.doubts:
-			err = s.step(doubted{})
-		case a := <-advice:
-			if a.index == s.link.Index {
-				s.hear(a)
-				err = s.look(ctx)
-			}
-		case b := <-s.routers:
-			if says, parseErr := parseRA(b); parseErr == nil {
-				for _, p := range says.prefixes {
-					s.prefixes.say(s.clock.now(), says.router, p.valid, p.prefix)
-				}
-				err = s.look(ctx)
-			}
-		case b := <-s.packets:
-			s.cfg.trace(false, b)
-			if d, parseErr := dhcpv6.MessageFromBytes(b); parseErr == nil {
-				if err = s.step(received6{d}); err == nil {
-					err = s.look(ctx)
-				}
-			}
-		}
-	}
+	s.readers.Go(s.alarm.run)
+	s.readers.Go(func() { h.Run(ctx, s.hints) })
+	s.readers.Go(func() { a.run(ctx, s.advice) })
+	return nil
 }
 
 // passOn hands the events of IPv4 on until ctx is done.
-func (s *six) passOn(ctx context.Context, out chan<- Event) {
+func (s *six) passOn(ctx context.Context) {
 	for {
 		e, err := s.four.Next(ctx)
 		if err != nil {
 			return
 		}
 		select {
-		case out <- e:
+		case s.fours <- e:
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// deadline returns after how long to look again though nothing changed, if ever.
-func (s *six) deadline() (least time.Duration, ok bool) {
-	earlier := func(t, now time.Time) {
-		if d := t.Sub(now); !t.IsZero() && (!ok || d < least) {
-			least, ok = d, true
+func (s *six) close() {
+	s.shut()
+	s.alarm.close()
+	if err := s.names.Restore(); err != nil {
+		s.cfg.Log.Error("cannot leave the name servers as they were", "error", err)
+	}
+}
+
+// loop hands the agent what happens and what the kernel holds then, until ctx is done or
+// IPv4 has ended.
+func (s *six) loop(ctx context.Context) error {
+	for {
+		if err := s.look(ctx); err != nil {
+			return err
+		}
+		if err := s.setAlarm(); err != nil {
+			return err
+		}
+		var in any // nothing but a reason to look again
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.fourEnded:
+			if ctx.Err() != nil {
+				return nil
+			}
+			return s.fourErr
+		case <-s.alarm.c:
+		case <-s.hints:
+		case <-s.doubts:
+			in = doubted{}
+		case e := <-s.fours:
+			e.Lease = s.clock.in(e.Lease)
+			in = fourSays{e}
+		case a := <-s.advice:
+			in = a
+		case b := <-s.routers:
+			if says, err := parseRA(b); err == nil {
+				in = says
+			}
+		case b := <-s.packets:
+			s.cfg.trace(false, b)
+			if d, err := dhcpv6.MessageFromBytes(b); err == nil {
+				in = received6{d}
+			}
+		}
+		if in != nil {
+			if err := s.step(ctx, in); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+func (s *six) setAlarm() error {
 	now := s.clock.now()
-	earlier(s.machine.deadline(), now)
-	earlier(s.prefixes.deadline(now), now)
-	earlier(s.dns.deadline(now), now)
-	earlier(s.domains.deadline(now), now)
-	earlier(s.pair.deadline(), time.Now())
-	earlier(s.flushAt(), time.Now())
-	return least, ok
-}
-
-// flushAt is when the addresses of routers that are gone are removed.
-func (s *six) flushAt() time.Time {
-	if s.down.IsZero() || s.flushed || !s.manage {
-		return time.Time{}
+	d := s.agent.deadline(now)
+	if d.IsZero() {
+		return s.alarm.stop()
 	}
-	return s.down.Add(link.Grace)
+	return s.alarm.set(d.Sub(now))
 }
 
-// look reads the state again, and tells what is new.
+// look reads the state again.
 func (s *six) look(ctx context.Context) error {
 	l, err := link.Read(s.cfg.Interface)
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	if s.manage && l.Index != 0 && l.Index != s.link.Index {
-		s.prepare(l)
+	if err := s.step(ctx, linkSeen{l}); err != nil {
+		return err
 	}
-	if l.Index != s.link.Index {
-		s.forget()
-		s.closeConn()
-		s.closeTap()
+	held, err := readHeld6(l)
+	if err != nil {
+		return err
 	}
-	s.link = l
-	s.listen()
-	switch {
-	case l.Running:
-		s.down, s.flushed = time.Time{}, false
-	case s.down.IsZero():
-		s.down = now
-	case s.manage && l.Index != 0 && !s.flushed && !now.Before(s.flushAt()):
-		// The next cable may lead to other routers; these would be believed
-		// for hours (RFC 4861 §6.3.4).
-		s.flushed = true
-		s.forget()
-		if err := flushRouted(l.Index, s.machine.held.addr); err != nil {
-			s.cfg.Log.Warn("cannot remove IPv6 addresses of another network", "error", err)
-		}
-	}
-	seen := sight6{mac: l.MAC, running: l.Running}
-	if l.Index != 0 {
-		var local, doubled netip.Addr
-		seen, local, doubled, err = see6(l)
-		if err != nil {
-			return err
-		}
-		if doubled.IsValid() {
-			if err := s.step(duplicate{doubled}); err != nil {
-				return err
-			}
-		}
-		if s.manage {
-			flags, err := routerFlags(l.Index)
-			if err != nil {
-				return err
-			}
-			says := linkSays{
-				ready: l.Running && local.IsValid(), mac: l.MAC,
-				managed: flags&ifRAManaged != 0, other: flags&ifRAOther != 0,
-			}
-			if says.ready && s.conn == nil && (says.managed || says.other) {
-				if err := s.openConn(ctx, local); err != nil {
+	return s.step(ctx, held)
+}
+
+// step runs the agent, and then what it wants done. That the socket is open is a further
+// input.
+func (s *six) step(ctx context.Context, in any) (failed error) {
+	for inputs := []any{in}; len(inputs) > 0; inputs = inputs[1:] {
+		for _, a := range s.agent.step(s.clock.now(), inputs[0]) {
+			switch a := a.(type) {
+			case prepare6:
+				s.prepare(a.state)
+			case listen6:
+				s.listen()
+			case shut6:
+				s.shut()
+			case open6:
+				if err := s.openConn(ctx, a.from); err != nil {
 					s.cfg.Log.Warn("cannot ask for IPv6 addresses", "error", err)
+				} else {
+					inputs = append(inputs, opened6{})
 				}
-			}
-			says.ready = says.ready && (s.conn != nil || !says.managed && !says.other)
-			if says != s.machine.link {
-				if err := s.step(says); err != nil {
-					return err
-				}
-			}
-			if err := s.step(tick{}); err != nil {
-				return err
+			case send6:
+				s.send(a)
+			case install6:
+				failed = errors.Join(failed, s.install(a))
+			case remove6:
+				s.complain("cannot remove the address", removeAddr6(s.agent.link.Index, a.addr))
+			case flush6:
+				s.complain("cannot remove IPv6 addresses of another network", flushRouted(s.agent.link.Index, s.agent.dhcp.held.addr))
+			case deprecate6:
+				s.complain("cannot leave an address of a prefix that is gone", deprecate(s.agent.link.Index, a.addr))
+			case tell:
+				s.tell(a.event)
+			case note:
+				s.cfg.Log.Log(ctx, a.level, a.text, a.args...)
 			}
 		}
 	}
-	at := s.clock.now()
-	seen.dns = appendNew(s.machine.dns, s.dns.known(at)...)
-	seen.domains = appendDomains(slices.Clone(s.machine.domains), s.domains.known(at)...)
-	if err := s.rank(at, seen); err != nil {
-		s.cfg.Log.Warn("cannot leave an address of a prefix that is gone", "error", err)
+	return failed
+}
+
+// complain logs what the agent can do without.
+func (s *six) complain(text string, err error) {
+	if err != nil {
+		s.cfg.Log.Warn(text, "error", err)
 	}
-	s.tell(s.pair.sixSeen(now, seen))
-	return nil
 }
 
-// forget is for another link.
-func (s *six) forget() {
-	s.prefixes, s.dns, s.domains = hearsay[netip.Prefix]{}, hearsay[netip.Addr]{}, hearsay[string]{}
+// send sends a message of DHCPv6, if there is a socket for it.
+func (s *six) send(a send6) {
+	if s.conn == nil {
+		return
+	}
+	to := &net.UDPAddr{IP: dhcpv6.AllDHCPRelayAgentsAndServers, Port: dhcpv6.DefaultServerPort, Zone: s.cfg.Interface}
+	b := a.msg.ToBytes()
+	s.cfg.trace(true, b)
+	if _, err := s.conn.WriteToUDP(b, to); err != nil {
+		s.cfg.Log.Debug("cannot send", "message", a.msg.MessageType, "error", err)
+	}
 }
 
-// hear takes what a router says of name servers.
-func (s *six) hear(a advice) {
-	now := s.clock.now()
-	for _, d := range a.dns {
-		if d.IsLinkLocalUnicast() {
-			d = d.WithZone(s.cfg.Interface)
+func (s *six) tell(e Event) {
+	e.Lease, e.At = s.clock.out(e.Lease), time.Now()
+	s.events.Push(e)
+	s.cfg.Log.Debug(e.Kind.String(), "address", e.Lease.Prefix, "ipv6", e.Lease.IPv6, "router", e.Lease.Router, "reason", e.Reason)
+	if s.agent.manage && e.Kind != Lost {
+		if err := s.names.Write(e.Lease.names()); err != nil {
+			s.cfg.Log.Error("cannot use the name servers", "error", err)
 		}
-		s.dns.say(now, a.router, a.life, d)
 	}
-	s.domains.say(now, a.router, a.life, a.domains...)
 }
 
 // listen opens the tap that hears the routers. Without it, what the kernel was told
 // last counts.
 func (s *six) listen() {
-	if s.tap != nil || !s.manage || s.link.Index == 0 || !s.link.Enabled || s.link.MAC == (MAC{}) {
+	if s.tap != nil {
 		return
 	}
-	t, err := link.OpenTap(s.link.Index, unix.ETH_P_IPV6, routerFilter(), s.routers)
+	t, err := link.OpenTap(s.agent.link.Index, unix.ETH_P_IPV6, routerFilter(), s.routers)
 	if err != nil {
 		s.cfg.Log.Debug("cannot hear the routers", "error", err)
 		return
@@ -328,99 +316,16 @@ func (s *six) listen() {
 	s.readers.Go(t.Read)
 }
 
-func (s *six) closeTap() {
+// shut closes what is open on the interface.
+func (s *six) shut() {
+	if s.conn != nil {
+		s.conn.Close()
+		s.conn = nil
+	}
 	if s.tap != nil {
 		s.tap.Close()
 		s.tap = nil
 	}
-}
-
-// rank says of each address how it stands, and has the kernel use those no more
-// whose prefix is gone, when there is a better one.
-func (s *six) rank(now time.Time, seen sight6) error {
-	s.router = routerInUse(s.router, seen.routers, answering(s.link.Index, seen.routers))
-	known := s.prefixes.known(now)
-	better, gone := false, []netip.Addr(nil)
-	for i, a := range seen.addrs {
-		st := &seen.addrs[i].six
-		if !s.manage && st.age < maxAdvertise {
-			st.age = 0 // routers take turns, and cannot be told apart
-		}
-		at := slices.IndexFunc(known, func(p netip.Prefix) bool { return p.Contains(a.prefix.Addr()) })
-		if at < 0 {
-			continue
-		}
-		var left bool
-		st.heard, st.inUse, st.leftOut, left = s.prefixes.standing(now, known[at], s.router)
-		better = better || !st.leftOut
-		if left && a.prefix.Addr() != s.machine.held.addr {
-			gone = append(gone, a.prefix.Addr())
-		}
-	}
-	if !s.manage || !better {
-		return nil
-	}
-	var err error
-	for _, a := range seen.addrs {
-		if slices.Contains(gone, a.prefix.Addr()) {
-			s.cfg.Log.Info("routers left out a prefix, not using it", "prefix", a.prefix.Masked())
-			err = errors.Join(err, deprecate(s.link.Index, a))
-		}
-	}
-	return err
-}
-
-func (s *six) tell(events []Event) {
-	for _, e := range events {
-		s.events.Push(e)
-		s.cfg.Log.Debug(e.Kind.String(), "address", e.Lease.Prefix, "ipv6", e.Lease.IPv6, "router", e.Lease.Router, "reason", e.Reason)
-		if s.manage && e.Kind != Lost {
-			if err := s.names.Write(e.Lease.names()); err != nil {
-				s.cfg.Log.Error("cannot use the name servers", "error", err)
-			}
-		}
-	}
-}
-
-// step runs the DHCPv6 machine, and does what it wants.
-func (s *six) step(in any) error {
-	for _, a := range s.machine.step(s.clock.now(), in) {
-		switch a := a.(type) {
-		case send6:
-			if s.conn == nil {
-				continue
-			}
-			to := &net.UDPAddr{IP: dhcpv6.AllDHCPRelayAgentsAndServers, Port: dhcpv6.DefaultServerPort, Zone: s.cfg.Interface}
-			b := a.msg.ToBytes()
-			s.cfg.trace(true, b)
-			if _, err := s.conn.WriteToUDP(b, to); err != nil {
-				s.cfg.Log.Debug("cannot send", "message", a.msg.MessageType, "error", err)
-			}
-		case install6:
-			if err := s.install(a); err != nil {
-				return err
-			}
-		case remove6:
-			if err := removeAddr6(s.link.Index, a.addr); err != nil {
-				s.cfg.Log.Error("cannot remove the address", "error", err)
-			}
-		}
-	}
-	return nil
-}
-
-// end gives everything back, IPv6 first: its RELEASE needs no IPv4. What IPv4
-// tells while it ends is not passed on; the end is told once.
-func (s *six) end(cancel func(), fourEnded <-chan error) error {
-	err := s.step(stopped{})
-	cancel()
-	if s.four != nil {
-		err = errors.Join(err, <-fourEnded)
-	}
-	if told := s.pair.told; told.Prefix.IsValid() {
-		s.events.Push(Event{Kind: Lost, Lease: told, Reason: "released", At: time.Now()})
-	}
-	return err
 }
 
 // prepare has the kernel listen to routers on a new interface. What cannot be
@@ -487,11 +392,4 @@ func (s *six) openConn(ctx context.Context, local netip.Addr) error {
 		}
 	})
 	return nil
-}
-
-func (s *six) closeConn() {
-	if s.conn != nil {
-		s.conn.Close()
-		s.conn = nil
-	}
 }

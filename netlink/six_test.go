@@ -387,6 +387,7 @@ func TestPair(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := pair{ifname: "eth0"}
+			seen := sight6{running: true}
 			now := time.Unix(1_800_000_000, 0)
 			for i, m := range tt.moments {
 				now = now.Add(m.after)
@@ -395,9 +396,10 @@ func TestPair(t *testing.T) {
 				case Event:
 					events = p.fourEvent(now, in)
 				case sight6:
-					events = p.sixSeen(now, in)
+					seen = in
+					events = p.sixSeen(now, seen)
 				default:
-					events = p.due(now)
+					events = p.sixSeen(now, seen)
 				}
 				var got Event
 				for _, e := range events {
