@@ -78,11 +78,14 @@ func (d *Directory) Resolve(ctx context.Context, to phone.Destination) (phone.Pe
 	return d.peer(ctx, row), nil
 }
 
-// Follow implements phone.Directory. Only a phone that has proved its key is
-// followed: it is the one that its row tells of.
+// Follow implements phone.Directory. A phone that has proved its key is followed: it
+// is the one that its row tells of. So is one that was called in the clear by a row
+// without a key, such as a registrar writes for a phone of another make: wherever
+// its own messages say that it is, a change of the row is a move. Whoever calls in
+// the clear gives any number that he likes.
 func (d *Directory) Follow(ctx context.Context, with sip.Peer, moved func(netip.AddrPort)) {
 	mac, err := wire.ParseMAC(with.User)
-	if err != nil || !with.Secure {
+	if err != nil || !with.Secure && !with.Called {
 		return
 	}
 	f := &followed{mac: mac, rows: make(chan wire.Row, rowsWaiting)}
@@ -99,7 +102,11 @@ func (d *Directory) Follow(ctx context.Context, with sip.Peer, moved func(netip.
 			}
 		})
 	})
-	for at, newest := with.Addr, uint64(0); ; {
+	at, newest := with.Addr, uint64(0)
+	if !with.Secure {
+		at = netip.AddrPort{} // the first row says where it was
+	}
+	for {
 		select {
 		case <-ctx.Done():
 			return
@@ -107,15 +114,25 @@ func (d *Directory) Follow(ctx context.Context, with sip.Peer, moved func(netip.
 			switch {
 			case row.Sequence < newest: // it was on its way for longer
 				continue
-			case row.State != wire.Online || row.Ports.SIPS == 0 || row.Fingerprint != with.Fingerprint:
-			case len(row.Addrs) == 0, slices.Contains(row.Addrs, at.Addr()) && row.Ports.SIPS == at.Port(): // it is where it was, whatever else it has
+			case row.State != wire.Online || portOf(row, with) == 0 || row.Fingerprint != with.Fingerprint:
+			case len(row.Addrs) == 0, slices.Contains(row.Addrs, at.Addr()) && portOf(row, with) == at.Port(): // it is where it was, whatever else it has
+			case !at.IsValid() && !with.Secure:
+				at = netip.AddrPortFrom(row.Addrs[0], portOf(row, with))
 			default:
-				at = d.choose(ctx, row.Addrs, row.Ports.SIPS)
+				at = d.choose(ctx, row.Addrs, portOf(row, with))
 				moved(at)
 			}
 			newest = row.Sequence
 		}
 	}
+}
+
+// portOf is where a phone takes what we send it in the call that we have with it.
+func portOf(row wire.Row, with sip.Peer) uint16 {
+	if with.Secure {
+		return row.Ports.SIPS
+	}
+	return row.Ports.SIP
 }
 
 // rowsWaiting is how many rows of receipts may wait for a Follow that finds a way

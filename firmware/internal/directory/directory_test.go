@@ -134,6 +134,7 @@ func TestFollow(t *testing.T) {
 		{"the server is silent", func(*sip.Peer) {}, silent, nil},
 		{"it is where it was", func(p *sip.Peer) { p.Addr = netip.MustParseAddrPort("192.0.2.9:5061") }, well, []string{"192.0.2.10:5062"}},
 		{"over plain SIP", func(p *sip.Peer) { p.Secure = false }, well, nil},
+		{"called over plain SIP, by a row with a key", func(p *sip.Peer) { *p = sip.Peer{User: p.User, Called: true} }, well, nil},
 		{"without a MAC", func(p *sip.Peer) { p.User = "alice" }, well, nil},
 	} {
 		in(t, func(t *testing.T, w *world) {
@@ -156,6 +157,30 @@ func TestFollow(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A phone of another make that was called is followed by what its registrar says,
+// from where it said that it was; not to where a key belongs.
+func TestFollowARegisteredPhone(t *testing.T) {
+	row := func(addr string, port uint16) wire.Row {
+		return with(rowOf(addr), func(r *wire.Row) { r.Fingerprint, r.Ports = wire.Fingerprint{}, wire.Ports{SIP: port} })
+	}
+	keyed := with(rowOf("192.0.2.66"), func(r *wire.Row) { r.Fingerprint = wire.Fingerprint{2} })
+	in(t, func(t *testing.T, w *world) {
+		w.changes = []wire.Row{row("192.0.2.8", 5062), row("192.0.2.8", 5062), keyed, row("192.0.2.10", 5062), row("192.0.2.10", 5060)}
+		ctx, cancel := context.WithCancel(t.Context())
+		var moved []string
+		var done sync.WaitGroup
+		peer := sip.Peer{User: theMAC.Hex(), Called: true, Addr: netip.MustParseAddrPort("192.0.2.8:40000")} // as its Contact says
+		done.Go(func() { w.Follow(ctx, peer, func(to netip.AddrPort) { moved = append(moved, to.String()) }) })
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		cancel()
+		done.Wait()
+		if want := []string{"192.0.2.10:5062", "192.0.2.10:5060"}; !slices.Equal(moved, want) {
+			t.Errorf("followed to %v; want %v", moved, want)
+		}
+	})
 }
 
 // Whoever is followed is named in announcements, and what their receipts tell is

@@ -35,6 +35,9 @@ type Peer struct {
 	// SubjectPublicKeyInfo that the peer has proved to own.
 	Secure      bool
 	Fingerprint [32]byte
+	// Called: User is whom we have called at the place that we knew, and not what
+	// the peer says of itself.
+	Called bool
 	// Known: a phone with that key has been proved before to be who it says
 	// (Vouch). It may be another number that it gives now.
 	Known bool

@@ -34,7 +34,7 @@ func newOutgoing(a *Agent, t Target, lm LocalMedia) *Call {
 	c := newCall(a, dialogID{d.callID, d.localTag})
 	c.d, c.target, c.local, c.dest = d, t, lm, t.Addr
 	c.settled.Store(true)
-	c.peer = Peer{User: t.User, Addr: t.Addr}
+	c.peer = Peer{User: t.User, Addr: t.Addr, Called: true}
 	if t.Pin != [32]byte{} {
 		c.bind(t.Pin)
 	}

@@ -117,7 +117,9 @@ func (c *Call) leadTo(to gosip.Uri, at netip.AddrPort) {
 	d.target = to
 	c.dest, c.nat, c.media = at, false, Media{}
 	c.carriedBy(nil)
-	c.setPeerAddr(at)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.peer.Addr, c.peer.Called = at, false // whoever that is
 }
 
 // callAgain sends the INVITE to where the call is led now, and reports whether it

@@ -31,7 +31,7 @@ func (p *peer) answersOptions(m message) {
 // can neither end it nor lead it elsewhere, whether or not the peer answers when
 // it is asked.
 func TestThirdHost(t *testing.T) {
-	for _, method := range []string{"BYE", "INVITE", "UPDATE", "INFO", "REFER"} {
+	for _, method := range []string{"BYE", "INVITE", "UPDATE", "INFO", "REFER", "OPTIONS", "PRACK"} {
 		for _, silent := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/silent=%v", method, silent), func(t *testing.T) {
 				t.Parallel()
@@ -95,6 +95,71 @@ func TestThirdHostDoesNotCancel(t *testing.T) {
 	if e := expect(t, call, sip.Established, ""); e.Media.Remote != netip.AddrPortFrom(callee.at.Addr(), 7000) {
 		t.Errorf("sound goes to %v", e.Media.Remote)
 	}
+}
+
+// TestThirdHostInTheRinging: before anybody has lifted a handset nobody is asked,
+// and another host than the peer's is refused, at both ends; nor does it say for
+// the phone that is called where its sound is.
+func TestThirdHostInTheRinging(t *testing.T) {
+	b := newPhone(t, userB)
+	p := calls(t, b)
+	p.sends("INVITE", p.audio(7000))
+	c := b.isCalled()
+	must(t, c.Ring())
+	p.expects("180")
+	o := p.beside("127.0.0.2")
+	for _, method := range []string{"BYE", "UPDATE", "INFO", "REFER", "PRACK", "OPTIONS", "INVITE"} {
+		o.sends(method, "")
+		o.expects("403")
+	}
+	o.sends("ACK", "")
+	p.sends("CANCEL", "")
+	p.expects("200")
+	p.expects("487")
+	expect(t, c, sip.Ended, sip.ReasonCancelled)
+
+	a := newPhone(t, userA)
+	callee, call, invite := called(t, a)
+	callee.answers(invite, "183", callee.audio(7000), reliably, "RSeq: 1")
+	callee.answers(callee.prack(1), "200", "")
+	expect(t, call, sip.Progress, "")
+	expectEarly(t, call)
+	callee.user = userA
+	o = callee.beside("127.0.0.2")
+	forged := invite
+	forged.reply = o.out
+	o.answers(forged, "183", o.audio(9000), reliably, "RSeq: 2")
+	o.sends("UPDATE", o.audio(9000))
+	o.expects("403")
+	o.sends("BYE", "")
+	o.expects("403")
+	callee.answers(invite, "200", "")
+	callee.expects("ACK") // and no PRACK before
+	if e := expect(t, call, sip.Established, ""); e.Media.Remote != netip.AddrPortFrom(callee.at.Addr(), 7000) {
+		t.Errorf("sound goes to %v", e.Media.Remote)
+	}
+}
+
+// TestRowMovesPlainPeer: a plain peer whose row says that it has moved is believed
+// where it is now, without being asked, and no longer where it was.
+func TestRowMovesPlainPeer(t *testing.T) {
+	b := newPhone(t, userB)
+	p := calls(t, b)
+	c := established(t, p, b)
+	now := p.beside("127.0.0.2")
+	must(t, c.Retarget(now.at))
+	now.sends("UPDATE", now.audio(9000))
+	now.expects("200")
+	if e := expect(t, c, sip.Changed, ""); e.Media.Remote != netip.AddrPortFrom(now.at.Addr(), 9000) {
+		t.Errorf("sound goes to %v", e.Media.Remote)
+	}
+	p.seq = now.seq + 100
+	p.sends("BYE", "")
+	now.answersOptions(now.expects("OPTIONS"))
+	p.expects("403")
+	now.sends("BYE", "")
+	now.expects("200")
+	expect(t, c, sip.Ended, sip.ReasonHangup)
 }
 
 // TestPlainPeerMoves: a peer that is known to have left its address is believed
