@@ -118,6 +118,8 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	lower := newHalf(context.WithoutCancel(ctx), keeper)
 	lower.keep("network", network.run(ctx))
 	runtime.Gosched() // its question leaves before anything else is done
+	upper := newHalf(ctx, keeper)
+	upper.keep("control socket", controlled(settings.Control, events, controls{ph, self, hardware, keeper}, log)) // it tells of the address
 	lower.keep("interface", numbered(self, settings.Interface, keeper))
 	lower.keep("key", keyed(self, folder))
 	lower.keep("data", kept(folder, crashes))
@@ -127,9 +129,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	lower.keep("sound engine", first.then(sounding(engine, keeper)))
 
 	// keypad -> dial -> resolve -> call -> talk -> release
-	upper := newHalf(ctx, keeper)
 	upper.keep("call control", first.then(running(ph.Run)))
-	upper.keep("control socket", first.then(controlled(settings.Control, events, controls{ph, self, hardware, keeper}, log)))
 	for part, life := range hardware.lives() {
 		upper.keep(part, first.then(life))
 	}

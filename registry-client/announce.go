@@ -294,6 +294,9 @@ func (a *Announcer) Run(ctx context.Context) error {
 		case !p.announced, a.stale(p, lease, now):
 			earliest = now.Add(together)
 			a.announce(ctx, lease, &p)
+			if !p.lost.IsZero() { // nothing was sent
+				earliest = now
+			}
 			continue
 		case !now.Before(p.probe):
 			a.probe(ctx, &p)

@@ -67,6 +67,7 @@ type Client struct {
 
 	mu       sync.Mutex
 	groups   [][]string     // host:port each
+	anew     func()         // has the running race begin anew; nil: none runs
 	server   string         // the one of them whose turn it is; empty when none is known
 	shunned  netip.AddrPort // where the last session was lost
 	locals   []netip.Addr   // to send from; empty: the kernel chooses
@@ -134,6 +135,9 @@ func (c *Client) SetServers(groups [][]string) error {
 	}
 	c.mu.Lock()
 	var old *session
+	if c.anew != nil && !slices.EqualFunc(all, c.groups, slices.Equal) {
+		c.anew()
+	}
 	c.groups = all
 	if !c.knows(c.server) {
 		c.server = ""
@@ -352,7 +356,7 @@ func (c *Client) acquire(ctx context.Context) (*session, bool, error) {
 	case s != nil:
 		c.drop(s)
 	}
-	s, err := c.dialAny(ctx, locals)
+	s, err := c.dialNewest(ctx, locals)
 	if err != nil {
 		return nil, false, err
 	}
@@ -381,6 +385,26 @@ func (c *Client) acquire(ctx context.Context) (*session, bool, error) {
 		}
 	}
 	return s, true, nil
+}
+
+// dialNewest shakes hands with the first server that answers of those that are known
+// then: whoever is named while nobody answers is tried too.
+func (c *Client) dialNewest(ctx context.Context, locals []netip.Addr) (*session, error) {
+	for {
+		race, anew := context.WithCancel(ctx)
+		c.mu.Lock()
+		c.anew = anew
+		c.mu.Unlock()
+		s, err := c.dialAny(race, locals)
+		c.mu.Lock()
+		c.anew = nil
+		c.mu.Unlock()
+		again := err != nil && race.Err() != nil && ctx.Err() == nil
+		anew()
+		if !again {
+			return s, err
+		}
+	}
 }
 
 // drop ends s and forgets it; the next session is with the next server.

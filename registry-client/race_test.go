@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -133,5 +134,66 @@ func TestSetServers(t *testing.T) {
 		if err := c.SetServers(tt.groups); (err == nil) != tt.ok || c.Server() != tt.want {
 			t.Errorf("SetServers(%v) = %v, Server() = %q; want %q", tt.groups, err, c.Server(), tt.want)
 		}
+	}
+}
+
+// asked is a Resolver that knows no answer, and tells what it is asked.
+type asked chan string
+
+func (a asked) LookupNetIP(ctx context.Context, _, host string) ([]netip.Addr, error) {
+	select {
+	case a <- host:
+	case <-ctx.Done():
+	}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// Who is named while another is waited for is tried beside it, not after it.
+func TestAServerIsNamedMeanwhile(t *testing.T) {
+	id, err := LoadIdentity(t.TempDir(), testMAC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosts := make(asked)
+	c, err := NewClient(Config{Server: "mute.test", Identity: id, Pins: NewFilePins(t.TempDir() + "/p"), Log: slog.New(slog.DiscardHandler), Resolver: hosts})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		_, err := c.Resolve(ctx, wire.Query{Number: "101"})
+		done <- err
+	}()
+	next := func() (host string) {
+		select {
+		case host = <-hosts:
+		case err := <-done:
+			t.Fatalf("Resolve() = %v, and has not asked for the other server", err)
+		}
+		return host
+	}
+	if host := next(); host != "mute.test" {
+		t.Fatalf("asked for %q", host)
+	}
+	groups := [][]string{{"mute.test"}, {"ours.test"}}
+	for range 2 { // the second time nothing is new
+		if err := c.SetServers(groups); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for next() != "ours.test" {
+	}
+	cancel()
+	for err == nil {
+		select {
+		case <-hosts:
+		case err = <-done:
+		}
+	}
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Resolve() = %v", err)
 	}
 }

@@ -22,8 +22,9 @@ func address6(p *Phone) netip.Addr {
 }
 
 // advertise has the provider's router advertise IPv6 beside its IPv4, until the
-// test is over or withdraw is called.
-func advertise(ctx context.Context, t testing.TB, isp *ISP) (withdraw func()) {
+// test is over or withdraw is called. It says what these arguments of dnsmasq have
+// it say beside.
+func advertise(ctx context.Context, t testing.TB, isp *ISP, beside ...string) (withdraw func()) {
 	t.Helper()
 	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
 		t.Skip("this kernel has no IPv6")
@@ -33,11 +34,11 @@ func advertise(ctx context.Context, t testing.TB, isp *ISP) (withdraw func()) {
 	must(t, isp.host.address(street, east6, netip.Addr{}))
 	// In its first minute dnsmasq advertises each 5 to 20 s, whatever it is told, and by
 	// itself lets the router live for three of the intervals that it is told.
-	p, err := isp.host.run(isp.dir, command{name: "advertiser", path: isp.dnsmasq, args: []string{
+	p, err := isp.host.run(isp.dir, command{name: "advertiser", path: isp.dnsmasq, args: append([]string{
 		"--no-daemon", "--conf-file=/dev/null", "--user=root", "--group=root", "--pid-file=", "--port=0", "--log-facility=-",
 		"--interface=" + street, "--bind-interfaces", "--dhcp-leasefile=" + isp.dir + "/leases6",
 		"--enable-ra", "--ra-param=" + street + ",4,600", "--dhcp-range=2001:db8:77::,ra-only,5m",
-	}})
+	}, beside...)})
 	must(t, err)
 	t.Cleanup(func() { p.kill() })
 	_, _, err = p.await(ctx, 0, func(line string) bool { return strings.Contains(line, "router advertisement") })

@@ -62,6 +62,7 @@ type ISP struct {
 	mu    sync.Mutex
 	pools []Pool
 	renew time.Duration      // T1
+	says  []string           // options beside those of every lease; nil: a name server, and where the storing server is
 	fixed map[MAC]netip.Addr // whose next lease is settled
 	proc  *process
 }
@@ -127,8 +128,13 @@ func (isp *ISP) start(ctx context.Context) error {
 		"--dhcp-leasefile=" + isp.leaseFile(),
 		"--dhcp-hostsfile=" + isp.hostsFile(),
 		fmt.Sprintf("--dhcp-option=option:T1,%d", isp.renew/time.Second),
-		"--dhcp-option=option:dns-server," + fixedRouter.Addr().String(),
-		"--dhcp-option=66," + serverAddress.Addr().String(),
+	}
+	says := isp.says
+	if says == nil {
+		says = []string{"option:dns-server," + fixedRouter.Addr().String(), "66," + serverAddress.Addr().String()}
+	}
+	for _, option := range says {
+		args = append(args, "--dhcp-option="+option)
 	}
 	for _, pool := range isp.pools {
 		args = append(args, fmt.Sprintf("--dhcp-range=%s,%s,%d", pool.First, pool.Last, LeaseTime/time.Second))
@@ -192,6 +198,36 @@ func (isp *ISP) ChangePool(ctx context.Context, pools ...Pool) error {
 	return isp.start(ctx)
 }
 
+// Say makes the provider send these options in its leases, in the form of dnsmasq's
+// --dhcp-option, in place of a name server and the storing server's address. None:
+// these two again.
+func (isp *ISP) Say(ctx context.Context, options ...string) error {
+	isp.mu.Lock()
+	defer isp.mu.Unlock()
+	if err := isp.proc.stop(); err != nil {
+		return err
+	}
+	isp.says = options
+	return isp.start(ctx)
+}
+
+// AddDNS starts a name server on the provider's router, the real dnsmasq with these
+// arguments, which knows of nothing else. It ends with the Bed.
+func (b *Bed) AddDNS(ctx context.Context, args ...string) error {
+	p, err := b.ISP.host.run(b.ISP.dir, command{name: "dns", path: b.ISP.dnsmasq, args: append([]string{
+		"--no-daemon", "--conf-file=/dev/null", "--user=root", "--group=root", "--pid-file=", "--no-resolv", "--no-hosts", "--log-facility=-",
+		"--listen-address=" + fixedRouter.Addr().String(), "--bind-interfaces",
+	}, args...)})
+	if err != nil {
+		return err
+	}
+	b.onClose(p.stop)
+	if _, _, err := p.await(ctx, 0, func(line string) bool { return strings.Contains(line, "started") }); err != nil {
+		return fmt.Errorf("testbed: start a name server: %w", err)
+	}
+	return nil
+}
+
 // Forget makes the provider forget the phone's lease, as if it had run out.
 func (isp *ISP) Forget(ctx context.Context, mac MAC) error {
 	isp.mu.Lock()
@@ -223,7 +259,7 @@ func (isp *ISP) Restart(ctx context.Context, renew time.Duration, next map[MAC]n
 	if err := os.WriteFile(isp.leaseFile(), nil, 0o600); err != nil {
 		return fmt.Errorf("testbed: forget leases: %w", err)
 	}
-	isp.pools, isp.renew, isp.fixed = []Pool{East}, cmp.Or(renew, LeaseTime/2), maps.Clone(next)
+	isp.pools, isp.renew, isp.says, isp.fixed = []Pool{East}, cmp.Or(renew, LeaseTime/2), nil, maps.Clone(next)
 	return isp.start(ctx)
 }
 
