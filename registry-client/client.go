@@ -215,15 +215,19 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// Register implements Server.
+// Register implements Server. Of the addresses of a kind, the one that the kernel
+// reaches the server from is announced first.
 func (c *Client) Register(ctx context.Context, r wire.Registration) (wire.Receipt, error) {
-	body, err := wire.EncodeRegistration(r)
-	if err != nil {
+	if err := r.Validate(); err != nil {
 		return wire.Receipt{}, fmt.Errorf("registry: register %v: %w", r.MAC, err)
+	}
+	body := func(server netip.AddrPort) ([]byte, error) {
+		r.Addrs = bestFirst(r.Addrs, sourceTo(server))
+		return wire.EncodeRegistration(r)
 	}
 	opts := append(wire.PathOptions([]string{wire.PathDirectory}),
 		wire.UintOption(message.ContentFormat, wire.FormatCBOR))
-	m, _, _, err := c.send(ctx, request{code: codes.POST, options: opts, payload: body})
+	m, _, _, err := c.send(ctx, request{code: codes.POST, options: opts, body: body})
 	if err == nil && m.Code != codes.Created && m.Code != codes.Changed {
 		err = refusal(m)
 	}
@@ -314,6 +318,11 @@ func (c *Client) send(ctx context.Context, r request) (message.Message, *session
 		retransmit := maxRetransmit
 		if !made {
 			retransmit = keptRetransmit
+		}
+		if r.body != nil {
+			if r.payload, err = r.body(s.remote); err != nil {
+				return message.Message{}, nil, nil, err
+			}
 		}
 		m, sub, err := s.do(limited, r, retransmit)
 		if err == nil {

@@ -113,18 +113,14 @@ func turnedAway(err error) bool {
 }
 
 // localFor returns which of locals to send to remote from: what the kernel would
-// take (RFC 6724, section 5), if that is one of them, or else the first of the same
-// family. The zero Addr leaves it to the kernel.
+// take, if that is one of them, or else the first of the same family. The zero Addr
+// leaves it to the kernel.
 func localFor(remote netip.AddrPort, locals []netip.Addr) netip.Addr {
 	if len(locals) == 0 {
 		return netip.Addr{}
 	}
-	if d, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(remote)); err == nil { // sends nothing
-		own := d.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
-		d.Close()
-		if slices.Contains(locals, own) {
-			return own
-		}
+	if own := sourceTo(remote); slices.Contains(locals, own) {
+		return own
 	}
 	for _, l := range locals {
 		if l.Is4() == remote.Addr().Is4() {
@@ -132,4 +128,29 @@ func localFor(remote netip.AddrPort, locals []netip.Addr) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// sourceTo returns the address that the kernel would reach remote from (RFC 6724,
+// section 5), the zero Addr when it has no way there. It sends nothing.
+func sourceTo(remote netip.AddrPort) netip.Addr {
+	d, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(remote))
+	if err != nil {
+		return netip.Addr{}
+	}
+	defer d.Close()
+	return d.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+}
+
+// bestFirst returns addrs with own, if it is one of them, before the others of its kind:
+// IPv4, global or unique local IPv6. Of several prefixes it is the one that the kernel
+// believes in; the kinds stay as they are, since who calls has its own order of them.
+func bestFirst(addrs []netip.Addr, own netip.Addr) []netip.Addr {
+	at := slices.Index(addrs, own)
+	first := slices.IndexFunc(addrs, func(a netip.Addr) bool {
+		return a.Is4() == own.Is4() && a.IsPrivate() == own.IsPrivate()
+	})
+	if at <= first {
+		return addrs
+	}
+	return slices.Insert(slices.Delete(slices.Clone(addrs), at, at+1), first, own)
 }

@@ -202,6 +202,7 @@ type request struct {
 	code    codes.Code
 	options message.Options
 	payload []byte
+	body    func(server netip.AddrPort) ([]byte, error) // makes payload for each server; nil: it stays
 	observe bool
 }
 
