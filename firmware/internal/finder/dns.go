@@ -393,24 +393,32 @@ func exchangeOver(ctx context.Context, network string, server netip.AddrPort, m 
 		return nil, err
 	}
 	for {
-		answer, err := c.ReadMsg()
+		b, err := c.ReadMsgHeader(nil) // no more than that it is read whole
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case err != nil && answer == nil && !(network == "udp" && errors.Is(err, dns.ErrShortRead)):
+		case err != nil && !(network == "udp" && errors.Is(err, dns.ErrShortRead)):
 			return nil, err // refused, or closed
-		case err != nil || !answers(answer, m): // garbage, or somebody guesses
-			if network == "tcp" {
-				return nil, fmt.Errorf("no answer to the question: %w", cmp.Or(err, errors.New("it answers another one")))
-			}
-		default:
+		}
+		answer, err := answerTo(m, b)
+		if err == nil {
 			return answer, nil
+		}
+		if network == "tcp" { // in UDP it is garbage, or somebody guesses
+			return nil, fmt.Errorf("no answer to the question: %w", err)
 		}
 	}
 }
 
-// answers reports whether a is about q.
-func answers(a, q *dns.Msg) bool {
-	return a.Response && a.Id == q.Id && len(a.Question) == 1 && a.Question[0].Qtype == q.Question[0].Qtype &&
-		a.Question[0].Qclass == q.Question[0].Qclass && strings.EqualFold(a.Question[0].Name, q.Question[0].Name)
+// answerTo reads the answer to q.
+func answerTo(q *dns.Msg, b []byte) (*dns.Msg, error) {
+	a := new(dns.Msg)
+	if err := a.Unpack(b); err != nil {
+		return nil, err
+	}
+	if !a.Response || a.Id != q.Id || len(a.Question) != 1 || a.Question[0].Qtype != q.Question[0].Qtype ||
+		a.Question[0].Qclass != q.Question[0].Qclass || !strings.EqualFold(a.Question[0].Name, q.Question[0].Name) {
+		return nil, errors.New("it answers another one")
+	}
+	return a, nil
 }

@@ -276,3 +276,66 @@ func TestSystemResolver(t *testing.T) {
 		t.Errorf("localhost beside a lease's servers: %v, %v", got, err)
 	}
 }
+
+// FuzzAnswer has a name server say anything to what a phone asks. Whatever it says,
+// addresses are of the family that was asked for, and servers can be called.
+func FuzzAnswer(f *testing.F) {
+	for _, records := range []string{
+		"store.office.test. A 192.0.2.50\nstore.office.test. A 192.0.2.51\n",
+		"store.office.test. AAAA 2001:db8::50\n", "store.office.test. AAAA ::ffff:192.0.2.1\n",
+		"store.office.test. CNAME a.test.\na.test. CNAME store.office.test.\n",
+		"_coaps._udp.office.test. SRV 10 0 5684 b.test.\n_coaps._udp.office.test. SRV 1 65535 0 .\n_coaps._udp.office.test. SRV 1 9 5684 a\\000b.test.\n",
+	} {
+		m := new(dns.Msg)
+		for line := range strings.Lines(records) {
+			rr, err := dns.NewRR(line)
+			if err != nil {
+				f.Fatal(err)
+			}
+			m.Answer = append(m.Answer, rr)
+		}
+		m.SetQuestion(m.Answer[0].Header().Name, m.Answer[0].Header().Rrtype)
+		m.Response = true
+		b, err := m.Pack()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := NewResolver()
+		r.hosts = nobody{}
+		r.Use([]netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil)
+		r.exchange = func(_ context.Context, _ netip.AddrPort, q *dns.Msg) (*dns.Msg, error) {
+			b := slices.Clone(b)
+			if len(b) >= 2 { // it has seen the question
+				b[0], b[1] = byte(q.Id>>8), byte(q.Id)
+			}
+			a, err := answerTo(q, b)
+			if err == nil && (!a.Response || a.Id != q.Id) {
+				t.Error("what is no answer is taken for one")
+			}
+			return a, err
+		}
+		for _, network := range []string{"ip4", "ip6"} {
+			addrs, err := r.LookupNetIP(t.Context(), network, "store.office.test")
+			if len(addrs) > 0 && err != nil {
+				t.Errorf("%v and %v", addrs, err)
+			}
+			for _, a := range addrs {
+				if !a.IsValid() || a.Is4() != (network == "ip4") {
+					t.Errorf("%v is an address of %s", a, network)
+				}
+			}
+		}
+		servers, err := r.services(t.Context(), "office.test")
+		if (len(servers) == 0) != (err != nil) || len(servers) > maxServers {
+			t.Errorf("services: %q, %v", servers, err)
+		}
+		for _, s := range servers {
+			if again, err := Parse(s); err != nil || len(again) != 1 || again[0].Address != s {
+				t.Errorf("service %q is read as %v, %v", s, again, err)
+			}
+		}
+	})
+}

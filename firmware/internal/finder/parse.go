@@ -111,9 +111,10 @@ func parseOne(word string) (Server, error) {
 	return Server{net.JoinHostPort(host, port), sure}, nil
 }
 
-// callable reports whether a server can be at a.
+// callable reports whether a server can be at a. A zone is the name of an interface.
 func callable(a netip.Addr) bool {
-	return !a.IsUnspecified() && !a.IsMulticast() && a.Unmap() != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	odd := func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`[]/:%"`, r) }
+	return !strings.ContainsFunc(a.Zone(), odd) && !a.IsUnspecified() && !a.IsMulticast() && a.Unmap() != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
 // isHost reports whether a name can be looked up: labels of letters, digits, hyphens

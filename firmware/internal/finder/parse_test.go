@@ -51,6 +51,8 @@ func TestParse(t *testing.T) {
 		{text: "10.77.0.256", wrong: 1},
 		{text: "[10.77.0.1]", wrong: 1},
 		{text: "[2001:db8::2", wrong: 1},
+		{text: "fe80::1%eth0.20", want: "[fe80::1%eth0.20]:5684"},
+		{text: "::%]0", wrong: 1},
 		{text: "büro.example", wrong: 1},
 		{text: "a..example", wrong: 1},
 		{text: "$(reboot)", wrong: 1},
