@@ -151,40 +151,6 @@ func TestOldAddressOfAPhoneIsGivenToAnother(t *testing.T) {
 	silent(t, c, mark)
 }
 
-// A phone that is called, or calls, gets another address while it rings. It goes on
-// ringing, and whoever lifts the handset then is heard.
-func TestMovesWhileItRings(t *testing.T) {
-	for i, who := range []string{"caller", "called", "both"} {
-		t.Run(who, func(t *testing.T) {
-			ctx, bed, phones := town(t, Config{}, 2)
-			a, b := phones[0], phones[1]
-			b.Mark()
-			dial(ctx, t, a, "102")
-			await(ctx, t, b, "ringing")
-			rings := len(b.Events())
-			if who != "called" {
-				move(ctx, t, bed, a, East.Address(71+2*i))
-			}
-			if who != "caller" {
-				move(ctx, t, bed, b, East.Address(72+2*i))
-			}
-			a.Mark()
-			for _, e := range b.Events()[rings:] {
-				if e.Name == "ringing" || e.Name == "ended" {
-					t.Errorf("a move was noticed: %v", e)
-				}
-			}
-			must(t, b.OffHook(ctx))
-			await(ctx, t, a, "established")
-			await(ctx, t, b, "established")
-			hearEachOther(ctx, t, a, b)
-			must(t, a.OnHook(ctx))
-			await(ctx, t, b, "ended", "reason", "hangup")
-			must(t, b.OnHook(ctx))
-		})
-	}
-}
-
 // An INVITE for another phone's MAC is refused with 404 by the phone that got
 // its address, whoever sends it.
 func TestStrangersInviteForAnotherMACIsRefused(t *testing.T) {

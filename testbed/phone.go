@@ -282,6 +282,14 @@ func (p *Phone) Unplug() error { return p.machine.plug(false) }
 // Replug pulls the phone's plug and puts it back as soon as the phone has
 // noticed.
 func (p *Phone) Replug(ctx context.Context) error {
+	if err := p.Pull(ctx); err != nil {
+		return err
+	}
+	return p.Plug()
+}
+
+// Pull pulls the phone's plug, and returns when the phone has noticed.
+func (p *Phone) Pull(ctx context.Context) error {
 	from := p.proc.log.length()
 	if err := p.Unplug(); err != nil {
 		return err
@@ -290,9 +298,9 @@ func (p *Phone) Replug(ctx context.Context) error {
 		return strings.Contains(line, "msg=carrier") && strings.Contains(line, "up=false")
 	})
 	if err != nil {
-		return fmt.Errorf("testbed: replug %s: %w", p.Name, err)
+		return fmt.Errorf("testbed: pull the plug of %s: %w", p.Name, err)
 	}
-	return p.Plug()
+	return nil
 }
 
 // Ctl runs `flexphone ctl` and returns what it prints.

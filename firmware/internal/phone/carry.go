@@ -58,6 +58,7 @@ type worker struct {
 	incoming bool
 	call     Call        // whose peer is to be told of the end; nil: nobody is
 	answers  atomic.Bool // it came in and is being answered: it cannot be refused any more
+	rang     bool        // it goes out, and the peer has been reached
 	sounding
 }
 
@@ -125,8 +126,9 @@ var errPanicked = errors.New("phone: a part has panicked")
 // placeCall is a call that starts here: resolve, connect, talk. A phone that
 // answers at the address but is another one than was dialled, or nobody there at
 // all, means that the address is out of date: it is asked for again, once. When an
-// end moves before the call is answered, the peer is called anew. It returns the
-// reason of the end; run releases the call.
+// end moves before the call is answered, or the connection to a phone that has rung
+// is gone, the peer is called anew. It returns the reason of the end; run releases the
+// call.
 func (w *worker) placeCall(ctx context.Context, to Destination) Reason {
 	peer, err := w.parts.Directory.Resolve(ctx, to)
 	if err != nil {
@@ -141,7 +143,7 @@ func (w *worker) placeCall(ctx context.Context, to Destination) Reason {
 		was := peer
 		reason := w.connect(ctx, &peer, stream)
 		switch {
-		case ctx.Err() == nil && reason == reasonMoved:
+		case ctx.Err() == nil && (reason == reasonMoved || reason == sip.ReasonUnreachable && w.rang && peer.ours()):
 			w.parts.Log.Info("calling anew", "number", to, "address", peer.Target.Addr)
 			if peer != was {
 				w.post(callResolved{w.id, peer})
@@ -194,6 +196,7 @@ func (w *worker) connect(ctx context.Context, peer *Peer, stream Stream) Reason 
 			w.tellEnd(ctx, before, 0)
 		}
 	}
+	w.rang = false
 	lm, _ := stream.Local(peer.Target.Addr.Addr())
 	call, err := w.parts.Line.Invite(ctx, peer.Target, lm)
 	switch {
@@ -245,13 +248,18 @@ func (w *worker) untilMoved(ctx context.Context, call Call) (here bool, there ne
 			}
 		})
 	})
-	select {
-	case <-w.moves:
-		return true, there
-	case there = <-row:
-	case <-ctx.Done():
+	for {
+		select {
+		case <-w.moves:
+			return true, there
+		case there = <-row:
+			if w.away.Load() { // it cannot be called from nowhere
+				continue
+			}
+		case <-ctx.Done():
+		}
+		return false, there
 	}
-	return false, there
 }
 
 // takeCall is a call that comes in: ring, answer, talk. It returns the reason of
@@ -336,10 +344,16 @@ func (w *worker) untilGivenUp(ctx context.Context, call Call) Reason {
 	}
 }
 
-// answerCall returns when the caller has acknowledged; sound flows before.
+// answerCall returns when the caller has acknowledged; sound flows before. Without an
+// address there is nothing to answer with yet.
 func (w *worker) answerCall(ctx context.Context, call Call, stream Stream) {
 	lm, _ := w.local(call, stream)
 	err := call.Answer(lm)
+	for err != nil && !errors.Is(err, sip.ErrEnded) && w.away.Load() && ctx.Err() == nil {
+		sleep(ctx, updateWait)
+		lm, _ = w.local(call, stream)
+		err = call.Answer(lm)
+	}
 	switch {
 	case err == nil, ctx.Err() != nil:
 		return
@@ -378,6 +392,7 @@ func (w *worker) carry(ctx, trying context.Context, call Call, stream Stream, an
 		}
 		switch e.Kind {
 		case sip.Progress:
+			w.rang = true
 			w.post(callProgress{w.id})
 		case sip.Early:
 			if err := w.play(stream, e.Media); err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"flexphone/firmware/internal/sip"
+	"flexphone/hal"
 )
 
 // outgoing is a world with a phone at 192.0.2.9 whose calls bring these events,
@@ -542,6 +543,87 @@ func TestACallThatRingsOutlivesAMove(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A phone of ours that has rung and cannot be reached any more is called anew, until
+// it is not there at all; another phone is not.
+func TestACallThatRingsOutlivesItsConnection(t *testing.T) {
+	lost := sip.Event{Kind: sip.Ended, Reason: sip.ReasonUnreachable}
+	for name, tt := range map[string]struct {
+		ours    bool
+		invites int
+		state   State
+	}{"ours": {true, 3, Calling}, "another": {false, 1, Releasing}} {
+		t.Run(name, func(t *testing.T) {
+			ring := sip.Event{Kind: sip.Progress}
+			w := outgoing(newFakeCall(ring, lost), newFakeCall(ring, lost), newFakeCall(ring))
+			w.resolve = []func() (Peer, error){func() (Peer, error) {
+				p, err := found("192.0.2.9:5061")()
+				if tt.ours {
+					p.Target.Pin = [32]byte{1}
+				}
+				return p, err
+			}}
+			try(t, w, func(t *testing.T, d *table) {
+				d.dials(t)
+				synctest.Wait()
+				if did := d.take(); strings.Count(did, "invite") != tt.invites {
+					t.Errorf("it did %q; want %d invites", did, tt.invites)
+				}
+				d.expectState(t, tt.state)
+			})
+		})
+	}
+	w := outgoing(newFakeCall(sip.Event{Kind: sip.Progress}, lost), newFakeCall(lost))
+	w.resolve = []func() (Peer, error){func() (Peer, error) {
+		p, err := found("192.0.2.9:5061")()
+		p.Target.Pin = [32]byte{1}
+		return p, err
+	}}
+	try(t, w, func(t *testing.T, d *table) {
+		d.dials(t)
+		synctest.Wait()
+		d.expectState(t, Releasing) // it was asked for again, and is nowhere else
+	})
+}
+
+// A handset that is lifted while there is no address answers when there is one.
+func TestAnAnswerWaitsForTheNetwork(t *testing.T) {
+	w := &world{}
+	try(t, w, func(t *testing.T, d *table) {
+		d.offers(sip.Peer{User: "103", Secure: true})
+		d.expectState(t, Ringing)
+		d.NetworkDown(t.Context(), "link down")
+		synctest.Wait()
+		d.trouble("Call.Answer", no)
+		d.hook.Set(hal.OffHook)
+		time.Sleep(lostAfter / 2)
+		d.expectState(t, Ringing)
+		d.trouble("", no)
+		d.NetworkUp(t.Context(), netip.MustParseAddr("198.51.100.7"))
+		time.Sleep(time.Second)
+		d.expectState(t, Talking)
+	})
+}
+
+// Without an address here nobody is called anew, wherever the peer is then.
+func TestACallThatRingsWaitsForTheNetwork(t *testing.T) {
+	ring := sip.Event{Kind: sip.Progress}
+	w := outgoing(newFakeCall(ring), newFakeCall(ring))
+	try(t, w, func(t *testing.T, d *table) {
+		d.dials(t)
+		synctest.Wait()
+		d.NetworkDown(t.Context(), "link down")
+		synctest.Wait()
+		d.take()
+		d.peerMoves <- netip.MustParseAddrPort("198.51.100.9:5061")
+		d.expect(t, "")
+		d.NetworkUp(t.Context(), netip.MustParseAddr("198.51.100.7"))
+		synctest.Wait()
+		if did := d.take(); !strings.Contains(did, "invite 198.51.100.9:5061") {
+			t.Errorf("it did %q; want it to call the new address", did)
+		}
+	})
 }
 
 // Both ends move at once: ours is told again and again, and goes to where the
