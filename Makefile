@@ -189,7 +189,7 @@ $(OWN_GO):
 	dir=$$(sed -n 's/.*"Dir": "\(.*\)".*/\1/p' <<<"$$got"); \
 	chmod -R u+w "$$dir"; chmod +x "$$dir"/bin/* "$$dir"/pkg/tool/*/*; mv "$$dir" $(CURDIR)/build/go
 
-.PHONY: help build deb run check test test-unit test-e2e fuzz bench moves faults life soak kill clean build-host run-host \
+.PHONY: help build deb run check test test-unit test-e2e fuzz bench moves faults moves life soak kill clean build-host run-host \
   packages-build packages-run packages-test packages-compare packages-peers packages-go own-go
 
 # Images, and the boards that are not the host: image, flash, build-BOARD, run-BOARD.
