@@ -70,7 +70,7 @@ func TestAgentAmongNoise(t *testing.T) {
 			advertise()
 		}
 	}
-	for end := time.Now().Add(time.Minute); sent.Load() < noise.Many && time.Now().Before(end); {
+	for sent.Load() < noise.Many { // it asks each second
 		if e := r.Any(); e.Kind != netlink.Renewed || !slices.Equal(e.Lease.Addrs(), []netip.Addr{four, want}) || e.Lease.Interface != "eth0" {
 			t.Fatalf("%v of %v on %s", e.Kind, e.Lease.Addrs(), e.Lease.Interface)
 		}

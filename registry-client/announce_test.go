@@ -566,6 +566,9 @@ func TestProbesAreAsRareAsTheNetworkAllows(t *testing.T) {
 				if f.probes < tt.fewest || f.probes > tt.most {
 					t.Errorf("seen at %q: %d probes in a day; want %d to %d", tt.seen, f.probes, tt.fewest, tt.most)
 				}
+				registrations := len(f.attempts)
+				t.Logf("a phone at 192.0.2.9 that is seen at %q: %d packets a day, of %d questions whether the server is there and %d registrations",
+					tt.seen, 2*f.probes, f.probes-registrations, registrations)
 			})
 		})
 	}
