@@ -96,6 +96,12 @@ func TestFindingTheStoringServer(t *testing.T) {
 			}
 		})
 	}
+	if board() == hostBoard { // all this without the machine's own file, which is another's
+		names, err := os.ReadFile(filepath.Join(p.dir, p.Name+".resolv.conf"))
+		if err != nil || len(names) > 0 {
+			t.Errorf("the host's resolv.conf has become %q, %v", names, err)
+		}
+	}
 }
 
 // The domain may be of IPv6 alone: of a router (DNSSL, RFC 8106), or of DHCPv6 beside

@@ -80,6 +80,31 @@ func TestPhonesWithoutIPv4(t *testing.T) {
 	callWithSound(ctx, t, phones[0], phones[1], "102", address6(phones[1]))
 }
 
+// TestServerThatIsReachedByIPv6: the street has both kinds of addresses, the storing
+// server is named by its IPv6 one. The phone registers both of its own, whichever
+// comes first, and again when another IPv4 lease comes.
+func TestServerThatIsReachedByIPv6(t *testing.T) {
+	ctx, bed := ownTown(t, Config{})
+	server := netip.MustParsePrefix("2001:db8:77::10/64")
+	advertise(ctx, t, bed.ISP)
+	must(t, bed.Server.host.sysctl("net/ipv6/conf/eth0/accept_dad", "0"))
+	must(t, bed.Server.host.address("eth0", server, netip.Addr{}))
+	must(t, bed.ISP.Say(ctx, "66,coaps://["+server.Addr().String()+"]"))
+	p, err := bed.AddPhone(ctx, PhoneConfig{Name: "phone-101", MAC: MAC{0x02, 0x00, 0x5e, 0x00, 0x53, 1}, Speech: speak(t, words[0])})
+	must(t, err)
+	must(t, p.PowerOn(ctx))
+	must(t, p.Plug())
+	both := func(four netip.Addr) func([]string) bool {
+		return func(addrs []string) bool {
+			return len(addrs) == 2 && slices.Contains(addrs, four.String()) && slices.Contains(addrs, address6(p).String())
+		}
+	}
+	await(ctx, t, p, "registered")
+	awaitRow(ctx, t, bed, p, both(addressOf(ctx, t, p)))
+	move(ctx, t, bed, p, East.Address(70))
+	awaitRow(ctx, t, bed, p, both(East.Address(70)))
+}
+
 // TestCallOverIPv6: the street has both kinds of addresses. A phone registers all
 // that it has, and whoever calls it tries them in the order of RFC 6724. When IPv6
 // is gone, it is called at its IPv4 address as before.

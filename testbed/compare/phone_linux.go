@@ -28,13 +28,15 @@ const binaries = "build/host"
 
 // A journey is how far the news of an address got: from the carrier to the
 // address, and from there to registry-client and to the answer of the storing
-// server. Again is the last one for another address, when the server is known.
-type journey struct{ address, told, registered, again time.Duration }
+// server. Again is the last one for another address, when the server is known, and
+// asked what of that was the server's: from the datagram to its answer.
+type journey struct{ address, told, registered, again, asked time.Duration }
 
 // A phoneEvent is what the phone's control socket tells of an event.
 type phoneEvent struct {
 	Time  time.Time `json:"time"`
 	Event string    `json:"event"`
+	Took  string    `json:"took"` // of registered
 }
 
 // travel measures a journey with cl as the one who leases.
@@ -95,7 +97,7 @@ func (b *bench) travel() (j journey, err error) {
 	}
 	j.address = at.Sub(begin)
 	lines := bufio.NewScanner(events)
-	if j.told, j.registered, err = follow(events, lines, at); err != nil || source != "dhcp" {
+	if j.told, j.registered, _, err = follow(events, lines, at); err != nil || source != "dhcp" {
 		return j, err
 	}
 	if err := b.serve(hour(home, addrB)); err != nil {
@@ -107,29 +109,30 @@ func (b *bench) travel() (j journey, err error) {
 	if at, err = b.usable(addrB); err != nil {
 		return j, err
 	}
-	_, j.again, err = follow(events, lines, at)
+	_, j.again, j.asked, err = follow(events, lines, at)
 	return j, err
 }
 
 // follow waits until the phone has registered, and returns how long after at it
-// knew of the lease and was registered.
-func follow(conn net.Conn, lines *bufio.Scanner, at time.Time) (told, registered time.Duration, err error) {
+// knew of the lease and was registered, and what of that the server took.
+func follow(conn net.Conn, lines *bufio.Scanner, at time.Time) (told, registered, asked time.Duration, err error) {
 	if err := conn.SetReadDeadline(time.Now().Add(benchLimit)); err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	for lines.Scan() {
 		var answer struct{ Result phoneEvent }
 		if err := json.Unmarshal(lines.Bytes(), &answer); err != nil {
-			return 0, 0, fmt.Errorf("compare: read the phone's events: %w", err)
+			return 0, 0, 0, fmt.Errorf("compare: read the phone's events: %w", err)
 		}
 		switch e := answer.Result; e.Event {
 		case "lease.bound":
 			told = e.Time.Sub(at)
 		case "registered":
-			return told, e.Time.Sub(at), nil
+			asked, err = time.ParseDuration(e.Took)
+			return told, e.Time.Sub(at), asked, err
 		}
 	}
-	return 0, 0, errLate
+	return 0, 0, 0, errLate
 }
 
 // program starts one of ours, with its log in dir.
@@ -208,7 +211,7 @@ func runJourneys(ctx context.Context, list []client, n int, out io.Writer) error
 		rows[i] = fmt.Sprintf("%s\t%s\t%s\t%s", name, median(all, func(j journey) time.Duration { return j.address }),
 			median(all, func(j journey) time.Duration { return j.told }), median(all, func(j journey) time.Duration { return j.registered }))
 		if i == 0 {
-			rows[i] += "\t" + median(all, func(j journey) time.Duration { return j.again })
+			rows[i] += fmt.Sprintf("\t%s (%s the server's)", median(all, func(j journey) time.Duration { return j.again }), median(all, func(j journey) time.Duration { return j.asked }))
 		}
 	}
 	one(0, max(n, 10))
