@@ -55,7 +55,7 @@ var scenarios embed.FS
 
 // StartSipp starts a scenario for one call: "uas" waits for a call and "uac" calls
 // the user at target, as sipp itself has it; so do those of that beginning in the
-// folder sipp.
+// folder sipp, of which "uas-redirect" sends who calls to target.
 func (b *Bed) StartSipp(scenario, user string, target netip.Addr) (*Sipp, error) {
 	h, addr, err := b.addFixed()
 	if err != nil {
@@ -72,6 +72,9 @@ func (b *Bed) StartSipp(scenario, user string, target netip.Addr) (*Sipp, error)
 	}
 	args := append(play, "-m", "1", "-nostdin", "-i", addr.String(), "-p", "5060",
 		"-timeout", "600s", "-timeout_error", "-trace_err", "-trace_msg")
+	if scenario == "uas-redirect" {
+		args = append(args, "-key", "place", target.String())
+	}
 	if strings.HasPrefix(scenario, "uac") {
 		// It talks for three seconds: its BYE is not to overtake its ACK at a slow phone,
 		// for which the call would have ended before it was established.

@@ -82,43 +82,14 @@ func (c *Call) gone(addr netip.AddrPort) {
 
 // transact runs on its own goroutine until the transaction is over.
 func (c *Call) transact(ctx context.Context, x *exchange, find func(context.Context) (path, error)) error {
-	finding, found := context.WithCancel(ctx)
-	c.aside(func() {
-		select {
-		case <-x.abort:
-			found()
-		case <-finding.Done():
-		}
-	})
-	p, err := find(finding)
-	found()
+	p, err := c.way(ctx, x, find)
 	if err != nil {
 		return err
 	}
 	x.idle = p.idle
-	built := make(chan *gosip.Request, 1)
-	c.box.post(func(context.Context) {
-		select {
-		case <-x.abort: // it has not left yet, and need not
-		default:
-			if x.overtaken {
-				close(built)
-				return
-			}
-			x.dest, x.sent = sourceOf(p.dest), true
-			built <- x.build(p)
-		}
-	})
-	var req *gosip.Request
-	select {
-	case req = <-built:
-		if req == nil {
-			return errUnreachable
-		}
-	case <-x.abort:
-		return errUnreachable
-	case <-ctx.Done():
-		return ctx.Err()
+	req, err := c.built(ctx, x, p)
+	if err != nil {
+		return err
 	}
 	tx, err := c.a.begin(ctx, req, func(res *gosip.Response) {
 		if x.again != nil {
@@ -135,17 +106,59 @@ func (c *Call) transact(ctx context.Context, x *exchange, find func(context.Cont
 		return fmt.Errorf("%w: %w", errUnreachable, err)
 	}
 	defer tx.Terminate()
-	c.box.post(func(context.Context) { x.transport = req.Transport() })
-	gone := make(chan struct{})
+	p.transport = req.Transport() // TCP, perhaps, for what is long
+	c.box.post(func(context.Context) { x.transport = p.transport })
+	return c.await(ctx, x, p, tx)
+}
+
+// way finds how x leaves, unless x is given up meanwhile.
+func (c *Call) way(ctx context.Context, x *exchange, find func(context.Context) (path, error)) (path, error) {
+	finding, found := context.WithCancel(ctx)
+	defer found()
+	c.aside(func() {
+		select {
+		case <-x.abort:
+			found()
+		case <-finding.Done():
+		}
+	})
+	return find(finding)
+}
+
+// built is the request of x, which the call's goroutine builds when it is its turn.
+func (c *Call) built(ctx context.Context, x *exchange, p path) (*gosip.Request, error) {
+	ready := make(chan *gosip.Request, 1) // nil: it is overtaken
+	c.box.post(func(context.Context) {
+		select {
+		case <-x.abort: // it has not left yet, and need not
+		default:
+			if x.overtaken {
+				close(ready)
+				return
+			}
+			x.dest, x.sent = sourceOf(p.dest), true
+			ready <- x.build(p)
+		}
+	})
+	select {
+	case req := <-ready:
+		if req == nil {
+			return nil, errUnreachable
+		}
+		return req, nil
+	case <-x.abort:
+		return nil, errUnreachable
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// await brings what comes back on tx to the call, until tx is over, or it is known
+// that nothing more will come.
+func (c *Call) await(ctx context.Context, x *exchange, p path, tx *gosip.ClientTx) error {
 	waiting, answered := context.WithCancel(ctx)
 	defer answered()
-	if req.Transport() == "UDP" {
-		c.aside(func() {
-			if absent(waiting, sourceOf(p.dest).Addr()) != nil {
-				close(gone)
-			}
-		})
-	}
+	gone := c.watchFor(waiting, p)
 	lost, late, silent := p.lost, (<-chan time.Time)(nil), true
 	for {
 		select {
@@ -178,6 +191,21 @@ func (c *Call) transact(ctx context.Context, x *exchange, find func(context.Cont
 			return ctx.Err()
 		}
 	}
+}
+
+// watchFor finds out, until ctx is done, whether nobody on the link has the address
+// that p leads to; then what it returns is closed. A connection tells that itself.
+func (c *Call) watchFor(ctx context.Context, p path) <-chan struct{} {
+	if p.transport != "UDP" {
+		return nil
+	}
+	gone := make(chan struct{})
+	c.aside(func() {
+		if absent(ctx, sourceOf(p.dest).Addr()) != nil {
+			close(gone)
+		}
+	})
+	return gone
 }
 
 // begin starts a client transaction, over TCP if req is too long for UDP and

@@ -47,6 +47,9 @@ func LateConnect(c *Config) {
 	c.timers.connect = time.Hour
 }
 
+// GlareWait is how long who made the Call-ID, or the other, waits after a 491.
+func GlareWait(owner bool) time.Duration { return standard().glareWait(owner) }
+
 // Break makes the goroutine of c panic.
 func Break(c *Call) { c.box.post(func(context.Context) { panic("broken") }) }
 

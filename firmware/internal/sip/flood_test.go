@@ -58,6 +58,47 @@ func TestHalfOpenTLS(t *testing.T) {
 	}
 }
 
+// TestInviteFlood: calls of strangers, as many as come, ring at most where there is
+// room for strangers, and a call that goes on and one of ours do not feel them.
+func TestInviteFlood(t *testing.T) {
+	a, b := newPhone(t, userA), newPhone(t, userB)
+	ca, cb := connect(t, a, b, b.pinned())
+	to := net.UDPAddrFromAddrPort(b.SIPAddr())
+	for host := range 8 {
+		c, err := net.DialUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 4, byte(1+host))}, to)
+		must(t, err)
+		defer c.Close()
+		me := c.LocalAddr().String()
+		for i := range 500 {
+			text := fmt.Sprintf("INVITE sip:%s@%v SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK%d;rport\r\nFrom: <sip:x@%s>;tag=%d\r\nTo: <sip:%s@%v>\r\n"+
+				"Call-ID: flood-%d-%d\r\nCSeq: 1 INVITE\r\nContact: <sip:x@%s>\r\nContent-Length: 0\r\n\r\n", userB, to, me, i, me, i, userB, to, host, i, me)
+			_, _ = c.Write([]byte(text)) // what does not fit is lost, as it may be
+		}
+	}
+	must(t, ca.Probe(patience(t)))
+	must(t, cb.Probe(patience(t)))
+	if n := sip.Waiting(b.Agent); n > 8 {
+		t.Errorf("%d strangers ring", n)
+	}
+	for sip.Waiting(b.Agent) > 0 { // they are told that they do not get through
+		must(t, b.isCalled().Reject(486))
+	}
+	if n := sip.Kept(b.Agent); n > mostKept {
+		t.Errorf("%d transactions are kept", n)
+	}
+	third := newPhone(t, userC)
+	cc := third.dials(b.pinned())
+	for c := b.isCalled(); ; c = b.isCalled() {
+		if !c.Peer().Secure { // of the flood, late
+			must(t, c.Reject(486))
+			continue
+		}
+		must(t, c.Ring())
+		break
+	}
+	expect(t, cc, sip.Progress, "")
+}
+
 // TestSlowSenders: connections in which long messages begin and do not end, over
 // TCP and, with keys that anybody can make, over TLS, fill no memory.
 func TestSlowSenders(t *testing.T) {

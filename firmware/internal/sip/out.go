@@ -102,10 +102,6 @@ func (c *Call) invite(ctx context.Context, lm LocalMedia, agreed chan error) err
 	return nil
 }
 
-func (c *Call) reinvite(ctx context.Context, lm LocalMedia, agreed chan error) error {
-	return c.invite(ctx, lm, agreed)
-}
-
 func (c *Call) inviteResponse(ctx context.Context, i *inviting, res *gosip.Response) {
 	if i.done {
 		return
@@ -137,74 +133,6 @@ func (c *Call) inviteResponse(ctx context.Context, i *inviting, res *gosip.Respo
 	case !c.redirected(ctx, res):
 		c.end(res.StatusCode, reasonOf(res.StatusCode))
 	}
-}
-
-// overhear brings a provisional response to its call in the order in which it
-// was read. sipgo handles each response on a goroutine of its own and drops a
-// provisional one that a 2xx overtakes; but that may be the only one with a
-// description.
-func (a *Agent) overhear(msg gosip.Message) {
-	res, ok := msg.(*gosip.Response)
-	if !ok || !res.IsProvisional() || res.StatusCode == 100 {
-		return
-	}
-	id, from, seq, via := res.CallID(), res.From(), res.CSeq(), res.Via()
-	if id == nil || from == nil || seq == nil || via == nil || seq.MethodName != gosip.INVITE {
-		return
-	}
-	tag, _ := from.Params.Get("tag")
-	branch, _ := via.Params.Get("branch")
-	c := a.find(id.Value(), tag)
-	if c == nil || c.incoming {
-		return
-	}
-	c.box.post(func(ctx context.Context) {
-		i := c.out
-		if c.state != starting || i == nil || i.done || !i.x.sent {
-			return
-		}
-		if ours, _ := i.req.Via().Params.Get("branch"); branch != ours {
-			return
-		}
-		seq, reliable := provisional(res)
-		if reliable && !c.acknowledges(ctx, i, res, seq) {
-			return
-		}
-		if res.StatusCode == 180 || res.StatusCode == 183 {
-			c.events.push(Event{Kind: Progress, Code: res.StatusCode})
-			c.early(i, res, reliable)
-		}
-	})
-}
-
-// early takes a description that came before the final response. Each phone
-// that answers through a proxy is a dialog with a description of its own
-// (RFC 3261, 13.2.2.4), and the last one to describe itself is heard.
-//
-// Reliably it is the answer, and what the same phone says later is none: whatever
-// changes then, an UPDATE has changed.
-func (c *Call) early(i *inviting, res *gosip.Response, reliable bool) {
-	answer, tag := descriptionIn(res), tagOf(res)
-	if answer == nil || i.firm[tag] {
-		return
-	}
-	m, err := i.lm.Take(answer, hostOfSender(res))
-	if err != nil {
-		c.a.log.Debug("sip: early description not usable", "call", c.id.callID, "err", err)
-		return
-	}
-	if _, known := i.early[tag]; !known && len(i.early) >= maxForks {
-		return
-	}
-	if i.early == nil {
-		i.early, i.firm = make(map[string]Media), make(map[string]bool)
-	}
-	i.early[tag], i.firm[tag] = m, reliable
-	if c.media.Equal(m) {
-		return
-	}
-	c.media = m
-	c.events.push(Event{Kind: Early, Media: m})
 }
 
 // answerIn is what was agreed by a 2xx to i. A 2xx need not repeat what the
@@ -332,42 +260,6 @@ func (c *Call) inviteFailed(ctx context.Context, i *inviting, err error) {
 	if !c.tryNext(ctx) {
 		c.end(failure(err))
 	}
-}
-
-// changeRefused: the peer does not want the call changed. That leaves it as it
-// was, unless the peer does not know of it any more (RFC 3261, 12.2.1.2).
-func (c *Call) changeRefused(ctx context.Context, i *inviting, res *gosip.Response) {
-	switch res.StatusCode {
-	case 491:
-		i.agreed <- errGlare
-	case 422:
-		if c.lengthen(res) {
-			i.agreed <- errMoved // and so it is sent again at once
-			return
-		}
-		i.agreed <- fmt.Errorf("sip: change call: peer says %d", res.StatusCode)
-	case 408, 481:
-		c.end(0, ReasonUnreachable)
-		c.bye(ctx, c.d)
-		i.agreed <- ErrEnded
-	default:
-		i.agreed <- fmt.Errorf("sip: change call: peer says %d", res.StatusCode)
-	}
-}
-
-// overtake gives up waiting for the answer to a change: the peer is elsewhere,
-// where the change is to be sent again. If the answer comes nevertheless, it
-// is acknowledged.
-func (c *Call) overtake() {
-	i := c.out
-	if i == nil || i.agreed == nil {
-		return
-	}
-	c.out, i.x.overtaken = nil, true
-	if !i.x.sent {
-		c.quit(i.x)
-	}
-	i.agreed <- errMoved
 }
 
 // cancel withdraws the first INVITE as soon as that is allowed, which is when

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/sip"
@@ -197,6 +198,17 @@ func TestGlare(t *testing.T) {
 			}
 			must(t, ca.Hangup(patience(t)))
 		})
+	}
+}
+
+// TestGlareWaits: who made the Call-ID waits for 2.1 to 4 s, the other for up to 2 s,
+// in units of 10 ms (RFC 3261, 14.1): so they do not collide again.
+func TestGlareWaits(t *testing.T) {
+	for range 1000 {
+		owner, other := sip.GlareWait(true), sip.GlareWait(false)
+		if owner < 2100*time.Millisecond || owner > 4*time.Second || other < 0 || other > 2*time.Second || (owner+other)%(10*time.Millisecond) != 0 {
+			t.Fatalf("waits for %v and %v", owner, other)
+		}
 	}
 }
 

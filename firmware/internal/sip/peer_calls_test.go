@@ -2,6 +2,7 @@ package sip_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"flexphone/firmware/internal/media"
@@ -134,6 +135,14 @@ func TestPeerChanges(t *testing.T) {
 			if e := expect(t, c, sip.Changed, ""); e.Media.Remote.Port() != 7100 || !e.Media.Send || !e.Media.Recv {
 				t.Errorf("back at another port: %+v", e.Media)
 			}
+			change(strings.ReplaceAll(p.audio(7100), "c=IN IP4 127.0.0.1", "c=IN IP4 0.0.0.0")) // as RFC 2543 had it
+			if e := expect(t, c, sip.Changed, ""); e.Media.Send {
+				t.Errorf("held in the old way: %+v", e.Media)
+			}
+			change(p.audio(7100))
+			if e := expect(t, c, sip.Changed, ""); e.Media.Remote.Port() != 7100 || !e.Media.Send || !e.Media.Recv {
+				t.Errorf("back at another port: %+v", e.Media)
+			}
 
 			moved := calls(t, b) // the same peer at another port
 			moved.callID, moved.otherTag, moved.seq, moved.branches = p.callID, p.otherTag, p.seq, p.branches
@@ -258,6 +267,25 @@ func TestRefusedRequests(t *testing.T) {
 	p.sends("BYE", "")
 	p.expects("200")
 	expect(t, c, sip.Ended, sip.ReasonHangup)
+}
+
+// TestDigitsInINFO: digits are taken in both of their forms, and what is none of
+// them is refused.
+func TestDigitsInINFO(t *testing.T) {
+	b := newPhone(t, userB)
+	p := calls(t, b)
+	established(t, p, b)
+	for _, test := range []struct{ kind, body, status string }{
+		{"application/dtmf-relay", "Signal=5\r\nDuration=160\r\n", "200"},
+		{"Application/DTMF-Relay; charset=utf-8", "Signal= #\r\n", "200"},
+		{"application/dtmf", "5", "200"},
+		{"application/dtmf", "", "200"},
+		{"text/plain", "5", "415"},
+		{"application/media_control+xml", "<x/>", "415"},
+	} {
+		p.sends("INFO", test.body, "Content-Type: "+test.kind)
+		p.expects(test.status)
+	}
 }
 
 // TestMerged: an INVITE that comes by two ways is one call.
