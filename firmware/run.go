@@ -79,7 +79,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	})
 	line := &line{keys: &self.key, cfg: sip.Config{
 		Owns: self.owns, DisplayName: self.name,
-		Answerable: media.Answerable(codecs()), SIPPort: sip.Port, SIPSPort: sip.SecurePort, Trace: tracing.SIP(), Panicked: keeper.Panicked, Log: log,
+		Answerable: media.Answerable(codecs(), settings.OnlyPrivate), SIPPort: sip.Port, SIPSPort: sip.SecurePort, Trace: tracing.SIP(), Panicked: keeper.Panicked, Log: log,
 	}}
 	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, settings.Audio, log), Formats: formats(), Log: log})
 	rows := directory.New(storing)
@@ -87,7 +87,9 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	hardware := newHardware(board, settings)
 	ph := phone.New(phone.Parts{
 		Keypad: hardware.keypad, Hook: &hardware.hook, Lamp: &hardware.lamp, Display: &hardware.display,
-		Directory: rows, Line: line, Sound: newSound(engine, self.addressFor, tracing.RTP),
+		Directory: rows, Line: line, Sound: newSound(engine, soundConfig{
+			address: self.addressFor, own: self.certificate, onlyPrivate: settings.OnlyPrivate, traced: tracing.RTP, log: log,
+		}),
 		Report: reporting(events, storing), Panicked: keeper.Panicked, Log: log,
 	})
 	told.phone = ph

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"net/netip"
 	"strings"
 	"sync"
@@ -40,6 +41,12 @@ func (s *self) owns(user string) bool { return s.now().Owns(user) }
 func (s *self) name() string { return s.now().Name() }
 
 func (s *self) addressFor(peer netip.Addr) netip.Addr { return s.now().AddressFor(peer) }
+
+// certificate returns what this phone proves itself with, if it has it yet.
+func (s *self) certificate() (tls.Certificate, bool) {
+	id, ok := s.key.Now()
+	return id.Certificate, ok
+}
 
 func (s *self) held() netlink.Lease {
 	s.mu.Lock()

@@ -2,17 +2,15 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"crypto/tls"
+	"log/slog"
 	"net/netip"
-	"slices"
-	"sync/atomic"
 	"time"
 
 	"flexphone/audio"
 	"flexphone/audio/g711"
 	"flexphone/audio/g722"
 	"flexphone/audio/opus"
-	"flexphone/audio/udp"
 	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/phone"
 	"flexphone/firmware/internal/sip"
@@ -53,15 +51,23 @@ func codecs() []media.Codec {
 
 // sound is the audio engine as call control sees it.
 type sound struct {
-	engine  *audio.Engine
-	tones   map[phone.Tone]audio.Tone
-	address func(peer netip.Addr) netip.Addr
-	traced  func(audio.Path) audio.Path // a path, traced if that is wanted
+	soundConfig
+	engine *audio.Engine
+	tones  map[phone.Tone]audio.Tone
 }
 
-func newSound(engine *audio.Engine, address func(peer netip.Addr) netip.Addr, traced func(audio.Path) audio.Path) *sound {
+// soundConfig is what calls need beside the engine.
+type soundConfig struct {
+	address     func(peer netip.Addr) netip.Addr
+	own         func() (tls.Certificate, bool) // what this phone proves itself with, once there is something
+	onlyPrivate bool
+	traced      func(audio.Path) audio.Path // a path, traced if that is wanted
+	log         *slog.Logger
+}
+
+func newSound(engine *audio.Engine, cfg soundConfig) *sound {
 	set := audio.Germany()
-	return &sound{engine: engine, address: address, traced: traced, tones: map[phone.Tone]audio.Tone{
+	return &sound{engine: engine, soundConfig: cfg, tones: map[phone.Tone]audio.Tone{
 		phone.ToneDial: set.Dial, phone.ToneRing: set.Ringback, phone.ToneBusy: set.Busy,
 		phone.ToneCongestion: set.Congestion, phone.ToneSIT: set.Unknown, phone.ToneAlert: set.Ringing,
 	}}
@@ -79,44 +85,13 @@ func (s *sound) Click(k hal.Key) {
 
 // Open implements phone.Sound.
 func (s *sound) Open(ctx context.Context) (phone.Stream, error) {
-	path, err := udp.Open(ctx, netip.Addr{}, udp.PortRange{})
+	ways, err := openWays(ctx, s.own, s.log)
 	if err != nil {
 		return nil, err
 	}
-	call := &stream{Stream: s.engine.Open(s.traced(path)), path: path, address: s.address}
+	call := &stream{Stream: s.engine.Open(s.traced(ways)), ways: ways, address: s.address, onlyPrivate: s.onlyPrivate}
 	call.Renew()
 	return call, nil
-}
-
-// stream is the sound of one call as call control sees it.
-type stream struct {
-	*audio.Stream
-	path    *udp.Path
-	plain   atomic.Pointer[media.Plain] // of the call that it is the sound of
-	address func(peer netip.Addr) netip.Addr
-}
-
-// Local implements phone.Stream.
-func (s *stream) Local(peer netip.Addr, without ...string) (sip.LocalMedia, bool) {
-	some := slices.DeleteFunc(codecs(), func(c media.Codec) bool { return slices.Contains(without, c.Name) })
-	sounds := slices.ContainsFunc(some, func(c media.Codec) bool { return c.Name != eventName })
-	return s.plain.Load().With(media.Local{Addr: s.address(peer), Port: s.path.Port(), Codecs: some}), sounds
-}
-
-// Renew implements phone.Stream.
-func (s *stream) Renew() { s.plain.Store(media.NewPlain()) }
-
-// Start implements phone.Stream.
-func (s *stream) Start(m sip.Media) error {
-	terms, ok := m.Terms.(media.RTP)
-	if !ok {
-		return fmt.Errorf("flexphone: start sound: %T is not plain RTP", m.Terms)
-	}
-	if err := s.Stream.Start(sessionOf(m, terms)); err != nil {
-		return err
-	}
-	s.path.SetPeer(m.Remote, terms.RemoteRTCP)
-	return nil
 }
 
 // sessionOf is what was agreed as the engine carries it.
@@ -139,24 +114,6 @@ func sessionOf(m sip.Media, terms media.RTP) audio.Session {
 // carried is c as the engine names it.
 func carried(c media.Codec) audio.Codec {
 	return audio.Codec{Name: c.Name, PayloadType: c.PayloadType, ClockRate: c.ClockRate}
-}
-
-// SendDigit implements phone.Stream.
-func (s *stream) SendDigit(k hal.Key) error { return s.Stream.SendDigit(rune(k)) }
-
-// Received implements phone.Stream.
-func (s *stream) Received() uint64 {
-	t := s.Stream.Stats()
-	return t.PacketsReceived + t.ReportsReceived
-}
-
-// Stats implements phone.Stream.
-func (s *stream) Stats() any {
-	t := s.Stream.Stats()
-	return statistics{
-		Codec: t.Codec, PacketsSent: t.PacketsSent, PacketsReceived: t.PacketsReceived,
-		PacketsLost: t.PacketsLost, Late: t.Late, JitterMS: inMS(t.Jitter), RoundTripMS: inMS(t.RoundTrip), DelayMS: inMS(t.Delay),
-	}
 }
 
 // statistics is what `flexphone ctl status` tells of a stream.

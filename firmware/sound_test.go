@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -13,6 +14,8 @@ import (
 	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/sip"
 	"flexphone/firmware/internal/trace"
+	"flexphone/internal/mac"
+	registry "flexphone/registry-client"
 )
 
 // What a peer says of itself in an answer reaches the engine: under which numbers
@@ -21,7 +24,7 @@ func TestWhatWasAgreedReachesTheEngine(t *testing.T) {
 	here := netip.MustParseAddr("127.0.0.1")
 	ours, theirs := codecs(), codecs()
 	theirs[0].PayloadType, theirs[0].Params = 96, "maxplaybackrate=16000;maxaveragebitrate=12000"
-	end := media.NewPlain().With(media.Local{Addr: here, Port: 4000, Codecs: ours})
+	end := media.NewCall().With(media.Local{Addr: here, Port: 4000, Codecs: ours})
 	offer, err := end.Offer()
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +49,7 @@ func TestWhatWasAgreedReachesTheEngine(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("the answer becomes\n%+v, want\n%+v", got, want)
 	}
-	other := media.NewPlain().With(media.Local{Addr: here, Port: 5000, Codecs: theirs})
+	other := media.NewCall().With(media.Local{Addr: here, Port: 5000, Codecs: theirs})
 	if _, agreed, err = other.Answer(offer, here); err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +70,7 @@ func TestWhatWasAgreedReachesThePath(t *testing.T) {
 		return c, c.LocalAddr().(*net.UDPAddr).AddrPort()
 	}
 	engine := audio.NewEngine(audio.Config{Formats: formats(), Log: slog.New(slog.DiscardHandler)})
-	opened, err := newSound(engine, func(netip.Addr) netip.Addr { return here }, trace.Trace{}.RTP).Open(t.Context())
+	opened, err := soundFor(t, engine, func(netip.Addr) netip.Addr { return here }).Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +88,7 @@ func TestWhatWasAgreedReachesThePath(t *testing.T) {
 	}
 	for what, at := range map[audio.Protocol]*net.UDPConn{audio.RTP: sound, audio.RTCP: reports} {
 		want := []byte{byte(what)}
-		if err := opened.(*stream).path.Send(what, want); err != nil {
+		if err := opened.(*stream).ways.Send(what, want); err != nil {
 			t.Error(err)
 		}
 		got := make([]byte, 10)
@@ -100,7 +103,7 @@ func TestWhatWasAgreedReachesThePath(t *testing.T) {
 func TestOffersWithoutWhatIsNotTaken(t *testing.T) {
 	here := func(netip.Addr) netip.Addr { return netip.MustParseAddr("127.0.0.1") }
 	engine := audio.NewEngine(audio.Config{Formats: formats()})
-	opened, err := newSound(engine, here, trace.Trace{}.RTP).Open(t.Context())
+	opened, err := soundFor(t, engine, here).Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,15 +115,28 @@ func TestOffersWithoutWhatIsNotTaken(t *testing.T) {
 	for i, codec := range append(names, "") { // of an answer to a peer that can do everything; empty: none
 		without := names[:i]
 		opened.Renew()
-		lm, ok := opened.Local(netip.MustParseAddr("127.0.0.2"), without...)
+		lm, ok := opened.Local(sip.Peer{Addr: netip.MustParseAddrPort("127.0.0.2:5060")}, without...)
 		offer, err := lm.Offer()
 		if err != nil {
 			t.Fatal(err)
 		}
-		peer := media.NewPlain().With(media.Local{Addr: here(netip.Addr{}), Port: 5000, Codecs: codecs()})
+		peer := media.NewCall().With(media.Local{Addr: here(netip.Addr{}), Port: 5000, Codecs: codecs()})
 		_, m, err := peer.Answer(offer, here(netip.Addr{}))
 		if ok != (codec != "") || ok != (err == nil) || m.Codec != codec {
 			t.Errorf("without %q: %v, answered %q, %v; want %q", without, ok, m.Codec, err, codec)
 		}
 	}
+}
+
+// soundFor is the sound of a phone with a key.
+func soundFor(t *testing.T, engine *audio.Engine, address func(netip.Addr) netip.Addr) *sound {
+	t.Helper()
+	folder := registry.OpenFolder(t.TempDir())
+	id, err := folder.Identity(mac.Address{2, 0, 0x5e, 0, 0x53, 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newSound(engine, soundConfig{
+		address: address, own: func() (tls.Certificate, bool) { return id.Certificate, true }, traced: trace.Trace{}.RTP, log: slog.New(slog.DiscardHandler),
+	})
 }

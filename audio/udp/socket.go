@@ -24,36 +24,60 @@ var usualPorts = PortRange{16384, 32767}
 var ErrPorts = errors.New("no pair of ports is free")
 
 // listenPair binds an even port for RTP and the next one for RTCP (RFC 3550,
-// section 11), searching ports from a random place on, so that a packet of an
-// old call rarely meets a new one.
+// section 11).
 func listenPair(ctx context.Context, local netip.Addr, ports PortRange) (rtp, rtcp *net.UDPConn, port uint16, err error) {
+	err = search(ports, func(p uint16) error {
+		var err error
+		if rtp, err = listen(ctx, local, p); err != nil {
+			return err
+		}
+		if rtcp, err = listen(ctx, local, p+1); err != nil {
+			rtp.Close()
+			return err
+		}
+		port = p
+		return nil
+	})
+	return rtp, rtcp, port, err
+}
+
+// Bind binds one socket, which is marked as those of a path are, on all addresses:
+// at an even port out of ports, whose next one no path binds then. Without a
+// free one the error is ErrPorts; ctx is for the binding alone.
+func Bind(ctx context.Context, ports PortRange) (c *net.UDPConn, err error) {
+	err = search(ports, func(p uint16) error {
+		var err error
+		c, err = listen(ctx, netip.Addr{}, p)
+		return err
+	})
+	return c, err
+}
+
+// search has bind try even ports from a random place on, so that a packet of an
+// old call rarely meets a new one.
+func search(ports PortRange, bind func(port uint16) error) error {
 	if ports == (PortRange{}) {
 		ports = usualPorts
 	}
 	first, last := int(ports.First)+int(ports.First)%2, int(ports.Last)
 	pairs := (last - first + 1) / 2
 	if pairs <= 0 {
-		return nil, nil, 0, fmt.Errorf("udp: bind ports %d-%d: %w", ports.First, ports.Last, ErrPorts)
+		return fmt.Errorf("udp: bind ports %d-%d: %w", ports.First, ports.Last, ErrPorts)
 	}
 	start := rand.IntN(pairs)
 	for i := range pairs {
-		p := first + (start+i)%pairs*2
-		if rtp, err = listen(ctx, local, p); err == nil {
-			if rtcp, err = listen(ctx, local, p+1); err == nil {
-				return rtp, rtcp, uint16(p), nil
-			}
-			rtp.Close()
+		err := bind(uint16(first + (start+i)%pairs*2))
+		if err == nil {
+			return nil
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) {
-			return nil, nil, 0, fmt.Errorf("udp: bind port: %w", err)
+			return fmt.Errorf("udp: bind port: %w", err)
 		}
 	}
-	return nil, nil, 0, fmt.Errorf("udp: bind ports %d-%d: %w", ports.First, ports.Last, ErrPorts)
+	return fmt.Errorf("udp: bind ports %d-%d: %w", ports.First, ports.Last, ErrPorts)
 }
 
-// listen binds a port of local, or of all addresses of both kinds if local is
-// invalid.
-func listen(ctx context.Context, local netip.Addr, port int) (*net.UDPConn, error) {
+func listen(ctx context.Context, local netip.Addr, port uint16) (*net.UDPConn, error) {
 	both := !local.IsValid()
 	if both {
 		local = netip.IPv6Unspecified()
@@ -68,13 +92,13 @@ func listen(ctx context.Context, local netip.Addr, port int) (*net.UDPConn, erro
 // listenOn asks for the family by name. Left to itself Go takes IPv4's alone for all
 // addresses if it could not bind 127.0.0.1 when it first looked, as on a machine that
 // has an address and whose loopback interface is down.
-func listenOn(ctx context.Context, local netip.Addr, port int, both bool) (*net.UDPConn, error) {
+func listenOn(ctx context.Context, local netip.Addr, port uint16, both bool) (*net.UDPConn, error) {
 	network := "udp6"
 	if local.Is4() {
 		network = "udp4"
 	}
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return prepare(c, local.Is6(), both) }}
-	c, err := lc.ListenPacket(ctx, network, netip.AddrPortFrom(local, uint16(port)).String())
+	c, err := lc.ListenPacket(ctx, network, netip.AddrPortFrom(local, port).String())
 	if err != nil {
 		return nil, err
 	}

@@ -106,7 +106,7 @@ type (
 	Established struct {
 		Peer     string `name:"peer" means:"the other end"`
 		Codec    string `name:"codec" means:"in which this phone sends"`
-		Security string `name:"security" means:"private, where the sound is encrypted; else not private"`
+		Security string `name:"security" means:"private, where the sound is encrypted with keys that the peer has told over TLS; else not private"`
 	}
 	// Moved is told when a call goes on over other addresses.
 	Moved struct {

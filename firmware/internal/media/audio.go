@@ -11,10 +11,11 @@ import (
 	"github.com/pion/sdp/v3"
 )
 
-// audio is a stream of sound that plain RTP can carry.
+// audio is a stream of sound that RTP can carry.
 type audio struct {
+	security
 	index      int      // among the m= lines
-	protos     []string // RTP and AVP, or AVPF (RFC 4585), as the peer writes them
+	protos     []string // of RTP, as the peer writes them
 	addr       netip.Addr
 	port       uint16
 	rtcp       netip.AddrPort
@@ -33,7 +34,7 @@ func (d *description) audios(from origin) []audio {
 	var out []audio
 	for i, s := range d.streams {
 		n := s.name
-		if !strings.EqualFold(n.Media, "audio") || n.Port.Value == 0 || !plain(n.Protos) {
+		if rtp, _ := kindOf(n.Protos); !strings.EqualFold(n.Media, "audio") || n.Port.Value == 0 || !rtp {
 			continue
 		}
 		a, ok := said, false
@@ -48,15 +49,9 @@ func (d *description) audios(from origin) []audio {
 	return out
 }
 
-// plain reports whether protos are RTP that is not encrypted. The profile with
-// feedback is the same to those that feed nothing back (RFC 4585, section 4).
-func plain(protos []string) bool {
-	return len(protos) == 2 && strings.EqualFold(protos[0], "RTP") &&
-		(strings.EqualFold(protos[1], "AVP") || strings.EqualFold(protos[1], "AVPF"))
-}
-
 // hear takes attributes in; of two that say different things the later one wins.
 func (a *audio) hear(attributes []sdp.Attribute) {
+	a.security.hear(attributes)
 	for _, at := range attributes {
 		first, _, _ := strings.Cut(at.Value, " ")
 		switch at.Key {

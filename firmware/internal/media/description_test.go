@@ -235,7 +235,7 @@ func TestLaterOffers(t *testing.T) {
 	}
 	lm := fuzzLocal
 	lm.Codecs = append(lm.Codecs[:3:3], Codec{Name: eventName, PayloadType: 101, ClockRate: 48000}, Codec{Name: "L16", PayloadType: 98, ClockRate: 44100})
-	offer, numbered, err := s.offer(lm)
+	offer, numbered, _, err := s.offer(lm)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,6 +35,12 @@ func terms(m sip.Media) RTP {
 	return r
 }
 
+// readAnswer reads an answer to plain lines, as many as there may be.
+func readAnswer(answer []byte, from origin, lm Local) (sip.Media, error) {
+	s := newSession()
+	return s.take(answer, from, lm, slices.Repeat([]way{inPlain}, maxStreamLines))
+}
+
 // FuzzSDP: whatever is offered, what we answer can be read back, says what we
 // believe was agreed, and refuses every other stream in its place.
 func FuzzSDP(f *testing.F) {
@@ -59,7 +65,7 @@ func FuzzSDP(f *testing.F) {
 		if err != nil || !again.Equal(m) {
 			t.Fatalf("the same offer again: %+v, %v, want %+v", again, err, m)
 		}
-		own, lm, err := s.offer(fuzzLocal) // has the lines that the offer had
+		own, lm, _, err := s.offer(fuzzLocal) // has the lines that the offer had
 		if err != nil {
 			t.Fatal(err)
 		}

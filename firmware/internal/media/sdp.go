@@ -12,6 +12,7 @@ import (
 	"github.com/pion/sdp/v3"
 
 	"flexphone/firmware/internal/sip"
+	"flexphone/internal/secret"
 )
 
 const (
@@ -30,6 +31,10 @@ type session struct {
 	lines       []mediaLine     // the m= lines that a new offer must have in their places
 	audio       int             // which of them is ours
 	types       map[uint8]Codec // what the peer's payload types mean, for as long as the call lasts
+	way         way             // agreed last; noWay: nothing yet
+	tag, suite  string          // bySDES: of our a=crypto
+	role        setup           // byDTLS: active or passive
+	keys        map[string]secret.Bytes
 }
 
 func newSession() session {
@@ -40,19 +45,50 @@ func newSession() session {
 }
 
 // offer describes lm. What is returned beside it is lm as the offer has it: with
-// the payload types that are free for it in this call.
-func (s *session) offer(lm Local) ([]byte, Local, error) {
+// the payload types that are free for it in this call; and how the sound of each
+// line would be carried.
+func (s *session) offer(lm Local) ([]byte, Local, []way, error) {
 	lm.Codecs = s.numbered(lm.Codecs)
-	lines, protos := make([]*sdp.MediaDescription, max(1, len(s.lines))), []string{"RTP", "AVP"}
+	if s.way == noWay && len(s.lines) == 0 {
+		return s.firstOffer(lm)
+	}
+	w, protos := s.way, plainProtos
+	lines, ways := make([]*sdp.MediaDescription, len(s.lines)), make([]way, len(s.lines))
 	for i, l := range s.lines {
 		lines[i] = l.refused()
 		if i == s.audio {
 			protos = l.name.Protos
 		}
 	}
-	lines[s.audio] = audioLine(lm, protos, lm.Codecs, !lm.Hold, true)
+	var p *Protection
+	if w == bySDES {
+		p = &Protection{Mux: true, Suite: s.suite, Own: s.ownKey(s.suite)}
+	}
+	lines[s.audio], ways[s.audio] = audioLine(lm, w, protos, lm.Codecs, !lm.Hold, true), w
+	lines[s.audio].Attributes = append(lines[s.audio].Attributes, privateAttributes(w, lm, p, s.tag)...)
 	b, err := s.marshal(lm, lines, nil)
-	return b, lm, err
+	return b, lm, ways, err
+}
+
+// firstOffer describes lm to a peer that has said nothing yet: privately where that
+// may be expected of it, and in plain beside it, for one that cannot.
+func (s *session) firstOffer(lm Local) ([]byte, Local, []way, error) {
+	var lines []*sdp.MediaDescription
+	var ways []way
+	if lm.Private != nil && (lm.Private.Ours || lm.OnlyPrivate) {
+		l := audioLine(lm, byDTLS, privateProtos, lm.Codecs, !lm.Hold, true)
+		l.Attributes = append(l.Attributes, privateAttributes(byDTLS, lm, nil, "")...)
+		lines, ways = append(lines, l), append(ways, byDTLS)
+	}
+	if !lm.OnlyPrivate {
+		lines = append(lines, audioLine(lm, inPlain, plainProtos, lm.Codecs, !lm.Hold, true))
+		ways = append(ways, inPlain)
+	}
+	if len(lines) == 0 {
+		return nil, lm, nil, fmt.Errorf("media: describe: it cannot be private: %w", sip.ErrNoMedia)
+	}
+	b, err := s.marshal(lm, lines, nil)
+	return b, lm, ways, err
 }
 
 // numbered is codecs under the payload types that the peer has given them; one
@@ -89,10 +125,12 @@ func (s *session) numbered(codecs []Codec) []Codec {
 
 // answer is what to say to an offer, and what was agreed by it.
 func (s *session) answer(offer []byte, from origin, lm Local) ([]byte, sip.Media, error) {
-	d, peer, pick, err := usable(offer, from, lm.Codecs)
+	lm.OnlyPrivate = lm.OnlyPrivate || s.way == byDTLS || s.way == bySDES
+	u, err := usable(offer, from, lm)
 	if err != nil {
 		return nil, sip.Media{}, err
 	}
+	d, peer, pick := u.description, u.audio, u.pair
 	lm.Addr = from.facing(lm.Addr, peer.addr)
 	// The offer's payload types are used in both directions (RFC 3264, 6.1).
 	pick.local.PayloadType, pick.localEvent.PayloadType = pick.remote.PayloadType, pick.remoteEvent.PayloadType
@@ -100,17 +138,23 @@ func (s *session) answer(offer []byte, from origin, lm Local) ([]byte, sip.Media
 	if pick.hasEvent {
 		chosen = append(chosen, pick.localEvent)
 	}
-	m := agreed(pick, peer, lm, chosen)
+	p := s.protection(u.way, peer, lm)
+	m := agreed(pick, peer, lm, chosen, p)
 	lines := make([]*sdp.MediaDescription, len(d.streams))
 	for i, l := range d.streams {
 		lines[i] = l.refused()
 	}
-	lines[peer.index] = audioLine(lm, peer.protos, chosen, m.Recv, m.Send)
+	tag := peer.crypto().tag
+	lines[peer.index] = audioLine(lm, u.way, peer.protos, chosen, m.Recv, m.Send)
+	lines[peer.index].Attributes = append(lines[peer.index].Attributes, privateAttributes(u.way, lm, p, tag)...)
 	b, err := s.marshal(lm, lines, d.when)
 	if err != nil {
 		return nil, sip.Media{}, err
 	}
-	s.lines, s.audio = d.streams, peer.index
+	s.lines, s.audio, s.way = d.streams, peer.index, u.way
+	if s.tag = tag; p != nil {
+		s.suite = p.Suite
+	}
 	if s.types == nil {
 		s.types = make(map[uint8]Codec)
 	}
@@ -120,14 +164,17 @@ func (s *session) answer(offer []byte, from origin, lm Local) ([]byte, sip.Media
 	return b, m, nil
 }
 
-// readAnswer is what was agreed by an answer to an offer of lm. What it names
-// beside our offer is passed over.
-func readAnswer(answer []byte, from origin, lm Local) (sip.Media, error) {
+// take is what was agreed by an answer to an offer of lm, whose lines' sound would
+// be carried in these ways. What it names beside our offer is passed over.
+func (s *session) take(answer []byte, from origin, lm Local, ways []way) (sip.Media, error) {
 	d, err := readDescription(answer)
 	if err != nil {
 		return sip.Media{}, err
 	}
 	for _, peer := range d.audios(from) {
+		if peer.index >= len(ways) || !peer.answers(ways[peer.index], lm, s.suite) {
+			continue
+		}
 		// The answerer's order counts: its first codec is what it wants to use.
 		for _, c := range peer.codecs {
 			if strings.EqualFold(c.Name, eventName) {
@@ -137,25 +184,72 @@ func readAnswer(answer []byte, from origin, lm Local) (sip.Media, error) {
 				return !strings.EqualFold(o.Name, eventName) && o != c
 			})
 			if pick, ok := match(lm.Codecs, only); ok {
-				return agreed(pick, peer, lm, ready(lm.Codecs, peer.codecs)), nil
+				w := ways[peer.index]
+				s.taken(w, peer, ways)
+				return agreed(pick, peer, lm, ready(lm.Codecs, peer.codecs), s.protection(w, peer, lm)), nil
 			}
 		}
 	}
 	return sip.Media{}, sip.ErrNoMedia
 }
 
-// usable finds the first stream of an offer that has sound in one of codecs.
-func usable(offer []byte, from origin, codecs []Codec) (*description, audio, pair, error) {
+// answers reports whether a is an answer to a line whose sound would be carried in
+// the way w.
+func (a *audio) answers(w way, lm Local, suite string) bool {
+	_, private := kindOf(a.protos)
+	switch w {
+	case inPlain:
+		return !private
+	case byDTLS:
+		return private && lm.Private != nil && len(a.fingerprints) > 0 && a.setup != never && a.setup != either
+	case bySDES:
+		return lm.Private != nil && lm.Vouched && a.crypto().suite == suite
+	}
+	return false
+}
+
+// taken keeps the lines of our first offer, which each further one has to have
+// (RFC 3264, 8).
+func (s *session) taken(w way, peer audio, ways []way) {
+	s.way, s.audio = w, peer.index
+	if len(s.lines) > 0 {
+		return
+	}
+	for _, w := range ways {
+		l := mediaLine{name: sdp.MediaName{Media: "audio", Protos: plainProtos, Formats: []string{"0"}}}
+		if w == byDTLS {
+			l.name.Protos = privateProtos
+		}
+		s.lines = append(s.lines, l)
+	}
+}
+
+// A found is the stream of an offer that is taken, and how.
+type found struct {
+	description *description
+	audio       audio
+	pair        pair
+	way         way
+}
+
+// usable finds the stream of an offer that has sound in one of lm's codecs: the
+// first that can be private, else the first.
+func usable(offer []byte, from origin, lm Local) (found, error) {
 	d, err := readDescription(offer)
 	if err != nil {
-		return nil, audio{}, pair{}, err
+		return found{}, err
 	}
+	var best found
 	for _, a := range d.audios(from) {
-		if p, ok := match(codecs, a.codecs); ok {
-			return d, a, p, nil
+		p, ok := match(lm.Codecs, a.codecs)
+		if w := a.wayOf(lm); ok && (w > inPlain && best.way <= inPlain || w == inPlain && best.way == noWay) {
+			best = found{d, a, p, w}
 		}
 	}
-	return nil, audio{}, pair{}, sip.ErrNoMedia
+	if best.way == noWay {
+		return found{}, sip.ErrNoMedia
+	}
+	return best, nil
 }
 
 // facing is our address for media with theirs: ours, or if that is of the other
@@ -213,8 +307,8 @@ func match(local, remote []Codec) (pair, bool) {
 }
 
 // agreed is what a pair means with peer, when receive may come.
-func agreed(p pair, peer audio, lm Local, receive []Codec) sip.Media {
-	terms := RTP{RemoteRTCP: peer.rtcp, Codec: p.remote, Receive: receive}
+func agreed(p pair, peer audio, lm Local, receive []Codec, keys *Protection) sip.Media {
+	terms := RTP{RemoteRTCP: peer.rtcp, Codec: p.remote, Receive: receive, Protection: keys}
 	terms.Codec.Name = p.local.Name
 	if p.hasEvent {
 		terms.DTMF, terms.DTMFRate = p.remoteEvent.PayloadType, p.remoteEvent.ClockRate
@@ -225,6 +319,7 @@ func agreed(p pair, peer audio, lm Local, receive []Codec) sip.Media {
 		PacketTime: peer.ptime,
 		Send:       peer.recv,
 		Recv:       peer.send && !lm.Hold,
+		Private:    keys != nil && lm.Vouched,
 		Terms:      terms,
 	}
 	m.Silent = peer.silent || !m.Send || !m.Recv
@@ -257,10 +352,14 @@ func addrType(a netip.Addr) string {
 	return "IP6"
 }
 
-func audioLine(lm Local, protos []string, codecs []Codec, recv, send bool) *sdp.MediaDescription {
+func audioLine(lm Local, w way, protos []string, codecs []Codec, recv, send bool) *sdp.MediaDescription {
+	port := lm.Port
+	if w != inPlain {
+		port = lm.Private.Port
+	}
 	md := &sdp.MediaDescription{MediaName: sdp.MediaName{
 		Media:  "audio",
-		Port:   sdp.RangedPort{Value: int(lm.Port)},
+		Port:   sdp.RangedPort{Value: int(port)},
 		Protos: protos,
 	}}
 	add := func(key, value string) {
@@ -294,7 +393,9 @@ func audioLine(lm Local, protos []string, codecs []Codec, recv, send bool) *sdp.
 
 func (s *session) marshal(lm Local, lines []*sdp.MediaDescription, when []sdp.TimeDescription) ([]byte, error) {
 	addr := lm.Addr.Unmap().WithZone("")
-	if !addr.IsValid() || lm.Port == 0 {
+	if !addr.IsValid() || slices.ContainsFunc(lines, func(l *sdp.MediaDescription) bool {
+		return l.MediaName.Port.Value == 0 && len(l.Attributes) > 0
+	}) {
 		return nil, fmt.Errorf("media: describe: no address or port")
 	}
 	s.version++

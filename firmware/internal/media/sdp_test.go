@@ -151,7 +151,7 @@ func TestOfferAnswer(t *testing.T) {
 	sa, sb := newSession(), newSession()
 	for _, hold := range []bool{false, true} {
 		a.Hold = hold
-		offer, _, err := sa.offer(a)
+		offer, _, _, err := sa.offer(a)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,14 +187,14 @@ func TestPlain(t *testing.T) {
 	theirs.PayloadType, theirs.Params = 96, "maxplaybackrate=16000"
 	one := Local{Addr: here, Port: 4000, Codecs: []Codec{opus, pcma}}
 	other := Local{Addr: here, Port: 5000, Codecs: []Codec{theirs, pcma}}
-	a, b := NewPlain(), NewPlain()
+	a, b := NewCall(), NewCall()
 	agree := func(from, to sip.LocalMedia) (offerer, answerer sip.Media) {
 		t.Helper()
 		offer, err := from.Offer()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := Answerable(other.Codecs)(offer, here); err != nil {
+		if err := Answerable(other.Codecs, false)(offer, here, false); err != nil {
 			t.Errorf("an offer that is answered cannot be: %v", err)
 		}
 		answer, answerer, err := to.Answer(offer, here)
@@ -222,7 +222,7 @@ func TestPlain(t *testing.T) {
 	if ma.Recv || mb.Send || !ma.Silent {
 		t.Errorf("held: %+v and %+v", ma, mb)
 	}
-	if err := Answerable([]Codec{pcma})([]byte(head+"m=audio 5000 RTP/AVP 0\r\n"), here); !errors.Is(err, sip.ErrNoMedia) {
+	if err := Answerable([]Codec{pcma}, false)([]byte(head+"m=audio 5000 RTP/AVP 0\r\n"), here, false); !errors.Is(err, sip.ErrNoMedia) {
 		t.Errorf("PCMU where nothing but PCMA is had: %v", err)
 	}
 }

@@ -98,9 +98,10 @@ type (
 		callID
 		now bool
 	}
-	callCodec struct { // its sound is coded in another way
+	callCodec struct { // its sound is carried in another way
 		callID
-		codec string
+		codec   string
+		private bool
 	}
 	callChanged struct {
 		callID
@@ -181,7 +182,7 @@ func (c call) step(e callEvent) (call, []action) {
 		}
 		return c, []action{report{events.Reconnected{Peer: c.peer}}}
 	case callCodec:
-		c.codec = e.codec
+		c.codec, c.private = e.codec, e.private
 	case callChanged:
 		if c.phase == talking {
 			return c, []action{report{events.Moved{Who: e.what, Peer: c.peer}}}

@@ -197,7 +197,11 @@ func (w *worker) connect(ctx context.Context, peer *Peer, stream Stream) Reason 
 		}
 	}
 	w.rang = false
-	lm, _ := stream.Local(peer.Target.Addr.Addr())
+	to := peer.Target
+	lm, ok := stream.Local(sip.Peer{User: to.User, Addr: to.Addr, Secure: to.Pin != [32]byte{}, Fingerprint: to.Pin})
+	if !ok {
+		return ReasonNotPrivate
+	}
 	call, err := w.parts.Line.Invite(ctx, peer.Target, lm)
 	switch {
 	case err == nil:
@@ -301,6 +305,7 @@ func (w *worker) untilAnswered(ctx context.Context, call Call) (reason Reason, o
 			if err := call.Ring(); err != nil {
 				w.parts.Log.Warn("ringing not sent", "err", err)
 			}
+			w.prepare(ctx, call)
 			continue
 		case reason = <-given:
 		case <-ctx.Done():
@@ -412,7 +417,7 @@ func (w *worker) carry(ctx, trying context.Context, call Call, stream Stream, an
 				if before.Remote != e.Media.Remote {
 					w.post(callChanged{w.id, "peer"})
 				}
-				w.post(callCodec{w.id, e.Media.Codec})
+				w.post(callCodec{w.id, e.Media.Codec, e.Media.Private})
 				continue
 			}
 			if talks {
@@ -427,7 +432,7 @@ func (w *worker) carry(ctx, trying context.Context, call Call, stream Stream, an
 			w.talk(stream)
 			w.beside(func() { w.followPeer(following, call) })
 			w.beside(func() { w.watch(following, call, stream) })
-			w.post(callEstablished{w.id, e.Media.Codec, false})
+			w.post(callEstablished{w.id, e.Media.Codec, e.Media.Private})
 		case sip.Ended:
 			w.call = nil
 			return Reason(e.Reason)

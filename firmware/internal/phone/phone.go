@@ -71,6 +71,8 @@ type Call interface {
 	Next(ctx context.Context) (sip.Event, error)
 	Peer() sip.Peer
 	Ring() error
+	// Offer is what a call that came in offers; nil: nothing yet.
+	Offer() (offer []byte, from netip.Addr)
 	Answer(local sip.LocalMedia) error
 	Reject(code int) error
 	Hangup(ctx context.Context) error
@@ -93,10 +95,16 @@ type Line interface {
 
 // A Stream is the sound of one call.
 type Stream interface {
-	// Local is what to offer to a phone at peer, with the address that we have
-	// now and that suits it, in every codec whose name is not among without. No
-	// sound is left in it unless ok.
-	Local(peer netip.Addr, without ...string) (lm sip.LocalMedia, ok bool)
+	// Local is what to offer to peer, with the address that we have now and that
+	// suits it, in every codec whose name is not among without. No sound that this
+	// phone may have with it is left in that unless ok.
+	Local(peer sip.Peer, without ...string) (lm sip.LocalMedia, ok bool)
+	// Prepare makes keys with a peer that calls, whose offer came from the host
+	// from, while it rings here. Nothing is said or heard by that.
+	Prepare(peer sip.Peer, offer []byte, from netip.Addr)
+	// Retarget sends what is said to where the peer's row says that it is now, if
+	// the stream can know it again by what it sends.
+	Retarget(peer netip.Addr)
 	// Renew forgets what one phone has been told and has said, before another is
 	// called.
 	Renew()

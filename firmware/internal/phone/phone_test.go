@@ -167,6 +167,9 @@ func TestACallerIsProvedOrNot(t *testing.T) {
 			if proved {
 				did = append(did, "vouch") // signalling knows its key from now on
 			}
+			if tt.secure {
+				did = append(did, "open") // keys are made while it rings
+			}
 			d.expectBoth(t, did...)
 			if s := d.Status(); s.Display != [2]string{"102", tt.want} || *s.Call.Proved != proved {
 				t.Errorf("display %q, proved %v; want %q", s.Display, *s.Call.Proved, tt.want)

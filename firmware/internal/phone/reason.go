@@ -18,6 +18,8 @@ const (
 	ReasonLost    Reason = "connection lost" // nothing comes from the peer any more
 	ReasonSound   Reason = "no sound"        // no RTP port, no sound device, or nothing of what was agreed can be sent
 	ReasonBroken  Reason = "internal error"  // a part of the phone has panicked
+
+	ReasonNotPrivate Reason = "cannot be private" // and this phone's settings want it to be
 )
 
 // Final SIP statuses (RFC 3261, section 21) that the reasons of this end are told

@@ -58,8 +58,14 @@ type sounding struct {
 	refused []string // names of codecs that the stream does not take
 }
 
-// open opens the sound of the call.
+// open opens the sound of the call, unless it is open.
 func (w *worker) open(ctx context.Context) (Stream, error) {
+	w.books.Lock()
+	stream := w.stream
+	w.books.Unlock()
+	if stream != nil {
+		return stream, nil
+	}
 	stream, err := w.parts.Sound.Open(ctx)
 	if err != nil {
 		w.parts.Log.Error("no sound for the call", "err", err)
@@ -69,6 +75,18 @@ func (w *worker) open(ctx context.Context) (Stream, error) {
 	defer w.books.Unlock()
 	w.stream = stream
 	return stream, nil
+}
+
+// prepare makes keys with the caller while it rings, so that nobody waits for them
+// once the handset is lifted. Who has proved no key may wait.
+func (w *worker) prepare(ctx context.Context, call Call) {
+	offer, from := call.Offer()
+	if !call.Peer().Secure || offer == nil {
+		return
+	}
+	if stream, err := w.open(ctx); err == nil { // else again when the call is answered
+		stream.Prepare(call.Peer(), offer, from)
+	}
 }
 
 // close ends the sound of the call.
@@ -162,7 +180,7 @@ func (w *worker) local(call Call, stream Stream) (lm sip.LocalMedia, ok bool) {
 	w.books.Lock()
 	without := slices.Clone(w.refused)
 	w.books.Unlock()
-	return stream.Local(call.Peer().Addr.Addr(), without...)
+	return stream.Local(call.Peer(), without...)
 }
 
 // hearEarly tells whether sound comes before the call is answered.
@@ -223,6 +241,12 @@ func (w *worker) followPeer(ctx context.Context, call Call) {
 
 // movedThere is that the peer of a call that is answered has moved.
 func (w *worker) movedThere(call Call, to netip.AddrPort) {
+	w.books.Lock()
+	stream := w.stream
+	w.books.Unlock()
+	if stream != nil {
+		stream.Retarget(to.Addr())
+	}
 	if err := call.Retarget(to); err != nil {
 		w.parts.Log.Info("peer's new address not taken", "err", err)
 	}

@@ -72,7 +72,7 @@ func eventsOf(m model, word string) []event {
 	case "established":
 		return []event{callEstablished{id, "opus", false}}
 	case "codec":
-		return []event{callCodec{id, "PCMA"}}
+		return []event{callCodec{id, "PCMA", false}}
 	case "moved":
 		return []event{callChanged{id, "peer"}}
 	case "offer": // a stranger's
@@ -253,7 +253,7 @@ func TestEventsOfAnOldCallAreIgnored(t *testing.T) {
 	m, _ := play(online(), "lift 102# resolved rings lay gone offer")
 	old := callID(m.last - 1)
 	for _, stale := range []event{
-		callResolved{old, Peer{Name: "102"}}, callProgress{old}, callProved{old, true}, callHeard{old, true}, callCodec{old, "PCMA"},
+		callResolved{old, Peer{Name: "102"}}, callProgress{old}, callProved{old, true}, callHeard{old, true}, callCodec{old, "PCMA", true},
 		callEstablished{old, "opus", true}, callChanged{old, "peer"}, callOver{old, "busy"}, callGone{old, "busy"},
 	} {
 		if after, actions := step(m, stale); !reflect.DeepEqual(after, m) || actions != nil {

@@ -224,7 +224,11 @@ type described struct {
 	codecs         []string
 }
 
-func (s *fakeStream) Local(_ netip.Addr, without ...string) (sip.LocalMedia, bool) {
+func (s *fakeStream) Prepare(sip.Peer, []byte, netip.Addr) { s.meet("Stream.Prepare") }
+
+func (s *fakeStream) Retarget(netip.Addr) { s.meet("Stream.Retarget") }
+
+func (s *fakeStream) Local(_ sip.Peer, without ...string) (sip.LocalMedia, bool) {
 	s.meet("Stream.Local")
 	left := slices.DeleteFunc([]string{"opus", "PCMA"}, func(c string) bool { return slices.Contains(without, c) })
 	return described{codecs: left}, len(left) > 0
@@ -318,6 +322,11 @@ func (c *fakeCall) Peer() sip.Peer {
 	return c.peer
 }
 
+func (c *fakeCall) Offer() ([]byte, netip.Addr) {
+	c.meet("Call.Offer")
+	return []byte("offer"), netip.Addr{}
+}
+
 func (c *fakeCall) Ring() error {
 	c.wrote("ring")
 	return c.meet("Call.Ring")
@@ -361,7 +370,9 @@ func (c *fakeCall) Update(_ context.Context, lm sip.LocalMedia) error {
 	if err := c.meet("Call.Update"); err != nil {
 		return err
 	}
+	c.mu.Lock()
 	c.updates = append(c.updates, lm)
+	c.mu.Unlock()
 	if c.update != nil {
 		for _, e := range c.update(lm) {
 			c.events <- e

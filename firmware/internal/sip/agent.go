@@ -44,11 +44,11 @@ type Config struct {
 	// DisplayName is shown to peers beside User, such as the short number.
 	// Nil or empty: nothing is. It is called concurrently.
 	DisplayName func() string
-	// Answerable tells whether an offer, which came from the host from, can be
-	// answered at all. One that cannot is refused before anybody is rung: 400 for
+	// Answerable tells whether an offer, which came from the host from, over TLS
+	// if secure, can be answered at all. One that cannot is refused before anybody is rung: 400 for
 	// ErrDescription, 488 for every other error. Nil: all can. It is called
 	// concurrently.
-	Answerable func(offer []byte, from netip.Addr) error
+	Answerable func(offer []byte, from netip.Addr, secure bool) error
 	// Listen is the address to listen at. The zero Addr means all of them.
 	Listen netip.Addr
 	// SIPPort (usually 5060, UDP and TCP) and SIPSPort (5061, TLS); 0 does

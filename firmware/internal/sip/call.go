@@ -57,6 +57,7 @@ type Call struct {
 	a        *Agent
 	id       dialogID
 	incoming bool
+	offer    []byte // incoming: of the INVITE; nil: none
 	firstTag string // incoming: From tag and CSeq of the INVITE, to know it again
 	firstSeq uint32
 	settled  atomic.Bool              // incoming: no longer waits for the user
@@ -168,6 +169,11 @@ func (c *Call) use(k *link) {
 
 // Next waits for the next event. After Ended it returns ErrEnded.
 func (c *Call) Next(ctx context.Context) (Event, error) { return c.events.next(ctx) }
+
+// Offer is what the INVITE of a call that came in offers, and the host that it came
+// from; nil: it offers nothing, or the call was made here. It may be read before
+// the call is answered, and must not be changed.
+func (c *Call) Offer() (offer []byte, from netip.Addr) { return c.offer, c.source }
 
 // ID is the Call-ID, which both ends know the call by.
 func (c *Call) ID() string { return c.id.callID }

@@ -42,6 +42,9 @@ type Media struct {
 	Codec      string         // that we say it in, by its name
 	PacketTime time.Duration  // a=ptime of the peer: a wish (RFC 8866, 6.4); 0: none
 	Send, Recv bool           // our direction
+	// Private: what is said is encrypted, with keys of which TLS says that they
+	// are the peer's.
+	Private bool
 	// Silent: it was agreed that the peer may send nothing for as long as it
 	// likes, neither sound nor reports, so that hearing nothing does not mean
 	// that it is gone (RFC 3264, 8.4). So it is unless both ends send; where

@@ -32,6 +32,7 @@ func newIncoming(a *Agent, req *gosip.Request, tx *gosip.ServerTx) *Call {
 	c.firstTag, c.firstSeq = d.remoteTag, d.remoteSeq
 	c.dest = sourceOf(req.Source())
 	c.source = c.dest.Addr()
+	c.offer = descriptionIn(req)
 	c.peer = Peer{User: shown(plainText(req.From().Address.User)), DisplayName: shown(req.From().DisplayName), Addr: c.dest}
 	if to, _, ok := hop(d.target); ok {
 		c.peer.Addr = to

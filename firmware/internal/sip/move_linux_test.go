@@ -89,7 +89,7 @@ func (e *estate) routes() {
 }
 
 func (e *estate) media(at netip.Addr, port uint16) sip.LocalMedia {
-	return media.NewPlain().With(media.Local{Addr: at, Port: port, Codecs: codecs})
+	return media.NewCall().With(media.Local{Addr: at, Port: port, Codecs: codecs})
 }
 
 // TestCallOutlivesAddress: the address that a call was made from is gone, and

@@ -35,10 +35,10 @@ const (
 
 // sound is an end of a call at port, in plain RTP.
 func sound(port uint16, change ...func(*media.Local)) sip.LocalMedia {
-	return with(media.NewPlain(), port, change...)
+	return with(media.NewCall(), port, change...)
 }
 
-func with(plain *media.Plain, port uint16, change ...func(*media.Local)) sip.LocalMedia {
+func with(plain *media.Call, port uint16, change ...func(*media.Local)) sip.LocalMedia {
 	lm := media.Local{Addr: loopback, Port: port, Codecs: codecs}
 	for _, f := range change {
 		f(&lm)
@@ -51,8 +51,8 @@ var plains sync.Map
 
 // of is our end of c at port, from now on.
 func of(c *sip.Call, port uint16, change ...func(*media.Local)) sip.LocalMedia {
-	plain, _ := plains.LoadOrStore(c, media.NewPlain())
-	return with(plain.(*media.Plain), port, change...)
+	plain, _ := plains.LoadOrStore(c, media.NewCall())
+	return with(plain.(*media.Call), port, change...)
 }
 
 // identity is a device certificate as phones make them.
@@ -110,7 +110,7 @@ func newPhone(t testing.TB, user string, change ...func(*sip.Config)) *phone {
 	t.Helper()
 	id, key := identity(t, user)
 	cfg := sip.Config{
-		Identity: id, User: user, Answerable: media.Answerable(codecs), Listen: loopback,
+		Identity: id, User: user, Answerable: media.Answerable(codecs, false), Listen: loopback,
 		SIPPort: 5060, SIPSPort: 5061, AnyPort: true,
 		Owns:        func(u string) bool { return u == user },
 		DisplayName: func() string { return "101" },
@@ -157,7 +157,7 @@ func patience(t testing.TB) context.Context {
 
 func (p *phone) dials(to sip.Target) *sip.Call {
 	p.t.Helper()
-	plain := media.NewPlain()
+	plain := media.NewCall()
 	c, err := p.Invite(patience(p.t), to, with(plain, 4000))
 	if err != nil {
 		p.t.Fatalf("%s dials %s: %v", p.user, to.User, err)

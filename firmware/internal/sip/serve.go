@@ -184,7 +184,7 @@ func (a *Agent) invited(req *gosip.Request, tx *gosip.ServerTx) {
 		return
 	}
 	if offer := descriptionIn(req); offer != nil && a.cfg.Answerable != nil {
-		if err := a.cfg.Answerable(offer, hostOfSender(req)); err != nil {
+		if err := a.cfg.Answerable(offer, hostOfSender(req), a.linkOf(req) != nil); err != nil {
 			a.turnAway(tx, req, refuseOffer(err))
 			return
 		}

@@ -39,7 +39,7 @@ var verdicts = map[string]int{
 // time as well, and after all of them the agent still works and nothing has rung.
 func TestTorture(t *testing.T) {
 	a, err := sip.NewAgent(sip.Config{
-		User: "user", Answerable: media.Answerable([]media.Codec{{Name: "PCMA", PayloadType: 8, ClockRate: 8000}}),
+		User: "user", Answerable: media.Answerable([]media.Codec{{Name: "PCMA", PayloadType: 8, ClockRate: 8000}}, false),
 		SIPPort: 5060, AnyPort: true, Listen: netip.MustParseAddr("127.0.0.1"),
 		Owns: func(user string) bool { return user == "user" },
 	})

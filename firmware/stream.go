@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"flexphone/audio"
+	"flexphone/audio/srtp"
+	"flexphone/audio/udp"
+	"flexphone/firmware/internal/media"
+	"flexphone/firmware/internal/phone"
+	"flexphone/firmware/internal/sip"
+	"flexphone/hal"
+	"flexphone/internal/mac"
+)
+
+// stream is the sound of one call as call control sees it.
+type stream struct {
+	*audio.Stream
+	ways        *ways
+	call        atomic.Pointer[media.Call] // whose sound it is
+	address     func(peer netip.Addr) netip.Addr
+	onlyPrivate bool
+
+	mu  sync.Mutex
+	pin [32]byte // of the peer, if it is a phone of ours
+}
+
+// local is this end for peer, in these codecs.
+func (s *stream) local(peer sip.Peer, codecs []media.Codec) media.Local {
+	lm := media.Local{
+		Addr: s.address(peer.Addr.Addr()), Port: s.ways.plain.Port(), Codecs: codecs,
+		Vouched: peer.Secure, OnlyPrivate: s.onlyPrivate || s.ways.taken.Load() == private,
+	}
+	p := s.ways.private
+	if p == nil || s.ways.taken.Load() == plain {
+		return lm
+	}
+	pin := pinOf(peer)
+	s.mu.Lock()
+	s.pin = pin
+	s.mu.Unlock()
+	own, f := p.Own(), p.Fingerprint()
+	lm.Private = &media.Private{
+		Port: p.Port(), Fingerprint: media.Fingerprint{Hash: f.Hash, Value: f.Value},
+		Ufrag: own.Ufrag, Pwd: own.Pwd, Ours: pin != [32]byte{},
+	}
+	return lm
+}
+
+// pinOf is the key that a peer proves itself with wherever it speaks: that of its TLS,
+// if it is a phone of ours, which is known by its MAC. A standard phone has
+// another one for its sound, if any.
+func pinOf(peer sip.Peer) [32]byte {
+	if _, err := mac.Parse(peer.User); err != nil || !peer.Secure {
+		return [32]byte{}
+	}
+	return peer.Fingerprint
+}
+
+// Local implements phone.Stream.
+func (s *stream) Local(peer sip.Peer, without ...string) (sip.LocalMedia, bool) {
+	some := slices.DeleteFunc(codecs(), func(c media.Codec) bool { return slices.Contains(without, c.Name) })
+	lm := s.local(peer, some)
+	if lm.Private != nil && lm.Private.Ours {
+		s.ways.private.Expect(peer.Addr.Addr(), pinOf(peer))
+	}
+	sounds := slices.ContainsFunc(some, func(c media.Codec) bool { return c.Name != eventName })
+	return s.call.Load().With(lm), sounds && (!lm.OnlyPrivate || lm.Private != nil && lm.Vouched)
+}
+
+// Renew implements phone.Stream.
+func (s *stream) Renew() {
+	s.call.Store(media.NewCall())
+	if s.ways.private != nil {
+		s.ways.private.Renew()
+	}
+}
+
+// Prepare implements phone.Stream. Sound itself is agreed upon when the call is
+// answered; what is agreed of keys is the same then.
+func (s *stream) Prepare(peer sip.Peer, offer []byte, from netip.Addr) {
+	_, m, err := s.call.Load().With(s.local(peer, codecs())).Answer(offer, from)
+	if err != nil {
+		return // the answer will say so
+	}
+	terms, _ := m.Terms.(media.RTP)
+	if p := terms.Protection; p != nil && p.Suite == "" {
+		if err := s.ways.private.Start(s.agreement(m, p)); err != nil {
+			s.ways.log.Warn("no keys while it rings", "err", err)
+		}
+	}
+}
+
+// Retarget implements phone.Stream.
+func (s *stream) Retarget(peer netip.Addr) {
+	if s.ways.taken.Load() == private {
+		s.ways.private.Move(peer)
+	}
+}
+
+// Start implements phone.Stream.
+func (s *stream) Start(m sip.Media) error {
+	terms, ok := m.Terms.(media.RTP)
+	if !ok {
+		return fmt.Errorf("flexphone: start sound: %T is not RTP", m.Terms)
+	}
+	if err := s.Stream.Start(sessionOf(m, terms)); err != nil {
+		return err
+	}
+	if terms.Protection == nil {
+		if err := s.ways.take(plain); err != nil {
+			return err
+		}
+		s.ways.plain.SetPeer(m.Remote, terms.RemoteRTCP)
+		return nil
+	}
+	if err := s.ways.take(private); err != nil {
+		return err
+	}
+	return s.ways.private.Start(s.agreement(m, terms.Protection))
+}
+
+// agreement is p as the private path has it.
+func (s *stream) agreement(m sip.Media, p *media.Protection) srtp.Agreement {
+	a := srtp.Agreement{Remote: m.Remote, Mux: p.Mux, Peer: srtp.Credentials{Ufrag: p.Ufrag, Pwd: p.Pwd}}
+	if p.Suite != "" {
+		suite := srtp.AES128GCM
+		if p.Suite != suite.String() {
+			suite = srtp.AES128CMSHA1
+		}
+		a.SDES = &srtp.SDES{Suite: suite, Own: p.Own, Peer: p.Peer}
+		return a
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.DTLS = &srtp.DTLS{Active: p.Active, Pin: s.pin}
+	for _, f := range p.Fingerprints {
+		a.DTLS.Fingerprints = append(a.DTLS.Fingerprints, srtp.Fingerprint{Hash: f.Hash, Value: f.Value})
+	}
+	return a
+}
+
+// SendDigit implements phone.Stream.
+func (s *stream) SendDigit(k hal.Key) error { return s.Stream.SendDigit(rune(k)) }
+
+// Received implements phone.Stream.
+func (s *stream) Received() uint64 {
+	t := s.Stream.Stats()
+	return t.PacketsReceived + t.ReportsReceived
+}
+
+// Stats implements phone.Stream.
+func (s *stream) Stats() any {
+	t := s.Stream.Stats()
+	return statistics{
+		Codec: t.Codec, PacketsSent: t.PacketsSent, PacketsReceived: t.PacketsReceived,
+		PacketsLost: t.PacketsLost, Late: t.Late, JitterMS: inMS(t.Jitter), RoundTripMS: inMS(t.RoundTrip), DelayMS: inMS(t.Delay),
+	}
+}
+
+var _ phone.Stream = (*stream)(nil)
+
+// The ways of a call's sound.
+const (
+	undecided int32 = iota
+	plain
+	private
+)
+
+// ways are both paths that a call's sound may take until it is agreed which; the
+// other one is closed then. It is an audio.Path.
+type ways struct {
+	plain   *udp.Path
+	private *srtp.Path // nil: there is no key yet to be private with, or no port
+	taken   atomic.Int32
+	log     *slog.Logger
+}
+
+// openWays opens both. own is what this phone proves itself with.
+func openWays(ctx context.Context, own func() (tls.Certificate, bool), log *slog.Logger) (*ways, error) {
+	p, err := udp.Open(ctx, netip.Addr{}, udp.PortRange{})
+	if err != nil {
+		return nil, err
+	}
+	w := &ways{plain: p, log: log}
+	certificate, ok := own()
+	if !ok {
+		return w, nil
+	}
+	conn, err := udp.Bind(ctx, udp.PortRange{})
+	if err != nil {
+		log.Warn("no private sound for the call", "err", err)
+		return w, nil
+	}
+	w.private = srtp.New(ctx, conn, srtp.Config{Certificate: certificate, Log: log})
+	return w, nil
+}
+
+// take decides for one of them, once.
+func (w *ways) take(way int32) error {
+	if !w.taken.CompareAndSwap(undecided, way) {
+		if w.taken.Load() != way {
+			return errors.New("flexphone: start sound: it is carried in another way already")
+		}
+		return nil
+	}
+	if way == private {
+		return w.plain.Close()
+	}
+	if w.private != nil {
+		return w.private.Close()
+	}
+	return nil
+}
+
+// Receive implements audio.Path.
+func (w *ways) Receive(take func(audio.Datagram)) error {
+	only := func(way int32) func(audio.Datagram) {
+		return func(d audio.Datagram) {
+			if w.taken.Load() == way {
+				take(d)
+			}
+		}
+	}
+	var beside sync.WaitGroup
+	var failed error
+	if w.private != nil {
+		beside.Go(func() { failed = w.private.Receive(only(private)) })
+	}
+	err := w.plain.Receive(only(plain))
+	beside.Wait()
+	return errors.Join(err, failed)
+}
+
+// Send implements audio.Path.
+func (w *ways) Send(p audio.Protocol, b []byte) error {
+	switch w.taken.Load() {
+	case plain:
+		return w.plain.Send(p, b)
+	case private:
+		return w.private.Send(p, b)
+	}
+	return audio.ErrNoPeer
+}
+
+// Close implements audio.Path.
+func (w *ways) Close() error {
+	err := w.plain.Close()
+	if w.private != nil {
+		err = errors.Join(err, w.private.Close())
+	}
+	return err
+}
