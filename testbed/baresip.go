@@ -3,9 +3,15 @@ package testbed
 import (
 	"bufio"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/netip"
 	"os"
@@ -53,6 +59,9 @@ type BaresipConfig struct {
 	Speech []int16 // what it speaks into each call, over and over; 16 kHz
 	// Addr is its address, of East or West, if it is to be moved; zero: a fixed one.
 	Addr netip.Addr
+	// Encryption is what it offers, by baresip's name, such as "dtls_srtp"; empty: none.
+	Encryption string
+	TLS        bool // it calls over TLS, with a certificate of its own
 	// Waits has it ring until Answer, instead of answering every call at once.
 	Waits bool
 }
@@ -107,13 +116,20 @@ module g722.so
 module opus.so
 module aufile.so
 module sndfile.so
+module srtp.so
+module dtls_srtp.so
 module_tmp account.so
 module_app menu.so
 module_app ctrl_tcp.so
-`, modules, listen, baresipControl, voice, rate, s.records()),
+%s`, modules, listen, baresipControl, voice, rate, s.records(), c.secured(s.dir)),
 		// The user is what our phones call when an address is dialled.
-		"accounts": fmt.Sprintf("<sip:%s@%s>;regint=0;answermode=%s;audio_codecs=%s\n", addr, addr, mode, baresipCodecs.Replace(c.Codec)),
+		"accounts": fmt.Sprintf("<sip:%s@%s%s>;regint=0;answermode=%s;audio_codecs=%s%s\n", addr, addr, c.transport(), mode, baresipCodecs.Replace(c.Codec), c.encryption()),
 		"contacts": "",
+	}
+	if c.TLS {
+		if settings[baresipCertificate], err = selfSigned(); err != nil {
+			return nil, err
+		}
 	}
 	for name, text := range settings {
 		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
@@ -133,6 +149,50 @@ module_app ctrl_tcp.so
 	b.onClose(s.conn.Close)
 	go s.follow() // ends with the connection
 	return s, nil
+}
+
+// baresipCertificate is the file with baresip's certificate and its key.
+const baresipCertificate = "certificate.pem"
+
+// secured are settings of a baresip that has a certificate.
+func (c BaresipConfig) secured(dir string) string {
+	if !c.TLS {
+		return ""
+	}
+	return "sip_certificate " + filepath.Join(dir, baresipCertificate) + "\n"
+}
+
+func (c BaresipConfig) transport() string {
+	if c.TLS {
+		return ";transport=tls"
+	}
+	return ""
+}
+
+func (c BaresipConfig) encryption() string {
+	if c.Encryption == "" {
+		return ""
+	}
+	return ";mediaenc=" + c.Encryption
+}
+
+// selfSigned is a certificate and its key as PEM.
+func selfSigned() (string, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return "", fmt.Errorf("testbed: make certificate: %w", err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(24 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return "", fmt.Errorf("testbed: make certificate: %w", err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return "", fmt.Errorf("testbed: make certificate: %w", err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})) +
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})), nil
 }
 
 // baresipModules finds where Debian put baresip's modules.
