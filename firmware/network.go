@@ -180,6 +180,13 @@ func (n *network) doubt() {
 	}
 }
 
+// reached tells the agent that the storing server answers.
+func (n *network) reached() {
+	if source, ok := n.source.Now(); ok {
+		netlink.Reached(source)
+	}
+}
+
 // tell publishes a lease event under its name.
 func (n *network) tell(e netlink.Event) {
 	lease := events.Lease{

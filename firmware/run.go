@@ -107,6 +107,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 		case registry.Registered:
 			rows.Told(o.Receipt.Peers)
 			finding.Answers(server)
+			network.reached()
 			booted(ctx, boot, events, log)
 		case registry.Failed:
 			finding.Doubt()

@@ -39,6 +39,9 @@ type (
 	shut6      struct{}                   // both: the interface is another
 	flush6     struct{}                   // take away what routers gave
 	deprecate6 struct{ addr heldAddress } // begin nothing new from it
+	// metric6: have the routes of routers this metric. The kernel changes it when it hears
+	// them next, so that they are asked to speak.
+	metric6 struct{ metric int }
 )
 
 // An agent6 is all that is done about the IPv6 of an interface, without I/O and without
@@ -46,6 +49,8 @@ type (
 // are good, and joins them with IPv4.
 type agent6 struct {
 	ifname string
+	metric int  // of the routes; 0: the kernel's own
+	shun   bool // they are to come after all others
 	manage bool // the interface's addresses are our business
 	pair   pair
 	dhcp   machine6
@@ -83,6 +88,11 @@ func (a *agent6) step(now time.Time, in any) []any {
 		for _, p := range in.prefixes {
 			a.prefixes.say(now, in.router, p.valid, p.prefix)
 		}
+	case shunned:
+		if changed := a.shun != in.yes; changed && a.manage && a.metric != 0 {
+			a.shun = in.yes
+			a.do(metric6{a.routeMetric()})
+		}
 	case gone:
 		a.tell(a.pair.end(now))
 	default:
@@ -96,6 +106,15 @@ func (a *agent6) step(now time.Time, in any) []any {
 func (a *agent6) deadline(now time.Time) time.Time {
 	return moment.Earliest(a.dhcp.deadline(), a.prefixes.deadline(now), a.dns.deadline(now), a.domains.deadline(now),
 		a.pair.deadline(), a.flushAt())
+}
+
+// routeMetric is that of the routes which routers give, beside the kernel's own for them
+// (IP6_RT_PRIO_USER).
+func (a *agent6) routeMetric() int {
+	if a.shun {
+		return 1024 + a.metric + doubtMetric
+	}
+	return 1024 + a.metric
 }
 
 // flushAt is when the addresses of routers that are gone are removed.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -79,6 +80,8 @@ type Client struct {
 	cfg    Config
 	events *Queue
 	doubts chan struct{}
+	shun   atomic.Bool
+	shuns  chan struct{}        // shun is another
 	since  func() time.Duration // as in clock
 }
 
@@ -88,7 +91,7 @@ func NewClient(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{cfg: cfg, events: NewQueue(), doubts: make(chan struct{}, 1), since: bootTime}, nil
+	return &Client{cfg: cfg, events: NewQueue(), doubts: make(chan struct{}, 1), shuns: make(chan struct{}, 1), since: bootTime}, nil
 }
 
 // Next implements Source.
@@ -96,6 +99,13 @@ func (c *Client) Next(ctx context.Context) (Event, error) { return c.events.Next
 
 // Doubt has the lease asked about; see the function of that name.
 func (c *Client) Doubt() { wake(c.doubts) }
+
+// Shun has the routes come after others'; see the function of that name.
+func (c *Client) Shun(yes bool) bool {
+	c.shun.Store(yes)
+	wake(c.shuns)
+	return true
+}
 
 // Run leases an address and keeps it until ctx is done; then it gives it back,
 // takes it away, and returns nil. Other errors mean that the kernel refuses what
@@ -170,6 +180,8 @@ func (r *runner) loop(ctx context.Context) error {
 			err = r.look(ctx)
 		case <-r.doubts:
 			err = r.step(ctx, doubted{})
+		case <-r.shuns:
+			err = r.step(ctx, shunned{r.shun.Load()})
 		case b := <-r.packets:
 			err = r.packet(ctx, b)
 		case b := <-r.arps:

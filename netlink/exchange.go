@@ -162,10 +162,8 @@ func (m *machine) keepOld(now time.Time, silent bool) bool {
 	}
 	m.note(slog.LevelWarn, "no server answers, keeping the lease and asking on", "address", l.Prefix, "expiry", l.Expiry)
 	m.unconfirmed = true
-	l.Doubtful, l.Metric = doubtful, m.metric
-	if doubtful && m.metric != 0 {
-		l.Metric += doubtMetric
-	}
+	l.Doubtful = doubtful
+	l.Metric = m.metricOf(l)
 	m.take(l)
 	return true
 }
@@ -248,7 +246,7 @@ func (m *machine) promised(r reply) (Lease, error) {
 	if err != nil {
 		return Lease{}, err
 	}
-	l.MAC, l.Interface, l.Metric = m.mac, m.ifname, m.metric
+	l.MAC, l.Interface, l.Metric = m.mac, m.ifname, m.metricOf(l)
 	if r.time != forever {
 		t1, t2 := leaseTimes(m.rand, r.time, r.t1, r.t2)
 		l.Renew, l.Rebind = m.sent.Add(t1), m.sent.Add(t2)

@@ -248,3 +248,24 @@ func flushRouted(index int, leased netip.Addr) error {
 	}
 	return err
 }
+
+// solicit asks the routers of an interface to speak (RFC 4861 §6.3.7).
+func solicit(ifname string) error {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMPV6)
+	if err != nil {
+		return fmt.Errorf("netlink: solicit routers: %w", link.Needs(link.CapRaw, err))
+	}
+	defer unix.Close(fd)
+	l, err := link.Read(ifname)
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 255)
+	}
+	if err == nil {
+		all := &unix.SockaddrInet6{ZoneId: uint32(l.Index), Addr: netip.IPv6LinkLocalAllRouters().As16()}
+		err = unix.Sendto(fd, []byte{133, 0, 0, 0, 0, 0, 0, 0}, 0, all) // the kernel fills in the checksum
+	}
+	if err != nil && !link.IsGone(err) {
+		return fmt.Errorf("netlink: solicit routers: %w", err)
+	}
+	return nil
+}

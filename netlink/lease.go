@@ -123,6 +123,22 @@ type Source interface {
 	Next(ctx context.Context) (Event, error)
 }
 
+// Reached tells s that what the phone needs is reached from its address: an earlier Doubt
+// holds no more. Most Sources have nothing to do then.
+func Reached(s Source) {
+	if r, ok := s.(interface{ Reached() }); ok {
+		r.Reached()
+	}
+}
+
+// Shun has the routes of s come after those of other interfaces, or where its Metric puts
+// them, for who uses another though s has an address. It reports false when s cannot: its
+// routes are somebody else's.
+func Shun(s Source, yes bool) bool {
+	sh, ok := s.(interface{ Shun(yes bool) bool })
+	return ok && sh.Shun(yes)
+}
+
 // A doubter is a Source that can ask whether its address still holds.
 type doubter interface{ Doubt() }
 

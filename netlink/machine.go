@@ -46,8 +46,10 @@ type (
 	}
 	tampered struct{} // the installed address or its route is missing
 	doubted  struct{} // what the phone needs cannot be reached from the address
-	tick     struct{} // deadline may have passed
-	stopped  struct{}
+	// shunned: another interface is used, or not any more.
+	shunned struct{ yes bool }
+	tick    struct{} // deadline may have passed
+	stopped struct{}
 )
 
 // What the machine wants done, in order.
@@ -85,6 +87,7 @@ type machine struct {
 	mac      MAC
 	ifname   string
 	metric   int
+	shunned  bool // its routes are to come after all others
 	hostname string
 	// userClass is sent as option 77 when not empty.
 	userClass string
@@ -164,13 +167,28 @@ func (m *machine) step(now time.Time, in any) []any {
 		m.tampered(now)
 	case doubted:
 		m.doubt(now)
+	case shunned:
+		m.shunned = in.yes
 	case tick:
 	case stopped:
 		m.stop(now)
 		return m.out
 	}
 	m.due(now)
+	if m.using() && m.held.Metric != m.metricOf(m.held) {
+		l := m.held
+		l.Metric = m.metricOf(l)
+		m.take(l)
+	}
 	return m.out
+}
+
+// metricOf returns the metric of l's routes.
+func (m *machine) metricOf(l Lease) int {
+	if m.metric != 0 && (l.Doubtful || m.shunned) {
+		return m.metric + doubtMetric
+	}
+	return m.metric
 }
 
 // deadline returns when step wants a tick; zero: never.

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,10 +41,10 @@ func newSix(cfg Config, four Source, manage bool) (Source, error) {
 	return &six{
 		cfg: cfg, four: four, events: NewQueue(), names: resolvconf.File{Path: cfg.ResolvConf},
 		agent: agent6{
-			ifname: cfg.Interface, manage: manage, pair: pair{ifname: cfg.Interface, alone: four == nil},
+			ifname: cfg.Interface, metric: cfg.Metric, manage: manage, pair: pair{ifname: cfg.Interface, alone: four == nil},
 			dhcp: machine6{rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))},
 		},
-		hints: make(chan struct{}, 1), doubts: make(chan struct{}, 1), advice: make(chan advice, 8), fours: make(chan Event),
+		hints: make(chan struct{}, 1), doubts: make(chan struct{}, 1), shuns: make(chan struct{}, 1), advice: make(chan advice, 8), fours: make(chan Event),
 		routers: make(chan []byte, 16), packets: make(chan []byte, 16),
 		fourEnded: make(chan struct{}),
 	}, nil
@@ -64,6 +65,8 @@ type six struct {
 	readers sync.WaitGroup
 	hints   chan struct{}
 	doubts  chan struct{}
+	shun    atomic.Bool
+	shuns   chan struct{} // shun is another
 	advice  chan advice
 	fours   chan Event
 	routers chan []byte
@@ -82,6 +85,16 @@ func (s *six) Doubt() {
 		Doubt(s.four)
 	}
 	wake(s.doubts)
+}
+
+// Shun has the routes of both families come after others'.
+func (s *six) Shun(yes bool) bool {
+	if !s.agent.manage || s.four != nil && !Shun(s.four, yes) {
+		return false
+	}
+	s.shun.Store(yes)
+	wake(s.shuns)
+	return true
 }
 
 // Run implements Source.
@@ -184,6 +197,8 @@ func (s *six) loop(ctx context.Context) error {
 		case <-s.hints:
 		case <-s.doubts:
 			in = doubted{}
+		case <-s.shuns:
+			in = shunned{s.shun.Load()}
 		case e := <-s.fours:
 			e.Lease = s.clock.in(e.Lease)
 			in = fourSays{e}
@@ -260,6 +275,9 @@ func (s *six) step(ctx context.Context, in any) (failed error) {
 				s.complain("cannot remove IPv6 addresses of another network", flushRouted(s.agent.link.Index, s.agent.dhcp.held.addr))
 			case deprecate6:
 				s.complain("cannot leave an address of a prefix that is gone", deprecate(s.agent.link.Index, a.addr))
+			case metric6:
+				s.set("ra_defrtr_metric", strconv.Itoa(a.metric))
+				s.complain("cannot ask the routers", solicit(s.cfg.Interface))
 			case tell:
 				s.tell(a.event)
 			case note:
@@ -328,23 +346,25 @@ func (s *six) shut() {
 	}
 }
 
-// prepare has the kernel listen to routers on a new interface. What cannot be
-// set stays as it is.
-func (s *six) prepare(l link.State) {
-	set := func(name, value string) {
-		path := filepath.Join("/proc/sys/net/ipv6/conf", s.cfg.Interface, name)
-		if b, err := os.ReadFile(path); err == nil && string(b) != value+"\n" {
-			if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
-				s.cfg.Log.Debug("cannot set", "file", path, "error", err)
-			}
+// set sets what the kernel does about IPv6 on the interface. What cannot be set stays as
+// it is.
+func (s *six) set(name, value string) {
+	path := filepath.Join("/proc/sys/net/ipv6/conf", s.cfg.Interface, name)
+	if b, err := os.ReadFile(path); err == nil && string(b) != value+"\n" {
+		if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
+			s.cfg.Log.Debug("cannot set", "file", path, "error", err)
 		}
 	}
-	set("use_tempaddr", "0") // a phone wants to be found
-	set("accept_ra", "2")    // even where something on the phone forwards
-	set("disable_ipv6", "0")
+}
+
+// prepare has the kernel listen to routers on a new interface.
+func (s *six) prepare(l link.State) {
+	s.set("use_tempaddr", "0") // a phone wants to be found
+	s.set("accept_ra", "2")    // even where something on the phone forwards
+	s.set("disable_ipv6", "0")
 	if s.cfg.Metric != 0 {
-		set("ra_defrtr_metric", strconv.Itoa(1024+s.cfg.Metric))
-		set("ignore_routes_with_linkdown", "1")
+		s.set("ra_defrtr_metric", strconv.Itoa(s.agent.routeMetric()))
+		s.set("ignore_routes_with_linkdown", "1")
 	}
 	if !l.Enabled {
 		if err := link.Enable(l.Index); err != nil {

@@ -41,8 +41,8 @@ const (
 	// thousand phones without their storing server ask a DHCP server 17 times a
 	// second.
 	doubtGap = time.Minute
-	// doubtMetric is added to that of a lease that nobody confirms, so that another
-	// interface's routes come before it.
+	// doubtMetric is added to that of a lease that nobody confirms, or of an interface
+	// that is shunned, so that another interface's routes come before it.
 	doubtMetric = 1000
 	// requestTries is how many REQUESTs an offer is worth (RFC 2131 §3.1.5), a
 	// quarter of a minute of them. The first time it is worth firstTries, three

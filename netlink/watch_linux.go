@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	rtnl "github.com/vishvananda/netlink"
@@ -59,7 +60,7 @@ func Static(cfg Config, f Fixed) (Source, error) {
 		}
 		l.Prefix, l.Router = f.Prefix, f.Router
 	}
-	return &watch{cfg: cfg, events: NewQueue(), fixed: l, names: resolvconf.File{Path: cfg.ResolvConf}, core: watcher{ifname: cfg.Interface, base: l}}, nil
+	return &watch{cfg: cfg, events: NewQueue(), shuns: make(chan struct{}, 1), fixed: l, names: resolvconf.File{Path: cfg.ResolvConf}, core: watcher{ifname: cfg.Interface, base: l}}, nil
 }
 
 // A watch runs a watcher on a real interface; with a fixed address it sees to
@@ -69,6 +70,8 @@ type watch struct {
 	events   *Queue
 	core     watcher
 	fixed    Lease
+	shun     atomic.Bool
+	shuns    chan struct{} // shun is another; nil: the routes are not ours
 	names    resolvconf.File
 	site     site
 	repaired time.Time
@@ -83,6 +86,17 @@ type watch struct {
 
 // Next implements Source.
 func (w *watch) Next(ctx context.Context) (Event, error) { return w.events.Next(ctx) }
+
+// Shun has the routes of a fixed address come after others'; see the function of that
+// name.
+func (w *watch) Shun(yes bool) bool {
+	if w.shuns == nil || !w.fixed.Prefix.IsValid() {
+		return false
+	}
+	w.shun.Store(yes)
+	wake(w.shuns)
+	return true
+}
 
 // Run implements Source. It returns nil when ctx is done.
 func (w *watch) Run(ctx context.Context) error {
@@ -116,6 +130,7 @@ func (w *watch) Run(ctx context.Context) error {
 			return w.end()
 		case <-timer.C:
 		case <-hints:
+		case <-w.shuns:
 		case b := <-w.arps:
 			if a, err := arp.Parse(b); err == nil {
 				w.ask(a)
@@ -254,10 +269,19 @@ func (w *watch) keep(l link.State) (time.Time, error) {
 		}
 		return w.guard.next, nil
 	}
-	if ok {
-		return w.guard.next, nil
+	metric := w.cfg.Metric
+	if w.shun.Load() && metric != 0 {
+		metric += doubtMetric
 	}
 	now := time.Now()
+	if ok && metric == w.fixed.Metric {
+		return w.guard.next, nil
+	}
+	if old := w.fixed; ok {
+		w.fixed.Metric = metric
+		return w.guard.next, w.site.install(w.fixed, old, now)
+	}
+	w.fixed.Metric = metric
 	if next := w.repaired.Add(repairGap); now.Before(next) {
 		return next, nil
 	}

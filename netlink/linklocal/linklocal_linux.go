@@ -43,6 +43,9 @@ type overheard struct {
 // Doubt passes a doubt on.
 func (o *overheard) Doubt() { netlink.Doubt(o.Source) }
 
+// Shun passes it on.
+func (o *overheard) Shun(yes bool) bool { return netlink.Shun(o.Source, yes) }
+
 // Next implements Source.
 func (o *overheard) Next(ctx context.Context) (netlink.Event, error) {
 	e, err := o.Source.Next(ctx)
@@ -67,6 +70,9 @@ type linkLocal struct {
 	mu   sync.Mutex
 	four bool // has an address
 }
+
+// Shun has nothing to do: there are no routes to others by a link-local address.
+func (l *linkLocal) Shun(bool) bool { return true }
 
 // Next implements Source.
 func (l *linkLocal) Next(ctx context.Context) (netlink.Event, error) { return l.events.Next(ctx) }

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"flexphone/netlink"
+	"flexphone/netlink/internal/moment"
 	"flexphone/netlink/internal/steptest"
 )
 
@@ -61,15 +62,16 @@ func TestElection(t *testing.T) {
 				if m.kind != 0 {
 					in = says{m.rank, netlink.Event{Kind: m.kind, Lease: m.lease}}
 				}
-				events := c.step(now, in)
 				var got netlink.Event
-				for _, e := range events {
-					got = e
+				for _, a := range c.step(now, in) {
+					if a, ok := a.(tell); ok {
+						got = a.event
+					}
 				}
 				if got.Kind != m.want || got.Lease.Interface != m.on {
 					t.Errorf("moment %d: %v on %q; want %v on %q", i, got.Kind, got.Lease.Interface, m.want, m.on)
 				}
-				if d := c.deadline(); !d.IsZero() && !d.After(now) {
+				if d := c.deadline(now); !d.IsZero() && !d.After(now) {
 					t.Errorf("moment %d: the deadline has passed", i)
 				}
 			}
@@ -86,8 +88,20 @@ func TestElectionWhateverHappens(t *testing.T) {
 		now := time.Unix(1_800_000_000, 0)
 		var leases [sources]netlink.Lease // as the sources have said
 		var told netlink.Lease            // as a reader knows
+		var shunned [sources]bool
+		for rank := range c.candidates {
+			c.candidates[rank].yields = rank < 2
+		}
 		give := func(in any) {
-			for _, e := range c.step(now, in) {
+			for _, a := range c.step(now, in) {
+				if s, ok := a.(shun); ok {
+					if shunned[s.rank] == s.yes || s.rank == 2 {
+						t.Fatalf("shuns %d once more, or though it does not yield: %v", s.rank, s.yes)
+					}
+					shunned[s.rank] = s.yes
+					continue
+				}
+				e := a.(tell).event
 				switch {
 				case e.Kind == netlink.Lost && !told.Prefix.IsValid():
 					t.Fatal("lost what there was not")
@@ -111,12 +125,15 @@ func TestElectionWhateverHappens(t *testing.T) {
 			if better {
 				t.Fatalf("uses %v on a dead network, there are %v", told.Prefix, leases)
 			}
-			if d := c.deadline(); !d.IsZero() && d.Before(now) {
+			if d := c.deadline(now); !d.IsZero() && d.Before(now) {
 				t.Fatal("the deadline has passed")
+			}
+			if told.Prefix.IsValid() && shunned[c.chosen] {
+				t.Fatalf("shuns %d, which it uses", c.chosen)
 			}
 		}
 		elapse := func(d time.Duration) {
-			steptest.Elapse(t, &now, d, c.deadline, func() { give(tick{}) })
+			steptest.Elapse(t, &now, d, func() time.Time { return c.deadline(now) }, func() { give(tick{}) })
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"": check,
@@ -136,11 +153,14 @@ func TestElectionWhateverHappens(t *testing.T) {
 				leases[rank] = l
 				give(says{rank, e})
 			},
+			"doubt":   func(*rapid.T) { give(doubted{}) },
+			"reached": func(*rapid.T) { give(reached{}) },
+			"wait":    func(*rapid.T) { elapse(reachWait) },
 			"time": func(t *rapid.T) {
 				elapse(time.Duration(rapid.Int64Range(0, int64(2*failbackWait)).Draw(t, "by")))
 			},
 		})
-		elapse(2 * failbackWait)
+		elapse(2 * mostPenalty) // nobody doubts any more
 		best := -1
 		for rank, l := range leases {
 			if l.Prefix.IsValid() && (best < 0 || leases[best].Doubtful && !l.Doubtful) {
@@ -153,6 +173,163 @@ func TestElectionWhateverHappens(t *testing.T) {
 		give(stopped{})
 		if told.Prefix.IsValid() {
 			t.Fatal("the end is not told")
+		}
+	})
+}
+
+// A reachSim is an election between Ethernet and Wi-Fi, both with an address, and somebody
+// who needs a server: he tries every ten seconds and at once when the address is another,
+// and doubts and believes as the Announcer does.
+type reachSim struct {
+	t     *testing.T
+	c     election
+	now   time.Time
+	next  time.Time // it tries, or has failed
+	tries string    // through which it does; empty: it does not
+	alive map[string]bool
+	on    string
+	moves int
+	out   time.Duration // of reach, in all
+	front string        // whose routes are
+}
+
+func newReachSim(t *testing.T) *reachSim {
+	s := &reachSim{t: t, c: newElection(2, failbackWait), now: time.Unix(1_800_000_000, 0), alive: map[string]bool{"eth0": true, "wlan0": true}, front: "eth0"}
+	for rank, name := range []string{"eth0", "wlan0"} {
+		s.c.candidates[rank].yields = true
+		s.give(says{rank, netlink.Event{Kind: netlink.Bound, Lease: leaseOn(name)}})
+	}
+	s.run(time.Minute)
+	s.moves = 0
+	return s
+}
+
+func leaseOn(name string) netlink.Lease {
+	return netlink.Lease{Interface: name, Prefix: netip.MustParsePrefix(map[string]string{"eth0": "192.0.2.50/24", "wlan0": "198.51.100.50/24"}[name])}
+}
+
+func (s *reachSim) give(in any) {
+	for _, a := range s.c.step(s.now, in) {
+		switch a := a.(type) {
+		case shun:
+			s.front = map[bool]string{true: "wlan0", false: "eth0"}[a.yes]
+		case tell:
+			s.on = a.event.Lease.Interface
+			s.moves++
+			s.next, s.tries = s.now, "" // at once
+		}
+	}
+}
+
+// run lets time pass; a try that fails takes ten seconds, one that does not no time.
+func (s *reachSim) run(d time.Duration) {
+	s.t.Helper()
+	const try = 10 * time.Second
+	deadline := func() time.Time { return moment.Earliest(s.c.deadline(s.now), s.next) }
+	steptest.Elapse(s.t, &s.now, d, deadline, func() {
+		switch {
+		case s.now.Before(s.next):
+			s.give(tick{})
+		case s.tries != "":
+			s.out += try
+			s.tries, s.next = "", s.now.Add(time.Second)
+			s.give(doubted{})
+		case s.alive[s.on]:
+			s.next = s.now.Add(try)
+			s.give(reached{})
+		default:
+			s.tries, s.next = s.on, s.now.Add(try)
+		}
+	})
+}
+
+// TestDeadUplink: Ethernet has a carrier, a lease and a router that answers, and behind
+// that there is nothing.
+func TestDeadUplink(t *testing.T) {
+	t.Run("and Wi-Fi has a way", func(t *testing.T) {
+		s := newReachSim(t)
+		s.alive["eth0"] = false
+		if s.run(reachWait - 1); s.on != "eth0" {
+			t.Errorf("on %s, though a server takes as long to start", s.on)
+		}
+		if s.run(time.Minute); s.on != "wlan0" || s.front != "wlan0" {
+			t.Errorf("on %s, routes of %s first", s.on, s.front)
+		}
+		s.moves, s.out = 0, 0
+		s.run(24 * time.Hour)
+		if s.on != "wlan0" || s.moves > 60 || s.out > 10*time.Minute {
+			t.Errorf("on %s after %d moves in a day, %v out of reach", s.on, s.moves, s.out)
+		}
+		s.alive["eth0"] = true
+		if s.run(mostPenalty + time.Minute); s.on != "eth0" || s.front != "eth0" {
+			t.Errorf("on %s an hour after the way is back, routes of %s first", s.on, s.front)
+		}
+		s.moves = 0
+		if s.run(24 * time.Hour); s.moves > 0 {
+			t.Errorf("%d moves though all is well", s.moves)
+		}
+	})
+	t.Run("until the cable was out", func(t *testing.T) {
+		s := newReachSim(t)
+		s.alive["eth0"] = false
+		s.run(2 * time.Minute)
+		s.give(says{0, netlink.Event{Kind: netlink.Lost, Lease: leaseOn("eth0")}})
+		s.alive["eth0"] = true
+		s.give(says{0, netlink.Event{Kind: netlink.Bound, Lease: leaseOn("eth0")}})
+		if s.run(2 * failbackWait); s.on != "eth0" || s.front != "eth0" {
+			t.Errorf("on %s, routes of %s first", s.on, s.front)
+		}
+	})
+	t.Run("but it is the server's", func(t *testing.T) {
+		s := newReachSim(t)
+		s.alive = map[string]bool{}
+		s.run(24 * time.Hour)
+		if s.moves > 60 {
+			t.Errorf("%d moves in a day", s.moves)
+		}
+		s.alive = map[string]bool{"eth0": true, "wlan0": true}
+		if s.run(time.Minute); s.on != "eth0" {
+			t.Errorf("on %s once the server is back", s.on)
+		}
+	})
+	t.Run("for a moment, as when the server is started anew", func(t *testing.T) {
+		s := newReachSim(t)
+		for range 100 {
+			s.alive = map[string]bool{}
+			s.run(20 * time.Second)
+			s.alive = map[string]bool{"eth0": true, "wlan0": true}
+			s.run(40 * time.Second)
+		}
+		if s.moves > 0 {
+			t.Errorf("%d moves", s.moves)
+		}
+	})
+	t.Run("again and again", func(t *testing.T) {
+		s := newReachSim(t)
+		for range 24 * 6 {
+			s.alive["eth0"] = false
+			s.run(5 * time.Minute)
+			s.alive["eth0"] = true
+			s.run(5 * time.Minute)
+		}
+		if s.moves > 80 {
+			t.Errorf("%d moves in a day", s.moves)
+		}
+	})
+	t.Run("and its routes are another's", func(t *testing.T) {
+		s := newReachSim(t)
+		s.c.candidates[0].yields = false
+		s.alive["eth0"] = false
+		if s.run(time.Hour); s.moves > 0 {
+			t.Errorf("%d moves, though all packets leave by Ethernet", s.moves)
+		}
+	})
+	t.Run("and there is no other", func(t *testing.T) {
+		s := newReachSim(t)
+		s.give(says{1, netlink.Event{Kind: netlink.Lost, Lease: leaseOn("wlan0")}})
+		s.alive["eth0"] = false
+		if s.run(time.Hour); s.moves > 0 || s.on != "eth0" {
+			t.Errorf("%d moves", s.moves)
 		}
 	})
 }

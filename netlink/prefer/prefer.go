@@ -18,16 +18,27 @@ import (
 // whose lease nobody confirms comes after all others, though it may have a carrier:
 // likely its network is dead. The name servers of the one that is used go to the file
 // resolvConf, if not empty; the sources' own ResolvConf should be empty then.
+//
+// One with an address through which nothing is reached (netlink.Doubt) for half a minute
+// comes after others for five minutes, and then for longer and longer, with its routes.
 func New(resolvConf string, log *slog.Logger, sources ...netlink.Source) (netlink.Source, error) {
-	return newPrefer(resolvConf, log, failbackWait, sources)
+	p, err := newPrefer(resolvConf, log, failbackWait, sources)
+	if err != nil {
+		return nil, err
+	}
+	for rank, s := range sources {
+		p.election.candidates[rank].yields = netlink.Shun(s, false)
+	}
+	return p, nil
 }
 
-// AtOnce is as New, and a better one that comes back is used at once.
+// AtOnce is as New, but a better one that comes back is used at once, and is never left
+// for what is not reached through it.
 func AtOnce(resolvConf string, log *slog.Logger, sources ...netlink.Source) (netlink.Source, error) {
 	return newPrefer(resolvConf, log, 0, sources)
 }
 
-func newPrefer(resolvConf string, log *slog.Logger, failback time.Duration, sources []netlink.Source) (netlink.Source, error) {
+func newPrefer(resolvConf string, log *slog.Logger, failback time.Duration, sources []netlink.Source) (*prefer, error) {
 	if len(sources) == 0 {
 		return nil, errors.New("netlink: configure: no interface")
 	}
@@ -36,7 +47,7 @@ func newPrefer(resolvConf string, log *slog.Logger, failback time.Duration, sour
 	}
 	return &prefer{
 		names: resolvconf.File{Path: resolvConf}, log: log, sources: sources, events: netlink.NewQueue(),
-		election: newElection(len(sources), failback),
+		election: newElection(len(sources), failback), doubts: make(chan struct{}, 1), reached: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -47,15 +58,39 @@ type prefer struct {
 	sources  []netlink.Source
 	events   *netlink.Queue
 	election election
+	doubts   chan struct{}
+	reached  chan struct{}
 }
 
 // Next implements netlink.Source.
 func (p *prefer) Next(ctx context.Context) (netlink.Event, error) { return p.events.Next(ctx) }
 
-// Doubt passes a doubt on to all: the one that is used is one of them.
+// Doubt passes a doubt on to all: the one that is used is one of them. Another may be used
+// instead.
 func (p *prefer) Doubt() {
 	for _, s := range p.sources {
 		netlink.Doubt(s)
+	}
+	wake(p.doubts)
+}
+
+// Reached tells that the one that is used is of use.
+func (p *prefer) Reached() { wake(p.reached) }
+
+// Shun passes it on to all.
+func (p *prefer) Shun(yes bool) bool {
+	all := true
+	for _, s := range p.sources {
+		all = netlink.Shun(s, yes) && all
+	}
+	return all
+}
+
+// wake fills a channel of one slot.
+func wake(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 
@@ -68,7 +103,7 @@ func (p *prefer) Run(ctx context.Context) error {
 	p.loop(inner, said)
 	cancel()
 	err := errors.Join(ended(), p.names.Restore())
-	p.tell(p.election.step(time.Now(), stopped{}))
+	p.do(p.election.step(time.Now(), stopped{}))
 	return err
 }
 
@@ -107,32 +142,50 @@ func (p *prefer) loop(ctx context.Context, said <-chan says) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		if d := p.election.deadline(); d.IsZero() {
+		now := time.Now()
+		if d := p.election.deadline(now); d.IsZero() {
 			timer.Stop()
 		} else {
-			timer.Reset(time.Until(d))
+			timer.Reset(d.Sub(now))
 		}
 		var in any = tick{}
 		select {
 		case <-ctx.Done():
 			return
 		case in = <-said:
+		case <-p.doubts:
+			in = doubted{}
+		case <-p.reached:
+			in = reached{}
 		case <-timer.C:
 		}
-		p.tell(p.election.step(time.Now(), in))
+		p.do(p.election.step(time.Now(), in))
 	}
 }
 
-// tell passes events on, and has the name servers be those of the one that is used.
-func (p *prefer) tell(events []netlink.Event) {
-	for _, e := range events {
-		p.events.Push(e)
-		p.log.Debug(e.Kind.String(), "interface", e.Lease.Interface, "address", e.Lease.Prefix, "reason", e.Reason)
-		if e.Kind == netlink.Lost {
-			continue
+// do does what the election wants.
+func (p *prefer) do(actions []any) {
+	for _, a := range actions {
+		switch a := a.(type) {
+		case shun:
+			if a.yes {
+				p.log.Warn("nothing is reached through an interface that has an address, trying another", "interface", p.election.candidates[a.rank].lease.Interface)
+			}
+			netlink.Shun(p.sources[a.rank], a.yes)
+		case tell:
+			p.tell(a.event)
 		}
-		if err := p.names.Write(resolvconf.Network{Leased: e.Lease.Addr(), Domains: e.Lease.Domains, DNS: e.Lease.DNS}); err != nil {
-			p.log.Error("cannot use the name servers", "error", err)
-		}
+	}
+}
+
+// tell passes an event on, and has the name servers be those of the one that is used.
+func (p *prefer) tell(e netlink.Event) {
+	p.events.Push(e)
+	p.log.Debug(e.Kind.String(), "interface", e.Lease.Interface, "address", e.Lease.Prefix, "reason", e.Reason)
+	if e.Kind == netlink.Lost {
+		return
+	}
+	if err := p.names.Write(resolvconf.Network{Leased: e.Lease.Addr(), Domains: e.Lease.Domains, DNS: e.Lease.DNS}); err != nil {
+		p.log.Error("cannot use the name servers", "error", err)
 	}
 }

@@ -1,10 +1,13 @@
 package prefer
 
 import (
+	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"flexphone/netlink"
 	"flexphone/netlink/internal/isptest"
@@ -27,6 +30,96 @@ func (r running) until(what string, ok func(netlink.Event) bool) {
 			r.T.Fatalf("lost %v because %q; want %s", e.Lease.Addrs(), e.Reason, what)
 		}
 	}
+}
+
+// An overheard is a client that tells when it has lost its address.
+type overheard struct {
+	*netlink.Client
+	lost chan struct{}
+}
+
+func (o overheard) Next(ctx context.Context) (netlink.Event, error) {
+	e, err := o.Client.Next(ctx)
+	if err == nil && e.Kind == netlink.Lost {
+		o.lost <- struct{}{}
+	}
+	return e, err
+}
+
+// TestRouterWithADeadUplink: Ethernet has a carrier, a DHCP server and a router that
+// answers, and no way beyond; what the phone needs is reached by Wi-Fi.
+func TestRouterWithADeadUplink(t *testing.T) {
+	if !isptest.InNamespace(t) {
+		return
+	}
+	const server = "203.0.113.1"
+	wire := isptest.New(t, isptest.Addr)
+	wire.StartDNS(isptest.FirstPool)
+	air := isptest.NewOn(t, "wlan0", "02:00:5e:00:53:02", "10.88.0.1/24")
+	air.StartDNS("10.88.0.50,10.88.0.50,2m")
+	air.Inside("ip", "address", "add", server+"/32", "dev", "lo")
+	var listener net.Listener
+	air.Do(func() (err error) {
+		listener, err = net.Listen("tcp4", server+":5684")
+		return err
+	})
+	defer listener.Close()
+	var sources []netlink.Source
+	lost := make(chan struct{}, 9)
+	for n, name := range []string{"eth0", "wlan0"} {
+		s, err := netlink.NewClient(netlink.Config{Interface: name, Metric: 100 * (n + 1), Log: isptest.Log(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources = append(sources, overheard{s, lost})
+	}
+	p, err := New("", isptest.Log(t), sources...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.(*prefer).election.patience = 0
+	s := running{isptest.Start(t, p)}
+	s.until("an address on eth0", func(e netlink.Event) bool { return e.Lease.Interface == "eth0" })
+	isptest.Eventually(t, "both have routes", func() bool { return strings.Count(isptest.IP(t, "route", "show", "default"), "default") == 2 })
+	reach := func(from string) error {
+		d := net.Dialer{Timeout: time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		conn, err := d.Dial("tcp4", server+":5684")
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	}
+	moved := make(chan struct{})
+	go func() {
+		defer close(moved)
+		s.until("an address on wlan0", func(e netlink.Event) bool { return e.Lease.Interface == "wlan0" })
+	}()
+	for away := false; !away; {
+		if reach("10.77.0.50") == nil {
+			t.Fatal("the server is reached by Ethernet")
+		}
+		netlink.Doubt(p)
+		select {
+		case <-moved:
+			away = true
+		default:
+		}
+	}
+	isptest.Eventually(t, "the routes of eth0 come last", func() bool {
+		return strings.Contains(isptest.IP(t, "route", "show", "default", "dev", "eth0"), "metric 1100")
+	})
+	if err := reach("10.88.0.50"); err != nil {
+		t.Errorf("by Wi-Fi: %v; the way out is %s", err, isptest.IP(t, "route", "get", server))
+	}
+	netlink.Reached(p)
+	// The cable is plugged in elsewhere, perhaps.
+	wire.Inside("ip", "link", "set", "isp0", "down")
+	<-lost // or the test never ends
+	wire.Inside("ip", "link", "set", "isp0", "up")
+	s.until("an address on eth0", func(e netlink.Event) bool { return e.Lease.Interface == "eth0" })
+	isptest.Eventually(t, "the routes of eth0 come first", func() bool {
+		return strings.Contains(isptest.IP(t, "route", "get", "192.0.2.7"), "dev eth0")
+	})
 }
 
 func TestPreferFailsOverAndBack(t *testing.T) {

@@ -76,6 +76,7 @@ type voice struct {
 
 	mu     sync.Mutex
 	placed *placed // where the phone is; nil: nowhere. Others than Run read it under mu
+	shun   bool    // its routes are to come after others'
 }
 
 // Next implements netlink.Source.
@@ -88,6 +89,14 @@ func (v *voice) Doubt() {
 	if v.placed != nil {
 		netlink.Doubt(v.placed.source)
 	}
+}
+
+// Shun passes it on, to the Source of this VLAN and of those to come.
+func (v *voice) Shun(yes bool) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.shun = yes
+	return v.placed == nil || netlink.Shun(v.placed.source, yes)
 }
 
 // Run implements netlink.Source.
@@ -281,6 +290,8 @@ func (v *voice) leave() error {
 
 func (v *voice) setPlaced(p *placed) {
 	v.mu.Lock()
-	v.placed = p
+	if v.placed = p; p != nil && v.shun {
+		netlink.Shun(p.source, true)
+	}
 	v.mu.Unlock()
 }
