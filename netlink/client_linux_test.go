@@ -93,7 +93,7 @@ func TestClientRenewsAndMovesToAnotherPool(t *testing.T) {
 	}
 	i.StopDNS()
 	i.StartDNS(secondPool)
-	moved := c.want(Bound).Lease
+	moved := c.moved(first).Lease
 	if moved.Prefix != netip.MustParsePrefix("10.77.0.80/24") {
 		t.Errorf("moved to %v", moved.Prefix)
 	}
@@ -125,7 +125,7 @@ func TestConnectionsMoveWithTheAddress(t *testing.T) {
 	defer before.Close()
 	i.StopDNS()
 	i.StartDNS(secondPool)
-	second := c.want(Bound).Lease
+	second := c.moved(first).Lease
 	if got := addrPort(before.LocalAddr()); got != first.Addr() {
 		t.Errorf("the first connection left from %v", got)
 	}

@@ -38,7 +38,7 @@ func LeaseAmongNoise(t testing.TB, i *isptest.ISP) (netip.Addr, *atomic.Int64) {
 			noisy(100)
 		}
 		for _, r := range pool(simAddr)(d) {
-			r.xid, r.t1, r.t2, r.time = d.TransactionID, time.Second, 20*time.Second, 30*time.Second
+			r.xid, r.t1, r.t2, r.time = d.TransactionID, time.Second, 9*time.Minute, 10*time.Minute
 			out = append(out, encodeReply(r, MAC(d.ClientHWAddr)))
 		}
 		if renewal {

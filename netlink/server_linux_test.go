@@ -3,8 +3,10 @@ package netlink
 import (
 	"context"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/sys/unix"
@@ -69,16 +71,24 @@ func TestClientLosesALeaseThatNobodyRenews(t *testing.T) {
 		return
 	}
 	i := isptest.New(t, "192.0.2.1/24")
+	var short atomic.Bool // else the test might not get to look at the address
 	stop := serve(t, i, answers(func(d *dhcpv4.DHCPv4) []reply {
 		out := pool(simAddr)(d)
 		for n := range out {
-			out[n].time = 2e9 // two seconds
+			out[n].t1, out[n].time = time.Second, time.Minute
+			if short.Load() {
+				out[n].time = 2 * time.Second
+			}
 		}
 		return out
 	}))
 	c := startClient(t, testConfig(t))
 	l := c.want(Bound).Lease
 	assertInstalled(t, l)
+	short.Store(true)
+	for l.Expiry.Sub(l.Start) > 10*time.Second {
+		l = c.want(Renewed).Lease
+	}
 	stop()
 	e := c.Any()
 	for ; e.Kind == Renewed; e = c.Any() { // before the server was gone

@@ -23,6 +23,23 @@ func (r *runningSource) want(kind EventKind) Event {
 	return e
 }
 
+// moved waits for an event of another address than l's, past renewals of l. Others may
+// hold this test up for longer than a refused address is kept: then its loss is told
+// first. Tests under a clock of their own see to it that it is not when they do not.
+func (r *runningSource) moved(l Lease) Event {
+	r.T.Helper()
+	for {
+		e := r.Any()
+		switch {
+		case e.Kind == Bound && e.Lease.Prefix != l.Prefix:
+			return e
+		case e.Kind == Renewed && e.Lease.Prefix == l.Prefix, e.Kind == Lost && e.Reason == "nak":
+		default:
+			r.T.Fatalf("event %v of %v (%s); want another address than %v", e.Kind, e.Lease.Prefix, e.Reason, l.Prefix)
+		}
+	}
+}
+
 func testConfig(t testing.TB) Config {
 	dir := t.TempDir()
 	return Config{

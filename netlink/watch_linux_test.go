@@ -25,8 +25,10 @@ func TestWatchFollowsOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t, w)
-	isptest.IP(t, "address", "add", "10.77.0.20/24", "dev", "eth0", "valid_lft", "100", "preferred_lft", "100")
-	isptest.IP(t, "route", "add", "default", "via", "10.77.0.1", "src", "10.77.0.20")
+	// At once: a second later it would be an address without a router.
+	isptest.Feed(t, `address add 10.77.0.20/24 dev eth0 valid_lft 100 preferred_lft 100
+route add default via 10.77.0.1 src 10.77.0.20
+`, "ip", "-batch", "-")
 	l := s.want(Bound).Lease
 	if l.Prefix.String() != "10.77.0.20/24" || l.Router.String() != "10.77.0.1" || l.Expiry.IsZero() || l.MAC.String() != isptest.MAC {
 		t.Errorf("lease is %+v", l)
@@ -36,9 +38,10 @@ func TestWatchFollowsOthers(t *testing.T) {
 		t.Errorf("renewed until %v; was %v", r.Expiry, l.Expiry)
 	}
 	// A client that breaks before it makes: no Lost in between.
-	isptest.IP(t, "address", "flush", "dev", "eth0")
-	isptest.IP(t, "address", "add", "10.77.0.21/24", "dev", "eth0")
-	isptest.IP(t, "route", "add", "default", "via", "10.77.0.1")
+	isptest.Feed(t, `address flush dev eth0
+address add 10.77.0.21/24 dev eth0
+route add default via 10.77.0.1
+`, "ip", "-batch", "-")
 	if l := s.want(Bound).Lease; l.Prefix.String() != "10.77.0.21/24" || !l.Expiry.IsZero() {
 		t.Errorf("lease is %+v", l)
 	}
@@ -63,8 +66,7 @@ func TestWatchSurvivesAStorm(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t, w)
-	isptest.IP(t, "address", "add", "10.77.0.20/24", "dev", "eth0")
-	isptest.IP(t, "route", "add", "default", "via", "10.77.0.1")
+	isptest.Feed(t, "address add 10.77.0.20/24 dev eth0\nroute add default via 10.77.0.1\n", "ip", "-batch", "-")
 	s.want(Bound)
 	var batch strings.Builder
 	for range 4000 {
@@ -72,11 +74,7 @@ func TestWatchSurvivesAStorm(t *testing.T) {
 	}
 	batch.WriteString("route del default\naddress del 10.77.0.20/24 dev eth0\naddress add 10.77.0.99/24 dev eth0\nroute add default via 10.77.0.1\n")
 	isptest.Feed(t, batch.String(), "ip", "-batch", "-")
-	for {
-		if e := s.want(Bound); e.Lease.Prefix.String() == "10.77.0.99/24" {
-			break
-		}
-	}
+	s.until("the last address", func(e Event) bool { return e.Lease.Prefix.String() == "10.77.0.99/24" })
 }
 
 func TestStaticYieldsToAnotherHost(t *testing.T) {
