@@ -53,10 +53,8 @@ func TestOneCall(t *testing.T) {
 	if err := b.moves(ctx, b.parties[0], oneMoves, trip, 2); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range b.parties {
-		if err := b.weigh(ctx, p, trip); err != nil {
-			t.Fatal(err)
-		}
+	if err := b.weighAll(ctx, trip); err != nil {
+		t.Fatal(err)
 	}
 	var told strings.Builder
 	if err := r.print(&told); err != nil {
@@ -66,8 +64,8 @@ func TestOneCall(t *testing.T) {
 
 	// In halves of the round trip. The clocks of two programs are compared.
 	for what, least := range map[string]int{
-		rings: 1, rings + firstCall: 1, rings + calledAgain: 1, rings + justCalled: 1,
-		ringsHere: 2, ringsHere + firstCall: 2, ringsHere + calledAgain: 2, ringsHere + justCalled: 2,
+		rings: 1, rings + firstCall: 1, rings + calledAgain: 1, rings + justCalled: 1, rings + byAddress: 1,
+		ringsHere: 2, ringsHere + firstCall: 2, ringsHere + calledAgain: 2, ringsHere + justCalled: 2, ringsHere + byAddress: 2,
 		sounds:    1,
 		soundsToo: 2,
 		oneMoves:  2, // who stays has to hear of it first
@@ -91,8 +89,8 @@ func TestOneCall(t *testing.T) {
 			t.Errorf("%s: not measured", what)
 		}
 	}
-	if len(r.costs) != len(b.parties) {
-		t.Errorf("%d calls were weighed; want %d", len(r.costs), len(b.parties))
+	if len(r.costs) < len(b.parties) {
+		t.Errorf("%d calls were weighed; want one of each of %d makers", len(r.costs), len(b.parties))
 	}
 	for _, c := range r.costs {
 		if c.memory < 1e6 || c.security == "" {
@@ -139,10 +137,10 @@ func TestReport(t *testing.T) {
 		lines = append(lines, strings.Join(strings.Fields(line), " "))
 	}
 	for _, want := range []string{
-		"dial to ringing, first call 40 not private 3 100.0 120.0 2.5 1 50.0 50.0 2.00",
+		"dial to ringing, first call 40 not private 3 100.0 120.0 2.5 1 50.0 50.0 2",
 		"one end moves: silence 40 not private 1 of 2 over 10000 over 10000",
 		"flexphone private 1.50 3.0",
-		"flexphone, private / baresip, not private 1.50 1.50",
+		"flexphone, private / baresip, not private 1.5 1.5",
 	} {
 		found := false
 		for _, line := range lines {

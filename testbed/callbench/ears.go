@@ -54,6 +54,13 @@ func (e *ears) moved(end int, to netip.Addr) {
 	e.ends[end] = to
 }
 
+// where returns where an end is.
+func (e *ears) where(end int) netip.Addr {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ends[end]
+}
+
 // forget drops what came before.
 func (e *ears) forget() {
 	e.mu.Lock()

@@ -8,11 +8,13 @@
 // how long none comes when an end of the call is given another address. It refuses to
 // know how telephones do it; all are called, moved and heard in the same way.
 //
-// # Three kinds of calls
+// # Kinds of calls
 //
 // A phone may keep of a call what makes the next one quicker. So ours call after the
 // caller was started, when it has called nobody yet; after the called phone was, when
 // its number is known and no connection to it is left; and just after another call.
+// They also call by address, as baresip does: nobody is asked then where that is, and
+// the other end has nothing to prove.
 // Whoever is called lifts the handset two round trips after it rings.
 //
 // # How a telephone is moved

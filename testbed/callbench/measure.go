@@ -29,7 +29,11 @@ const (
 	firstCall   = ", first call"    // since the caller was started
 	calledAgain = ", called before" // but the called phone was started since
 	justCalled  = ", just called"
+	byAddress   = ", by address" // as baresip calls, and as ours call any other make
 )
+
+// number is the short number of the phone that is called.
+const number = "102"
 
 // How late sound may come after a move until it is said not to come. Baresip looks
 // at its address once a minute.
@@ -38,8 +42,8 @@ const (
 	theirsLate = 70 * time.Second
 )
 
-// stuck is how long any step of a call may take. Nothing is timed against it.
-const stuck = 2 * time.Minute
+// stuck is how much longer than it should a call may take. Nothing is timed against it.
+const stuck = 10 * time.Minute
 
 // fewer is how many calls just after another there are for each of those that need a
 // telephone to be started.
@@ -117,10 +121,8 @@ func measure(ctx context.Context, o options, r *report) (err error) {
 		if i != len(o.trips)/2 {
 			continue
 		}
-		for _, p := range b.parties {
-			if err := b.weigh(ctx, p, trip); err != nil {
-				return err
-			}
+		if err := b.weighAll(ctx, trip); err != nil {
+			return err
 		}
 		for _, p := range b.parties[1:] {
 			for _, what := range []string{oneMoves, bothMove} {
@@ -144,7 +146,7 @@ const (
 
 // addOurs starts two phones.
 func (b *bench) addOurs(ctx context.Context, speech []int16) error {
-	b.ours = &phones{number: "102"}
+	b.ours = &phones{number: number}
 	places := [2]netip.Addr{pools[0].Address(oursFrom), pools[1].Address(oursFrom)}
 	for i := range b.ours.ends {
 		p, err := b.bed.AddPhone(ctx, testbed.PhoneConfig{
@@ -203,6 +205,12 @@ func (b *bench) setups(ctx context.Context, trip time.Duration) error {
 			if err := b.setup(ctx, ours, trip, calledAgain); err != nil {
 				return err
 			}
+			b.ours.number = testbed.DialledAddr(ours.ears.where(1))
+			err := b.setup(ctx, ours, trip, byAddress)
+			b.ours.number = number
+			if err != nil {
+				return err
+			}
 		}
 		if err := b.setup(ctx, ours, trip, justCalled); err != nil {
 			return err
@@ -218,7 +226,7 @@ func (b *bench) setups(ctx context.Context, trip time.Duration) error {
 
 // setup measures one call of that kind.
 func (b *bench) setup(ctx context.Context, p *party, trip time.Duration, kind string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, stuck, fmt.Errorf("callbench: a call of %s is stuck", p.maker))
+	ctx, cancel := b.limit(ctx, p, 0)
 	defer cancel()
 	s, err := b.call(ctx, p, trip)
 	if err != nil {
@@ -239,6 +247,11 @@ func (b *bench) setup(ctx context.Context, p *party, trip time.Duration, kind st
 	return p.hangUp(ctx)
 }
 
+// limit gives up what takes much longer than it should.
+func (b *bench) limit(ctx context.Context, p *party, should time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, should+stuck, fmt.Errorf("callbench: a call of %s is stuck", p.maker))
+}
+
 // call has p call, who lifts the handset after two round trips, and be heard.
 func (b *bench) call(ctx context.Context, p *party, trip time.Duration) (setup, error) {
 	p.ears.forget()
@@ -246,9 +259,37 @@ func (b *bench) call(ctx context.Context, p *party, trip time.Duration) (setup, 
 	return p.call(ctx, 2*trip)
 }
 
+// plain is what a call says whose sound is not encrypted.
+const plain = "not private"
+
+// weighAll measures what a call takes, of each maker, and of ours once more by
+// address, if that is plain where the other is not.
+func (b *bench) weighAll(ctx context.Context, trip time.Duration) error {
+	ours := b.parties[0]
+	if err := b.weigh(ctx, ours, trip); err != nil {
+		return err
+	}
+	if b.report.costs[0].security != plain {
+		b.ours.number = testbed.DialledAddr(ours.ears.where(1))
+		err := b.weigh(ctx, ours, trip)
+		b.ours.number = number
+		if err != nil {
+			return err
+		}
+	}
+	for _, p := range b.parties[1:] {
+		if err := b.weigh(ctx, p, trip); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // weigh measures what a call takes.
 func (b *bench) weigh(ctx context.Context, p *party, trip time.Duration) error {
 	b.say("round trip %v: %v of a call of %s", trip, b.options.weigh, p.maker)
+	ctx, cancel := b.limit(ctx, p, b.options.weigh)
+	defer cancel()
 	s, err := b.call(ctx, p, trip)
 	if err != nil {
 		return err
@@ -273,6 +314,8 @@ func (b *bench) moves(ctx context.Context, p *party, what string, trip time.Dura
 		return nil
 	}
 	b.say("round trip %v: %s, %s, %d times", trip, p.maker, what, n)
+	ctx, cancel := b.limit(ctx, p, time.Duration(n)*p.late)
+	defer cancel()
 	s, err := b.call(ctx, p, trip)
 	if err != nil {
 		return err

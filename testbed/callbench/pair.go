@@ -37,7 +37,7 @@ type setup struct {
 // phones are a pair of ours.
 type phones struct {
 	ends   [2]*testbed.Phone
-	number string // of the second
+	number string // by which the second is called
 }
 
 func (p *phones) pids() [2]int { return [2]int{p.ends[0].Pid(), p.ends[1].Pid()} }
@@ -182,7 +182,7 @@ func (p *baresips) call(ctx context.Context, lift time.Duration) (s setup, err e
 	caller, callee := p.ends[0], p.ends[1]
 	caller.Mark()
 	callee.Mark()
-	s.security = "not private"
+	s.security = plain
 	s.dialed = time.Now()
 	if err := caller.Dial(fmt.Sprintf("sip:%s@%s", callee.User(), callee.Addr)); err != nil {
 		return s, err

@@ -132,7 +132,7 @@ func (r *report) print(out io.Writer) error {
 	}
 	for i, c := range r.costs {
 		for _, other := range r.costs[i+1:] {
-			fmt.Fprintf(w, "%s, %s / %s, %s\t\t%.2f\t%.2f\n", c.maker, c.security, other.maker, other.security, c.cpu/other.cpu, float64(c.memory)/float64(other.memory))
+			fmt.Fprintf(w, "%s, %s / %s, %s\t\t%.3g\t%.3g\n", c.maker, c.security, other.maker, other.security, c.cpu/other.cpu, float64(c.memory)/float64(other.memory))
 		}
 	}
 	for _, a := range r.absent {
@@ -148,5 +148,5 @@ func ratio(s, other *series) string {
 	if !ok || !both || theirs <= 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.2f", float64(mine)/float64(theirs))
+	return fmt.Sprintf("%.3g", float64(mine)/float64(theirs))
 }
