@@ -67,6 +67,19 @@ func (r *runningSource) first(p netip.Prefix) Lease {
 	return r.until("an address in "+p.String(), func(e Event) bool { return p.Contains(e.Lease.Addr()) }).Lease
 }
 
+// waitForAgent waits until the agent hears routers, as the kernel does: what only one of
+// them has heard is no test of both.
+func waitForAgent(t testing.TB) {
+	t.Helper()
+	isptest.Eventually(t, "IPv6 is there", func() bool {
+		return strings.Contains(isptest.IP(t, "-6", "address", "show", "dev", "eth0"), "fe80::")
+	})
+	isptest.Eventually(t, "there is a packet socket for IPv6", func() bool {
+		b, err := os.ReadFile("/proc/self/net/packet")
+		return err == nil && strings.Contains(string(b), " 86dd ")
+	})
+}
+
 // TestRenumberingWithoutGoodbye: a router comes back with another prefix and says
 // nothing of the old one, whichever of the two is the lower number.
 func TestRenumberingWithoutGoodbye(t *testing.T) {
@@ -78,7 +91,7 @@ func TestRenumberingWithoutGoodbye(t *testing.T) {
 			i := newISP6(t)
 			cfg := testConfig(t)
 			s := startSix(t, cfg, nil)
-			isptest.Eventually(t, "IPv6 is there", func() bool { return strings.Contains(isptest.IP(t, "-6", "address", "show", "dev", "eth0"), "fe80::") })
+			waitForAgent(t)
 			r := routerOf(t, i)
 			r.say(routerA, 7200, nil, prefixes[0])
 			s.first(prefixes[0])
@@ -111,7 +124,7 @@ func TestTwoRoutersTakeTurns(t *testing.T) {
 	i := newISP6(t)
 	cfg := testConfig(t)
 	s := startSix(t, cfg, nil)
-	isptest.Eventually(t, "IPv6 is there", func() bool { return strings.Contains(isptest.IP(t, "-6", "address", "show", "dev", "eth0"), "fe80::") })
+	waitForAgent(t)
 	r := routerOf(t, i)
 	dnsA, dnsB := netip.MustParseAddr("2001:db8:1::53"), netip.MustParseAddr("2001:db8:2::53")
 	r.say(routerA, 600, []netip.Addr{dnsA}, prefixP)
