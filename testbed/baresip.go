@@ -20,6 +20,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // baresipControl is the port on which baresip takes commands, on its own host.
@@ -211,6 +213,7 @@ func (s *Baresip) records() string { return filepath.Join(s.dir, "records") }
 func (s *Baresip) follow() {
 	r := bufio.NewReader(s.conn)
 	for {
+		acknowledge(s.conn)
 		length, err := r.ReadString(':')
 		if err != nil {
 			s.events.finish(fmt.Errorf("testbed: follow baresip: %w", err))
@@ -231,6 +234,21 @@ func (s *Baresip) follow() {
 			e.Time = time.Now()
 			s.events.add(e)
 		}
+	}
+}
+
+// acknowledge has the kernel acknowledge what comes next at once. It would wait for
+// 40 ms, and so would baresip with the next of its short messages (RFC 9293, 3.7.4 and
+// 3.8.6.3). The kernel forgets it after a while (tcp(7), TCP_QUICKACK).
+func acknowledge(conn net.Conn) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	if raw, err := tcp.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) // without it events are told later
+		})
 	}
 }
 
