@@ -94,7 +94,7 @@ func (e *Engine) Open(p Path) *Stream {
 		done:      make(chan struct{}),
 	}
 	s.out.packet = make([]byte, rtp.HeaderSize+rtp.MaxPayload)
-	s.out.sequence = uint16(random())
+	s.out.sequence = uint16(random()) >> 1 // so that no wrap is lost before the peer has heard of a number (RFC 3711, section 3.3.1)
 	s.out.timestamp = random()
 	e.add(s)
 	s.loops.Go(s.listen)
