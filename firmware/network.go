@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -23,6 +24,7 @@ import (
 	"flexphone/netlink/linklocal"
 	"flexphone/netlink/prefer"
 	"flexphone/netlink/voice"
+	"flexphone/registry-client"
 )
 
 // resolvConf is where name servers are written for the rest of the system, where
@@ -173,10 +175,18 @@ func (n *network) take(upper context.Context, e netlink.Event) {
 	n.phone.NetworkUp(upper, e.Lease.Addr())
 }
 
-// doubt tells the agent that nobody answers: the network may be another one.
-func (n *network) doubt() {
-	if source, ok := n.source.Now(); ok {
-		netlink.Doubt(source)
+// doubt tells the agent that a server has not taken an announcement: the network may be
+// another one. Where a server is known and nothing came back from it, the line may be
+// dead; a phone without any is called by its address, and does not leave it.
+func (n *network) doubt(server string, err error) {
+	source, ok := n.source.Now()
+	if !ok {
+		return
+	}
+	netlink.Doubt(source)
+	var busy *registry.BusyError
+	if server != "" && errors.Is(err, registry.ErrUnreachable) && !errors.As(err, &busy) {
+		netlink.Unreached(source)
 	}
 }
 

@@ -111,7 +111,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 			booted(ctx, boot, events, log)
 		case registry.Failed:
 			finding.Doubt()
-			network.doubt()
+			network.doubt(server, o.Err)
 		}
 	}
 

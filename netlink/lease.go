@@ -123,12 +123,26 @@ type Source interface {
 	Next(ctx context.Context) (Event, error)
 }
 
-// Reached tells s that what the phone needs is reached from its address: an earlier Doubt
-// holds no more. Most Sources have nothing to do then.
+// Unreached tells s that what the phone needs, and knows by name, is not reached from its
+// address, and Reached that it is. One that is made of several uses another then; most
+// have nothing to do.
+func Unreached(s Source) {
+	if r, ok := s.(reacher); ok {
+		r.Unreached()
+	}
+}
+
+// Reached is the opposite of Unreached.
 func Reached(s Source) {
-	if r, ok := s.(interface{ Reached() }); ok {
+	if r, ok := s.(reacher); ok {
 		r.Reached()
 	}
+}
+
+// A reacher is a Source that chooses by what is reached.
+type reacher interface {
+	Unreached()
+	Reached()
 }
 
 // Shun has the routes of s come after those of other interfaces, or where its Metric puts

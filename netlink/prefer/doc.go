@@ -9,7 +9,7 @@
 //
 // A router that lives is no way to anywhere: the line behind it may be dead while it goes
 // on giving leases. Nothing on the link shows that. So who needs something says when it is
-// not reached (netlink.Doubt), and when it is (netlink.Reached). After half a minute of
+// not reached (netlink.Unreached), and when it is (netlink.Reached). After half a minute of
 // doubt, longer than a server takes to start anew, another interface is used and the first
 // one's routes are put behind it; without that the packets would go on leaving by it. It is
 // tried again after five minutes, then ten, up to an hour, and left at the first doubt:

@@ -34,10 +34,12 @@ type (
 		rank  int
 		event netlink.Event
 	}
-	doubted struct{} // nothing is reached from the address in use
-	reached struct{} // or it is
-	tick    struct{} // deadline may have passed
-	stopped struct{} // all of them have ended
+	// unreached: what is needed is not reached from the address in use, and reached that
+	// it is.
+	unreached struct{}
+	reached   struct{}
+	tick      struct{} // deadline may have passed
+	stopped   struct{} // all of them have ended
 )
 
 // What an election wants done, in order.
@@ -85,7 +87,7 @@ func (c *election) step(now time.Time, in any) []any {
 	switch in := in.(type) {
 	case says:
 		events = c.hear(now, in.rank, in.event)
-	case doubted:
+	case unreached:
 		c.doubt(now)
 		events = c.failBack(now)
 	case reached:

@@ -153,7 +153,7 @@ func TestElectionWhateverHappens(t *testing.T) {
 				leases[rank] = l
 				give(says{rank, e})
 			},
-			"doubt":   func(*rapid.T) { give(doubted{}) },
+			"doubt":   func(*rapid.T) { give(unreached{}) },
 			"reached": func(*rapid.T) { give(reached{}) },
 			"wait":    func(*rapid.T) { elapse(reachWait) },
 			"time": func(t *rapid.T) {
@@ -233,7 +233,7 @@ func (s *reachSim) run(d time.Duration) {
 		case s.tries != "":
 			s.out += try
 			s.tries, s.next = "", s.now.Add(time.Second)
-			s.give(doubted{})
+			s.give(unreached{})
 		case s.alive[s.on]:
 			s.next = s.now.Add(try)
 			s.give(reached{})

@@ -19,7 +19,7 @@ import (
 // likely its network is dead. The name servers of the one that is used go to the file
 // resolvConf, if not empty; the sources' own ResolvConf should be empty then.
 //
-// One with an address through which nothing is reached (netlink.Doubt) for half a minute
+// One with an address through which nothing is reached (netlink.Unreached) for half a minute
 // comes after others for five minutes, and then for longer and longer, with its routes.
 func New(resolvConf string, log *slog.Logger, sources ...netlink.Source) (netlink.Source, error) {
 	p, err := newPrefer(resolvConf, log, failbackWait, sources)
@@ -47,32 +47,32 @@ func newPrefer(resolvConf string, log *slog.Logger, failback time.Duration, sour
 	}
 	return &prefer{
 		names: resolvconf.File{Path: resolvConf}, log: log, sources: sources, events: netlink.NewQueue(),
-		election: newElection(len(sources), failback), doubts: make(chan struct{}, 1), reached: make(chan struct{}, 1),
+		election: newElection(len(sources), failback), unreached: make(chan struct{}, 1), reached: make(chan struct{}, 1),
 	}, nil
 }
 
 // A prefer runs an election.
 type prefer struct {
-	names    resolvconf.File
-	log      *slog.Logger
-	sources  []netlink.Source
-	events   *netlink.Queue
-	election election
-	doubts   chan struct{}
-	reached  chan struct{}
+	names              resolvconf.File
+	log                *slog.Logger
+	sources            []netlink.Source
+	events             *netlink.Queue
+	election           election
+	reached, unreached chan struct{}
 }
 
 // Next implements netlink.Source.
 func (p *prefer) Next(ctx context.Context) (netlink.Event, error) { return p.events.Next(ctx) }
 
-// Doubt passes a doubt on to all: the one that is used is one of them. Another may be used
-// instead.
+// Doubt passes a doubt on to all: the one that is used is one of them.
 func (p *prefer) Doubt() {
 	for _, s := range p.sources {
 		netlink.Doubt(s)
 	}
-	wake(p.doubts)
 }
+
+// Unreached tells that the one that is used is of no use.
+func (p *prefer) Unreached() { wake(p.unreached) }
 
 // Reached tells that the one that is used is of use.
 func (p *prefer) Reached() { wake(p.reached) }
@@ -153,8 +153,8 @@ func (p *prefer) loop(ctx context.Context, said <-chan says) {
 		case <-ctx.Done():
 			return
 		case in = <-said:
-		case <-p.doubts:
-			in = doubted{}
+		case <-p.unreached:
+			in = unreached{}
 		case <-p.reached:
 			in = reached{}
 		case <-timer.C:

@@ -99,6 +99,7 @@ func TestRouterWithADeadUplink(t *testing.T) {
 				t.Error("the server is reached by Ethernet")
 			}
 			netlink.Doubt(p)
+			netlink.Unreached(p)
 		}
 	})
 	s.until("an address on wlan0", func(e netlink.Event) bool { return e.Lease.Interface == "wlan0" })
