@@ -24,7 +24,7 @@ import (
 	"flexphone/netlink/linklocal"
 	"flexphone/netlink/prefer"
 	"flexphone/netlink/voice"
-	"flexphone/registry-client"
+	registry "flexphone/registry-client"
 )
 
 // resolvConf is where name servers are written for the rest of the system, where
