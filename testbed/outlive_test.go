@@ -65,7 +65,9 @@ func TestCallsOutliveTheirNetworks(t *testing.T) {
 					}
 					first := 30 + next
 					next += len(movers)
-					t.Run(what.name, func(t *testing.T) { outlives(ctx, t, bed, phones, movers, when, what, first) })
+					if !t.Run(what.name, func(t *testing.T) { outlives(ctx, t, bed, phones, movers, when, what, first) }) {
+						return // nobody knows what the phones do now
+					}
 				}
 			})
 		}

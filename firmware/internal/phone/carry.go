@@ -58,7 +58,6 @@ type worker struct {
 	incoming bool
 	call     Call        // whose peer is to be told of the end; nil: nobody is
 	answers  atomic.Bool // it came in and is being answered: it cannot be refused any more
-	rang     bool        // it goes out, and the peer has been reached
 	sounding
 }
 
@@ -126,7 +125,7 @@ var errPanicked = errors.New("phone: a part has panicked")
 // placeCall is a call that starts here: resolve, connect, talk. A phone that
 // answers at the address but is another one than was dialled, or nobody there at
 // all, means that the address is out of date: it is asked for again, once. When an
-// end moves before the call is answered, or the connection to a phone that has rung
+// end moves before the call is answered, or the connection to a phone of ours
 // is gone, the peer is called anew. It returns the reason of the end; run releases the
 // call.
 func (w *worker) placeCall(ctx context.Context, to Destination) Reason {
@@ -143,7 +142,7 @@ func (w *worker) placeCall(ctx context.Context, to Destination) Reason {
 		was := peer
 		reason := w.connect(ctx, &peer, stream)
 		switch {
-		case ctx.Err() == nil && (reason == reasonMoved || reason == sip.ReasonUnreachable && w.rang && peer.ours()):
+		case ctx.Err() == nil && (reason == reasonMoved || reason == sip.ReasonCut):
 			w.parts.Log.Info("calling anew", "number", to, "address", peer.Target.Addr)
 			if peer != was {
 				w.post(callResolved{w.id, peer})
@@ -190,13 +189,12 @@ func (w *worker) notResolved(ctx context.Context, to Destination, err error) Rea
 func (w *worker) connect(ctx context.Context, peer *Peer, stream Stream) Reason {
 	if before := w.call; before != nil { // an INVITE that failed, or was sent to where nobody is any more
 		w.call = nil
-		if peer.ours() { // it knows us by our key, and this call for the same
-			w.beside(func() { w.tellEnd(ctx, before, 0) })
+		if peer.ours() {
+			w.contain("call", before.Leave)
 		} else {
 			w.tellEnd(ctx, before, 0)
 		}
 	}
-	w.rang = false
 	to := peer.Target
 	lm, ok := stream.Local(sip.Peer{User: to.User, Addr: to.Addr, Secure: to.Pin != [32]byte{}, Fingerprint: to.Pin})
 	if !ok {
@@ -350,14 +348,19 @@ func (w *worker) untilGivenUp(ctx context.Context, call Call) Reason {
 }
 
 // answerCall returns when the caller has acknowledged; sound flows before. Without an
-// address there is nothing to answer with yet.
+// address there is nothing to answer with yet, and a phone of ours that is not where
+// it was calls anew.
 func (w *worker) answerCall(ctx context.Context, call Call, stream Stream) {
-	lm, _ := w.local(call, stream)
-	err := call.Answer(lm)
-	for err != nil && !errors.Is(err, sip.ErrEnded) && w.away.Load() && ctx.Err() == nil {
-		sleep(ctx, updateWait)
-		lm, _ = w.local(call, stream)
-		err = call.Answer(lm)
+	var err error
+	for since := time.Now(); ; sleep(ctx, updateWait) {
+		lm, _ := w.local(call, stream)
+		if err = call.Answer(lm); err == nil || errors.Is(err, sip.ErrEnded) || ctx.Err() != nil {
+			break
+		}
+		w.parts.Log.Info("answer not sent", "err", err)
+		if !w.away.Load() && !call.Peer().Secure || time.Since(since) >= lostAfter {
+			break
+		}
 	}
 	switch {
 	case err == nil, ctx.Err() != nil:
@@ -397,7 +400,6 @@ func (w *worker) carry(ctx, trying context.Context, call Call, stream Stream, an
 		}
 		switch e.Kind {
 		case sip.Progress:
-			w.rang = true
 			w.post(callProgress{w.id})
 		case sip.Early:
 			if err := w.play(stream, e.Media); err != nil {

@@ -76,6 +76,9 @@ type Call interface {
 	Answer(local sip.LocalMedia) error
 	Reject(code int) error
 	Hangup(ctx context.Context) error
+	// Leave ends a call that is not answered without a word: a phone of ours is
+	// called anew, and lets the new call take the place of this one.
+	Leave()
 	Update(ctx context.Context, local sip.LocalMedia) error
 	Retarget(addr netip.AddrPort) error
 	// Vouch tells that the peer is who it says: its next calls find room that

@@ -548,25 +548,18 @@ func TestACallThatRingsOutlivesAMove(t *testing.T) {
 	}
 }
 
-// A phone of ours that has rung and cannot be reached any more is called anew, until
-// it is not there at all; another phone is not.
+// A phone of ours from which a call was cut off is called anew, until it is not there
+// at all; another phone is not.
 func TestACallThatRingsOutlivesItsConnection(t *testing.T) {
-	lost := sip.Event{Kind: sip.Ended, Reason: sip.ReasonUnreachable}
+	cut, lost := sip.Event{Kind: sip.Ended, Reason: sip.ReasonCut}, sip.Event{Kind: sip.Ended, Reason: sip.ReasonUnreachable}
 	for name, tt := range map[string]struct {
-		ours    bool
+		end     sip.Event
 		invites int
 		state   State
-	}{"ours": {true, 3, Calling}, "another": {false, 1, Releasing}} {
+	}{"ours": {cut, 3, Calling}, "another": {lost, 1, Releasing}} {
 		t.Run(name, func(t *testing.T) {
 			ring := sip.Event{Kind: sip.Progress}
-			w := outgoing(newFakeCall(ring, lost), newFakeCall(ring, lost), newFakeCall(ring))
-			w.resolve = []func() (Peer, error){func() (Peer, error) {
-				p, err := found("192.0.2.9:5061")()
-				if tt.ours {
-					p.Target.Pin = [32]byte{1}
-				}
-				return p, err
-			}}
+			w := outgoing(newFakeCall(ring, tt.end), newFakeCall(tt.end), newFakeCall(ring))
 			try(t, w, func(t *testing.T, d *table) {
 				d.dials(t)
 				synctest.Wait()
@@ -577,12 +570,7 @@ func TestACallThatRingsOutlivesItsConnection(t *testing.T) {
 			})
 		})
 	}
-	w := outgoing(newFakeCall(sip.Event{Kind: sip.Progress}, lost), newFakeCall(lost))
-	w.resolve = []func() (Peer, error){func() (Peer, error) {
-		p, err := found("192.0.2.9:5061")()
-		p.Target.Pin = [32]byte{1}
-		return p, err
-	}}
+	w := outgoing(newFakeCall(sip.Event{Kind: sip.Progress}, cut), newFakeCall(lost))
 	try(t, w, func(t *testing.T, d *table) {
 		d.dials(t)
 		synctest.Wait()

@@ -68,6 +68,13 @@ func peerMoves(d *table) {
 	}
 }
 
+// isToOurs has the number be one of a phone of ours.
+func isToOurs(d *table) {
+	there, _ := found("192.0.2.9:5061")()
+	there.Target.Pin = [32]byte{1}
+	d.resolve = []func() (Peer, error){func() (Peer, error) { return there, nil }}
+}
+
 func loses(d *table) { d.NetworkDown(d.ctx, "link down") }
 
 var (
@@ -99,6 +106,8 @@ var scenes = []scene{
 	{"a call from here that the peer ends", calls(1), []func(*table){lifts, presses("102#"), rings, agrees, isHeard, holds,
 		waits(3 * lostAfter), hangsUp, lays}},
 	{"a call from here to another phone", calls(2), []func(*table){lifts, presses("102#"), isWrong, rings, waits(noAnswerWait), lays}},
+	{"a call from here that moves while it rings", calls(4), []func(*table){isToOurs, lifts, presses("102#"), rings, movesTo("192.0.2.7"), rings,
+		peerMoves, rings, loses, movesTo("192.0.2.7"), agrees, isHeard, lays}},
 	{"a call from here that loses its network", calls(1), []func(*table){lifts, presses("102#"), agrees, isHeard, loses, waits(lostAfter / 2),
 		movesTo("192.0.2.7"), loses, waits(lostAfter), movesTo("192.0.2.8")}},
 	{"a call from here whose peer is gone", calls(1), []func(*table){lifts, presses("102#"), agrees, isHeard, waits(2 * lostAfter)}},

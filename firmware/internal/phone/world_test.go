@@ -41,7 +41,7 @@ var methods = []string{
 	"Keypad.ReadKey", "Hook.ReadHook", "Lamp.SetLamp", "Display.Show",
 	"Directory.Resolve", "Directory.Follow", "Directory.Vouches",
 	"Line.Invite", "Line.Incoming",
-	"Call.Next", "Call.Peer", "Call.Ring", "Call.Answer", "Call.Reject", "Call.Hangup", "Call.Update", "Call.Retarget", "Call.Probe",
+	"Call.Next", "Call.Peer", "Call.Ring", "Call.Answer", "Call.Reject", "Call.Hangup", "Call.Leave", "Call.Update", "Call.Retarget", "Call.Probe",
 	"Stream.Local", "Stream.Renew", "Stream.Start", "Stream.SendDigit", "Stream.Received", "Stream.Stats", "Stream.Close",
 	"Sound.Play", "Sound.Click", "Sound.Open", "Report",
 }
@@ -325,6 +325,14 @@ func (c *fakeCall) Peer() sip.Peer {
 func (c *fakeCall) Offer() ([]byte, netip.Addr) {
 	c.meet("Call.Offer")
 	return []byte("offer"), netip.Addr{}
+}
+
+func (c *fakeCall) Leave() {
+	c.wrote("leave")
+	c.mu.Lock()
+	c.asked, c.told = true, true
+	c.mu.Unlock()
+	c.meet("Call.Leave")
 }
 
 func (c *fakeCall) Ring() error {

@@ -21,6 +21,7 @@ var (
 
 	errUnreachable = errors.New("sip: send request: nothing there")
 	errLost        = fmt.Errorf("%w: the connection is gone", errUnreachable)
+	errCut         = fmt.Errorf("%w: the connection is gone on which it has begun to answer", errUnreachable)
 	errUnsettled   = errors.New("sip: change call: the peer has not acknowledged its own change")
 	errMoved       = errors.New("sip: change call: the peer has moved meanwhile")
 	errGlare       = errors.New("sip: change call: the peer changes it at the same time")

@@ -10,6 +10,25 @@ import (
 	gosip "github.com/emiago/sipgo/sip"
 )
 
+// Leave ends a call that was made here and is not answered yet, without a word: its
+// connection is reset, so that nothing of what is on its way there arrives after what
+// comes next. A phone of ours waits a while for whoever has left to call anew.
+func (c *Call) Leave() {
+	_ = c.ask(func(context.Context) error { // one that has ended was left
+		if c.incoming || c.state != starting {
+			return c.wrongState()
+		}
+		c.end(0, ReasonCancelled)
+		for x := range c.waits {
+			c.quit(x)
+		}
+		if c.link != nil {
+			c.link.reset()
+		}
+		return nil
+	})
+}
+
 // Update offers the peer new media, or tells it our new address, by a
 // re-INVITE from where we are now. It returns when the peer has agreed, after
 // which a Changed event waits. An error leaves the call as it was, unless the

@@ -168,7 +168,7 @@ func (c *Call) await(ctx context.Context, x *exchange, p path, tx *gosip.ClientT
 			if silent {
 				return errLost
 			}
-			return errUnreachable
+			return errCut
 		case <-gone:
 			if gone = nil; silent {
 				return errAbsent

@@ -82,3 +82,22 @@ func Held(a *Agent) int {
 	defer a.screen.mu.Unlock()
 	return a.screen.held
 }
+
+// HurryAnew gives up a caller that has left after a moment.
+func HurryAnew(c *Config) {
+	c.timers = standard()
+	c.timers.anew = 200 * time.Millisecond
+}
+
+// CutLinks closes the connections of a over TLS.
+func CutLinks(a *Agent) {
+	a.tls.mu.Lock()
+	var open []*link
+	for _, k := range a.tls.byRemote {
+		open = append(open, k)
+	}
+	a.tls.mu.Unlock()
+	for _, k := range open {
+		k.reset()
+	}
+}

@@ -106,15 +106,18 @@ func (c *Call) cancelled(tx *gosip.ServerTx) {
 	}
 }
 
-// abandoned: the connection is gone on which the caller waits for an answer.
+// abandoned: the connection is gone on which the caller waits for an answer. A phone
+// of ours that has moved calls anew.
 func (c *Call) abandoned(tx *gosip.ServerTx) {
-	if c.in == nil || c.in.tx != tx || c.in.final != nil {
-		return
-	}
-	c.served(ErrEnded)
-	if c.state == starting {
-		c.end(0, ReasonUnreachable)
-	}
+	c.after(c.a.cfg.timers.anew, func(context.Context) {
+		if c.in == nil || c.in.tx != tx || c.in.final != nil {
+			return
+		}
+		c.served(ErrEnded)
+		if c.state == starting {
+			c.end(0, ReasonUnreachable)
+		}
+	})
 }
 
 // expires ends the ringing when the caller's patience does, if it has said when

@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	gosip "github.com/emiago/sipgo/sip"
@@ -257,7 +258,10 @@ func (c *Call) inviteFailed(ctx context.Context, i *inviting, err error) {
 		i.agreed <- fmt.Errorf("sip: change call: %w", err)
 		return
 	}
-	if !c.tryNext(ctx) {
+	switch {
+	case errors.Is(err, errCut) && c.pin.Load() != nil:
+		c.end(0, ReasonCut)
+	case !c.tryNext(ctx):
 		c.end(failure(err))
 	}
 }

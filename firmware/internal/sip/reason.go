@@ -14,6 +14,7 @@ const (
 	ReasonForbidden   = "forbidden"       // 401, 403, 407
 	ReasonMoved       = "moved"           // any 3xx
 	ReasonUnreachable = "unreachable"     // nothing listens there, or nothing comes back
+	ReasonCut         = "cut off"         // the connection to a phone of ours is gone on which it had begun to answer
 	ReasonFailed      = "failed"          // any other refusal
 	ReasonStopped     = "stopped"         // this agent was stopped
 )

@@ -20,6 +20,10 @@ type timers struct {
 	connect time.Duration
 	// stall is how long a connection may leave unacknowledged what we sent.
 	stall time.Duration
+	// anew is how long a caller whose connection is gone may take to call anew: a cable
+	// that is out for half a minute, there or here, until its phone knows of that, has
+	// looked for us and has shaken hands.
+	anew time.Duration
 	// glare is the unit in which to wait after a 491.
 	glare time.Duration
 	// session is the unit of what RFC 4028 counts in seconds.
@@ -37,6 +41,7 @@ func standard() timers {
 		late:    500 * time.Millisecond,
 		connect: 5 * time.Second,
 		stall:   5 * time.Second,
+		anew:    40 * time.Second,
 		glare:   10 * time.Millisecond,
 		session: time.Second,
 		refresh: 0.5, // RFC 4028, 10

@@ -35,6 +35,17 @@ func (l *link) Close() error {
 	return l.Conn.Close()
 }
 
+// reset closes the link without waiting for the peer to have had what was sent on it.
+func (l *link) reset() {
+	if secure, ok := l.Conn.(*tls.Conn); ok {
+		if c, ok := secure.NetConn().(*net.TCPConn); ok {
+			_ = c.SetLinger(0) // else it is closed as any other
+			c.Close()
+		}
+	}
+	l.Close()
+}
+
 func (l *link) alive() bool {
 	select {
 	case <-l.closed:
