@@ -69,8 +69,9 @@ func (c *Call) arrived(ctx context.Context, req *gosip.Request, tx *gosip.Server
 // the call.
 func (c *Call) watch(ctx context.Context, tx *gosip.ServerTx) {
 	var lost <-chan struct{}
-	if c.link != nil {
-		lost = c.link.closed
+	k := c.link
+	if k != nil {
+		lost = k.closed
 	}
 	c.aside(func() {
 		for {
@@ -79,7 +80,7 @@ func (c *Call) watch(ctx context.Context, tx *gosip.ServerTx) {
 				c.box.post(func(ctx context.Context) { c.acked(ctx, ack) })
 			case <-lost:
 				lost = nil
-				c.box.post(func(context.Context) { c.abandoned(tx) })
+				c.box.post(func(context.Context) { c.abandoned(k, tx) })
 			case <-tx.Done():
 				return
 			case <-ctx.Done():
@@ -106,10 +107,14 @@ func (c *Call) cancelled(tx *gosip.ServerTx) {
 	}
 }
 
-// abandoned: the connection is gone on which the caller waits for an answer. A phone
-// of ours that has moved calls anew.
-func (c *Call) abandoned(tx *gosip.ServerTx) {
-	c.after(c.a.cfg.timers.anew, func(context.Context) {
+// abandoned: the connection k is gone on which the caller waits for an answer. If it
+// has not closed it, a phone of ours has moved, and calls anew.
+func (c *Call) abandoned(k *link, tx *gosip.ServerTx) {
+	wait := c.a.cfg.timers.anew
+	if k.shut.Load() {
+		wait = 0
+	}
+	c.after(wait, func(context.Context) {
 		if c.in == nil || c.in.tx != tx || c.in.final != nil {
 			return
 		}

@@ -6,10 +6,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +29,17 @@ type link struct {
 	rests         int64   // when the last of them let it go, on the clock of links, likewise
 	forget        func()
 	closed        chan struct{}
+	shut          atomic.Bool // the peer has closed it; else it was cut
+}
+
+// Read notes how the link ends. A program that is ended closes it; a phone that has
+// moved cannot, and one that calls anew resets it.
+func (l *link) Read(b []byte) (int, error) {
+	n, err := l.Conn.Read(b)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		l.shut.Store(true)
+	}
+	return n, err
 }
 
 // Close closes the link. It may be called more than once.
