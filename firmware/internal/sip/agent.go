@@ -331,13 +331,12 @@ func (a *Agent) find(callID, localTag string) *Call {
 	return a.calls[dialogID{callID, localTag}]
 }
 
-// unreachable tells the calls that wait for an answer from addr that none
-// will come.
-func (a *Agent) unreachable(addr netip.AddrPort) {
+// unreachable tells the calls that wait for an answer that none will come.
+func (a *Agent) unreachable(l loss) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, c := range a.calls {
-		c.box.post(func(context.Context) { c.gone(addr) })
+		c.box.post(func(context.Context) { c.gone(l) })
 	}
 }
 

@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ type exchange struct {
 
 	idle      bool           // its connection had been; of the goroutine that transacts
 	dest      netip.AddrPort // valid while nothing has come back
+	branch    string         // of its Via, which nobody guesses
 	transport string         // over which it went, once it has
 	sent      bool
 	final     bool
@@ -71,10 +73,12 @@ func (c *Call) quit(x *exchange) {
 	}
 }
 
-// gone: an ICMP message says that nothing is at addr.
-func (c *Call) gone(addr netip.AddrPort) {
+// gone: an ICMP message says that a packet came to nothing. Whoever knows the ends
+// of a call can write one; so once there is a call it has to quote what it is about,
+// as those of real hosts and routers do.
+func (c *Call) gone(l loss) {
 	for x := range c.waits {
-		if x.dest == addr {
+		if x.dest == l.to && (c.state == starting || bytes.Contains(l.quoted, []byte(x.branch))) {
 			c.quit(x)
 		}
 	}
@@ -137,7 +141,9 @@ func (c *Call) built(ctx context.Context, x *exchange, p path) (*gosip.Request, 
 				return
 			}
 			x.dest, x.sent = sourceOf(p.dest), true
-			ready <- x.build(p)
+			req := x.build(p)
+			x.branch, _ = req.Via().Params.Get("branch")
+			ready <- req
 		}
 	})
 	select {

@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -42,30 +43,39 @@ func isICMP(err error) bool {
 	return false
 }
 
-// drainICMP empties the socket's error queue: to whom were the packets that
-// came to nothing?
-func drainICMP(c *net.UDPConn) []netip.AddrPort {
+// A loss is a packet of ours that came to nothing: to whom it was, and as much of it
+// as the message about that quotes, from its beginning (RFC 1812, 4.3.2.3). Anybody
+// can write such a message; only who has seen the packet can quote it.
+type loss struct {
+	to     netip.AddrPort
+	quoted []byte
+}
+
+// drainICMP empties the socket's error queue.
+func drainICMP(c *net.UDPConn) []loss {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil
 	}
-	var gone []netip.AddrPort
+	var gone []loss
 	_ = raw.Control(func(fd uintptr) { // the socket may just have been closed: then nobody waits
-		var oob [512]byte
+		var oob, packet [512]byte
 		for {
-			_, n, _, to, err := unix.Recvmsg(int(fd), nil, oob[:], unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+			quoted, n, _, to, err := unix.Recvmsg(int(fd), packet[:], oob[:], unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
 			if err != nil {
 				return
 			}
 			if !dead(oob[:n]) {
 				continue
 			}
+			l := loss{quoted: bytes.Clone(packet[:quoted])}
 			switch to := to.(type) {
 			case *unix.SockaddrInet4:
-				gone = append(gone, netip.AddrPortFrom(netip.AddrFrom4(to.Addr), uint16(to.Port)))
+				l.to = netip.AddrPortFrom(netip.AddrFrom4(to.Addr), uint16(to.Port))
 			case *unix.SockaddrInet6:
-				gone = append(gone, netip.AddrPortFrom(netip.AddrFrom16(to.Addr).Unmap(), uint16(to.Port)))
+				l.to = netip.AddrPortFrom(netip.AddrFrom16(to.Addr).Unmap(), uint16(to.Port))
 			}
+			gone = append(gone, l)
 		}
 	})
 	return gone

@@ -47,7 +47,7 @@ func listenPlain(at netip.AddrPort) (*net.UDPConn, *net.TCPListener, error) {
 type packets struct {
 	*net.UDPConn
 	trace       func(bool, netip.AddrPort, []byte) // as Config says it; nil: none
-	unreachable func(netip.AddrPort)               // called for each address that ICMP says is not there
+	unreachable func(loss)                         // called for each packet that ICMP says came to nothing
 	serve       func(net.PacketConn) error         // sipgo's reading loop
 	readers     sync.WaitGroup
 
@@ -56,7 +56,7 @@ type packets struct {
 	hosts map[netip.Prefix]*rate.Limiter
 }
 
-func newPackets(c *net.UDPConn, unreachable func(netip.AddrPort)) (*packets, error) {
+func newPackets(c *net.UDPConn, unreachable func(loss)) (*packets, error) {
 	p := &packets{
 		UDPConn: c, unreachable: unreachable,
 		all:   rate.NewLimiter(packetsPerSecond, packetsBurst),
@@ -108,8 +108,8 @@ func (r *reader) ReadFrom(b []byte) (int, net.Addr, error) {
 		case errors.Is(err, net.ErrClosed):
 			return 0, nil, err
 		case err != nil: // an ICMP message has come; what it was about is in the error queue
-			for _, to := range drainICMP(p.UDPConn) {
-				p.unreachable(to)
+			for _, l := range drainICMP(p.UDPConn) {
+				p.unreachable(l)
 			}
 			continue
 		}
@@ -140,8 +140,8 @@ func (p *packets) within(from netip.Addr) bool {
 func (p *packets) WriteTo(b []byte, to net.Addr) (int, error) {
 	n, err := p.UDPConn.WriteTo(b, to)
 	if err != nil && isICMP(err) {
-		for _, gone := range drainICMP(p.UDPConn) {
-			p.unreachable(gone)
+		for _, l := range drainICMP(p.UDPConn) {
+			p.unreachable(l)
 		}
 		n, err = p.UDPConn.WriteTo(b, to)
 	}

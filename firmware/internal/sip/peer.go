@@ -17,7 +17,8 @@ import (
 // neither end a call nor lead its sound elsewhere. Ports do not matter, since
 // NATs and TCP change them. A secure peer that moves is believed by its key. A plain
 // one is when its row says so (Retarget), or when it is known to be no longer where
-// it was: it is asked for there, and silence is no answer.
+// it was: it is asked for there, and neither silence is an answer nor what somebody
+// says who has not seen the question.
 
 // hosts are those from which the peer's messages may come: where requests go,
 // where it was heard, and the proxies between.
