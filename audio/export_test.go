@@ -1,6 +1,9 @@
 package audio
 
-import "log/slog"
+import (
+	"log/slog"
+	"time"
+)
 
 // On returns an engine on a device that is always there.
 func On(d Device, formats []Format, log *slog.Logger) *Engine {
@@ -11,7 +14,7 @@ func On(d Device, formats []Format, log *slog.Logger) *Engine {
 
 func (e *Engine) Retune(rate int) { e.retune(rate) }
 
-func (e *Engine) Tick(play, captured []int16) { e.tick(play, captured) }
+func (e *Engine) Tick(play, captured []int16, now time.Time) { e.tick(play, captured, now) }
 
 // A Reader is a stream's receiving end without its path.
 type Reader struct{ r reader }

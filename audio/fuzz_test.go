@@ -50,7 +50,7 @@ func FuzzPackets(f *testing.F) {
 			}
 			r.Take(audio.Datagram{Protocol: audio.RTP, Bytes: b, At: now, NewPeer: i == 0})
 			r.Take(audio.Datagram{Protocol: audio.RTCP, Bytes: b, At: now})
-			p.engine.Tick(play, captured)
+			p.engine.Tick(play, captured, now)
 			now = now.Add(audio.TickDuration)
 		}
 		if s := p.Stats(); s.Delay < 0 || s.RoundTrip < 0 || s.Jitter < 0 {

@@ -2,6 +2,7 @@ package audio
 
 import (
 	"sync/atomic"
+	"time"
 
 	"flexphone/audio/jitter"
 	"flexphone/audio/rtp"
@@ -15,6 +16,7 @@ type arrival struct {
 	ear       *ear           // that of the time when it came
 	coding    *jitter.Coding // nil: the peer falls silent
 	restart   bool           // of another source than the one before
+	at        time.Time
 	sequence  uint16
 	timestamp uint32
 	size      int
@@ -29,13 +31,14 @@ type inbox struct {
 }
 
 // put adds a packet, or returns false if the ring is full.
-func (q *inbox) put(e *ear, c *jitter.Coding, p *rtp.Packet, restart bool) bool {
+func (q *inbox) put(e *ear, c *jitter.Coding, p *rtp.Packet, at time.Time, restart bool) bool {
 	w := q.written.Load()
 	if w-q.read.Load() == inboxSize {
 		return false
 	}
 	a := &q.ring[w%inboxSize]
-	a.ear, a.coding, a.restart, a.sequence, a.timestamp = e, c, restart, p.Sequence, p.Timestamp
+	a.ear, a.coding, a.restart = e, c, restart
+	a.at, a.sequence, a.timestamp = at, p.Sequence, p.Timestamp
 	a.size = copy(a.payload[:], p.Payload)
 	q.written.Store(w + 1)
 	return true

@@ -73,7 +73,7 @@ func (r *reader) arrive(d Datagram) {
 		r.press(p)
 		return
 	}
-	if l.session.Recv && s.inbox.put(l.ear, what.coding, p, r.restart) {
+	if l.session.Recv && s.inbox.put(l.ear, what.coding, p, d.At, r.restart) {
 		r.restart = false
 	}
 }
@@ -110,9 +110,9 @@ func (r *reader) press(p *rtp.Packet) {
 	}
 }
 
-// receive fills s.in with a tick of n samples, or makes it nil where nothing is to
-// be heard.
-func (s *Stream) receive(n int) {
+// receive fills s.in with a tick of n samples, which begins now, or makes it nil
+// where nothing is to be heard.
+func (s *Stream) receive(n int, now time.Time) {
 	s.in = nil
 	l := s.leg.Load()
 	for a := s.inbox.next(); a != nil; a = s.inbox.next() {
@@ -125,7 +125,7 @@ func (s *Stream) receive(n int) {
 		return
 	}
 	e := l.ear
-	e.buffer.Play(e.pcm)
+	e.buffer.Play(e.pcm, now)
 	s.in = e.pcm
 	s.delay.Store(int64(e.buffer.Delay()))
 	late := e.buffer.Late()
@@ -141,7 +141,7 @@ func (e *ear) take(a *arrival) {
 		e.buffer.PutSilence(a.sequence, a.timestamp)
 		return
 	}
-	e.buffer.Put(a.coding, a.sequence, a.timestamp, a.payload[:a.size])
+	e.buffer.Put(a.coding, a.sequence, a.timestamp, a.at, a.payload[:a.size])
 }
 
 func (s *Stream) arriveReport(b []byte, now time.Time) {

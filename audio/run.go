@@ -178,7 +178,7 @@ func (r *runner) meanwhile(ctx context.Context, done <-chan struct{}, d time.Dur
 			return
 		}
 		clear(captured)
-		e.tick(play, captured)
+		e.tick(play, captured, time.Now())
 		due = due.Add(TickDuration)
 		if late := time.Since(due); late > look {
 			due = time.Now() // the machine stood still
@@ -306,7 +306,7 @@ func (e *Engine) tickWith(ctx context.Context, d Device, turn *atomic.Uint32) er
 		if err != nil {
 			return err
 		}
-		e.tick(play, captured)
+		e.tick(play, captured, time.Now())
 		turn.Store(theirs)
 		if idle += TickDuration; e.busy() {
 			idle = 0

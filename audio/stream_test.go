@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -342,14 +343,17 @@ func TestHoldCodecChangeAndMute(t *testing.T) {
 	})
 }
 
-// A stepped path tells when a packet of sound that it gave has been dealt with.
+// A stepped path tells when a packet of sound that it gave has been dealt with. Its
+// clock is that of the test.
 type stepped struct {
 	audio.Path
+	now  *atomic.Int64 // ns
 	done chan struct{}
 }
 
 func (s stepped) Receive(take func(audio.Datagram)) error {
 	return s.Path.Receive(func(d audio.Datagram) {
+		d.At = time.Unix(0, s.now.Load())
 		take(d)
 		if d.Protocol == audio.RTP {
 			s.done <- struct{}{}
@@ -376,6 +380,7 @@ func TestSpeechOverRealSockets(t *testing.T) {
 				pa.SetPeer(netip.AddrPortFrom(local, pb.Port()), netip.AddrPort{})
 				pb.SetPeer(netip.AddrPortFrom(local, pa.Port()), netip.AddrPort{})
 				taken := make(chan struct{}, 1)
+				var now atomic.Int64
 				end := func(p audio.Path, send bool) (*audio.Engine, *audio.Stream) {
 					e := audio.On(newCard(rate, nil), formats(), quiet())
 					s := e.Open(p)
@@ -385,19 +390,20 @@ func TestSpeechOverRealSockets(t *testing.T) {
 					return e, s
 				}
 				ea, sa := end(pa, true)
-				eb, sb := end(stepped{pb, taken}, false)
+				eb, sb := end(stepped{pb, &now, taken}, false)
 				play, silent := make([]int16, rate/100), make([]int16, rate/100)
 				var ear []int16
 				said := append(append([]int16{}, spoken...), make([]int16, rate/2)...)
 				var sent uint64
 				for len(said) >= rate/100 {
-					ea.Tick(play, said[:rate/100])
+					now.Add(int64(audio.TickDuration))
+					ea.Tick(play, said[:rate/100], time.Unix(0, now.Load()))
 					said = said[rate/100:]
 					if now := sa.Stats().PacketsSent; now > sent {
 						sent = now
 						<-taken
 					}
-					eb.Tick(play, silent)
+					eb.Tick(play, silent, time.Unix(0, now.Load()))
 					ear = append(ear, play...)
 				}
 				r := audiotest.Compare(spoken, ear, rate)

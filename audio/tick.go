@@ -4,6 +4,7 @@ import (
 	"math"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 )
 
 // A Processor works on the sound between the device and the streams: on what was
@@ -42,14 +43,14 @@ func (e *Engine) unprocessed(panicked any) {
 	e.log.Error("sound is not processed any more", "panic", panicked, "stack", string(debug.Stack()))
 }
 
-// tick takes what was captured, and makes what is played next: it receives from
+// tick takes what was captured until now, and makes what is played next: it receives from
 // all streams, mixes, processes, and then sends to all. Each end hears everything
 // but itself. Tones are heard here alone.
-func (e *Engine) tick(play, captured []int16) {
+func (e *Engine) tick(play, captured []int16, now time.Time) {
 	peers := e.peers[:len(play)]
 	clear(peers)
 	for _, s := range *e.streams.Load() {
-		e.receive(s, peers)
+		e.receive(s, peers, now)
 	}
 	for i, v := range peers {
 		play[i] = clip(v)
@@ -65,9 +66,9 @@ func (e *Engine) tick(play, captured []int16) {
 
 // receive adds a tick of one stream to what all peers say. A stream that panics
 // ends.
-func (e *Engine) receive(s *Stream, peers []int32) {
+func (e *Engine) receive(s *Stream, peers []int32, now time.Time) {
 	defer s.survive()
-	s.receive(len(peers))
+	s.receive(len(peers), now)
 	for i, v := range s.in {
 		peers[i] += int32(v)
 	}

@@ -279,7 +279,7 @@ func TestTicksDoNotAllocate(t *testing.T) {
 		for _, rate := range []int{8000, 16000, 48000} {
 			e := conferring(t, f, rate, 2)
 			play, captured := make([]int16, rate/100), make([]int16, rate/100)
-			if a := testing.AllocsPerRun(300, func() { e.Tick(play, captured) }); a != 0 {
+			if a := testing.AllocsPerRun(300, func() { e.Tick(play, captured, time.Now()) }); a != 0 {
 				t.Errorf("%s at %d Hz: %v allocations a tick", f.Codec().Name, rate, a)
 			}
 			if e.Progress() < 300 {
@@ -298,7 +298,7 @@ func BenchmarkTick(b *testing.B) {
 				play, captured := make([]int16, rate/100), make([]int16, rate/100)
 				b.ReportAllocs()
 				for b.Loop() {
-					e.Tick(play, captured)
+					e.Tick(play, captured, time.Now())
 				}
 			})
 		}

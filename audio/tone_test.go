@@ -15,7 +15,7 @@ func hear(play func(e *audio.Engine), rate int, d time.Duration) []int16 {
 	pcm, captured := make([]int16, rate/100), make([]int16, rate/100)
 	var heard []int16
 	for range d / audio.TickDuration {
-		e.Tick(pcm, captured)
+		e.Tick(pcm, captured, time.Time{})
 		heard = append(heard, pcm...)
 	}
 	return heard

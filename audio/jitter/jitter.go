@@ -1,23 +1,34 @@
 // Package jitter is the playout buffer: packets go in as the network brings
 // them, sound comes out in order, a tick at a time.
 //
-// It knows timestamps (RFC 3550, section 5.1) and how much sound is waiting. Each
-// packet brings its decoder, since a peer may change the codec in mid-stream; the
-// buffer has no clock other than its ticks. It does not know sockets, sources,
-// payload types or statistics of the network.
+// It knows timestamps (RFC 3550, section 5.1), when packets came, and how much
+// sound is waiting. Each packet brings its decoder, since a peer may change the
+// codec in mid-stream. Time is handed in. It does not know sockets, sources,
+// payload types or what was lost.
+//
+// # How long it waits
+//
+// Each packet's transit is measured against that of the fastest of the last 500.
+// A histogram of these relative delays says what each delay would cost: itself, and
+// those packets that come too late for it. The cheapest is the target. It grows at
+// once and shrinks slowly.
 //
 // # How it plays
 //
-// Playing begins a fixed time after the first packet. What is missing when its
-// time comes is lost: it is taken from what the packet behind it repeats, where
-// that is there and its codec does so, or else concealed, and time goes on. Only
-// when it does come, late and with nothing played of what followed, time goes
-// back to it, so that the delay grows by as much as was needed; loss adds none.
-// After a tenth of a second of nothing it begins afresh with the next packet.
-// When more than needed waits for a whole second, be it
-// from a burst, from an earlier growth or because the sender's clock is faster
-// than ours, one tick is blended into its neighbour. So the delay follows a
-// slow sender upwards and never grows with a fast one.
+// Playing begins when the first packet has waited for the target. What is missing
+// when its time comes is concealed, whether anything came after it or not, and time
+// goes on: loss adds no delay. If the packet does come, and nothing behind it was
+// played, time goes back to it: lateness takes no sound away, and adds delay.
+//
+// Where each packet repeats the one before, a lost one is taken from the next. It
+// counts as one that came with that, so that it is waited for if it is worth that.
+//
+// # How delay goes
+//
+// Where sound waits for longer or shorter than the target, one period of the voice
+// is left out or played again, joined where it is like itself (WSOLA). In pauses
+// that is free. In speech little is left as it is, and much, as after a burst, goes
+// at once. More than any network is worth is cut.
 //
 // Where the peer says that it is silent (RFC 3389), time goes on without sound.
 // Another clock of timestamps, which comes with another codec, is a beginning
@@ -47,26 +58,23 @@ type Coding struct {
 
 const (
 	tick = 10 * time.Millisecond
-	// target is the sound that waits when playing begins: two packets of 20 ms
-	// may be late or in disorder.
-	target = 40 * time.Millisecond
-	// surplus above target is normal: a packet comes whole, and is played in
-	// ticks.
-	surplus = 30 * time.Millisecond
-	// window is how long a surplus lasts before a tick of it is taken away. A
-	// tick a second follows a clock that is wrong by 1 %, far worse than any.
-	window = 100 // ticks
 	// most is what may ever wait; beyond it sound is cut at once.
 	most = 300 * time.Millisecond
-	// patience is how long nothing may come before a pause is taken for one.
-	patience = 10 // ticks
+	// slack is by how little the delay may fall short of the target.
+	slack = 2 * time.Millisecond
 	// concealed is how long a decoder may invent sound.
 	concealed = 6 // ticks
 	// longest is the longest packet: maxSize of G.711. Those of Opus end at 120 ms
 	// (RFC 7587, section 4.2).
 	longest = maxSize * time.Second / 8000
-	// jump is the step of timestamps that is taken for a new beginning.
+	// jump is the step of timestamps that is taken for a new beginning, and how long
+	// nothing may come before the next packet is one.
 	jump = time.Second
+	// astray is how far the clock of the ticks may be from the one that it follows
+	// before it is set, and follow how many ticks it takes to come nearer: a device
+	// that asks unevenly plays evenly all the same.
+	astray = 50 * time.Millisecond
+	follow = 32
 
 	slots   = 64
 	maxSize = 1300 // bytes of payload; longer ones are not put
@@ -93,29 +101,35 @@ type Buffer struct {
 	waiting int // full slots
 
 	playing bool
-	waited  int    // ticks since the first packet, before playing begins
 	at      uint32 // timestamp of the sound behind that in pcm
+	done    uint32 // timestamp behind what was decoded last, if anything was
+	decoded bool
 	played  uint16 // sequence of what was played last
 	newest  uint32 // largest timestamp
 	last    uint16 // sequence of that with the largest timestamp
 	length  uint32 // of the last packet, in timestamp units
 	silent  bool   // the peer said so
-	starved int    // ticks in a row with nothing there
-	since   uint32 // timestamp of the first of them
 	missing int    // ticks concealed in a row
+
+	network  network
+	epoch    time.Time     // of our clock
+	now      time.Duration // of this tick; the first one sets it
+	known    bool          // origin is of this clock
+	origin   uint32        // the newest timestamp measured
+	elapsed  int64         // of origin, in timestamp units without a wrap
+	rest     int           // ticks before a piece is played twice again
+	pause    int           // ticks in which nobody spoke
+	loudness float64       // of the voice, as the mean square of a sample
 
 	pcm  []int16 // decoded, not yet played
 	have int     // of pcm
-
-	least time.Duration // depth, in this window
-	age   int           // ticks of this window
 
 	late uint64
 }
 
 // New returns an empty buffer that plays at rate samples per second.
 func New(rate int) *Buffer {
-	return &Buffer{rate: rate, pcm: make([]int16, samples(longest+4*tick, rate))}
+	return &Buffer{rate: rate, network: newNetwork(), now: -time.Hour, pcm: make([]int16, samples(longest+8*tick, rate))}
 }
 
 func samples(d time.Duration, rate int) int { return int(d * time.Duration(rate) / time.Second) }
@@ -130,11 +144,17 @@ func (b *Buffer) duration(units int32) time.Duration {
 
 // Reset empties the buffer: another source begins.
 func (b *Buffer) Reset() {
+	b.stop()
+	b.known = false
+	b.network.restart()
+}
+
+// stop makes the next packet a beginning.
+func (b *Buffer) stop() {
 	for i := range b.slots {
 		b.slots[i].seen, b.slots[i].full = false, false
 	}
-	b.waiting, b.playing, b.waited, b.starved, b.missing, b.have, b.silent = 0, false, 0, 0, 0, 0, false
-	b.startWindow()
+	b.waiting, b.playing, b.decoded, b.missing, b.have, b.silent = 0, false, false, 0, 0, false
 }
 
 // Late returns how many packets came after their time to play.
@@ -149,13 +169,49 @@ func (b *Buffer) Delay() time.Duration {
 	return max(d, 0)
 }
 
-// Put takes a packet. The payload is copied; the coding is used until the last
-// of its packets is played.
-func (b *Buffer) Put(c *Coding, sequence uint16, timestamp uint32, payload []byte) {
+// Put takes a packet that arrived at a time. The payload is copied; the coding is
+// used until the last of its packets is played.
+func (b *Buffer) Put(c *Coding, sequence uint16, timestamp uint32, arrived time.Time, payload []byte) {
 	if len(payload) > maxSize || !b.adopt(c, sequence) {
 		return
 	}
-	b.put(c, sequence, timestamp, payload)
+	if !b.put(c, sequence, timestamp, payload) {
+		return
+	}
+	transit := b.since(arrived) - b.made(timestamp)
+	if late := transit - b.network.base(); late > jump || late < -jump {
+		b.network.restart() // the sender's clock stood still, or another one began
+	}
+	length := b.duration(int32(b.length))
+	b.network.arrive(transit, length)
+	// What was lost before a packet that repeats it has come with that.
+	before := &b.slots[(sequence-1)%slots]
+	if _, ok := c.Decoder.(Recoverer); ok && b.playing && !(before.seen && before.sequence == sequence-1) {
+		b.network.arrive(transit+length, length)
+	}
+}
+
+// since is a time by our clock.
+func (b *Buffer) since(t time.Time) time.Duration {
+	if b.epoch.IsZero() {
+		b.epoch = t
+	}
+	return t.Sub(b.epoch)
+}
+
+// made is when the sound of a timestamp was made, by the sender's clock.
+func (b *Buffer) made(timestamp uint32) time.Duration {
+	if !b.known {
+		b.known, b.origin, b.elapsed = true, timestamp, 0
+	}
+	ahead := int64(int32(timestamp - b.origin))
+	if ahead > 0 {
+		b.origin = timestamp
+		b.elapsed += ahead
+		ahead = 0
+	}
+	at, clock := b.elapsed+ahead, int64(b.coding.Clock)
+	return time.Duration(at/clock)*time.Second + time.Duration(at%clock)*time.Second/time.Duration(clock)
 }
 
 // PutSilence takes a packet by which the peer says that nothing follows for a
@@ -184,10 +240,11 @@ func (b *Buffer) adopt(c *Coding, sequence uint16) bool {
 	return true
 }
 
-func (b *Buffer) put(c *Coding, sequence uint16, timestamp uint32, payload []byte) {
+// put returns false for a packet that was here, or that it has no place for.
+func (b *Buffer) put(c *Coding, sequence uint16, timestamp uint32, payload []byte) bool {
 	s := &b.slots[sequence%slots]
 	if s.seen && s.sequence == sequence {
-		return // a duplicate
+		return false // a duplicate
 	}
 	if b.playing || b.waiting > 0 {
 		ahead := b.duration(int32(timestamp - b.at))
@@ -198,10 +255,13 @@ func (b *Buffer) put(c *Coding, sequence uint16, timestamp uint32, payload []byt
 			b.Reset() // its clock stood still in the silence, or ours went wrong
 		case b.playing && ahead < 0:
 			b.late++
-			if b.starved == 0 || int32(timestamp-b.since) < 0 {
-				return
+			if !s.full {
+				s.seen, s.sequence = true, sequence
 			}
-			b.at = timestamp // nothing was played in its place but what was made up
+			if b.decoded && int32(timestamp-b.done) < 0 {
+				return true // what is behind it was played
+			}
+			b.at = timestamp // what was concealed is played all the same
 		}
 	}
 	if b.waiting == 0 && !b.playing {
@@ -218,46 +278,54 @@ func (b *Buffer) put(c *Coding, sequence uint16, timestamp uint32, payload []byt
 	}
 	s.seen, s.full, s.coding, s.sequence, s.timestamp = true, true, c, sequence, timestamp
 	s.size = copy(s.data[:], payload)
+	return true
 }
 
-// Play fills pcm with the next tick.
-func (b *Buffer) Play(pcm []int16) {
+// Play fills pcm with the next tick, which begins now.
+func (b *Buffer) Play(pcm []int16, now time.Time) {
+	b.follow(b.since(now))
 	if !b.playing {
-		if b.waiting == 0 || b.wait() {
+		if b.waiting == 0 || b.delay(b.at) < b.network.wanted() && b.Delay() < most {
 			clear(pcm)
 			return
 		}
-		b.playing, b.waited, b.have = true, 0, 0
-		b.startWindow()
+		b.playing = true
 	}
-	n := len(pcm)
-	depth := b.Delay()
-	if depth > most {
+	if b.Delay() > most {
 		b.cut()
 	}
-	b.least = min(b.least, depth)
-	if b.age++; b.age == window {
-		shrink := b.least > target+surplus
-		b.startWindow()
-		if shrink {
-			b.fill(2 * n)
-			blend(pcm, b.pcm[:n], b.pcm[n:2*n])
-			b.drop(2 * n)
-			return
-		}
+	if b.silent && b.delay(b.at) > b.network.wanted()+tick {
+		b.at += b.units(tick) // nobody hears it
 	}
-	b.fill(n)
+	n := len(pcm)
+	for b.have < n {
+		b.more()
+	}
+	if b.missing == 0 && !b.silent {
+		b.adapt(n)
+	}
 	copy(pcm, b.pcm[:n])
 	b.drop(n)
+	if b.waiting == 0 && b.duration(int32(b.at-b.newest)) > jump {
+		b.stop()
+	}
 }
 
-// wait counts a tick before playing begins, and tells whether to wait on.
-func (b *Buffer) wait() bool {
-	b.waited++
-	return b.waited <= int(target/tick) && b.Delay() < target+surplus
+// follow moves the clock of the ticks on by one, and nearer to the time.
+func (b *Buffer) follow(now time.Duration) {
+	b.now += tick
+	if off := now - b.now; off > astray || off < -astray {
+		b.now = now
+	} else {
+		b.now += off / follow
+	}
 }
 
-func (b *Buffer) startWindow() { b.age, b.least = 0, most }
+// delay is how long after the fastest packet the sound of a timestamp is decoded, if
+// that is now.
+func (b *Buffer) delay(timestamp uint32) time.Duration {
+	return b.now - b.made(timestamp) - b.network.base()
+}
 
 // blend fades from one piece of sound into another of the same length.
 func blend(out, from, to []int16) {
@@ -272,26 +340,14 @@ func (b *Buffer) drop(n int) {
 	b.have -= n
 }
 
-// fill decodes until n samples are there.
-func (b *Buffer) fill(n int) {
-	for b.have < n {
-		b.more()
-	}
-}
-
-// more adds at least one tick, or one packet, to pcm, or learns that the peer is
-// silent.
+// more adds a packet to pcm, or at most a tick of what stands in for one that is not
+// there, or learns that the peer is silent.
 func (b *Buffer) more() {
 	s := b.earliest()
-	if s == nil && !b.silent {
-		b.starve()
-		return
-	}
-	b.starved = 0
-	if s == nil || int32(s.timestamp-b.at) >= int32(b.units(tick)) {
+	if gap := b.gap(s); gap > 0 {
 		if s == nil || !b.recover(s) {
-			b.conceal() // lost, or not sent
-			b.at += b.units(tick)
+			b.conceal(gap)
+			b.at += uint32(int64(gap) * int64(b.coding.Clock) / int64(b.rate))
 		}
 		return
 	}
@@ -305,14 +361,15 @@ func (b *Buffer) more() {
 	b.dec = s.coding
 	n, err := b.dec.Decoder.Decode(b.pcm[b.have:], s.data[:s.size])
 	if err != nil || n <= 0 {
-		b.conceal()
-		b.at = s.timestamp + b.units(tick)
-		return
+		n = samples(tick, b.rate)
+		b.conceal(n)
+	} else {
+		b.have += n
+		b.missing = 0
+		b.length = uint32(int64(n) * int64(b.coding.Clock) / int64(b.rate))
 	}
-	b.have += n
-	b.missing = 0
-	b.length = uint32(int64(n) * int64(b.coding.Clock) / int64(b.rate))
-	b.at = s.timestamp + b.length
+	b.at = s.timestamp + uint32(int64(n)*int64(b.coding.Clock)/int64(b.rate))
+	b.done, b.decoded = b.at, true
 }
 
 // recover adds what is missing before s, if that is no more than the packet before
@@ -333,31 +390,27 @@ func (b *Buffer) recover(s *slot) bool {
 	b.have += n
 	b.missing = 0
 	b.at = s.timestamp
+	b.done, b.decoded = b.at, true
 	return true
 }
 
-// starve adds a tick when nothing is there.
-func (b *Buffer) starve() {
-	if b.starved == 0 {
-		b.since = b.at
+// gap is how many samples are missing before a packet, a tick at most.
+func (b *Buffer) gap(s *slot) int {
+	most := samples(tick, b.rate)
+	if s == nil {
+		return most
 	}
-	b.conceal()
-	b.at += b.units(tick)
-	if b.starved++; b.starved > patience {
-		have := b.have
-		b.Reset() // it was a pause
-		b.have = have
-	}
+	return int(min(int64(int32(s.timestamp-b.at))*int64(b.rate)/int64(b.coding.Clock), int64(most)))
 }
 
-// conceal adds a tick of invented sound, or of silence where that would last
-// too long.
-func (b *Buffer) conceal() {
+// conceal adds so many samples of invented sound, a tick at most, or of silence
+// where that would last too long.
+func (b *Buffer) conceal(n int) {
 	gap := b.pcm[b.have : b.have+samples(tick, b.rate)]
 	if b.missing++; b.silent || b.missing > concealed || b.dec == nil || b.dec.Decoder.Conceal(gap) != nil {
 		clear(gap)
 	}
-	b.have += len(gap)
+	b.have += n
 }
 
 func (b *Buffer) earliest() *slot {
@@ -374,14 +427,15 @@ func (b *Buffer) earliest() *slot {
 	return first
 }
 
-// cut throws away what waits beyond target.
+// cut throws away what waits beyond the target.
 func (b *Buffer) cut() {
-	keep := b.newest + b.length - b.units(target)
+	keep := b.newest + b.length - max(b.units(b.network.target), b.length)
 	for s := b.earliest(); s != nil && int32(s.timestamp-keep) < 0; s = b.earliest() {
 		s.full = false
 		b.waiting--
 	}
 	if s := b.earliest(); s != nil {
 		b.at = s.timestamp
+		b.done, b.decoded = b.at, true // what was cut is not gone back to
 	}
 }
