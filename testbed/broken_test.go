@@ -93,7 +93,7 @@ func breakages() []breakage {
 			if p.host.link.LinkAdd(&netlink.Vlan{LinkAttrs: attrs, VlanId: 8}) == nil {
 				t.Skip("this kernel can make VLANs")
 			}
-			return settings + "[address]\nvlan = \"7\"\n", nil
+			return settings + "vlan = \"7\"\n", nil // of [address], which is the last
 		}},
 	}
 }

@@ -19,6 +19,20 @@ func move(ctx context.Context, t testing.TB, bed *Bed, p *Phone, to netip.Addr) 
 	awaitAddress(ctx, t, p, to)
 }
 
+// moveInCall is move, of a phone that talks: it tells the peer, before or after the
+// storing server.
+func moveInCall(ctx context.Context, t testing.TB, bed *Bed, p *Phone, to netip.Addr) {
+	t.Helper()
+	before := len(p.Events())
+	move(ctx, t, bed, p, to)
+	for _, e := range p.Events()[before:] {
+		if e.Name == "moved" && e.Field("who") == "local" {
+			return
+		}
+	}
+	await(ctx, t, p, "moved", "who", "local")
+}
+
 // awaitAddress waits until p has leased and registered that address.
 func awaitAddress(ctx context.Context, t testing.TB, p *Phone, want netip.Addr) (registered Event) {
 	t.Helper()

@@ -151,7 +151,7 @@ func (g *gauntlet) offers() string {
 	}
 	g.sounds(ok.Body())
 	request("ACK", ok.Tag("To"), "", "")
-	await(g.ctx, g.t, g.p, "established")
+	g.established()
 	seq++
 	request("BYE", ok.Tag("To"), "", "")
 	if m := g.next(id, func(m Said) bool { return m.Status() >= 200 && m.Method() == "BYE" }); m.Status() != 200 {
@@ -229,7 +229,7 @@ func (g *gauntlet) answers() string {
 	g.next(id, func(m Said) bool { return m.Method() == "ACK" })
 	kind := "refused"
 	if usable {
-		await(g.ctx, g.t, g.p, "established")
+		g.established()
 		g.sounds(invite.Body())
 		g.do("hangup")
 		kind = "taken"
@@ -245,6 +245,18 @@ func (g *gauntlet) answers() string {
 	}
 	g.standby()
 	return kind
+}
+
+// established waits until the call is, which must not end before.
+func (g *gauntlet) established() {
+	for {
+		switch e := await(g.ctx, g.t, g.p, ""); e.Name {
+		case "established":
+			return
+		case "ended":
+			g.fail("%v instead of established", e)
+		}
+	}
 }
 
 // next is the next message of a call.

@@ -27,11 +27,9 @@ func TestPrivateCallMoves(t *testing.T) {
 			t.Errorf("%s says %q, %s; the event %q", p.Name, s.Display, s.Call, talk.Security)
 		}
 	}
-	move(ctx, t, bed, b, East.Address(70))
-	await(ctx, t, b, "moved", "who", "local")
+	moveInCall(ctx, t, bed, b, East.Address(70))
 	hearEachOther(ctx, t, a, b)
-	move(ctx, t, bed, a, East.Address(71))
-	await(ctx, t, a, "moved", "who", "local")
+	moveInCall(ctx, t, bed, a, East.Address(71))
 	hearEachOther(ctx, t, a, b)
 
 	for i, p := range phones {

@@ -165,14 +165,15 @@ func (s *session) answer(offer []byte, from origin, lm Local) ([]byte, sip.Media
 }
 
 // take is what was agreed by an answer to an offer of lm, whose lines' sound would
-// be carried in these ways. What it names beside our offer is passed over.
+// be carried in these ways.
 func (s *session) take(answer []byte, from origin, lm Local, ways []way) (sip.Media, error) {
 	d, err := readDescription(answer)
 	if err != nil {
 		return sip.Media{}, err
 	}
 	for _, peer := range d.audios(from) {
-		if peer.index >= len(ways) || !peer.answers(ways[peer.index], lm, s.suite) {
+		line, ok := peer.lineOf(ways, lm, s.suite)
+		if !ok {
 			continue
 		}
 		// The answerer's order counts: its first codec is what it wants to use.
@@ -184,13 +185,24 @@ func (s *session) take(answer []byte, from origin, lm Local, ways []way) (sip.Me
 				return !strings.EqualFold(o.Name, eventName) && o != c
 			})
 			if pick, ok := match(lm.Codecs, only); ok {
-				w := ways[peer.index]
-				s.taken(w, peer, ways)
+				w := ways[line]
+				s.taken(line, ways)
 				return agreed(pick, peer, lm, ready(lm.Codecs, peer.codecs), s.protection(w, peer, lm)), nil
 			}
 		}
 	}
 	return sip.Media{}, sip.ErrNoMedia
+}
+
+// lineOf is which of the offered lines a answers: that at its place (RFC 3264, 6),
+// or, where lines were left out or others put before it, the first that it can be an
+// answer to.
+func (a *audio) lineOf(ways []way, lm Local, suite string) (line int, ok bool) {
+	if a.index < len(ways) && a.answers(ways[a.index], lm, suite) {
+		return a.index, true
+	}
+	line = slices.IndexFunc(ways, func(w way) bool { return a.answers(w, lm, suite) })
+	return line, line >= 0
 }
 
 // answers reports whether a is an answer to a line whose sound would be carried in
@@ -210,8 +222,8 @@ func (a *audio) answers(w way, lm Local, suite string) bool {
 
 // taken keeps the lines of our first offer, which each further one has to have
 // (RFC 3264, 8).
-func (s *session) taken(w way, peer audio, ways []way) {
-	s.way, s.audio = w, peer.index
+func (s *session) taken(line int, ways []way) {
+	s.way, s.audio = ways[line], line
 	if len(s.lines) > 0 {
 		return
 	}

@@ -237,3 +237,31 @@ func BenchmarkAnswer(b *testing.B) {
 		}
 	}
 }
+
+// An answer has the lines of the offer in their order (RFC 3264, 6). Of one that puts
+// others before them, or leaves some out, what can be an answer is taken.
+func TestAnswerWithOtherLines(t *testing.T) {
+	const head = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\n"
+	const sound = "m=audio 5000 RTP/AVP 8\r\n"
+	for name, tt := range map[string]struct {
+		lines string
+		err   error
+	}{
+		"ours":                 {sound, nil},
+		"a line of theirs":     {"m=video 7000 RTP/AVP 96\r\n" + sound, nil},
+		"a line of no kind":    {"m=x-foo 1 udp 0\r\n" + sound, nil},
+		"ours, twice":          {"m=audio 0 RTP/AVP 8\r\n" + sound, nil},
+		"one with keys first":  {"m=audio 5002 RTP/SAVP 8\r\n" + sound, nil},
+		"keys that nobody has": {"m=audio 5002 RTP/SAVP 8\r\n", sip.ErrNoMedia},
+		"nothing":              {"m=video 7000 RTP/AVP 96\r\n", sip.ErrNoMedia},
+	} {
+		e := NewCall().With(fuzzLocal)
+		if _, err := e.Offer(); err != nil {
+			t.Fatal(err)
+		}
+		m, err := e.Take([]byte(head+tt.lines), fuzzSource.host)
+		if !errors.Is(err, tt.err) || err == nil && m.Remote != netip.MustParseAddrPort("192.0.2.9:5000") {
+			t.Errorf("%s: %+v, %v; want %v", name, m, err, tt.err)
+		}
+	}
+}
