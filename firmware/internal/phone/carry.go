@@ -138,7 +138,13 @@ func (w *worker) placeCall(ctx context.Context, to Destination) Reason {
 	if err != nil {
 		return ReasonSound
 	}
-	for asked := false; ; stream.Renew() {
+	for asked, tried := false, false; ; tried = true {
+		if tried {
+			if !w.forsake(ctx, peer) { // the peer has yet to hear of the move
+				return w.carry(ctx, ctx, w.call, stream, w.movedHere)
+			}
+			stream.Renew()
+		}
 		was := peer
 		reason := w.connect(ctx, &peer, stream)
 		switch {
@@ -184,23 +190,35 @@ func (w *worker) notResolved(ctx context.Context, to Destination, err error) Rea
 	return ReasonServer
 }
 
+// forsake ends an INVITE that failed, or was sent to where nobody is any more. It
+// returns false if the call has been answered in that moment, and is kept.
+func (w *worker) forsake(ctx context.Context, peer Peer) bool {
+	before, left := w.call, true
+	switch {
+	case before == nil:
+		return true
+	case peer.ours():
+		if !w.contain("call", func() { left = before.Leave() }) {
+			w.tellEnd(ctx, before, 0)
+		}
+	default:
+		w.tellEnd(ctx, before, 0)
+	}
+	if left {
+		w.call = nil
+	}
+	return left
+}
+
 // connect calls peer, and carries the call. When an end moves before the answer,
 // peer is where the other phone is then.
 func (w *worker) connect(ctx context.Context, peer *Peer, stream Stream) Reason {
-	if before := w.call; before != nil { // an INVITE that failed, or was sent to where nobody is any more
-		w.call = nil
-		if peer.ours() {
-			w.contain("call", before.Leave)
-		} else {
-			w.tellEnd(ctx, before, 0)
-		}
-	}
 	to := peer.Target
 	lm, ok := stream.Local(sip.Peer{User: to.User, Addr: to.Addr, Secure: to.Pin != [32]byte{}, Fingerprint: to.Pin})
 	if !ok {
 		return ReasonNotPrivate
 	}
-	call, err := w.parts.Line.Invite(ctx, peer.Target, lm)
+	call, err := w.parts.Line.Invite(ctx, to, lm)
 	switch {
 	case err == nil:
 		w.call = call

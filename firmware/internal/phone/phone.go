@@ -77,8 +77,9 @@ type Call interface {
 	Reject(code int) error
 	Hangup(ctx context.Context) error
 	// Leave ends a call that is not answered without a word: a phone of ours is
-	// called anew, and lets the new call take the place of this one.
-	Leave()
+	// called anew, and lets the new call take the place of this one. It returns
+	// false if the call has been answered meanwhile, and goes on.
+	Leave() bool
 	Update(ctx context.Context, local sip.LocalMedia) error
 	Retarget(addr netip.AddrPort) error
 	// Vouch tells that the peer is who it says: its next calls find room that

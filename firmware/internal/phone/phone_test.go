@@ -548,6 +548,30 @@ func TestACallThatRingsOutlivesAMove(t *testing.T) {
 	}
 }
 
+// A call that is answered in the moment in which it would be called anew goes on.
+func TestAnAnswerCrossesAMove(t *testing.T) {
+	first := newFakeCall(sip.Event{Kind: sip.Progress})
+	first.peer.Secure = true
+	w := outgoing(first)
+	w.resolve = []func() (Peer, error){func() (Peer, error) {
+		p, err := found("192.0.2.9:5061")()
+		p.Target.Pin = [32]byte{1}
+		return p, err
+	}}
+	try(t, w, func(t *testing.T, d *table) {
+		d.dials(t)
+		synctest.Wait()
+		d.trouble("Call.Leave", no)
+		d.NetworkUp(t.Context(), netip.MustParseAddr("198.51.100.7"))
+		first.events <- talk
+		time.Sleep(time.Second)
+		d.expectState(t, Talking)
+		if did := d.take(); strings.Count(did, "invite") != 1 || !strings.Contains(did, "update") {
+			t.Errorf("it did %q; want one INVITE, and the peer told of the new address", did)
+		}
+	})
+}
+
 // A phone of ours from which a call was cut off is called anew, until it is not there
 // at all; another phone is not.
 func TestACallThatRingsOutlivesItsConnection(t *testing.T) {

@@ -327,12 +327,15 @@ func (c *fakeCall) Offer() ([]byte, netip.Addr) {
 	return []byte("offer"), netip.Addr{}
 }
 
-func (c *fakeCall) Leave() {
+func (c *fakeCall) Leave() bool {
 	c.wrote("leave")
+	if c.meet("Call.Leave") != nil {
+		return false // it has been answered
+	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.asked, c.told = true, true
-	c.mu.Unlock()
-	c.meet("Call.Leave")
+	return true
 }
 
 func (c *fakeCall) Ring() error {

@@ -12,9 +12,10 @@ import (
 
 // Leave ends a call that was made here and is not answered yet, without a word: its
 // connection is reset, so that nothing of what is on its way there arrives after what
-// comes next. A phone of ours waits a while for whoever has left to call anew.
-func (c *Call) Leave() {
-	_ = c.ask(func(context.Context) error { // one that has ended was left
+// comes next. A phone of ours waits a while for whoever has left to call anew. One
+// that has been answered meanwhile is not left, which false says.
+func (c *Call) Leave() bool {
+	err := c.ask(func(context.Context) error {
 		if c.incoming || c.state != starting {
 			return c.wrongState()
 		}
@@ -27,6 +28,7 @@ func (c *Call) Leave() {
 		}
 		return nil
 	})
+	return !errors.Is(err, ErrState) // one that has ended needs no leaving
 }
 
 // Update offers the peer new media, or tells it our new address, by a

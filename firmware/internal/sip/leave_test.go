@@ -14,7 +14,9 @@ func TestCallerLeavesAndCallsAnew(t *testing.T) {
 	rings := b.isCalled()
 	must(t, rings.Ring())
 	expect(t, first, sip.Progress, "")
-	first.Leave()
+	if !first.Leave() {
+		t.Error("a call that rings cannot be left")
+	}
 	expect(t, first, sip.Ended, sip.ReasonCancelled)
 	again := a.dials(b.pinned())
 	other := b.isCalled()
@@ -26,6 +28,19 @@ func TestCallerLeavesAndCallsAnew(t *testing.T) {
 	expect(t, again, sip.Progress, "")
 	must(t, again.Hangup(patience(t)))
 	expect(t, other, sip.Ended, sip.ReasonCancelled)
+}
+
+// A call that has been answered is not left.
+func TestAnsweredCallIsNotLeft(t *testing.T) {
+	a, b := newPhone(t, userA), newPhone(t, userB)
+	ca, _ := connect(t, a, b, b.pinned())
+	if ca.Leave() {
+		t.Error("a call that was answered is left")
+	}
+	must(t, ca.Hangup(patience(t)))
+	if !ca.Leave() {
+		t.Error("a call that has ended is not left")
+	}
 }
 
 // A caller whose connection goes while a phone of ours rings is told that the call
