@@ -82,16 +82,18 @@ func routerFlags(index int) (uint32, error) {
 	return 0, nil
 }
 
-// attribute returns the value of a netlink attribute, nil when it is absent.
+// attribute returns the value of a netlink attribute, nil when it is absent. The last
+// one may lack what fills it up to four bytes, which nl.ParseRouteAttr does not expect.
 func attribute(b []byte, kind uint16) []byte {
-	attrs, err := nl.ParseRouteAttr(b)
-	if err != nil {
-		return nil
-	}
-	for _, a := range attrs {
-		if a.Attr.Type&^unix.NLA_F_NESTED == kind {
-			return a.Value
+	for len(b) >= unix.SizeofRtAttr {
+		n := int(binary.NativeEndian.Uint16(b))
+		if n < unix.SizeofRtAttr || n > len(b) {
+			return nil
 		}
+		if binary.NativeEndian.Uint16(b[2:])&^unix.NLA_F_NESTED == kind {
+			return b[unix.SizeofRtAttr:n]
+		}
+		b = b[min((n+3)&^3, len(b)):]
 	}
 	return nil
 }
