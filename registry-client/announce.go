@@ -375,11 +375,11 @@ func (a *Announcer) announce(ctx context.Context, l netlink.Lease, p *plan) {
 	if v, _, _ := a.state(); ctx.Err() != nil || v != p.version {
 		return // cut short by something newer
 	}
-	a.failed(p, Outcome{Kind: Failed, Registration: r, Took: took, Err: err})
+	a.failed(ctx, p, Outcome{Kind: Failed, Registration: r, Took: took, Err: err})
 }
 
 // failed plans the next try and reports this one.
-func (a *Announcer) failed(p *plan, o Outcome) {
+func (a *Announcer) failed(ctx context.Context, p *plan, o Outcome) {
 	o.Retry = jitter(p.wait)
 	if errors.Is(o.Err, ErrForeign) || errors.Is(o.Err, ErrRefused) || errors.Is(o.Err, ErrServerKey) {
 		o.Retry = jitter(refusedRetry)
@@ -401,7 +401,7 @@ func (a *Announcer) failed(p *plan, o Outcome) {
 		p.wait, p.lost = min(2*p.wait, retryMost), time.Time{}
 	}
 	p.retry = now.Add(o.Retry)
-	a.cfg.Log.Log(context.Background(), level, "address not registered", "addr", o.Registration.Addrs, "retry", o.Retry, "err", o.Err)
+	a.cfg.Log.Log(ctx, level, "address not registered", "addr", o.Registration.Addrs, "retry", o.Retry, "err", o.Err)
 	a.cfg.Report(o)
 }
 
@@ -459,7 +459,7 @@ func (a *Announcer) probe(ctx context.Context, p *plan) {
 	switch {
 	case ctx.Err() != nil || v != p.version: // cut short by something newer
 	case err != nil:
-		a.failed(p, Outcome{Kind: Failed, Err: err})
+		a.failed(ctx, p, Outcome{Kind: Failed, Err: err})
 	case session != p.session:
 		a.cfg.Log.Debug("server lost the session; announcing again")
 		p.announced = false
