@@ -91,13 +91,14 @@ var floorPlan = map[string]room{
 	"testbed/agent":         {"internal/durable testbed/pace testbed/serial", "the agent in a guest is the testbed's arm, and knows no phone"},
 	"testbed/pace":          {"", "how a machine keeps pace is the machine's business, whoever has to keep it"},
 	"testbed/serial":        {"testbed/pace", "both ends of the line import it, so it knows neither"},
-	"testbed/story":         {"testbed", "the story is told with what the testbed offers"},
+	"testbed/story":         {"testbed testbed/ears", "the story is told with what the testbed offers"},
 	"testbed/lab":           {"", "a place to try DHCP clients in does not know them"},
 	"testbed/labtest":       {"testbed/lab", "a test is run again in the lab, whatever is tried there"},
 	"testbed/faults":        {"testbed/lab", "a faulty server knows where it stands, and not whom it tries"},
 	"testbed/registrars":    {"internal/usage", "servers that keep addresses are asked over the wire, and ours is known by its command"},
 	"testbed/wire":          {"", "a long way is as long, whoever goes it"},
-	"testbed/callbench":     {"internal/usage testbed testbed/wire", "calls are measured with what the testbed offers, at the end of the wire"},
+	"testbed/ears":          {"testbed/wire", "sound that comes is heard in the same way, whoever measures calls"},
+	"testbed/callbench":     {"internal/usage testbed testbed/ears testbed/wire", "calls are measured with what the testbed offers, at the end of the wire"},
 	"testbed/compare":       {"netlink testbed/lab testbed/faults", "whoever compares must know all that are compared"},
 }
 

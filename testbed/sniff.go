@@ -2,10 +2,12 @@ package testbed
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,16 +46,11 @@ func (v Voice) Encrypted() bool {
 
 // Sniff begins to read, until the bed closes.
 func (b *Bed) Sniff() (*Sniffer, error) {
-	const everything = unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8 // in the order of the network
-	var fd int
-	err := b.ISP.host.within(func() (err error) {
-		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, everything)
-		return err
-	})
+	socket, err := b.ISP.host.listenToAll()
 	if err != nil {
-		return nil, fmt.Errorf("testbed: sniff: %w", err)
+		return nil, err
 	}
-	s := &Sniffer{socket: os.NewFile(uintptr(fd), "sniffer"), done: make(chan struct{}), voices: make(map[Route]*Voice)}
+	s := &Sniffer{socket: socket, done: make(chan struct{}), voices: make(map[Route]*Voice)}
 	go func() {
 		defer close(s.done)
 		packet := make([]byte, 4096)
@@ -71,6 +68,68 @@ func (b *Bed) Sniff() (*Sniffer, error) {
 		return err
 	})
 	return s, nil
+}
+
+// listenToAll opens a socket that reads every packet of every interface of the host,
+// from its IP header on.
+func (h *host) listenToAll() (*os.File, error) {
+	const everything = unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8 // in the order of the network
+	var fd int
+	err := h.within(func() (err error) {
+		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, everything)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("testbed: sniff: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "sniffer"), nil
+}
+
+// Overhear has seen called with each packet that goes to one of these phones, from its
+// IP header on, as it leaves the provider for the phone's plug, until stop is called. It
+// must be quick, and must not keep the packet.
+func (b *Bed) Overhear(seen func(at time.Time, packet []byte), phones ...*Phone) (stop func() error, err error) {
+	plugs := make(map[int]bool)
+	for _, p := range phones {
+		l, err := b.ISP.host.find(p.Name)
+		if err != nil {
+			return nil, err
+		}
+		plugs[l.Attrs().Index] = true
+	}
+	socket, err := b.ISP.host.listenToAll()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("testbed: overhear: %w", err), socket.Close())
+	}
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		packet := make([]byte, 4096)
+		for {
+			var n int
+			var from unix.Sockaddr
+			var problem error
+			err := raw.Read(func(fd uintptr) bool {
+				n, from, problem = unix.Recvfrom(int(fd), packet, 0)
+				return problem != unix.EAGAIN
+			})
+			if err != nil {
+				return // it is closed
+			}
+			link, ok := from.(*unix.SockaddrLinklayer)
+			if problem == nil && ok && link.Pkttype == unix.PACKET_OUTGOING && plugs[link.Ifindex] {
+				seen(time.Now(), packet[:n])
+			}
+		}
+	})
+	return func() error {
+		err := socket.Close()
+		reader.Wait()
+		return err
+	}, nil
 }
 
 // see notes an IPv4 packet, if it is RTP.

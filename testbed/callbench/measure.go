@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"flexphone/testbed"
+	"flexphone/testbed/ears"
 	"flexphone/testbed/wire"
 )
 
@@ -64,7 +65,7 @@ type bench struct {
 type party struct {
 	pair
 	maker string
-	ears  *ears
+	ears  *ears.Ears
 	late  time.Duration
 	from  int // the first of its addresses in each pool
 	moves int // so far
@@ -167,7 +168,7 @@ func (b *bench) addOurs(ctx context.Context, speech []int16) error {
 		}
 		b.ours.ends[i] = p
 	}
-	b.parties = append(b.parties, &party{pair: b.ours, maker: "flexphone", ears: newEars(places), late: oursLate, from: oursFrom})
+	b.parties = append(b.parties, &party{pair: b.ours, maker: "flexphone", ears: ears.New(places), late: oursLate, from: oursFrom})
 	return nil
 }
 
@@ -182,7 +183,7 @@ func (b *bench) addTheirs(ctx context.Context, speech []int16) error {
 		}
 		theirs.ends[i] = p
 	}
-	b.parties = append(b.parties, &party{pair: theirs, maker: baresip, ears: newEars(places), late: theirsLate, from: theirsFrom})
+	b.parties = append(b.parties, &party{pair: theirs, maker: baresip, ears: ears.New(places), late: theirsLate, from: theirsFrom})
 	return nil
 }
 
@@ -205,7 +206,7 @@ func (b *bench) setups(ctx context.Context, trip time.Duration) error {
 			if err := b.setup(ctx, ours, trip, calledAgain); err != nil {
 				return err
 			}
-			b.ours.number = testbed.DialledAddr(ours.ears.where(1))
+			b.ours.number = testbed.DialledAddr(ours.ears.Where(1))
 			err := b.setup(ctx, ours, trip, byAddress)
 			b.ours.number = number
 			if err != nil {
@@ -238,7 +239,7 @@ func (b *bench) setup(ctx context.Context, p *party, trip time.Duration, kind st
 	add(rings+kind, s.rang.Sub(s.dialed))
 	add(ringsHere+kind, s.heardRing.Sub(s.dialed))
 	for end, what := range [2]string{sounds, soundsToo} {
-		d, err := p.ears.first(ctx, end, s.lifted)
+		d, err := p.ears.First(ctx, end, s.lifted)
 		if err != nil {
 			return err
 		}
@@ -254,8 +255,8 @@ func (b *bench) limit(ctx context.Context, p *party, should time.Duration) (cont
 
 // call has p call, who lifts the handset after two round trips, and be heard.
 func (b *bench) call(ctx context.Context, p *party, trip time.Duration) (setup, error) {
-	p.ears.forget()
-	b.wire.Watch(p.ears.hear)
+	p.ears.Forget()
+	b.wire.Watch(p.ears.Hear)
 	return p.call(ctx, 2*trip)
 }
 
@@ -270,7 +271,7 @@ func (b *bench) weighAll(ctx context.Context, trip time.Duration) error {
 		return err
 	}
 	if b.report.costs[0].security != plain {
-		b.ours.number = testbed.DialledAddr(ours.ears.where(1))
+		b.ours.number = testbed.DialledAddr(ours.ears.Where(1))
 		err := b.weigh(ctx, ours, trip)
 		b.ours.number = number
 		if err != nil {
@@ -295,7 +296,7 @@ func (b *bench) weigh(ctx context.Context, p *party, trip time.Duration) error {
 		return err
 	}
 	for end := range pools { // without what its beginning takes
-		if err := p.ears.await(ctx, end, func(came []arrival) bool { return len(came) > steady }); err != nil {
+		if err := p.ears.Await(ctx, end, func(came []ears.Arrival) bool { return len(came) > ears.Steady }); err != nil {
 			return err
 		}
 	}
@@ -353,9 +354,9 @@ var errLate = errors.New("too late")
 // move gives ends of a call other addresses, and returns the longest silence that
 // either end hears.
 func (b *bench) move(ctx context.Context, p *party, ends []int) (longest time.Duration, err error) {
-	p.ears.forget()
+	p.ears.Forget()
 	for end := range pools {
-		if err := p.ears.await(ctx, end, func(came []arrival) bool { return len(came) > steady }); err != nil {
+		if err := p.ears.Await(ctx, end, func(came []ears.Arrival) bool { return len(came) > ears.Steady }); err != nil {
 			return 0, err
 		}
 	}
@@ -366,7 +367,7 @@ func (b *bench) move(ctx context.Context, p *party, ends []int) (longest time.Du
 	for _, end := range ends {
 		to := pools[end].Address(p.from + p.moves%roomFor)
 		moving.Go(func() {
-			p.ears.moved(end, to)
+			p.ears.Moved(end, to)
 			problems[end] = p.pair.move(end, to)
 		})
 	}
@@ -375,7 +376,7 @@ func (b *bench) move(ctx context.Context, p *party, ends []int) (longest time.Du
 		return 0, err
 	}
 	for end := range pools {
-		d, err := p.ears.gap(ctx, end, moment)
+		d, err := p.ears.Gap(ctx, end, moment)
 		if err != nil {
 			return 0, err
 		}

@@ -11,6 +11,7 @@ import (
 
 	"flexphone/internal/usage"
 	"flexphone/testbed"
+	"flexphone/testbed/ears"
 )
 
 // A pair is two telephones of one make. The first of them calls.
@@ -128,7 +129,7 @@ func (p *phones) settled(ctx context.Context, ends []int) error {
 // understands waits until a phone has received steady packets more of its call.
 func understands(ctx context.Context, p *testbed.Phone) error {
 	before, err := received(ctx, p)
-	for now := before; err == nil && now < before+steady; {
+	for now := before; err == nil && now < before+ears.Steady; {
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
 			return fmt.Errorf("callbench: %s does not understand what comes: %w", p.Name, err)
 		}

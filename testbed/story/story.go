@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"flexphone/testbed"
+	"flexphone/testbed/ears"
 )
 
 // chapterMost is how long a part of the story may take before it is given up. Nothing
@@ -24,6 +25,7 @@ type teller struct {
 	bed *testbed.Bed
 
 	one, two *testbed.Phone // 101 and 102
+	talk     *testbed.Talk  // of theirs, that is going on
 	fixed    *testbed.Baresip
 	words    []int16 // what the fixed phone says
 	unjudged int     // how often the machine was too slow for sound
@@ -38,7 +40,7 @@ func (t *teller) tell(ctx context.Context) error {
 	}{
 		{"Two phones are plugged in", t.arrive},
 		{"101 calls 102 by its short number", t.firstCall},
-		{"102 gets another address", t.move},
+		{"102 gets another address in the middle of the call", t.move},
 		{"101 calls the same number again", t.callMoved},
 		{"102 calls 101 by its permanent number, the MAC in 15 digits", t.callByMAC},
 		{"A fixed IP phone (baresip) is called, and calls", t.fixedPhone},
@@ -138,11 +140,19 @@ func (t *teller) lease(ctx context.Context, p *testbed.Phone, since time.Time, s
 }
 
 func (t *teller) firstCall(ctx context.Context) error {
-	return t.call(ctx, t.one, t.two, "102")
+	return t.connect(ctx, t.one, t.two, "102")
 }
 
 // call is S24 to S28: from the keypad to the release.
 func (t *teller) call(ctx context.Context, caller, callee *testbed.Phone, number string) error {
+	if err := t.connect(ctx, caller, callee, number); err != nil {
+		return err
+	}
+	return t.release(ctx, caller)
+}
+
+// connect is S24 to S27: from the keypad until both hear each other.
+func (t *teller) connect(ctx context.Context, caller, callee *testbed.Phone, number string) error {
 	talk, err := testbed.Call(ctx, caller, callee, number)
 	if err != nil {
 		return err
@@ -158,18 +168,27 @@ func (t *teller) call(ctx context.Context, caller, callee *testbed.Phone, number
 	t.say("S25", talk.Resolved.Sub(talk.Dialed), "the storing server says that it is at %s", talk.Address)
 	t.say("S26", talk.Rang.Sub(talk.Resolved), "%s rings", callee.Name)
 	t.say("S27", talk.Established.Sub(talk.Answered), "it answers; the call is established (%s, %s)", talk.Codec, talk.Security)
+	t.talk = talk
+	return t.hear(ctx)
+}
+
+// hear tells what both ends of the call hear.
+func (t *teller) hear(ctx context.Context) error {
+	caller, callee := t.talk.Caller, t.talk.Callee
 	atCaller, atCallee, err := testbed.HearEachOther(ctx, caller, callee)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(t.judge(caller.Name+" hears "+callee.Name, atCaller), t.judge(callee.Name+" hears "+caller.Name, atCallee)); err != nil {
-		return err
-	}
+	return errors.Join(t.judge(caller.Name+" hears "+callee.Name, atCaller), t.judge(callee.Name+" hears "+caller.Name, atCallee))
+}
+
+// release is S28.
+func (t *teller) release(ctx context.Context, by *testbed.Phone) error {
 	hung := time.Now()
-	if err := talk.HangUp(ctx, caller); err != nil {
+	if err := t.talk.HangUp(ctx, by); err != nil {
 		return err
 	}
-	t.say("S28", time.Since(hung), "%s hangs up; the connection is released at both ends", caller.Name)
+	t.say("S28", time.Since(hung), "%s hangs up; the connection is released at both ends", by.Name)
 	return nil
 }
 
@@ -188,19 +207,58 @@ func (t *teller) judge(who string, h testbed.Heard) error {
 	return nil
 }
 
-// move is S23: another lease, in another subnet, without the phone's user.
-func (t *teller) move(ctx context.Context) error {
+// move is S23: another lease, in another subnet, without the phone's user, and with the
+// call going on. How long the voice was away is what a listener at the phones' plugs
+// finds: from the last sound before the plug is pulled until it comes steadily again,
+// from and to where 102 is now. Packets come each 20 ms.
+func (t *teller) move(ctx context.Context) (err error) {
 	if err := t.bed.ISP.ChangePool(ctx, testbed.West); err != nil {
 		return err
 	}
+	to := testbed.West.Address(55)
+	if err := t.bed.ISP.GiveNext(ctx, t.two.MAC, to); err != nil {
+		return err
+	}
 	t.say("", 0, "the ISP takes back its addresses, and leases %s to %s from now on", testbed.West.First, testbed.West.Last)
+	var ends [2]netip.Addr
+	for i, p := range []*testbed.Phone{t.one, t.two} {
+		status, err := p.Status(ctx)
+		if err != nil {
+			return err
+		}
+		ends[i] = status.Addr()
+	}
+	e := ears.New(ends)
+	stop, err := t.bed.Overhear(e.Hear, t.one, t.two)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	for end := range ends {
+		if err := e.Await(ctx, end, func(came []ears.Arrival) bool { return len(came) > 0 }); err != nil {
+			return err
+		}
+	}
 	t.two.Mark()
-	plugged := time.Now()
+	pulled := time.Now()
+	e.Moved(1, to)
 	if err := t.two.Replug(ctx); err != nil {
 		return err
 	}
-	_, err := t.lease(ctx, t.two, plugged, "S23")
-	return err
+	if _, err := t.lease(ctx, t.two, pulled, "S23"); err != nil {
+		return err
+	}
+	for end, p := range []*testbed.Phone{t.one, t.two} {
+		away, err := e.Gap(ctx, end, pulled)
+		if err != nil {
+			return err
+		}
+		t.say("", away, "the call goes on; %s was without its voice for (20 ms is no loss)", p.Name)
+	}
+	if err := t.hear(ctx); err != nil {
+		return err
+	}
+	return t.release(ctx, t.one)
 }
 
 func (t *teller) callMoved(ctx context.Context) error {

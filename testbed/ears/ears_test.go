@@ -1,4 +1,4 @@
-package main
+package ears
 
 import (
 	"encoding/binary"
@@ -14,9 +14,9 @@ var (
 )
 
 // train makes packets that come each 20 ms from a moment on, in milliseconds.
-func train(from, n int, direct bool) (list []arrival) {
+func train(from, n int, direct bool) (list []Arrival) {
 	for i := range n {
-		list = append(list, arrival{moment.Add(time.Duration(from+20*i) * time.Millisecond), direct})
+		list = append(list, Arrival{moment.Add(time.Duration(from+20*i) * time.Millisecond), direct})
 	}
 	return list
 }
@@ -24,7 +24,7 @@ func train(from, n int, direct bool) (list []arrival) {
 func TestGapOf(t *testing.T) {
 	const move = 105 // milliseconds, after six packets
 	before := train(0, 6, true)
-	join := func(lists ...[]arrival) (all []arrival) {
+	join := func(lists ...[]Arrival) (all []Arrival) {
 		for _, l := range lists {
 			all = append(all, l...)
 		}
@@ -32,7 +32,7 @@ func TestGapOf(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name string
-		came []arrival
+		came []Arrival
 		want time.Duration // 0: it is not over
 	}{
 		{"nothing came at all", nil, 0},
@@ -66,28 +66,28 @@ func sound(from, to netip.Addr) []byte {
 // from one is not what is waited for.
 func TestEars(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := newEars([2]netip.Addr{here, there})
+		e := New([2]netip.Addr{here, there})
 		say := func(from, to netip.Addr, n int) {
 			for range n {
 				time.Sleep(20 * time.Millisecond)
-				e.hear(time.Now(), sound(from, to))
+				e.Hear(time.Now(), sound(from, to))
 			}
 		}
 		begun := time.Now()
 		say(there, here, 5)
-		if d, err := e.first(t.Context(), 0, begun); err != nil || d != 20*time.Millisecond {
+		if d, err := e.First(t.Context(), 0, begun); err != nil || d != 20*time.Millisecond {
 			t.Errorf("first() = %v, %v; want 20 ms", d, err)
 		}
 		move := time.Now().Add(time.Millisecond)
-		e.moved(0, away)
+		e.Moved(0, away)
 		go func() {
 			say(there, here, 10) // nobody is there any more
-			say(there, away, steady+1)
+			say(there, away, Steady+1)
 		}()
-		if d, err := e.gap(t.Context(), 0, move); err != nil || d != 220*time.Millisecond {
+		if d, err := e.Gap(t.Context(), 0, move); err != nil || d != 220*time.Millisecond {
 			t.Errorf("gap() = %v, %v; want 220 ms", d, err)
 		}
-		e.forget()
+		e.Forget()
 		if _, over := gapOf(e.came[0], move); over {
 			t.Error("what was forgotten is still there")
 		}
