@@ -21,7 +21,9 @@
 // First every stream brings what its peer said; then that is mixed for each end,
 // and sent: the device hears all peers and the tones, a peer hears what was
 // captured and all other peers. Between the halves a Processor sees what was
-// captured and what will be played. Who is not to hear whom is not asked here: a
+// captured and what will be played, and a limiter whatever is played after that:
+// no payload of a peer, and nothing that was made up in place of one, hurts an ear.
+// Who is not to hear whom is not asked here: a
 // call that waits has a session that neither sends nor receives.
 //
 // # What may fail

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"flexphone/audio/limit"
 )
 
 // A Config says what an engine is made of.
@@ -59,6 +61,7 @@ func NewEngine(c Config) *Engine {
 		ask:     make(chan struct{}),
 	}
 	e.rate.Store(usualRate)
+	e.limiter = limit.New()
 	e.processor = e.newProcessor(usualRate)
 	e.streams.Store(new([]*Stream))
 	return e

@@ -5,15 +5,20 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+
+	"flexphone/audio/limit"
 )
 
-// A Processor works on the sound between the device and the streams: on what was
-// captured before peers hear it, and on what peers and tones say before it is
-// played. It belongs to one goroutine and does not allocate.
+// A Processor works on the sound between the device and the streams, a tick at a
+// time. It belongs to one goroutine and does not allocate.
 type Processor interface {
-	// Process may change both slices, a tick each. play is what the device is given
-	// next, so that its echo is in the capture of the next tick at the soonest.
-	Process(captured, play []int16)
+	// Play may change what peers and tones say before it is played; captured is what
+	// the microphone heard meanwhile.
+	Play(play, captured []int16)
+	// Capture may change what was captured before peers hear it. played is what the
+	// device is given next, limited, so that its echo is in the capture of the next
+	// tick at the soonest.
+	Capture(captured, played []int16)
 }
 
 // mostSamples is a tick at the highest rate of a device.
@@ -22,6 +27,8 @@ const mostSamples = 48000 / ticksPerSecond
 // ticking is what belongs to the goroutine that ticks.
 type ticking struct {
 	processor Processor // nil: there is none
+	limiter   *limit.Limiter
+	voices    [2]*player // of the tone and of the feedback, as they played last
 	peers     [mostSamples]int32
 	said      [mostSamples]int16
 }
@@ -55,9 +62,11 @@ func (e *Engine) tick(play, captured []int16, now time.Time) {
 	for i, v := range peers {
 		play[i] = clip(v)
 	}
-	e.mix(&e.tone, play)
-	e.mix(&e.feedback, play)
-	e.process(captured, play)
+	e.mix(&e.tone, &e.voices[0], play)
+	e.mix(&e.feedback, &e.voices[1], play)
+	e.process(func(p Processor) { p.Play(play, captured) })
+	e.limiter.Limit(play)
+	e.process(func(p Processor) { p.Capture(captured, play) })
 	for _, s := range *e.streams.Load() { // those that have not been dropped
 		e.send(s, peers, captured)
 	}
@@ -75,7 +84,7 @@ func (e *Engine) receive(s *Stream, peers []int32, now time.Time) {
 }
 
 // process lets the processor work. One that panics is not asked again.
-func (e *Engine) process(captured, play []int16) {
+func (e *Engine) process(work func(Processor)) {
 	if e.processor == nil {
 		return
 	}
@@ -85,7 +94,7 @@ func (e *Engine) process(captured, play []int16) {
 			e.unprocessed(r)
 		}
 	}()
-	e.processor.Process(captured, play)
+	work(e.processor)
 }
 
 // send sends a tick to one peer: what was captured and what the other peers say. A
@@ -108,12 +117,11 @@ func (e *Engine) send(s *Stream, peers []int32, captured []int16) {
 
 func clip(v int32) int16 { return int16(min(max(v, math.MinInt16), math.MaxInt16)) }
 
-// mix adds a tone to pcm and takes it away when it is over.
-func (e *Engine) mix(tone *atomic.Pointer[player], pcm []int16) {
-	p := tone.Load()
-	if p == nil || p.rate != len(pcm)*ticksPerSecond {
-		return
-	}
+// mix adds a tone to pcm and takes it away when it is over. before is what played
+// in its place in the last tick: one that was cut off fades away.
+func (e *Engine) mix(tone *atomic.Pointer[player], before **player, pcm []int16) {
+	p, cut := tone.Load(), *before
+	*before = nil
 	over := true
 	defer func() {
 		if r := recover(); r != nil {
@@ -123,5 +131,13 @@ func (e *Engine) mix(tone *atomic.Pointer[player], pcm []int16) {
 			tone.CompareAndSwap(p, nil)
 		}
 	}()
-	over = !p.mix(pcm)
+	if cut != nil && cut != p && cut.fits(pcm) {
+		cut.fade(pcm)
+	}
+	if p == nil {
+		return
+	}
+	if over = p.fits(pcm) && !p.mix(pcm); !over {
+		*before = p
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"flexphone/audio"
+	"flexphone/audio/limit"
 	"flexphone/audio/udp"
 )
 
@@ -23,7 +24,7 @@ func whistleOf(hz float64, rate int, d time.Duration) []int16 {
 	return pcm
 }
 
-const whistleLoud = 8000.0
+const whistleLoud = 4000.0 // three at once are below all limits
 
 func levels(pcm []int16, rate int, hz ...float64) []float64 {
 	var found []float64
@@ -145,8 +146,8 @@ func TestMuteAndHoldOfOneOfTwo(t *testing.T) {
 	})
 }
 
-// Loud voices are cut off at full scale, and do not wrap round.
-func TestLoudVoicesAreClipped(t *testing.T) {
+// Loud voices neither wrap round nor hurt.
+func TestLoudVoicesAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := confer(t, 8000, nil)
 		for _, card := range []*card{c.card, c.peers[0].card, c.peers[1].card} {
@@ -157,8 +158,9 @@ func TestLoudVoicesAreClipped(t *testing.T) {
 		c.engine.Play(audio.Tone{})
 		run(t, time.Second, &phone{engine: c.engine}, c.peers[0], c.peers[1])
 		for i, card := range []*card{c.card, c.peers[0].card, c.peers[1].card} {
-			if least := slices.Min(card.ear[4000:6000]); least < 29000 {
-				t.Errorf("end %d hears %d", i, least)
+			least, most := slices.Min(card.ear[4000:6000]), slices.Max(card.ear)
+			if least < limit.Level*9/10 || most > limit.Peak {
+				t.Errorf("end %d hears from %d to %d", i, least, most)
 			}
 		}
 		c.close()
@@ -169,15 +171,21 @@ func TestLoudVoicesAreClipped(t *testing.T) {
 type watcher struct {
 	rate           int
 	ticks          int
-	captured, play []int16
-	change         func(captured, play []int16)
+	captured, play []int16 // before it changed them
+	played         []int16
+	change         func([]int16)
 }
 
-func (w *watcher) Process(captured, play []int16) {
+func (w *watcher) Play(play, captured []int16) {
 	w.ticks++
 	w.captured = append(w.captured, captured...)
 	w.play = append(w.play, play...)
-	w.change(captured, play)
+	w.change(play)
+}
+
+func (w *watcher) Capture(captured, played []int16) {
+	w.played = append(w.played, played...)
+	w.change(captured)
 }
 
 // A processor sees what was captured and what will be played, tones and all, of
@@ -188,9 +196,9 @@ func TestProcessorSeesBothWaysOfATick(t *testing.T) {
 			var w *watcher
 			spoken := whistleOf(hzMic, rate, 4*time.Second)
 			c := confer(t, rate, func(rate int) audio.Processor {
-				w = &watcher{rate: rate, change: func(captured, play []int16) {
-					for i := range captured {
-						captured[i], play[i] = 0, play[i]/2
+				w = &watcher{rate: rate, change: func(pcm []int16) {
+					for i := range pcm {
+						pcm[i] /= 2
 					}
 				}}
 				return w
@@ -199,8 +207,8 @@ func TestProcessorSeesBothWaysOfATick(t *testing.T) {
 			here, a, b := c.run(t)
 			ticks := int(c.engine.Progress() - before)
 			heardAs(t, "the phone", here, 0, 0.5, 0.5, 0.5)
-			heardAs(t, "A", a, 0, 0, 1, 0)
-			heardAs(t, "B", b, 0, 1, 0, 0)
+			heardAs(t, "A", a, 0.5, 0, 1, 0)
+			heardAs(t, "B", b, 0.5, 1, 0, 0)
 			if w.rate != rate || w.ticks != ticks || len(w.captured) != ticks*rate/100 || len(w.play) != len(w.captured) {
 				t.Fatalf("%d ticks at %d Hz, saw %d of %d and %d samples at %d Hz", ticks, rate, w.ticks, len(w.captured), len(w.play), w.rate)
 			}
@@ -209,8 +217,8 @@ func TestProcessorSeesBothWaysOfATick(t *testing.T) {
 			}
 			// What it saw in one tick is played in the next.
 			for i, v := range w.play[:len(w.play)-rate/100] {
-				if c.card.ear[i+rate/100] != v/2 {
-					t.Fatalf("sample %d was %d and is played as %d", i, v, c.card.ear[i+rate/100])
+				if played := c.card.ear[i+rate/100]; played != v/2 || played != w.played[i] {
+					t.Fatalf("sample %d was %d, is played as %d, and %d was told", i, v, played, w.played[i])
 				}
 			}
 			c.close()
@@ -223,7 +231,7 @@ func TestProcessorThatPanicsIsLeftOut(t *testing.T) {
 	for name, process := range map[string]func(int) audio.Processor{
 		"making": func(int) audio.Processor { panic("processor") },
 		"work": func(int) audio.Processor {
-			return &watcher{change: func(_, _ []int16) { panic("processor") }}
+			return &watcher{change: func([]int16) { panic("processor") }}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -268,9 +276,12 @@ func conferring(t testing.TB, f audio.Format, rate, calls int) *audio.Engine {
 
 type halving struct{}
 
-func (halving) Process(captured, play []int16) {
-	for i := range play {
-		captured[i], play[i] = captured[i]/2, play[i]/2
+func (halving) Play(play, _ []int16)        { halve(play) }
+func (halving) Capture(captured, _ []int16) { halve(captured) }
+
+func halve(pcm []int16) {
+	for i := range pcm {
+		pcm[i] /= 2
 	}
 }
 

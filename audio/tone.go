@@ -169,6 +169,19 @@ func (p *player) mix(pcm []int16) bool {
 	return !p.over
 }
 
+// fits reports whether pcm is a tick at the player's rate.
+func (p *player) fits(pcm []int16) bool { return p.rate == len(pcm)*ticksPerSecond }
+
+// fade adds the end of a tone that is cut off here.
+func (p *player) fade(pcm []int16) {
+	var end [mostSamples]int16
+	n := min(p.ramp, len(pcm))
+	p.mix(end[:n])
+	for i, v := range end[:n] {
+		pcm[i] = add(pcm[i], float64(v)*float64(n-i)/float64(n+1))
+	}
+}
+
 // swell is the segment's loudness now, 0 to 1.
 func (p *player) swell() float64 {
 	n := p.at

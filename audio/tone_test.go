@@ -2,6 +2,7 @@ package audio_test
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -109,6 +110,41 @@ func TestATonePlayedReplacesAndTheZeroToneIsSilence(t *testing.T) {
 		for _, v := range hear(func(e *audio.Engine) { e.Play(audio.Germany().Dial); e.Play(silent) }, rate, 100*time.Millisecond) {
 			if v != 0 {
 				t.Fatalf("%q is heard", silent.Name)
+			}
+		}
+	}
+}
+
+// A tone that is cut off or replaced fades, wherever in its wave that is, and is
+// over with the tick.
+func TestToneThatIsCutOffFades(t *testing.T) {
+	const hz, peak = 425, 7218 // of the dial tone, at -10 dBm0
+	for _, rate := range []int{8000, 16000, 48000} {
+		for _, next := range []audio.Tone{{}, audio.Germany().Busy} {
+			for ticks := range 8 {
+				e := audio.On(still(rate), nil, quiet())
+				e.Play(audio.Germany().Dial)
+				pcm, captured := make([]int16, rate/100), make([]int16, rate/100)
+				var heard []int16
+				for range 3 + ticks {
+					e.Tick(pcm, captured, time.Time{})
+					heard = append(heard, pcm...)
+				}
+				e.Play(next)
+				for range 2 {
+					e.Tick(pcm, captured, time.Time{})
+					heard = append(heard, pcm...)
+				}
+				// The tone itself, and the fading of it within 4 ms.
+				most := peak * (2*math.Pi*hz/float64(rate) + 2*1000/float64(4*rate))
+				for i := 1; i < len(heard); i++ {
+					if step := math.Abs(float64(heard[i]) - float64(heard[i-1])); step > most {
+						t.Fatalf("%d Hz, %q: a step of %.0f, the steepest of the tone is %.0f", rate, next.Name, step, most)
+					}
+				}
+				if l := slices.Max(pcm); next.Name == "" && l != 0 {
+					t.Fatalf("%d Hz: %d is left of it", rate, l)
+				}
 			}
 		}
 	}
