@@ -88,6 +88,11 @@ type Patient interface {
 	Patience() time.Duration
 }
 
+// A Counting device knows how often it had nothing to play when it should have.
+type Counting interface {
+	Underruns() uint64
+}
+
 // A Codec names how sound is carried in RTP, as SDP does (RFC 8866, RFC 3551).
 // So it does for digits, "telephone-event" (RFC 4733), and for silence, "CN"
 // (RFC 3389).
@@ -125,5 +130,7 @@ type Stats struct {
 	RoundTrip       time.Duration // by RTCP; 0 until known
 	Delay           time.Duration // playout buffer, now
 	Refused         uint64        // packets that are malformed, of a stray source or of no agreed type
+	Crowded         uint64        // packets that came when more waited for a tick than can
 	Unsent          uint64        // packets that the path did not take, though it has a peer
+	Concealed       time.Duration // sound that was made up for what was lost or late
 }

@@ -37,6 +37,7 @@ type Engine struct {
 	tone     atomic.Pointer[player]
 	feedback atomic.Pointer[player]
 	progress atomic.Uint64
+	gaps     atomic.Uint64 // under-runs of all devices
 	resting  atomic.Bool   // nothing ticks
 	wake     chan struct{} // something has begun
 	ask      chan struct{} // whether Run still turns
@@ -125,6 +126,9 @@ func (e *Engine) set(tone *atomic.Pointer[player], t Tone) {
 
 // Progress returns the number of ticks so far.
 func (e *Engine) Progress() uint64 { return e.progress.Load() }
+
+// Underruns returns how often a device had nothing to play, so far.
+func (e *Engine) Underruns() uint64 { return e.gaps.Load() }
 
 // Alive returns nil once the engine has ticked since it was called or, where
 // there is nothing to tick for, has answered; and ctx's error if it does not do

@@ -3,6 +3,7 @@ package audio
 import (
 	"errors"
 	"strings"
+	"time"
 
 	"flexphone/audio/jitter"
 )
@@ -37,12 +38,13 @@ type formats [128]format
 // agreed. Codings are added by Start; the buffer and those that stand in a leg
 // belong to the engine's goroutine.
 type ear struct {
-	rate    int
-	buffer  *jitter.Buffer
-	pcm     []int16 // a tick of what is heard
-	late    uint64  // of buffer, as counted already
-	codecs  []Codec
-	codings []*jitter.Coding // of codecs
+	rate      int
+	buffer    *jitter.Buffer
+	pcm       []int16       // a tick of what is heard
+	late      uint64        // of buffer, as counted already
+	concealed time.Duration // likewise
+	codecs    []Codec
+	codings   []*jitter.Coding // of codecs
 }
 
 func newEar(rate int) *ear {

@@ -73,9 +73,14 @@ func (r *reader) arrive(d Datagram) {
 		r.press(p)
 		return
 	}
-	if l.session.Recv && s.inbox.put(l.ear, what.coding, p, d.At, r.restart) {
-		r.restart = false
+	if !l.session.Recv {
+		return
 	}
+	if !s.inbox.put(l.ear, what.coding, p, d.At, r.restart) {
+		s.crowded.Add(1)
+		return
+	}
+	r.restart = false
 }
 
 // book enters the packet into the books, which say what to do with it.
@@ -128,9 +133,10 @@ func (s *Stream) receive(n int, now time.Time) {
 	e.buffer.Play(e.pcm, now)
 	s.in = e.pcm
 	s.delay.Store(int64(e.buffer.Delay()))
-	late := e.buffer.Late()
+	late, made := e.buffer.Late(), e.buffer.Concealed()
 	s.late.Add(late - e.late)
-	e.late = late
+	s.concealed.Add(int64(made - e.concealed))
+	e.late, e.concealed = late, made
 }
 
 func (e *ear) take(a *arrival) {

@@ -298,6 +298,8 @@ func (r *runner) work(ctx context.Context, d Device, patience int) error {
 func (e *Engine) tickWith(ctx context.Context, d Device, turn *atomic.Uint32) error {
 	n := d.Rate() / ticksPerSecond
 	play, captured := make([]int16, n), make([]int16, n)
+	counting, _ := d.(Counting)
+	counted := uint64(0)
 	for idle := time.Duration(0); idle < linger; {
 		err := d.Exchange(ctx, play, captured)
 		if !turn.CompareAndSwap(theirs, ours) {
@@ -307,6 +309,11 @@ func (e *Engine) tickWith(ctx context.Context, d Device, turn *atomic.Uint32) er
 			return err
 		}
 		e.tick(play, captured, time.Now())
+		if counting != nil {
+			now := counting.Underruns()
+			e.gaps.Add(now - min(counted, now))
+			counted = now
+		}
 		turn.Store(theirs)
 		if idle += TickDuration; e.busy() {
 			idle = 0

@@ -178,6 +178,39 @@ func TestCallOutlivesItsDevice(t *testing.T) {
 
 // Devices that hang for ever are left behind, but not without end, and the
 // engine still ends.
+// A gappy device has nothing to play each tenth time.
+type gappy struct {
+	*card
+	ticks uint64
+}
+
+func (g *gappy) Underruns() uint64 { return g.ticks / 10 }
+
+func (g *gappy) Exchange(ctx context.Context, play, captured []int16) error {
+	if g.ticks == 100 {
+		return errors.New("broken")
+	}
+	g.ticks++
+	return g.card.Exchange(ctx, play, captured)
+}
+
+func TestUnderrunsOfAllDevicesAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		devices := uint64(0)
+		a := attend(t, func() (audio.Device, error) {
+			devices++
+			return &gappy{card: newCard(8000, nil)}, nil
+		}, nil)
+		a.Play(audio.Germany().Dial)
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		if n := a.Underruns(); devices < 2 || n > devices*10 || n < (devices-1)*10 {
+			t.Errorf("%d under-runs of %d devices", n, devices)
+		}
+		a.end(t)
+	})
+}
+
 func TestDevicesThatHangAreFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		forever := make(chan struct{})

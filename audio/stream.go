@@ -51,8 +51,8 @@ type Stream struct {
 	lastSent uint32 // packets, at the last report
 
 	packetsSent, packetsReceived, refused, unsent atomic.Uint64
-	late, reportsReceived                         atomic.Uint64
-	delay                                         atomic.Int64
+	late, crowded, reportsReceived                atomic.Uint64
+	delay, concealed                              atomic.Int64
 	lost                                          atomic.Uint32 // as the peer reports it, and above 8 bits how often it did
 
 	start  sync.Mutex // of Start and Close
@@ -235,7 +235,9 @@ func (s *Stream) Stats() Stats {
 		Late:            s.late.Load(),
 		Delay:           time.Duration(s.delay.Load()),
 		Refused:         s.refused.Load(),
+		Crowded:         s.crowded.Load(),
 		Unsent:          s.unsent.Load(),
+		Concealed:       time.Duration(s.concealed.Load()),
 	}
 	if l := s.leg.Load(); l != nil {
 		st.Codec = l.session.Codec.Name

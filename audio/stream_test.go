@@ -233,6 +233,44 @@ func TestStraysAreNotHeard(t *testing.T) {
 	})
 }
 
+// Packets that come faster than anybody takes them are counted, and so is sound
+// that stands in for what did not come.
+func TestWhatIsDroppedIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPhone(newNetwork(), hostB, newCard(8000, nil))
+		p.talkTo(t, netip.MustParseAddrPort(hostA+":20000"), formats()[2].Codec(), 0)
+		in := audio.NewReader(p.Stream)
+		say := func(i int) {
+			packet := rtp.Packet{SSRC: 7, Sequence: uint16(i), Timestamp: uint32(160 * i), Payload: make([]byte, 160)}
+			b := append(make([]byte, rtp.HeaderSize), packet.Payload...)
+			if err := packet.PutHeader(b); err != nil {
+				t.Fatal(err)
+			}
+			in.Take(arrived(b))
+		}
+		for i := range 100 {
+			say(i)
+		}
+		if s := p.Stats(); s.Crowded != 36 || s.PacketsReceived != 100 || s.Concealed != 0 {
+			t.Errorf("%+v", s)
+		}
+		play, captured := make([]int16, 80), make([]int16, 80)
+		for i := 100; i < 200; i++ {
+			if i != 150 {
+				say(i)
+			}
+			for range 2 {
+				time.Sleep(audio.TickDuration)
+				p.engine.Tick(play, captured, time.Now())
+			}
+		}
+		if s := p.Stats(); s.Crowded != 37 || s.Concealed < 20*time.Millisecond || s.Concealed > 110*time.Millisecond {
+			t.Errorf("%+v", s)
+		}
+		p.Close()
+	})
+}
+
 // A path without a peer is nobody's fault: nothing is counted, and whoever comes
 // hears a stream from its beginning, and all digits.
 func TestNobodyIsThereYet(t *testing.T) {

@@ -89,7 +89,10 @@ func (s *sound) Open(ctx context.Context) (phone.Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	call := &stream{Stream: s.engine.Open(s.traced(ways)), ways: ways, address: s.address, onlyPrivate: s.onlyPrivate}
+	call := &stream{
+		Stream: s.engine.Open(s.traced(ways)), ways: ways, address: s.address, onlyPrivate: s.onlyPrivate,
+		engine: s.engine, underruns: s.engine.Underruns(),
+	}
 	call.Renew()
 	return call, nil
 }
@@ -126,6 +129,15 @@ type statistics struct {
 	JitterMS        float64 `json:"jitter_ms"`
 	RoundTripMS     float64 `json:"round_trip_ms"` // 0 until known
 	DelayMS         float64 `json:"delay_ms"`      // of the playout buffer
+	ConcealedMS     float64 `json:"concealed_ms"`  // made up for what was lost or late
+	// What else was dropped: packets that cannot be understood, that others than the
+	// peer have sent, that came when too many waited, and that the network did not
+	// take; and how often the card had nothing to play.
+	Refused   uint64 `json:"refused"`
+	Strangers uint64 `json:"strangers"`
+	Crowded   uint64 `json:"crowded"`
+	Unsent    uint64 `json:"unsent"`
+	Underruns uint64 `json:"underruns"`
 }
 
 func inMS(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

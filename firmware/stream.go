@@ -25,6 +25,8 @@ import (
 type stream struct {
 	*audio.Stream
 	ways        *ways
+	engine      *audio.Engine
+	underruns   uint64                     // of the engine, before the call
 	call        atomic.Pointer[media.Call] // whose sound it is
 	address     func(peer netip.Addr) netip.Addr
 	onlyPrivate bool
@@ -163,6 +165,8 @@ func (s *stream) Stats() any {
 	return statistics{
 		Codec: t.Codec, PacketsSent: t.PacketsSent, PacketsReceived: t.PacketsReceived,
 		PacketsLost: t.PacketsLost, Late: t.Late, JitterMS: inMS(t.Jitter), RoundTripMS: inMS(t.RoundTrip), DelayMS: inMS(t.Delay),
+		ConcealedMS: inMS(t.Concealed), Refused: t.Refused, Strangers: s.ways.plain.Strangers(),
+		Crowded: t.Crowded, Unsent: t.Unsent, Underruns: s.engine.Underruns() - s.underruns,
 	}
 }
 

@@ -124,7 +124,8 @@ type Buffer struct {
 	pcm  []int16 // decoded, not yet played
 	have int     // of pcm
 
-	late uint64
+	late     uint64
+	invented int // samples, in all
 }
 
 // New returns an empty buffer that plays at rate samples per second.
@@ -159,6 +160,11 @@ func (b *Buffer) stop() {
 
 // Late returns how many packets came after their time to play.
 func (b *Buffer) Late() uint64 { return b.late }
+
+// Concealed returns how much sound was made up for what was lost or late.
+func (b *Buffer) Concealed() time.Duration {
+	return time.Duration(b.invented) * time.Second / time.Duration(b.rate)
+}
 
 // Delay returns how much sound is waiting.
 func (b *Buffer) Delay() time.Duration {
@@ -409,6 +415,8 @@ func (b *Buffer) conceal(n int) {
 	gap := b.pcm[b.have : b.have+samples(tick, b.rate)]
 	if b.missing++; b.silent || b.missing > concealed || b.dec == nil || b.dec.Decoder.Conceal(gap) != nil {
 		clear(gap)
+	} else {
+		b.invented += n
 	}
 	b.have += n
 }

@@ -183,6 +183,19 @@ func TestLossIsConcealedInItsPlace(t *testing.T) {
 
 // Whatever is lost, the delay stays what it was, and all that came is heard in its
 // place.
+func TestWhatIsMadeUpIsCounted(t *testing.T) {
+	s, l := call(t)
+	for i := 1; i <= 200; i++ {
+		if i != 50 && i != 100 && i != 101 {
+			s.put(i)
+		}
+		l.play(2)
+	}
+	if got := l.buffer.Concealed(); got != 60*time.Millisecond {
+		t.Errorf("%v", got)
+	}
+}
+
 func TestLossAddsNoDelay(t *testing.T) {
 	for _, burst := range []int{1, 2, 3, 4} {
 		s, l := call(t)

@@ -6,10 +6,12 @@
 //
 // # Whom it hears
 //
-// Packets are taken from the peer's address only, but from any port of it.
-// RFC 4961 asks peers to send from the port where they receive, and we do, but
-// it is no more than best practice: gateways and some phones use two. Another
-// host cannot speak into a call.
+// Packets are taken from the peer's address only: another host cannot speak into a
+// call. RFC 4961 asks peers to send from the port where they receive, and we do, but
+// it is no more than best practice: gateways and some phones use two. So of several
+// ports of that address one is heard: the first that speaks, and another one only
+// when that has been silent for two seconds, as where the peer began anew. The port that the
+// peer has named is itself at any time. What is sent goes there always.
 package udp
 
 import (
@@ -25,8 +27,13 @@ import (
 	"flexphone/audio"
 )
 
-// maxPacket is more than any link carries in one piece.
-const maxPacket = 2048
+const (
+	// maxPacket is more than any link carries in one piece.
+	maxPacket = 2048
+	// givenUp is after how long a port that says nothing is no more the peer: longer
+	// than a network stalls, and shorter than anybody says "hello?".
+	givenUp = 2 * time.Second
+)
 
 // A Path is two sockets and a peer. It is an audio.Path.
 type Path struct {
@@ -76,7 +83,8 @@ func (p *Path) SetPeer(rtp, rtcp netip.AddrPort) {
 // plain returns an address as it can be compared: IPv4 as IPv4, without a zone.
 func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 
-// Strangers returns how many datagrams came from another address than the peer's.
+// Strangers returns how many datagrams came from another address than the peer's, or
+// another port than the one that is heard.
 func (p *Path) Strangers() uint64 { return p.strangers.Load() }
 
 // Receive implements audio.Path.
@@ -92,6 +100,7 @@ func (p *Path) Receive(take func(audio.Datagram)) error {
 // receive takes what comes to one of the sockets, until that is closed.
 func (p *Path) receive(c *net.UDPConn, what audio.Protocol, take func(audio.Datagram)) error {
 	b := make([]byte, maxPacket)
+	var heard source
 	for {
 		n, from, err := c.ReadFromUDPAddrPort(b)
 		if errors.Is(err, net.ErrClosed) {
@@ -106,8 +115,34 @@ func (p *Path) receive(c *net.UDPConn, what audio.Protocol, take func(audio.Data
 			p.strangers.Add(1)
 			continue
 		}
+		named := of.rtp
+		if what == audio.RTCP {
+			named = of.rtcp
+		}
+		if !heard.take(from, named, now) {
+			p.strangers.Add(1)
+			continue
+		}
 		take(audio.Datagram{Protocol: what, Bytes: b[:n], At: now, NewPeer: what == audio.RTP && of.fresh.Swap(false)})
 	}
+}
+
+// A source is the port of the peer that is heard.
+type source struct {
+	named netip.AddrPort // by the peer, when it was chosen
+	port  uint16
+	at    time.Time // when it was heard last
+}
+
+// take says whether a datagram of the peer's host is of the source, which it may
+// become.
+func (s *source) take(from, named netip.AddrPort, now time.Time) bool {
+	known := !s.at.IsZero() && named == s.named
+	if known && from.Port() != s.port && from.Port() != named.Port() && now.Sub(s.at) < givenUp {
+		return false
+	}
+	*s = source{named: named, port: from.Port(), at: now}
+	return true
 }
 
 // Send implements audio.Path.

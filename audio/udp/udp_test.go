@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
 	"flexphone/audio"
 	"flexphone/audio/pathtest"
@@ -58,7 +59,7 @@ func TestPathOnAllAddresses(t *testing.T) {
 	})
 }
 
-// Whom a path hears: its peer, from whichever port, and nobody else; who is new
+// Whom a path hears: its peer, from one port at a time, and nobody else; who is new
 // is said once.
 func TestStrangersAreNotHeard(t *testing.T) {
 	p := open(t, "127.0.0.1")
@@ -100,16 +101,18 @@ func TestStrangersAreNotHeard(t *testing.T) {
 	say(peer, p.Port())
 	heard("the peer", true)
 	say(otherPort, p.Port())
-	heard("another port of the peer", false)
 	p.SetPeer(addr(otherPort), netip.AddrPort{})
 	say(peer, p.Port())
-	heard("the peer, at another port", false)
+	heard("the peer, which named another port", false)
+	say(otherPort, p.Port())
+	heard("the port that it named", false)
+	say(peer, p.Port())
 	p.SetPeer(addr(stranger), netip.AddrPort{})
 	say(peer, p.Port())
 	say(stranger, p.Port())
 	heard("another peer", true)
-	if n := p.Strangers(); n != 3 {
-		t.Errorf("%d datagrams of strangers, want 3", n)
+	if n := p.Strangers(); n != 5 {
+		t.Errorf("%d datagrams of strangers, want 5", n)
 	}
 	for _, nobody := range []netip.AddrPort{{}, netip.MustParseAddrPort("0.0.0.0:9"), netip.MustParseAddrPort("[::]:9")} {
 		p.SetPeer(nobody, netip.AddrPort{})
@@ -122,6 +125,45 @@ func TestStrangersAreNotHeard(t *testing.T) {
 	p.Close()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// Which port of a peer is heard, as time goes by.
+func TestOnePortOfAPeerIsHeard(t *testing.T) {
+	const named, other, third = 4000, 5000, 6000
+	type step struct {
+		after time.Duration
+		port  uint16
+		named uint16
+		ok    bool
+	}
+	for what, steps := range map[string][]step{
+		"nobody gets between it and us": {
+			{0, named, named, true}, {20 * time.Millisecond, other, named, false}, {20 * time.Millisecond, other, named, false},
+			{20 * time.Millisecond, named, named, true}, {time.Second, other, named, false}, {time.Second, named, named, true},
+		},
+		"a gateway that sends from another port": {
+			{0, other, named, true}, {20 * time.Millisecond, other, named, true}, {20 * time.Millisecond, third, named, false},
+		},
+		"somebody else was first": {
+			{0, other, named, true}, {20 * time.Millisecond, named, named, true}, {20 * time.Millisecond, other, named, false},
+		},
+		"one that has begun anew": {
+			{0, other, named, true}, {givenUp - 1, third, named, false}, {1, third, named, true}, {1, other, named, false},
+		},
+		"one that has named another": {
+			{0, named, named, true}, {1, other, other, true}, {1, named, other, false}, {1, third, third, true},
+		},
+	} {
+		var s source
+		now := time.Unix(100, 0)
+		host := netip.MustParseAddr("192.0.2.1")
+		for i, c := range steps {
+			now = now.Add(c.after)
+			if got := s.take(netip.AddrPortFrom(host, c.port), netip.AddrPortFrom(host, c.named), now); got != c.ok {
+				t.Errorf("%s: packet %d of port %d: %v", what, i, c.port, got)
+			}
+		}
 	}
 }
 
