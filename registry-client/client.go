@@ -67,6 +67,7 @@ type Client struct {
 
 	mu       sync.Mutex
 	groups   [][]string     // host:port each
+	named    [][]string     // of them those that were set: groups may begin with the server of another region
 	anew     func()         // has the running race begin anew; nil: none runs
 	server   string         // the one of them whose turn it is; empty when none is known
 	shunned  netip.AddrPort // where the last session was lost
@@ -75,6 +76,7 @@ type Client struct {
 	session  *session
 	sessions uint64 // made so far
 	closed   bool
+	regions  regions
 	watchers sync.WaitGroup
 }
 
@@ -123,7 +125,7 @@ func (c *Client) SetServers(groups [][]string) error {
 	for _, group := range groups {
 		var g []string
 		for _, one := range group {
-			full, err := withPort(strings.TrimSpace(one))
+			full, err := wire.HostPort(strings.TrimSpace(one))
 			if err != nil {
 				return fmt.Errorf("registry: set server: %w", err)
 			}
@@ -135,10 +137,13 @@ func (c *Client) SetServers(groups [][]string) error {
 	}
 	c.mu.Lock()
 	var old *session
-	if c.anew != nil && !slices.EqualFunc(all, c.groups, slices.Equal) {
+	same := slices.EqualFunc(all, c.named, slices.Equal)
+	if c.anew != nil && !same {
 		c.anew()
 	}
-	c.groups = all
+	if c.named = all; !same || c.groups == nil { // else the phone may have moved to another region's
+		c.groups = all
+	}
 	if !c.knows(c.server) {
 		c.server = ""
 		if len(all) > 0 {
@@ -174,8 +179,13 @@ func (c *Client) Move(ctx context.Context, locals ...netip.Addr) error {
 	c.mu.Lock()
 	c.locals = slices.Clone(locals)
 	c.moves++
-	s := c.session
+	s, others := c.session, c.regions.clients()
 	c.mu.Unlock()
+	for _, o := range others {
+		if err := o.Move(ctx, locals...); err != nil {
+			c.log.Debug("session with another region's server not moved", "err", err)
+		}
+	}
 	if s == nil {
 		return nil
 	}
@@ -205,9 +215,12 @@ func (c *Client) Lost() <-chan struct{} { return c.lost }
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.closed = true
-	s := c.session
+	s, others := c.session, c.regions.clients()
 	c.session = nil
 	c.mu.Unlock()
+	for _, o := range others {
+		_ = o.Close() // always nil
+	}
 	if s != nil {
 		s.close()
 	}
@@ -215,9 +228,9 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// Register implements Server. Of the addresses of a kind, the one that the kernel
-// reaches the server from is announced first.
-func (c *Client) Register(ctx context.Context, r wire.Registration) (wire.Receipt, error) {
+// register is Register at the client's own server. Of the addresses of a kind, the
+// one that the kernel reaches the server from is announced first.
+func (c *Client) register(ctx context.Context, r wire.Registration) (wire.Receipt, error) {
 	if err := r.Validate(); err != nil {
 		return wire.Receipt{}, fmt.Errorf("registry: register %v: %w", r.MAC, err)
 	}
@@ -261,12 +274,12 @@ func (c *Client) Release(ctx context.Context, mac wire.MAC, sequence uint64) err
 	return nil
 }
 
-// Resolve implements Server.
-func (c *Client) Resolve(ctx context.Context, q wire.Query) (wire.Row, error) {
+// resolve is Resolve at the client's own server.
+func (c *Client) resolve(ctx context.Context, q wire.Query, ticket wire.Ticket) (wire.Row, error) {
 	if err := q.Validate(); err != nil {
 		return wire.Row{}, fmt.Errorf("registry: resolve: %w", err)
 	}
-	m, _, _, err := c.send(ctx, request{code: codes.GET, options: lookupOptions(q, false)})
+	m, _, _, err := c.send(ctx, request{code: codes.GET, options: lookupOptions(q, false, ticket)})
 	if err == nil && m.Code != codes.Content {
 		err = refusal(m)
 	}
@@ -449,10 +462,13 @@ func (c *Client) tellLost() {
 	}
 }
 
-func lookupOptions(q wire.Query, observe bool) message.Options {
+func lookupOptions(q wire.Query, observe bool, ticket wire.Ticket) message.Options {
 	opts := wire.PathOptions(q.Path())
 	if observe { // number 6 stands before Uri-Path, 11
 		opts = append(message.Options{wire.UintOption(message.Observe, 0)}, opts...)
+	}
+	if ticket != "" {
+		opts = append(opts, message.Option{ID: message.URIQuery, Value: []byte(ticket.Query())})
 	}
 	return append(opts, wire.UintOption(message.Accept, wire.FormatCBOR))
 }

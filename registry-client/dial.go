@@ -7,14 +7,11 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/pion/dtls/v3"
 	"github.com/pion/dtls/v3/pkg/protocol/alert"
-
-	"flexphone/registry-client/wire"
 )
 
 const (
@@ -25,27 +22,6 @@ const (
 	// another session.
 	fullRetry = 30 * time.Second
 )
-
-// withPort adds the port to a host, a bare IPv6 address too.
-func withPort(server string) (string, error) {
-	if a, err := netip.ParseAddr(server); err == nil {
-		return net.JoinHostPort(a.String(), strconv.Itoa(wire.DefaultPort)), nil
-	}
-	host, port, err := net.SplitHostPort(server)
-	if err != nil {
-		host, port = server, strconv.Itoa(wire.DefaultPort)
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 || host == "" || len(host) > 253 {
-		return "", fmt.Errorf("%q is not a host or host:port", server)
-	}
-	for _, r := range host {
-		if r <= ' ' || r == '/' || r == 0x7f {
-			return "", fmt.Errorf("%q is not a host or host:port", server)
-		}
-	}
-	return net.JoinHostPort(host, port), nil
-}
 
 // dial shakes hands with the server at t, from one of locals.
 func (c *Client) dial(ctx context.Context, t target, locals []netip.Addr) (*session, error) {

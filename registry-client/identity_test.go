@@ -75,19 +75,6 @@ func TestPins(t *testing.T) {
 	}
 }
 
-func TestWithPort(t *testing.T) {
-	for in, want := range map[string]string{
-		"192.0.2.1": "192.0.2.1:5684", "192.0.2.1:99": "192.0.2.1:99", "registry.example": "registry.example:5684",
-		"registry.example:1": "registry.example:1", "2001:db8::1": "[2001:db8::1]:5684", "[2001:db8::1]:7": "[2001:db8::1]:7",
-		"": "", "a b": "", "host:0": "", "host:99999": "", "host:http": "", "http://x": "", "x\n": "",
-	} {
-		got, err := withPort(in)
-		if got != want || (err == nil) != (want != "") {
-			t.Errorf("withPort(%q) = %q, %v; want %q", in, got, err, want)
-		}
-	}
-}
-
 // A certificate in the data folder must be for this key and this MAC.
 func TestIssuedCertificate(t *testing.T) {
 	mac := netlink.MAC{2, 0, 0x5e, 0, 0x53, 1}

@@ -76,12 +76,8 @@ func (s *session) forget(sub *subscription) {
 	s.mu.Unlock()
 }
 
-// Observe implements Server. It outlives lost sessions and servers that are
-// away for a while: it then asks again until the server answers, and calls
-// changed only with what it has not told yet. It returns ctx's error once ctx
-// is done, and an error that wraps ErrUnknown, ErrRefused or ErrServerKey when
-// there is nothing (any more) to observe.
-func (c *Client) Observe(ctx context.Context, q wire.Query, changed func(wire.Row)) error {
+// observe is Observe at the client's own server.
+func (c *Client) observe(ctx context.Context, q wire.Query, ticket wire.Ticket, changed func(wire.Row)) error {
 	if err := q.Validate(); err != nil {
 		return fmt.Errorf("registry: observe: %w", err)
 	}
@@ -102,7 +98,7 @@ func (c *Client) Observe(ctx context.Context, q wire.Query, changed func(wire.Ro
 	}
 	wait := retryFirst
 	for {
-		err := c.observeOnce(ctx, q, func(m message.Message) error {
+		err := c.observeOnce(ctx, q, ticket, func(m message.Message) error {
 			wait = retryFirst
 			return tell(m)
 		})
@@ -122,8 +118,8 @@ func (c *Client) Observe(ctx context.Context, q wire.Query, changed func(wire.Ro
 
 // observeOnce observes q as long as one session lasts. Whatever may pass is
 // reported as ErrUnreachable.
-func (c *Client) observeOnce(ctx context.Context, q wire.Query, tell func(message.Message) error) error {
-	r := request{code: codes.GET, options: lookupOptions(q, true), observe: true}
+func (c *Client) observeOnce(ctx context.Context, q wire.Query, ticket wire.Ticket, tell func(message.Message) error) error {
+	r := request{code: codes.GET, options: lookupOptions(q, true, ticket), observe: true}
 	m, s, sub, err := c.send(ctx, r)
 	if err != nil {
 		return err
@@ -171,7 +167,7 @@ func (s *session) cancelObserve(sub *subscription, q wire.Query) {
 	out, err := wire.EncodeMessage(message.Message{
 		Type: message.NonConfirmable, MessageID: int32(id), Code: codes.GET,
 		Token:   binary.BigEndian.AppendUint64(nil, sub.token),
-		Options: append(message.Options{wire.UintOption(message.Observe, 1)}, lookupOptions(q, false)...),
+		Options: append(message.Options{wire.UintOption(message.Observe, 1)}, lookupOptions(q, false, "")...),
 	})
 	if err == nil {
 		_, _ = s.conn.Write(out) // lost like any datagram may be

@@ -37,6 +37,20 @@ func (e *BusyError) Error() string {
 // Is makes a BusyError an ErrUnreachable.
 func (e *BusyError) Is(target error) bool { return target == ErrUnreachable }
 
+// An ElsewhereError is ErrUnknown with whom to ask: another region's storing server.
+type ElsewhereError struct {
+	To     wire.Referral
+	Ticket wire.Ticket // to be shown there
+}
+
+// Error implements error.
+func (e *ElsewhereError) Error() string {
+	return fmt.Sprintf("another region's storing server keeps that row: %s", e.To.Server)
+}
+
+// Is makes an ElsewhereError an ErrUnknown.
+func (e *ElsewhereError) Is(target error) bool { return target == ErrUnknown }
+
 // refusal turns an answer of class 4 or 5 into an error that callers know.
 func refusal(m message.Message) error {
 	p, err := wire.DecodeProblem(m.Payload)
@@ -52,6 +66,8 @@ func refusal(m message.Message) error {
 		return fmt.Errorf("%s: %w", code, &StaleError{p.Sequence})
 	case p.Reason == wire.ReasonForeign, p.Reason == wire.ReasonIdentity:
 		return fmt.Errorf("%s: %w", code, ErrForeign)
+	case p.Reason == wire.ReasonElsewhere && p.Elsewhere != wire.Referral{}:
+		return fmt.Errorf("%s: %w", code, &ElsewhereError{p.Elsewhere, p.Ticket})
 	case m.Code == codes.NotFound:
 		return fmt.Errorf("%s: %w", code, ErrUnknown)
 	case m.Code == codes.Forbidden, m.Code == codes.Unauthorized:

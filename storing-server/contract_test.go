@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"log/slog"
 	"net"
@@ -17,11 +18,13 @@ import (
 	"flexphone/storing-server/internal/directory"
 	"flexphone/storing-server/internal/exchange"
 	"flexphone/storing-server/internal/store"
+	"flexphone/storing-server/internal/trust"
 )
 
 // A testServer is the real server in this process, on a loopback port.
 type testServer struct {
 	addr string
+	key  wire.Fingerprint
 	rows *store.Store
 	stop func()
 }
@@ -32,6 +35,11 @@ func startServer(t *testing.T, dir, listen string) *testServer {
 }
 
 func startLimited(t *testing.T, dir, listen string, limits exchange.Limits) *testServer {
+	t.Helper()
+	return startUnder(t, dir, listen, limits, trust.Policy{})
+}
+
+func startUnder(t *testing.T, dir, listen string, limits exchange.Limits, policy trust.Policy) *testServer {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	changed := &relay{}
@@ -46,7 +54,11 @@ func startLimited(t *testing.T, dir, listen string, limits exchange.Limits) *tes
 	if err != nil {
 		t.Fatal(err)
 	}
-	phones, err := exchange.Listen(t.Context(), listen, cert, directory.New(rows, log, m.request), limits, m, log)
+	door, err := trust.NewDoor(cert.PrivateKey.(ed25519.PrivateKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	phones, err := exchange.Listen(t.Context(), listen, cert, directory.New(rows, log, m.request).Under(policy).As(door), limits, m, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +67,7 @@ func startLimited(t *testing.T, dir, listen string, limits exchange.Limits) *tes
 	done := make(chan error, 1)
 	go func() { done <- phones.Serve(ctx) }()
 	stopped := false
-	s := &testServer{addr: phones.Addr().String(), rows: rows}
+	s := &testServer{addr: phones.Addr().String(), key: fingerprint(cert), rows: rows}
 	s.stop = func() {
 		if stopped {
 			return

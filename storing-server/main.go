@@ -44,6 +44,7 @@ type CLI struct {
 	Password PasswordCmd `cmd:"" help:"Set a password of the operator's pages."`
 	APIToken APITokenCmd `cmd:"" name:"api-token" help:"Tokens with which programs use the JSON API."`
 	Phone    PhoneCmd    `cmd:"" help:"Names of phones, and standard SIP phones."`
+	Region   RegionCmd   `cmd:"" help:"Which server keeps which phones' rows, where one cluster cannot keep all."`
 	Forget   ForgetCmd   `cmd:"" help:"Delete a phone's row, with its key and number: the next key that announces it owns it."`
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -177,8 +178,12 @@ func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	door, err := trust.NewDoor(cert.PrivateKey.(ed25519.PrivateKey))
+	if err != nil {
+		return err
+	}
 	log.Info("limits", "sessions", s.limits.Sessions, "handshakes", s.limits.Handshakes, "rows", s.policy.MostRows)
-	phones, err := exchange.Listen(ctx, c.Listen, cert, directory.New(rows, log, m.request).Under(s.policy), s.limits, m, log)
+	phones, err := exchange.Listen(ctx, c.Listen, cert, directory.New(rows, log, m.request).Under(s.policy).As(door), s.limits, m, log)
 	if err != nil {
 		return hint(err)
 	}

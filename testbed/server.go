@@ -19,9 +19,14 @@ import (
 type Server struct {
 	host   *host
 	dir    string
+	name   string // of its files
+	port   int
 	binary string
 	proc   *process
 }
+
+// storingPort is the port of the bed's own storing server (RFC 7252, section 12.7).
+const storingPort = 5684
 
 // A Row is what the storing server tells of a phone (`rows --json`).
 type Row struct {
@@ -50,18 +55,36 @@ func newServer(ctx context.Context, isp *ISP, dir string) (*Server, error) {
 	if err := h.address("eth0", serverAddress, fixedRouter.Addr()); err != nil {
 		return nil, err
 	}
-	s := &Server{host: h, dir: dir, binary: binary}
+	s := &Server{host: h, dir: dir, name: "server", port: storingPort, binary: binary}
 	return s, s.Start(ctx)
 }
 
-func (s *Server) data() string { return filepath.Join(s.dir, "server-data") }
+// AddServer starts another storing server on the host of the bed's own, with rows and
+// a key of its own.
+func (b *Bed) AddServer(ctx context.Context, name string, port int) (*Server, error) {
+	s := &Server{host: b.Server.host, dir: b.Dir, name: name, port: port, binary: b.Server.binary}
+	b.onClose(func() error {
+		if s.proc == nil {
+			return nil
+		}
+		return s.Stop()
+	})
+	return s, s.Start(ctx)
+}
+
+// Address returns where phones reach the server, as host:port.
+func (s *Server) Address() string {
+	return netip.AddrPortFrom(serverAddress.Addr(), uint16(s.port)).String()
+}
+
+func (s *Server) data() string { return filepath.Join(s.dir, s.name+"-data") }
 
 // Start starts the storing server, on the data that it left when it last ran,
 // and waits until it serves.
 func (s *Server) Start(ctx context.Context) error {
 	p, err := s.host.run(s.dir, command{
-		name: "storing-server", path: s.binary,
-		args: []string{"run", "--data", s.data(), "--listen", ":5684"},
+		name: "storing-" + s.name, path: s.binary,
+		args: []string{"run", "--data", s.data(), "--listen", fmt.Sprintf(":%d", s.port)},
 	})
 	if err != nil {
 		return err
@@ -152,6 +175,26 @@ func (s *Server) AwaitState(ctx context.Context, mac MAC, state string) error {
 func (s *Server) SetNumber(ctx context.Context, mac MAC, number string) error {
 	_, err := s.command(ctx, "number", "set", mac.String(), number)
 	return err
+}
+
+// SetRegion says that a server keeps the rows of some phones: "MAC", "MAC-MAC" or the
+// first digits of numbers.
+func (s *Server) SetRegion(ctx context.Context, of string, at *Server) error {
+	key, err := at.key()
+	if err == nil {
+		_, err = s.command(ctx, "region", "set", of, at.Address(), key)
+	}
+	return err
+}
+
+// key returns the fingerprint of the server's key, from its log.
+func (s *Server) key() (string, error) {
+	for _, line := range s.proc.log.since(0) {
+		if _, rest, ok := strings.Cut(line, " key="); ok && strings.Contains(line, "msg=ready") {
+			return strings.Fields(rest)[0], nil
+		}
+	}
+	return "", fmt.Errorf("testbed: the log of %s names no key", s.name)
 }
 
 // command runs one of the storing server's commands for operators, on its host.

@@ -64,6 +64,33 @@ type receiptBody struct {
 	Reflexive []byte    `cbor:"12,keyasint"`
 	Port      uint16    `cbor:"13,keyasint"`
 	Peers     []rowBody `cbor:"17,keyasint,omitempty"`
+	referralBody
+}
+
+// A referralBody is a Referral; the zero one is left out.
+type referralBody struct {
+	Server string `cbor:"20,keyasint,omitempty"`
+	Key    []byte `cbor:"21,keyasint,omitempty"`
+}
+
+func referralOf(r Referral) referralBody {
+	if r == (Referral{}) {
+		return referralBody{}
+	}
+	return referralBody{Server: r.Server, Key: r.Key[:]}
+}
+
+// referral returns what was sent, the zero Referral if there is none.
+func (b referralBody) referral() (Referral, error) {
+	if b.Server == "" && len(b.Key) == 0 {
+		return Referral{}, nil
+	}
+	r := Referral{Server: b.Server}
+	if len(b.Key) != len(r.Key) {
+		return Referral{}, fmt.Errorf("wire: referral: key's fingerprint of %d bytes: %w", len(b.Key), ErrInvalid)
+	}
+	copy(r.Key[:], b.Key)
+	return r, r.Validate()
 }
 
 type rowBody struct {
@@ -138,7 +165,7 @@ func EncodeReceipt(r Receipt) ([]byte, error) {
 	ip := r.Reflexive.Addr().Unmap().WithZone("")
 	body := receiptBody{
 		Sequence: r.Sequence, Number: r.Number, Expiry: r.Expiry.UnixMilli(),
-		Reflexive: ip.AsSlice(), Port: r.Reflexive.Port(),
+		Reflexive: ip.AsSlice(), Port: r.Reflexive.Port(), referralBody: referralOf(r.Elsewhere),
 	}
 	for _, row := range r.Peers {
 		body.Peers = append(body.Peers, bodyOf(row))
@@ -166,6 +193,9 @@ func DecodeReceipt(b []byte) (Receipt, error) {
 	r := Receipt{
 		Reflexive: netip.AddrPortFrom(ip, body.Port), Number: body.Number,
 		Expiry: expiry, Sequence: body.Sequence,
+	}
+	if to, err := body.referral(); err == nil { // else the announcement was taken all the same
+		r.Elsewhere = to
 	}
 	for _, b := range body.Peers {
 		// What cannot be read is left out: the announcement was taken all the same.

@@ -53,6 +53,9 @@
 //	15  fingerprint of the key that owns the row from now on; absent: the present one
 //	16  1 or 2 MACs, as key 1: whom the phone is in a call with; absent: nobody
 //	17  the rows of those, each a map as the answer to Resolve; absent: none is known
+//	20  a storing server, as host:port; absent: this one
+//	21  the fingerprint of its key, 32 bytes
+//	22  a ticket: this server's word for the phone, 1 to 128 bytes; absent: none
 //
 // Addresses are those of one host: not loopback, unspecified, multicast,
 // reserved, IPv6 link-local or IPv4 mapped into IPv6, and none stands twice.
@@ -60,7 +63,7 @@
 // # Announce
 //
 //	POST /rd            body: 1, 2, 3 and/or 4, 5, 6, perhaps 14 or 15, perhaps 16
-//	2.01 or 2.04        body: 5, 7, 9, 12, 13, perhaps 17
+//	2.01 or 2.04        body: 5, 7, 9, 12, 13, perhaps 17, perhaps 20 and 21
 //
 // The row with that MAC is replaced (2.04) or created (2.01), and is on the
 // server's disk when the answer comes. The MAC must be the one that the
@@ -85,6 +88,21 @@
 // that is now (17), as a lookup would that is allowed to it. So each end finds the
 // other in one round trip, also when both move at once. A server that does not know
 // the key leaves the answer out, and a phone looks up instead.
+//
+// # Regions
+//
+// Where one cluster of servers cannot keep all rows, each keeps those of a region:
+// of ranges of MACs, and of the numbers that begin with certain digits. A server that
+// is asked for a row of another region says which server keeps it (reason 9, with 20
+// and 21). A client follows that once, to a server that shows that key. It shows there
+// the ticket (22), if it got one, with each lookup, in the query by=, base64url: who
+// owns no row there is answered by the word of the server where it does. A ticket is
+// good for a day at least.
+//
+// A phone of another region that announces itself is told so, where it has no row, in
+// a refusal (4.03, reason 9), and where it has one, in the receipt (20, 21): it stays
+// here until the other server has taken the same announcement, and then releases
+// itself here. A client that does not know these keys stays.
 //
 // A standard SIP phone announces nothing; it registers by SIP. Its row has
 // neither port 4 nor fingerprint, and no key can own it.
@@ -117,7 +135,7 @@
 //
 // Answers of class 4 and 5 carry concise problem details (RFC 9290),
 // Content-Format 257: a map with -2 for a line of text, and under
-// "flexphone:rd" a map with 1, the reason, and 5, a sequence number.
+// "flexphone:rd" a map with 1, the reason, 5, a sequence number, 20, 21 and 22.
 //
 //	reason 1  4.04  nobody is registered as that
 //	       2  4.09  the row's sequence number is as high or higher: key 5 tells it
@@ -127,6 +145,7 @@
 //	       6  4.00  malformed; also 4.02, 4.06, 4.13 and 4.15
 //	       7  4.29  too many requests: ask later
 //	       8  5.03  it cannot be written now: ask later
+//	       9  4.04  the server in 20 keeps that row; to an announcement 4.03
 //
 // Answers 4.29 and 5.03 have the option Max-Age: for so many seconds the client
 // does not ask for the same again (RFC 8516; RFC 7252, section 5.9.3.4).

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -33,6 +34,30 @@ const (
 	queryEndpoint = "ep" // RFC 9176's endpoint name: a URN
 	querySequence = "seq"
 )
+
+// queryTicket is the name of the query of a lookup in another region.
+const queryTicket = "by"
+
+// Query returns t as the URI query of a lookup: by= and base64url without padding
+// (RFC 4648, section 5).
+func (t Ticket) Query() string {
+	return queryTicket + "=" + base64.RawURLEncoding.EncodeToString([]byte(t))
+}
+
+// ParseTicket finds the ticket among the URI queries of a lookup; empty: there is none
+// that can be read.
+func ParseTicket(queries []string) Ticket {
+	for _, q := range queries {
+		text, ok := strings.CutPrefix(q, queryTicket+"=")
+		if !ok || len(text) > base64.RawURLEncoding.EncodedLen(MaxTicket) {
+			continue
+		}
+		if b, err := base64.RawURLEncoding.DecodeString(text); err == nil {
+			return Ticket(b)
+		}
+	}
+	return ""
+}
 
 // Path returns the segments of the lookup for q, which must be valid.
 func (q Query) Path() []string {

@@ -16,6 +16,7 @@ const (
 	ReasonMalformed                 // 4.00: the request cannot be meant
 	ReasonBusy                      // 4.29: too many requests
 	ReasonUnavailable               // 5.03: it cannot be stored now
+	ReasonElsewhere                 // 4.04 or 4.03: another region's server keeps that row
 )
 
 // MaxDetail bounds a problem's detail, in bytes.
@@ -27,6 +28,9 @@ type Problem struct {
 	Reason   Reason
 	Detail   string // one line for people, in English
 	Sequence uint64 // with ReasonStale: the row's; else zero
+	// Elsewhere is with ReasonElsewhere: whom to ask, or where to announce.
+	Elsewhere Referral
+	Ticket    Ticket // to be shown there; empty: none
 }
 
 // problemBody has our own details under a URI for their key, as RFC 9290
@@ -39,13 +43,15 @@ type problemBody struct {
 type problemDetails struct {
 	Reason   uint8  `cbor:"1,keyasint"`
 	Sequence uint64 `cbor:"5,keyasint,omitempty"`
+	referralBody
+	Ticket []byte `cbor:"22,keyasint,omitempty"`
 }
 
 // EncodeProblem returns p as a body. A longer Detail than MaxDetail is cut.
 func EncodeProblem(p Problem) ([]byte, error) {
 	return encode("problem", problemBody{
 		Detail: cutDetail(p.Detail),
-		Ours:   problemDetails{Reason: uint8(p.Reason), Sequence: p.Sequence},
+		Ours:   problemDetails{Reason: uint8(p.Reason), Sequence: p.Sequence, referralBody: referralOf(p.Elsewhere), Ticket: []byte(p.Ticket)},
 	})
 }
 
@@ -59,7 +65,14 @@ func DecodeProblem(b []byte) (Problem, error) {
 	if len(body.Detail) > MaxDetail {
 		return Problem{}, fmt.Errorf("wire: decode problem: detail of %d bytes: %w", len(body.Detail), ErrInvalid)
 	}
-	return Problem{Reason: Reason(body.Ours.Reason), Detail: body.Detail, Sequence: body.Ours.Sequence}, nil
+	to, err := body.Ours.referral()
+	if err != nil {
+		return Problem{}, err
+	}
+	if len(body.Ours.Ticket) > MaxTicket {
+		return Problem{}, fmt.Errorf("wire: decode problem: ticket of %d bytes: %w", len(body.Ours.Ticket), ErrInvalid)
+	}
+	return Problem{Reason: Reason(body.Ours.Reason), Detail: body.Detail, Sequence: body.Ours.Sequence, Elsewhere: to, Ticket: Ticket(body.Ours.Ticket)}, nil
 }
 
 // cutDetail cuts s to MaxDetail bytes without splitting a rune.

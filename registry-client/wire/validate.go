@@ -3,7 +3,9 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -21,6 +23,8 @@ const (
 	// MaxPeers is how many rows of others a receipt brings: two of the longest fit
 	// into one, and a telephone talks to one and holds one.
 	MaxPeers = 2
+	// MaxTicket is the length of a ticket in bytes.
+	MaxTicket = 128
 	// MinNumber and MaxNumber are the digits a short number may have.
 	MinNumber, MaxNumber = 3, 8
 )
@@ -92,6 +96,37 @@ func Callable(a netip.Addr) bool {
 		return false
 	}
 	return true
+}
+
+// maxHost is the length of a host's name in bytes (RFC 1035, section 2.3.4).
+const maxHost = 253
+
+// HostPort returns a server as host:port, with DefaultPort where it is a host, or a
+// bare IPv6 address.
+func HostPort(server string) (string, error) {
+	if a, err := netip.ParseAddr(server); err == nil {
+		return net.JoinHostPort(a.String(), strconv.Itoa(DefaultPort)), nil
+	}
+	host, port, err := net.SplitHostPort(server)
+	if err != nil {
+		host, port = server, strconv.Itoa(DefaultPort)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 || host == "" || len(host) > maxHost || strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == '/' || r == 0x7f }) {
+		return "", fmt.Errorf("%q is not a host or host:port: %w", clip(server), ErrInvalid)
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// Validate reports why r cannot be followed.
+func (r Referral) Validate() error {
+	if full, err := HostPort(r.Server); err != nil || full != r.Server {
+		return fmt.Errorf("wire: referral: %q is not a host:port: %w", clip(r.Server), ErrInvalid)
+	}
+	if r.Key == (Fingerprint{}) {
+		return fmt.Errorf("wire: referral: %q has no key: %w", clip(r.Server), ErrInvalid)
+	}
+	return nil
 }
 
 // ValidNumber reports whether s is a short number: 3 to 8 decimal digits.

@@ -47,7 +47,20 @@ type Receipt struct {
 	// Peers are the rows of those that the registration named, in its order, without
 	// who has none. A server that does not know of them leaves them out.
 	Peers []Row
+	// Elsewhere, unless it is zero, is where the phone is to announce itself from now
+	// on.
+	Elsewhere Referral
 }
+
+// A Referral names the storing server that keeps a row: that of another region.
+type Referral struct {
+	Server string      // host:port, as HostPort returns it
+	Key    Fingerprint // of that server's key
+}
+
+// A Ticket is a server's word for a phone, to be shown in another region, at most
+// MaxTicket bytes: what it says is between the servers.
+type Ticket string
 
 // A Query asks for one row, by exactly one of its fields.
 type Query struct {

@@ -145,6 +145,50 @@ func TestProblem(t *testing.T) {
 }
 
 // FuzzBodies: what decodes encodes again, and then decodes to the same.
+func TestHostPort(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.1": "192.0.2.1:5684", "192.0.2.1:99": "192.0.2.1:99", "registry.example": "registry.example:5684",
+		"registry.example:1": "registry.example:1", "2001:db8::1": "[2001:db8::1]:5684", "[2001:db8::1]:7": "[2001:db8::1]:7",
+		"": "", "a b": "", "host:0": "", "host:99999": "", "host:http": "", "http://x": "", "x\n": "",
+	} {
+		got, err := HostPort(in)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("HostPort(%q) = %q, %v; want %q", in, got, err, want)
+		}
+	}
+}
+
+// A referral says where, and to whom: one without the other is none.
+func TestReferral(t *testing.T) {
+	good := Referral{Server: "[2001:db8::1]:5684", Key: Fingerprint{1}}
+	p := Problem{Reason: ReasonElsewhere, Detail: "there", Elsewhere: good}
+	again(t, p, EncodeProblem, DecodeProblem)
+	r := longestReceipt()
+	r.Peers, r.Elsewhere = nil, Referral{Server: strings.Repeat("a", 253) + ":65535", Key: Fingerprint{1}}
+	again(t, r, EncodeReceipt, DecodeReceipt)
+	if b, err := EncodeReceipt(r); err != nil || len(b) > MaxBody {
+		t.Errorf("receipt of %d bytes, %v; want at most %d", len(b), err, MaxBody)
+	}
+	for _, bad := range []Referral{{Server: "a:1"}, {Key: Fingerprint{1}}, {Server: "a", Key: Fingerprint{1}}, {Server: "a b:1", Key: Fingerprint{1}}} {
+		b, err := EncodeProblem(Problem{Reason: ReasonElsewhere, Elsewhere: bad})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, err := DecodeProblem(b); err == nil {
+			t.Errorf("%+v is %+v; want an error", bad, p)
+		}
+		if r.Elsewhere = bad; bad.Validate() == nil {
+			t.Errorf("%+v is valid", bad)
+		}
+		if b, err = EncodeReceipt(r); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := DecodeReceipt(b); err != nil || got.Elsewhere != (Referral{}) {
+			t.Errorf("receipt with %+v: %+v, %v; want it without", bad, got.Elsewhere, err)
+		}
+	}
+}
+
 func FuzzBodies(f *testing.F) {
 	reg, _ := EncodeRegistration(sample())
 	enrol := sample()
@@ -246,4 +290,28 @@ func BenchmarkRegistration(b *testing.B) {
 			}
 		}
 	})
+}
+
+// A ticket is found among the queries of a lookup; what cannot be one is none.
+func TestTicketQuery(t *testing.T) {
+	ticket := Ticket("\x00\xff any bytes?")
+	for _, tt := range []struct {
+		queries []string
+		want    Ticket
+	}{
+		{[]string{ticket.Query()}, ticket}, {[]string{"x=1", "by", ticket.Query()}, ticket}, {[]string{"by=!", ticket.Query()}, ticket},
+		{nil, ""}, {[]string{"by="}, ""}, {[]string{"by=" + strings.Repeat("A", 300)}, ""},
+	} {
+		if got := ParseTicket(tt.queries); got != tt.want {
+			t.Errorf("ParseTicket(%q) = %q; want %q", tt.queries, got, tt.want)
+		}
+	}
+	p := Problem{Reason: ReasonElsewhere, Elsewhere: Referral{"a:1", Fingerprint{1}}, Ticket: Ticket(strings.Repeat("x", MaxTicket))}
+	again(t, p, EncodeProblem, DecodeProblem)
+	p.Ticket += "x"
+	if b, err := EncodeProblem(p); err != nil {
+		t.Fatal(err)
+	} else if _, err := DecodeProblem(b); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a ticket that is too long: %v", err)
+	}
 }

@@ -38,6 +38,7 @@ var ErrNotRunning = errors.New("no server is running there")
 type Rows interface {
 	Trust
 	Access
+	Regions
 	SetNumber(ctx context.Context, mac wire.MAC, digits string) error
 	Forget(ctx context.Context, mac wire.MAC) error
 	SetNaming(ctx context.Context, mac wire.MAC, n store.Naming) error
@@ -52,6 +53,7 @@ type Lister interface {
 	Phones() []store.Phone
 	Tokens() []store.Token
 	APITokens() []store.APIToken
+	Regions() []store.Region
 }
 
 // A Row is a wire.Row as JSON, the same in `rows --json`.
@@ -167,6 +169,7 @@ func handler(rows Lister, waiting *trust.Waiting) http.Handler {
 	})
 	trustHandlers(mux, rows)
 	accessHandlers(mux, rows)
+	regionHandlers(mux, rows)
 	waitingHandlers(mux, rows, waiting)
 	return mux
 }

@@ -183,16 +183,21 @@ func (c *Client) RevokeToken(ctx context.Context, id string) error {
 	return c.command(ctx, http.MethodDelete, "/tokens/"+id, nil)
 }
 
-// exchange sends in as JSON, unless it is nil, and reads out.
-func (c *Client) exchange(ctx context.Context, method, path string, in, out any) error {
+// send sends in as JSON, unless it is nil.
+func (c *Client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
 	var body []byte
 	if in != nil {
 		var err error
 		if body, err = json.Marshal(in); err != nil {
-			return fmt.Errorf("admin: ask server: %w", err)
+			return nil, fmt.Errorf("admin: ask server: %w", err)
 		}
 	}
-	resp, err := c.do(ctx, method, path, body)
+	return c.do(ctx, method, path, body)
+}
+
+// exchange is send that reads out.
+func (c *Client) exchange(ctx context.Context, method, path string, in, out any) error {
+	resp, err := c.send(ctx, method, path, in)
 	if err != nil {
 		return err
 	}

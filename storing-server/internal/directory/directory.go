@@ -28,6 +28,10 @@ type Rows interface {
 	BeginAnnounce(c store.Claim, r wire.Registration, then func(row wire.Row, created bool, err error))
 	BeginRelease(key wire.Fingerprint, w wire.Withdrawal, then func(error))
 	Resolve(q wire.Query) (row wire.Row, ok bool)
+	// RegionOf returns which server keeps what is asked for; ok is false when nobody
+	// has said.
+	RegionOf(q wire.Query) (to wire.Referral, ok bool)
+	Regions() []store.Region
 	Size() int
 }
 
@@ -35,6 +39,7 @@ type Rows interface {
 type Directory struct {
 	rows   Rows
 	policy trust.Policy
+	door   *trust.Door // nil: there are no other regions
 	log    *slog.Logger
 	count  func(request string, code codes.Code)
 
@@ -52,6 +57,41 @@ func New(rows Rows, log *slog.Logger, count func(request string, code codes.Code
 func (d *Directory) Under(p trust.Policy) *Directory {
 	d.policy = p
 	return d
+}
+
+// As makes the directory that of the server with a key, which is referred to by others,
+// and gives its word for phones there; without, all regions are others'. It is called
+// before the first request.
+func (d *Directory) As(door *trust.Door) *Directory {
+	d.door = door
+	return d
+}
+
+// elsewhere returns which other region's server keeps the row of q.
+func (d *Directory) elsewhere(q wire.Query) (to wire.Referral, ok bool) {
+	to, ok = d.rows.RegionOf(q)
+	return to, ok && (d.door == nil || to.Key != d.door.Server())
+}
+
+// away refers a peer to another region's server.
+func (d *Directory) away(code codes.Code, p exchange.Peer, q wire.Query, to wire.Referral) exchange.Response {
+	out := wire.Problem{Reason: wire.ReasonElsewhere, Detail: q.String() + " belongs to the region of " + to.Server, Elsewhere: to}
+	if d.door != nil {
+		out.Ticket = d.door.Ticket(p.Key, time.Now())
+	}
+	return problem(code, out)
+}
+
+// guest reports whether a peer has the word of another region's server. A ticket that it
+// shows now is remembered.
+func (d *Directory) guest(p exchange.Peer, shown wire.Ticket) bool {
+	if d.door == nil {
+		return false
+	}
+	now := time.Now()
+	return d.door.Knows(p.Key, now) || shown != "" && d.door.Show(p.Key, shown, func(server wire.Fingerprint) bool {
+		return slices.ContainsFunc(d.rows.Regions(), func(r store.Region) bool { return r.Key == server })
+	}, now)
 }
 
 // Issuer implements exchange.Voucher.
@@ -79,10 +119,10 @@ func (d *Directory) claim(p exchange.Peer, r wire.Registration) store.Claim {
 	return c
 }
 
-// may says why a peer may not look up rows; nil: it may.
-func (d *Directory) may(p exchange.Peer) *exchange.Response {
+// may says why a peer, which shows a ticket now or not, may not look up rows; nil: it may.
+func (d *Directory) may(p exchange.Peer, shown wire.Ticket) *exchange.Response {
 	own, ok := d.rows.Resolve(wire.Query{MAC: p.MAC})
-	if d.policy.May(ok && own.Fingerprint == p.Key) {
+	if d.policy.May(ok && own.Fingerprint == p.Key) || d.policy.May(true) && d.guest(p, shown) {
 		return nil
 	}
 	resp := problem(codes.Forbidden, wire.Problem{Reason: wire.ReasonPolicy, Detail: "the operator answers lookups of " + string(d.policy.Resolve) + " only"})
@@ -92,8 +132,13 @@ func (d *Directory) may(p exchange.Peer) *exchange.Response {
 // mayEnrol says why a phone without a row may not get one now; nil: it may, or
 // has one.
 func (d *Directory) mayEnrol(r exchange.Request) *exchange.Response {
-	if _, known := d.rows.Resolve(wire.Query{MAC: r.Peer.MAC}); known {
+	q := wire.Query{MAC: r.Peer.MAC}
+	if _, known := d.rows.Resolve(q); known {
 		return nil
+	}
+	if to, ok := d.elsewhere(q); ok {
+		resp := d.away(codes.Forbidden, r.Peer, q, to)
+		return &resp
 	}
 	switch err := d.policy.MayEnrol(trust.NetworkOf(r.From.Addr()), d.rows.Size(), time.Now()); err {
 	case nil:
@@ -234,6 +279,9 @@ func (d *Directory) hold(peer exchange.Peer, from netip.AddrPort, err error) {
 // that it asked for and may look up.
 func (d *Directory) receipt(peer exchange.Peer, from netip.AddrPort, others []wire.MAC, row wire.Row, created bool) exchange.Response {
 	receipt := wire.Receipt{Reflexive: from, Number: row.Number, Expiry: row.Expiry, Sequence: row.Sequence}
+	if to, ok := d.elsewhere(wire.Query{MAC: peer.MAC}); ok {
+		receipt.Elsewhere, others = to, nil // both do not fit into one datagram
+	}
 	for _, mac := range others {
 		if !d.policy.May(true) || !d.policy.Lookups.Allow(peer.Key, trust.NetworkOf(from.Addr()), time.Now()) {
 			break
@@ -283,27 +331,32 @@ func (d *Directory) lookup(r exchange.Request, path []string) exchange.Response 
 		return malformed(err)
 	}
 	// The policy stands before the limit, so that a stranger uses up nobody's.
-	if no := d.may(r.Peer); no != nil {
+	if no := d.may(r.Peer, wire.ParseTicket(wire.Strings(r.Message, message.URIQuery))); no != nil {
 		return *no
 	}
 	if !d.policy.Lookups.Allow(r.Peer.Key, trust.NetworkOf(r.From.Addr()), time.Now()) {
 		return problem(wire.CodeTooManyRequests, wire.Problem{Reason: wire.ReasonBusy, Detail: "too many lookups: ask later"})
 	}
-	resp := d.find(q)
+	resp := d.find(r.Peer, q)
 	resp.Key = q
 	return resp
 }
 
 // Look implements exchange.Handler.
 func (d *Directory) Look(p exchange.Peer, q wire.Query) exchange.Response {
-	if no := d.may(p); no != nil {
+	if no := d.may(p, ""); no != nil {
 		return *no
 	}
-	return d.find(q)
+	return d.find(p, q)
 }
 
-func (d *Directory) find(q wire.Query) exchange.Response {
+func (d *Directory) find(p exchange.Peer, q wire.Query) exchange.Response {
 	row, ok := d.rows.Resolve(q)
+	if !ok || row.State != wire.Online { // one that has moved there leaves its row here
+		if to, other := d.elsewhere(q); other {
+			return d.away(codes.NotFound, p, q, to)
+		}
+	}
 	if !ok {
 		return problem(codes.NotFound, wire.Problem{Reason: wire.ReasonUnknown, Detail: "nobody is registered as " + q.String()})
 	}

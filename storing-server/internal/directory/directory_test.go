@@ -37,6 +37,12 @@ func (o oneRow) Resolve(q wire.Query) (wire.Row, bool) {
 	return o.row(), q == wire.Query{MAC: mac} || q == wire.Query{Number: "101"}
 }
 
+func (o oneRow) RegionOf(q wire.Query) (wire.Referral, bool) {
+	return wire.Referral{Server: "there.example:5684", Key: wire.Fingerprint{9}}, q.Number == "999"
+}
+
+func (o oneRow) Regions() []store.Region { return nil }
+
 func (o oneRow) Size() int { return 1 }
 
 func directory(err error) *Directory {

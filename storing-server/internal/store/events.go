@@ -24,6 +24,9 @@ const (
 	EventPasswordRemoved = "password-removed"  // nobody logs in by it
 	EventAPITokenMade    = "api-token-made"    // for a program
 	EventAPITokenRevoked = "api-token-revoked" // it is worth nothing
+	EventRegionSet       = "region-set"        // another server keeps the rows of a span, or this one
+	EventRegionRemoved   = "region-removed"    // nobody in particular does
+	EventRegionLearned   = "region-learned"    // as another cluster has it
 	EventRefusedByDisk   = "not-written"       // what the line before says did perhaps not happen
 )
 
@@ -56,6 +59,7 @@ type Event struct {
 	Token  string // its ID
 	Name   string // of a token of the API, or a phone; or the role of a password
 	Labels []string
+	Server string // of a region, whose span is Name
 	By     string // "open", "list", "approval", "token ID", "ca NAME", "owner", or whose the change is
 }
 

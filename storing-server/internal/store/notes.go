@@ -26,6 +26,7 @@ const (
 	approvalNote = "approval" // by MAC
 	passwordNote = "password" // of no phone
 	apiTokenNote = "api"      // of no phone, by the hash of the token
+	regionNote   = "region"   // of no phone, by the span
 )
 
 // A noteKey names a note. Its key begins with the MAC that it is about, so
@@ -72,6 +73,9 @@ func (t *table) putNote(k noteKey, data []byte, seq uint64) {
 			t.kept++
 		}
 		t.notes[k] = noteEntry{append([]byte(nil), data...), seq}
+		if k.kind == regionNote {
+			t.putRegion(k, data)
+		}
 	}
 }
 

@@ -108,8 +108,10 @@ type Store struct {
 	fates  chan []fate   // batches whose operations are to be answered
 	wake   chan struct{} // one slot: expiries have changed
 	worn   chan struct{} // one slot: the journal is to be written anew
-	stop   context.CancelFunc
-	done   sync.WaitGroup
+	// regionsChanged has one slot: other clusters are to hear of it.
+	regionsChanged chan struct{}
+	stop           context.CancelFunc
+	done           sync.WaitGroup
 }
 
 func (o Options) withDefaults() Options {
@@ -177,7 +179,7 @@ func openEngine(ctx context.Context, opts Options, e engine, book *ledger, lock 
 	s := &Store{
 		opts: opts, table: newTable(), engine: e, lock: lock, disk: &gauge{dir: opts.Dir, log: opts.Log}, ledger: book,
 		queue: make(chan *operation, queueLength), fates: make(chan []fate, 1),
-		wake: make(chan struct{}, 1), worn: make(chan struct{}, 1), stop: stop,
+		wake: make(chan struct{}, 1), worn: make(chan struct{}, 1), regionsChanged: make(chan struct{}, 1), stop: stop,
 	}
 	err := s.load(ctx, running)
 	if err == nil {
@@ -195,6 +197,9 @@ func openEngine(ctx context.Context, opts Options, e engine, book *ledger, lock 
 	said, measured := s.opts.Now(), time.Now()
 	s.done.Go(func() { s.expire(running, said, measured) })
 	s.done.Go(func() { s.tidy(running) })
+	if st, ok := e.(*stream); ok && st.embedded == nil {
+		s.done.Go(func() { s.shareRegions(running, st) })
+	}
 	return s, nil
 }
 

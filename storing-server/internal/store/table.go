@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidwall/btree"
@@ -67,8 +68,9 @@ type table struct {
 	notes   map[noteKey]noteEntry
 	kept    int // notes of them that are never dropped
 	addrs   claims
-	live    int                     // rows that are not gone
-	order   *btree.BTreeG[wire.MAC] // of these
+	live    int                         // rows that are not gone
+	order   *btree.BTreeG[wire.MAC]     // of these
+	regions atomic.Pointer[regionTable] // what the notes of regions say
 	due     dueHeap
 	// loading: nobody asks yet, so what a change touches is not worked out, and
 	// order and due are made at the end.

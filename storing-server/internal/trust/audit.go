@@ -49,11 +49,12 @@ type line struct {
 	Token  string    `json:"token,omitempty"`
 	Name   string    `json:"name,omitempty"`
 	Labels []string  `json:"labels,omitempty"`
+	Server string    `json:"server,omitempty"`
 	By     string    `json:"by,omitempty"`
 }
 
 func lineOf(e store.Event, now time.Time) line {
-	l := line{Time: now.UTC(), Event: e.Event, Number: e.Number, User: e.User, Token: e.Token, Name: e.Name, Labels: e.Labels, By: e.By}
+	l := line{Time: now.UTC(), Event: e.Event, Number: e.Number, User: e.User, Token: e.Token, Name: e.Name, Labels: e.Labels, Server: e.Server, By: e.By}
 	if e.MAC != (wire.MAC{}) {
 		l.MAC = e.MAC.String()
 	}
