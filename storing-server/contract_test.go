@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -268,6 +269,58 @@ func TestReceiptTellsWhereThePeerIs(t *testing.T) {
 	if rows := moves(one, 1, 3, "192.0.2.12"); rows != nil {
 		t.Errorf("a phone that names nobody is told %+v", rows)
 	}
+}
+
+// The first that moves is told where the other is now as soon as that has moved as
+// well: with the receipt, and not after it has answered from its new address.
+func TestFirstThatMovesIsToldAtOnce(t *testing.T) {
+	s := startServer(t, t.TempDir(), "127.0.0.1:0")
+	ctx, cancel := context.WithCancel(t.Context())
+	one, tap := newPhone(t, t.TempDir(), s.addr, phoneMAC(1))
+	two, _ := newPhone(t, t.TempDir(), s.addr, phoneMAC(2))
+	for i, c := range []*registry.Client{one, two} {
+		if _, err := c.Register(ctx, announcement(phoneMAC(byte(1+i)), 1, "192.0.2.1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows := make(chan wire.Row, 64)
+	done := make(chan error, 1)
+	go func() {
+		done <- one.Observe(ctx, wire.Query{MAC: wire.MAC(phoneMAC(2))}, func(r wire.Row) { rows <- r })
+	}()
+	<-rows
+	twoMoves := func(n int) {
+		t.Helper()
+		if _, err := two.Register(ctx, announcement(phoneMAC(2), uint64(n+2), fmt.Sprintf("198.51.100.%d", n))); err != nil {
+			t.Fatal(err)
+		}
+		for row := range rows {
+			if row.Sequence == uint64(n+2) {
+				return
+			}
+		}
+	}
+	twoMoves(0) // from now on there is one notification of each
+	for n := range 5 {
+		if _, err := one.Resolve(ctx, wire.Query{MAC: wire.MAC(phoneMAC(2))}); err != nil { // so that what it has acknowledged has come
+			t.Fatal(err)
+		}
+		if err := one.Move(ctx, netip.AddrFrom4([4]byte{127, 0, 2, byte(n + 1)})); err != nil {
+			t.Fatal(err)
+		}
+		got := tap.got.Load()
+		r := announcement(phoneMAC(1), uint64(n+2), fmt.Sprintf("192.0.2.%d", 10+n))
+		r.Peers = []wire.MAC{wire.MAC(phoneMAC(2))}
+		if _, err := one.Register(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+		twoMoves(1 + n)
+		if got := tap.got.Load() - got; got != 2 {
+			t.Errorf("%d datagrams came; want the receipt and the notification", got)
+		}
+	}
+	cancel()
+	<-done
 }
 
 // Who observes hears the present row and each change, in order.

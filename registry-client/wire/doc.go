@@ -56,13 +56,14 @@
 //	20  a storing server, as host:port; absent: this one
 //	21  the fingerprint of its key, 32 bytes
 //	22  a ticket: this server's word for the phone, 1 to 128 bytes; absent: none
+//	23  padding, zeros, which nobody reads; absent: none
 //
 // Addresses are those of one host: not loopback, unspecified, multicast,
 // reserved, IPv6 link-local or IPv4 mapped into IPv6, and none stands twice.
 //
 // # Announce
 //
-//	POST /rd            body: 1, 2, 3 and/or 4, 5, 6, perhaps 14 or 15, perhaps 16
+//	POST /rd            body: 1, 2, 3 and/or 4, 5, 6, perhaps 14 or 15, perhaps 16 and 23
 //	2.01 or 2.04        body: 5, 7, 9, 12, 13, perhaps 17, perhaps 20 and 21
 //
 // The row with that MAC is replaced (2.04) or created (2.01), and is on the
@@ -86,8 +87,11 @@
 //
 // Who announces a move in a call names the other end (16): the answer tells where
 // that is now (17), as a lookup would that is allowed to it. So each end finds the
-// other in one round trip, also when both move at once. A server that does not know
-// the key leaves the answer out, and a phone looks up instead.
+// other in one round trip, also when both move at once: who was the first of them is
+// notified of the other's row, which it observes. To an address that has not answered
+// yet a server says at most three times what came from there, so that a phone makes this
+// announcement as long as that takes (23). A server that does not know the keys leaves
+// the answer out, and a phone looks up instead.
 //
 // # Regions
 //

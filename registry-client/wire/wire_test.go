@@ -132,6 +132,42 @@ func TestReceiptOfPeers(t *testing.T) {
 	}
 }
 
+// The announcement of a move is as long as the server needs to say all that follows from
+// it to an address that has not answered yet: three times that.
+func TestMovesAreLongEnough(t *testing.T) {
+	const record, header, ping = 45, 20, 4
+	for n := range MaxPeers + 1 {
+		r := Registration{MAC: MAC{2, 9}, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Ports: Ports{SIP: 5060, SIPS: 5061}, Sequence: 1, Lifetime: time.Hour}
+		receipt := longestReceipt()
+		receipt.Peers = receipt.Peers[:n]
+		said := record + ping
+		for i := range n {
+			r.Peers = append(r.Peers, MAC{2, byte(i)})
+			receipt.Peers[i].Addrs = receipt.Peers[i].Addrs[:3] // IPv4, IPv6 and a temporary one
+			row, err := EncodeRow(receipt.Peers[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			said += record + header + len(row)
+		}
+		b, err := EncodeReceipt(receipt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said += record + header + len(b)
+		came, err := EncodeRegistration(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if came := record + header + len(came); 3*came < said {
+			t.Errorf("with %d peers %d bytes come, and %d would be said", n, came, said)
+		}
+		if got, err := DecodeRegistration(came); err != nil || !reflect.DeepEqual(got, r) {
+			t.Errorf("%d peers: %+v, %v", n, got, err)
+		}
+	}
+}
+
 func TestProblem(t *testing.T) {
 	long := Problem{Reason: ReasonStale, Detail: strings.Repeat("ü", MaxDetail), Sequence: 9}
 	b, err := EncodeProblem(long)
