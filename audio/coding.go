@@ -20,7 +20,7 @@ type Format interface {
 // not allocate.
 type Encoder interface {
 	// Encode writes the payload of one packet of sound to b and returns its
-	// length.
+	// length; 0: whoever decodes it needs no packet to hear this silence.
 	Encode(b []byte, pcm []int16) (int, error)
 }
 

@@ -51,8 +51,8 @@
 // from the start, and each packet is decoded by its payload type. The numbers
 // are those that we gave. But some peers send under the numbers that they gave
 // themselves: these are understood as well, where we gave them to nothing else.
-// Comfort noise (RFC 3389) has its number from RFC 3551, and is heard as silence
-// whether it was agreed or not.
+// Comfort noise (RFC 3389) has its number from RFC 3551, and is heard whether it was
+// agreed or not.
 package audio
 
 import (
@@ -108,6 +108,9 @@ type Session struct {
 	Params    string // what the peer asks of it, as a=fmtp does (RFC 8866, section 6.15)
 	DTMF      uint8  // the peer's payload type of telephone-event (RFC 4733); 0: not agreed
 	DTMFClock int    // its clock rate; 0: that of the codec
+	// Noise is the peer's payload type of comfort noise (RFC 3389), by which it is
+	// told of silence instead of being sent it; 0: not agreed.
+	Noise uint8
 	// Receive is what the peer may send, under the numbers of our own
 	// description: sound, telephone-event and CN. A codec that the engine does
 	// not have is passed over. See "Which formats a stream hears".

@@ -144,7 +144,7 @@ func (e *ear) take(a *arrival) {
 		e.buffer.Reset()
 	}
 	if a.coding == nil {
-		e.buffer.PutSilence(a.sequence, a.timestamp)
+		e.buffer.PutSilence(a.sequence, a.timestamp, a.payload[:a.size])
 		return
 	}
 	e.buffer.Put(a.coding, a.sequence, a.timestamp, a.at, a.payload[:a.size])

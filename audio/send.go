@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"flexphone/audio/noise"
 	"flexphone/audio/rtp"
 )
 
@@ -77,23 +78,72 @@ func (o *sender) adopt(l *leg) {
 	o.leg = l
 }
 
+// A pause is what a peer is told while nobody speaks.
+type pause struct {
+	meter  *noise.Meter
+	length time.Duration // of a packet
+	silent bool          // and was told so
+	level  byte          // as it was told
+	since  time.Duration // it was told
+}
+
+// Timing of comfort noise. It is told at once when silence begins, when the room has
+// become louder or quieter by 3 dB, which is heard, and now and then: so that it is
+// known where the first packet was lost, and that we are there.
+const (
+	noiseStep   = 3 // dB
+	noiseSoon   = 100 * time.Millisecond
+	noiseAtMost = time.Second
+)
+
+// silence takes a frame, and reports whether the peer need not be sent it. A packet
+// of n bytes, if n is not 0, is due in its place.
+func (p *pause) silence(frame []int16, b []byte) (n int, ok bool) {
+	if p.meter.Voice(frame) {
+		p.silent = false
+		return 0, false
+	}
+	p.since += p.length
+	level := p.meter.Level()
+	moved := max(level, p.level)-min(level, p.level) >= noiseStep && p.since >= noiseSoon
+	if p.silent && !moved && p.since < noiseAtMost {
+		return 0, true
+	}
+	p.silent, p.level, p.since = true, level, 0
+	return p.meter.Describe(b), true
+}
+
 // sendPacket sends the frame, or a digit in its place.
 func (s *Stream) sendPacket(l *leg) {
 	o := &s.out
 	p := rtp.Packet{Sequence: o.sequence, SSRC: o.ssrc}
-	size := 0
+	payload := o.packet[rtp.HeaderSize:]
+	size, silent := 0, false
+	if l.mouth.pause != nil {
+		size, silent = l.mouth.pause.silence(l.mouth.frame, payload)
+	}
 	if s.nextDigit(l) {
 		p.PayloadType = l.session.DTMF
 		p.Marker = !o.digit.begun
 		size = o.putDigit(l)
 		p.Timestamp = o.digit.start
+	} else if silent {
+		o.resumed = false
+		if size == 0 {
+			return
+		}
+		p.PayloadType, p.Timestamp = l.session.Noise, o.timestamp
 	} else {
 		if err := l.mouth.adapt(s.lost.Load()); err != nil {
 			s.complain(err)
 		}
-		n, err := l.mouth.encoder.Encode(o.packet[rtp.HeaderSize:], l.mouth.frame)
+		n, err := l.mouth.encoder.Encode(payload, l.mouth.frame)
 		if err != nil {
 			s.complain(err)
+			return
+		}
+		if n == 0 {
+			o.resumed = false
 			return
 		}
 		p.PayloadType = l.session.Codec.PayloadType

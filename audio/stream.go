@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"flexphone/audio/noise"
 	"flexphone/audio/rtp"
 )
 
@@ -68,6 +69,7 @@ type mouth struct {
 	lost    uint32  // of the stream, as the encoder was told
 	frame   []int16 // one packet
 	have    int     // of frame
+	pause   *pause  // nil: silence is sent as it is
 }
 
 // A leg is a session as it was agreed; it never changes.
@@ -152,7 +154,8 @@ func (s *Stream) newLeg(session Session) (*leg, error) {
 		before = nil
 	}
 	if before != nil && sameCodec(before.session.Codec, session.Codec) &&
-		before.session.Params == session.Params && before.session.PacketTime == session.PacketTime {
+		before.session.Params == session.Params && before.session.PacketTime == session.PacketTime &&
+		before.session.Noise == session.Noise {
 		l.mouth = before.mouth
 	} else {
 		enc, err := f.NewEncoder(rate, session.PacketTime, session.Params)
@@ -160,6 +163,9 @@ func (s *Stream) newLeg(session Session) (*leg, error) {
 			return nil, err
 		}
 		l.mouth = &mouth{encoder: enc, frame: make([]int16, int(session.PacketTime*time.Duration(rate)/time.Second))}
+		if session.Noise != 0 {
+			l.mouth.pause = &pause{meter: noise.NewMeter(rate), length: session.PacketTime}
+		}
 	}
 	if before != nil {
 		l.ear = before.ear

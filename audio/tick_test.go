@@ -265,7 +265,7 @@ func conferring(t testing.TB, f audio.Format, rate, calls int) *audio.Engine {
 		p.SetPeer(netip.AddrPortFrom(local, p.Port()), netip.AddrPort{})
 		s := e.Open(p)
 		t.Cleanup(func() { s.Close() })
-		if err := s.Start(audio.Session{Codec: f.Codec(), DTMF: 101, Send: true, Recv: true}); err != nil {
+		if err := s.Start(audio.Session{Codec: f.Codec(), DTMF: 101, Noise: 13, Send: true, Recv: true}); err != nil {
 			t.Fatal(err)
 		}
 		s.SendDigit('5')

@@ -23,6 +23,8 @@ const clickFor = 80 * time.Millisecond
 // telephone-event (RFC 4733), and its payload types; the dynamic range of RFC 3551.
 const (
 	eventName    = "telephone-event"
+	noiseName    = "CN" // RFC 3389; its number is of RFC 3551
+	noiseType    = 13
 	eventType48k = 110
 	eventType8k  = 101
 )
@@ -32,8 +34,8 @@ func formats() []audio.Format {
 	return []audio.Format{opus.Format{}, g722.Format{}, g711.PCMA(), g711.PCMU()}
 }
 
-// codecs are formats as SDP names them, preferred first, and digits at the clock
-// of each of them.
+// codecs are formats as SDP names them, preferred first, comfort noise for those of
+// its clock, and digits at the clock of each of them.
 func codecs() []media.Codec {
 	var cs []media.Codec
 	for _, f := range formats() {
@@ -45,6 +47,7 @@ func codecs() []media.Codec {
 		cs = append(cs, s)
 	}
 	return append(cs,
+		media.Codec{Name: noiseName, PayloadType: noiseType, ClockRate: 8000, Channels: 1},
 		media.Codec{Name: eventName, PayloadType: eventType48k, ClockRate: 48000, Channels: 1, Params: "0-15"},
 		media.Codec{Name: eventName, PayloadType: eventType8k, ClockRate: 8000, Channels: 1, Params: "0-15"})
 }
@@ -108,6 +111,7 @@ func sessionOf(m sip.Media, terms media.RTP) audio.Session {
 		Params:     terms.Codec.Params,
 		DTMF:       terms.DTMF,
 		DTMFClock:  terms.DTMFRate,
+		Noise:      terms.Noise,
 		Receive:    receive,
 		PacketTime: m.PacketTime,
 		Send:       m.Send, Recv: m.Recv,

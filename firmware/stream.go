@@ -74,7 +74,7 @@ func (s *stream) Local(peer sip.Peer, without ...string) (sip.LocalMedia, bool) 
 	if lm.Private != nil && lm.Private.Ours {
 		s.ways.private.Expect(peer.Addr.Addr(), pinOf(peer))
 	}
-	sounds := slices.ContainsFunc(some, func(c media.Codec) bool { return c.Name != eventName })
+	sounds := slices.ContainsFunc(some, func(c media.Codec) bool { return c.Name != eventName && c.Name != noiseName })
 	return s.call.Load().With(lm), sounds && (!lm.OnlyPrivate || lm.Private != nil && lm.Vouched)
 }
 

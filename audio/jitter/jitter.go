@@ -30,12 +30,19 @@
 // that is free. In speech little is left as it is, and much, as after a burst, goes
 // at once. More than any network is worth is cut.
 //
-// Where the peer says that it is silent (RFC 3389), time goes on without sound.
+// Where the peer says that it is silent (RFC 3389), time goes on with the noise that
+// it describes, until it speaks again. One that sends nothing and numbers nothing
+// meanwhile, as Opus does, is silent as well, and a decoder that was quiet before
+// goes on with that for longer than it may invent a voice.
 // Another clock of timestamps, which comes with another codec, is a beginning
 // (RFC 7160): what waited of the old one is left out, so that nothing piles up.
 package jitter
 
-import "time"
+import (
+	"time"
+
+	"flexphone/audio/noise"
+)
 
 // A Decoder turns payloads into sound; audio.Decoder is one.
 type Decoder interface {
@@ -64,6 +71,10 @@ const (
 	slack = 2 * time.Millisecond
 	// concealed is how long a decoder may invent sound.
 	concealed = 6 // ticks
+	// hush is how long it may invent what is as quiet as what was heard last, if that
+	// took for so many ticks: longer than Opus is silent without a packet, which begins
+	// after 200 ms.
+	hush, hushAfter = 50, 10 // ticks
 	// longest is the longest packet: maxSize of G.711. Those of Opus end at 120 ms
 	// (RFC 7587, section 4.2).
 	longest = maxSize * time.Second / 8000
@@ -126,11 +137,15 @@ type Buffer struct {
 
 	late     uint64
 	invented int // samples, in all
+	gap      int // of these, samples since something was decoded
+
+	noise *noise.Source
+	noisy bool // the peer described what is heard while it is silent
 }
 
 // New returns an empty buffer that plays at rate samples per second.
 func New(rate int) *Buffer {
-	return &Buffer{rate: rate, network: newNetwork(), now: -time.Hour, pcm: make([]int16, samples(longest+8*tick, rate))}
+	return &Buffer{rate: rate, network: newNetwork(), now: -time.Hour, pcm: make([]int16, samples(longest+8*tick, rate)), noise: noise.NewSource(rate)}
 }
 
 func samples(d time.Duration, rate int) int { return int(d * time.Duration(rate) / time.Second) }
@@ -146,7 +161,7 @@ func (b *Buffer) duration(units int32) time.Duration {
 // Reset empties the buffer: another source begins.
 func (b *Buffer) Reset() {
 	b.stop()
-	b.known = false
+	b.known, b.noisy = false, false
 	b.network.restart()
 }
 
@@ -221,10 +236,13 @@ func (b *Buffer) made(timestamp uint32) time.Duration {
 }
 
 // PutSilence takes a packet by which the peer says that nothing follows for a
-// while (RFC 3389). It is not put before the first packet of sound.
-func (b *Buffer) PutSilence(sequence uint16, timestamp uint32) {
+// while, and describes its noise (RFC 3389). It is not put before the first packet of
+// sound.
+func (b *Buffer) PutSilence(sequence uint16, timestamp uint32, payload []byte) {
 	if b.playing || b.waiting > 0 {
-		b.put(nil, sequence, timestamp, nil)
+		b.put(nil, sequence, timestamp, payload)
+	} else if b.noisy {
+		b.noise.Describe(payload)
 	}
 }
 
@@ -292,7 +310,7 @@ func (b *Buffer) Play(pcm []int16, now time.Time) {
 	b.follow(b.since(now))
 	if !b.playing {
 		if b.waiting == 0 || b.delay(b.at) < b.network.wanted() && b.Delay() < most {
-			clear(pcm)
+			b.wait(pcm)
 			return
 		}
 		b.playing = true
@@ -315,6 +333,15 @@ func (b *Buffer) Play(pcm []int16, now time.Time) {
 	if b.waiting == 0 && b.duration(int32(b.at-b.newest)) > jump {
 		b.stop()
 	}
+}
+
+// wait fills pcm with what is heard before something is played.
+func (b *Buffer) wait(pcm []int16) {
+	if b.noisy {
+		b.noise.Fill(pcm)
+		return
+	}
+	clear(pcm)
 }
 
 // follow moves the clock of the ticks on by one, and nearer to the time.
@@ -350,7 +377,7 @@ func (b *Buffer) drop(n int) {
 // there, or learns that the peer is silent.
 func (b *Buffer) more() {
 	s := b.earliest()
-	if gap := b.gap(s); gap > 0 {
+	if gap := b.hole(s); gap > 0 {
 		if s == nil || !b.recover(s) {
 			b.conceal(gap)
 			b.at += uint32(int64(gap) * int64(b.coding.Clock) / int64(b.rate))
@@ -359,11 +386,18 @@ func (b *Buffer) more() {
 	}
 	s.full = false
 	b.waiting--
+	if s.sequence == b.played+1 {
+		b.invented -= b.gap // it had sent nothing
+	}
+	b.gap = 0
 	b.played = s.sequence
 	if b.silent = s.coding == nil; b.silent {
 		b.at = s.timestamp
+		b.noise.Describe(s.data[:s.size])
+		b.noisy = true
 		return
 	}
+	b.noisy = false
 	b.dec = s.coding
 	n, err := b.dec.Decoder.Decode(b.pcm[b.have:], s.data[:s.size])
 	if err != nil || n <= 0 {
@@ -394,14 +428,14 @@ func (b *Buffer) recover(s *slot) bool {
 		return false
 	}
 	b.have += n
-	b.missing = 0
+	b.missing, b.gap = 0, 0
 	b.at = s.timestamp
 	b.done, b.decoded = b.at, true
 	return true
 }
 
-// gap is how many samples are missing before a packet, a tick at most.
-func (b *Buffer) gap(s *slot) int {
+// hole is how many samples are missing before a packet, a tick at most.
+func (b *Buffer) hole(s *slot) int {
 	most := samples(tick, b.rate)
 	if s == nil {
 		return most
@@ -410,13 +444,22 @@ func (b *Buffer) gap(s *slot) int {
 }
 
 // conceal adds so many samples of invented sound, a tick at most, or of silence
-// where that would last too long.
+// where that would last too long, or of the noise that the peer described.
 func (b *Buffer) conceal(n int) {
 	gap := b.pcm[b.have : b.have+samples(tick, b.rate)]
-	if b.missing++; b.silent || b.missing > concealed || b.dec == nil || b.dec.Decoder.Conceal(gap) != nil {
+	most := concealed
+	if b.pause >= hushAfter {
+		most = hush
+	}
+	b.missing++
+	switch {
+	case b.silent:
+		b.noise.Fill(gap)
+	case b.missing > most || b.dec == nil || b.dec.Decoder.Conceal(gap) != nil:
 		clear(gap)
-	} else {
+	default:
 		b.invented += n
+		b.gap += n
 	}
 	b.have += n
 }

@@ -3,6 +3,7 @@ package jitter
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -313,7 +314,7 @@ func TestPauseBeginsAfresh(t *testing.T) {
 		l.play(2)
 	}
 	l.play(100)
-	if tail := l.heard[len(l.heard)-80:]; slices.ContainsFunc(tail, func(v int) bool { return v != 0 }) {
+	if tail := l.heard[len(l.heard)-40:]; slices.ContainsFunc(tail, func(v int) bool { return v != 0 }) {
 		t.Errorf("a pause sounds like %v", tail)
 	}
 	for i := 60; i <= 80; i++ { // the timestamps went on
@@ -444,7 +445,7 @@ func TestSilenceThatIsSaidIsNoLoss(t *testing.T) {
 				at++
 				if k%10 == 0 { // again and again
 					sent++
-					s.buffer.PutSilence(s.sequence+uint16(sent), s.timestamp+uint32(at*perPack))
+					s.buffer.PutSilence(s.sequence+uint16(sent), s.timestamp+uint32(at*perPack), nil)
 				}
 				l.play(2)
 			}
@@ -467,6 +468,80 @@ func TestSilenceThatIsSaidIsNoLoss(t *testing.T) {
 	}
 }
 
+// What a decoder invents is short behind a voice, and longer behind what was quiet.
+// A peer that only sent nothing has lost nothing.
+func TestPauseThatIsNotSaid(t *testing.T) {
+	for amplitude, want := range map[int16]int{1000: concealed, 10: hush} {
+		s, l := call(t)
+		put := func(i, at int) {
+			var payload []byte
+			for k := range perPack {
+				v := amplitude
+				if k%2 == 0 {
+					v = -v
+				}
+				payload = binary.BigEndian.AppendUint16(payload, uint16(v))
+			}
+			s.buffer.Put(narrow, s.sequence+uint16(i), s.timestamp+uint32(at*perPack), s.clock.now, payload)
+		}
+		for i := range 50 {
+			put(i, i)
+			l.play(2)
+		}
+		l.heard = nil
+		l.play(90)
+		if n := len(slices.DeleteFunc(slices.Clone(l.heard), func(v int) bool { return v != invented })); n != want {
+			t.Errorf("behind an amplitude of %d %d ticks were invented, want %d", amplitude, n, want)
+		}
+		if made := l.buffer.Concealed(); made != time.Duration(want)*tick {
+			t.Errorf("behind an amplitude of %d %v were invented", amplitude, made)
+		}
+		put(50, 95)
+		l.play(5)
+		if made := l.buffer.Concealed(); made > concealed*tick {
+			t.Errorf("behind an amplitude of %d %v count as lost", amplitude, made)
+		}
+	}
+}
+
+// What the peer described is heard for as long as it is silent.
+func TestNoiseIsHeardAsDescribed(t *testing.T) {
+	s, l := call(t)
+	for i := range 20 {
+		s.put(i)
+		l.play(2)
+	}
+	level := func(ticks int) float64 {
+		pcm, sum := make([]int16, perTick), 0.0
+		for range ticks {
+			l.clock.play(l.buffer, pcm)
+			sum += meanSquare(pcm)
+		}
+		return 10 * math.Log10(sum/float64(ticks)/32768/32768+1e-12)
+	}
+	s.buffer.PutSilence(s.sequence+20, s.timestamp+20*perPack, []byte{60})
+	level(50)
+	for range 5 { // and long after
+		if got := level(100); math.Abs(got+60) > 2 {
+			t.Errorf("noise of %.1f dBov", got)
+		}
+	}
+	s.buffer.PutSilence(s.sequence+21, s.timestamp+400*perPack, []byte{50})
+	level(50)
+	if got := level(100); math.Abs(got+50) > 2 {
+		t.Errorf("other noise of %.1f dBov", got)
+	}
+	for i := 500; i < 520; i++ {
+		s.buffer.Put(narrow, s.sequence+uint16(i-478), s.timestamp+uint32(i*perPack), s.clock.now, make([]byte, 2*perPack))
+		if got := level(2); i > 505 && got > -100 {
+			t.Fatalf("%.1f dBov beside the voice", got)
+		}
+	}
+	if made := l.buffer.Concealed(); made > 60*time.Millisecond {
+		t.Errorf("%v count as lost", made)
+	}
+}
+
 // Timestamps that stand still in a silence are those of a new beginning.
 func TestClockThatStoodStillInSilence(t *testing.T) {
 	s, l := call(t)
@@ -474,7 +549,7 @@ func TestClockThatStoodStillInSilence(t *testing.T) {
 		s.put(i)
 		l.play(2)
 	}
-	s.buffer.PutSilence(s.sequence+11, s.timestamp+11*perPack)
+	s.buffer.PutSilence(s.sequence+11, s.timestamp+11*perPack, nil)
 	l.play(200)
 	s.sequence++
 	for i := 11; i <= 40; i++ {
@@ -553,7 +628,7 @@ func FuzzBuffer(f *testing.F) {
 			sequence, timestamp := binary.BigEndian.Uint16(script), binary.BigEndian.Uint32(script[1:])
 			switch script[0] >> 4 & 7 {
 			case 6:
-				b.PutSilence(sequence, timestamp)
+				b.PutSilence(sequence, timestamp, nil)
 			case 7:
 				b.Put(wide, sequence, timestamp, c.now, payload[:int(script[5])*8])
 			default:

@@ -94,7 +94,7 @@ func (b *Buffer) repeat(pause bool) bool {
 func (b *Buffer) ahead(n int) {
 	for b.have < n && len(b.pcm)-b.have >= samples(longest, b.rate) {
 		s := b.earliest()
-		if s == nil || s.coding == nil || b.gap(s) > 0 {
+		if s == nil || s.coding == nil || b.hole(s) > 0 {
 			return
 		}
 		b.more()

@@ -126,6 +126,9 @@ func (e *encoder) Encode(b []byte, pcm []int16) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("opus: encode: %w", err)
 	}
+	if n <= 2 && e.wishes.dtx {
+		return 0, nil // a header without sound: not to be sent (opus_encoder.h, OPUS_SET_DTX)
+	}
 	return n, nil
 }
 

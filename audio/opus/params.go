@@ -20,13 +20,15 @@ const (
 
 // wishes are what a peer asks of those who send to it (RFC 7587, section 6.1), as
 // far as it makes a difference to mono speech. That it wants no stereo is met by
-// all that we send. DTX (usedtx) is left to it: whoever hears nothing of a peer for
-// long takes it for lost. sprop-… is what it sends itself.
+// all that we send. Where it wants silence left out (usedtx), libopus sends a packet
+// each 400 ms all the same, so that nobody takes us for lost. sprop-… is what it sends
+// itself.
 type wishes struct {
 	bandwidth opus.Bandwidth // 0: any
 	most      int            // bits per second
 	constant  bool           // cbr
 	fec       bool           // useinbandfec: it can use the redundancy that comes with a loss rate
+	dtx       bool           // usedtx
 }
 
 // wishesOf reads what stands behind a=fmtp. What cannot be read is no wish; of two
@@ -48,6 +50,8 @@ func wishesOf(params string) wishes {
 			w.constant = n == 1
 		case "useinbandfec":
 			w.fec = n == 1
+		case "usedtx":
+			w.dtx = n == 1
 		}
 	}
 	return w
@@ -84,6 +88,9 @@ func (w wishes) meet(e *opus.Encoder) error {
 	}
 	if err := e.SetInBandFEC(w.fec); err != nil {
 		return fmt.Errorf("opus: set redundancy: %w", err)
+	}
+	if err := e.SetDTX(w.dtx); err != nil {
+		return fmt.Errorf("opus: set discontinuous transmission: %w", err)
 	}
 	return nil
 }

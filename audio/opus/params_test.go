@@ -33,7 +33,8 @@ func TestWishes(t *testing.T) {
 		"maxaveragebitrate=1":                                     {most: lowest},
 		"maxaveragebitrate=8000;maxaveragebitrate=10000":          {most: 10000},
 		"cbr=0;cbr=x;cbr=;cbr;=;;":                                {most: highest},
-		"cbr=1;usedtx=1":                                          {most: highest, constant: true},
+		"cbr=1;usedtx=1":                                          {most: highest, constant: true, dtx: true},
+		"usedtx=0":                                                {most: highest},
 	} {
 		if got := wishesOf(params); got != want {
 			t.Errorf("%q: %+v, want %+v", params, got, want)
@@ -88,6 +89,45 @@ func TestPacketsAreAsThePeerAsksForThem(t *testing.T) {
 			}
 			if average := bits * 50 / packets; average > tt.most*21/20 {
 				t.Errorf("%q at %d Hz: %d bit/s, want %d", tt.params, rate, average, tt.most)
+			}
+		}
+	}
+}
+
+// Silence is left out where the peer asks for that, but for a packet now and then,
+// and words are not.
+func TestSilenceIsLeftOutWhereThePeerAsks(t *testing.T) {
+	for params, wanted := range map[string]bool{"": false, "usedtx=1": true, "usedtx=0": false, "useinbandfec=1;usedtx=1": true} {
+		for _, rate := range []int{8000, 16000, 48000} {
+			f, err := Format{}.NewEncoder(rate, 20*time.Millisecond, params)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pcm, b, seed := make([]int16, rate/50), make([]byte, 1300), uint32(1)
+			left, row, longest := 0, 0, 0
+			for n := range 300 {
+				for i := range pcm {
+					seed = seed*1664525 + 1013904223
+					pcm[i] = int16(seed>>16) / 4096 // a room
+					if n < 100 || n >= 250 {
+						x := 2 * math.Pi * float64(n*len(pcm)+i) / float64(rate)
+						pcm[i] += int16((4000*math.Sin(150*x) + 3000*math.Sin(450*x)) * (1 + math.Sin(3*x)) / 2)
+					}
+				}
+				size, err := f.Encode(b, pcm)
+				if err != nil {
+					t.Fatal(err)
+				}
+				row++
+				if size > 0 {
+					row = 0
+				} else if left++; n < 100 || n >= 250 {
+					t.Fatalf("%q at %d Hz: a word is left out", params, rate)
+				}
+				longest = max(longest, row)
+			}
+			if wanted != (left > 90) || longest > 20 {
+				t.Errorf("%q at %d Hz: %d packets of 150 were left out, %d in a row", params, rate, left, longest)
 			}
 		}
 	}

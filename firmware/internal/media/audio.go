@@ -108,11 +108,9 @@ func packetTime(s string) time.Duration {
 	return time.Duration(min(ms*float64(time.Millisecond), float64(longestPacket)))
 }
 
-// pauses reports whether a description that names c announces pauses.
+// pauses reports whether a description that names c announces pauses. Comfort noise
+// (RFC 3389) does so for codecs of its clock alone.
 func pauses(c Codec) bool {
-	if strings.EqualFold(c.Name, "CN") { // RFC 3389
-		return true
-	}
 	for p := range strings.SplitSeq(strings.ToLower(c.Params), ";") {
 		switch strings.ReplaceAll(p, " ", "") {
 		case "usedtx=1", "vad=yes", "vad=on", "vad=1", "annexb=yes": // Opus (RFC 7587), and others as they write it

@@ -46,7 +46,7 @@ type Codec struct {
 type Local struct {
 	Addr   netip.Addr // goes into c=
 	Port   uint16     // RTP
-	Codecs []Codec    // preferred first, telephone-event among them
+	Codecs []Codec    // preferred first, telephone-event and CN among them
 	Hold   bool       // we do not want to hear the peer: a=sendonly
 	// Private is how this end can be private; nil: it cannot.
 	Private *Private
@@ -64,8 +64,9 @@ type RTP struct {
 	Codec      Codec          // to send with, under the peer's payload type and with its parameters
 	DTMF       uint8          // payload type of telephone-event as the peer wants it; 0: none
 	DTMFRate   int            // its clock rate in Hz
-	// Receive is every format of our own description in force, telephone-event
-	// among them, under the payload types with which the peer sends it. The
+	Noise      uint8          // payload type of comfort noise (RFC 3389) as the peer wants it; 0: none
+	// Receive is every format of our own description in force, telephone-event and
+	// CN among them, under the payload types with which the peer sends it. The
 	// peer may change from one to another with each packet (RFC 3264, 6.1 and
 	// 7). No two have the same payload type.
 	Receive []Codec

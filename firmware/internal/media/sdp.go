@@ -17,6 +17,7 @@ import (
 
 const (
 	eventName      = "telephone-event"
+	noiseName      = "CN"     // RFC 3389
 	maxSDP         = 64 << 10 // bytes; a phone's description is about 500, a browser's up to 10,000
 	maxStreamLines = 64       // m= lines that we read and answer
 	packetTimeMS   = 20       // what we ask for: the usual packet of G.711 and Opus
@@ -134,7 +135,11 @@ func (s *session) answer(offer []byte, from origin, lm Local) ([]byte, sip.Media
 	lm.Addr = from.facing(lm.Addr, peer.addr)
 	// The offer's payload types are used in both directions (RFC 3264, 6.1).
 	pick.local.PayloadType, pick.localEvent.PayloadType = pick.remote.PayloadType, pick.remoteEvent.PayloadType
+	pick.localNoise.PayloadType = pick.remoteNoise.PayloadType
 	chosen := []Codec{pick.local}
+	if pick.hasNoise {
+		chosen = append(chosen, pick.localNoise)
+	}
 	if pick.hasEvent {
 		chosen = append(chosen, pick.localEvent)
 	}
@@ -178,12 +183,10 @@ func (s *session) take(answer []byte, from origin, lm Local, ways []way) (sip.Me
 		}
 		// The answerer's order counts: its first codec is what it wants to use.
 		for _, c := range peer.codecs {
-			if strings.EqualFold(c.Name, eventName) {
+			if !sounds(c) {
 				continue
 			}
-			only := slices.DeleteFunc(slices.Clone(peer.codecs), func(o Codec) bool {
-				return !strings.EqualFold(o.Name, eventName) && o != c
-			})
+			only := slices.DeleteFunc(slices.Clone(peer.codecs), func(o Codec) bool { return sounds(o) && o != c })
 			if pick, ok := match(lm.Codecs, only); ok {
 				w := ways[line]
 				s.taken(line, ways)
@@ -276,12 +279,23 @@ func (o origin) facing(ours, theirs netip.Addr) netip.Addr {
 	return ours
 }
 
-// pair is a codec and an event format that both ends can do, each as the one
-// and as the other end writes it.
+// pair is a codec, an event format and comfort noise that both ends can do, each as
+// the one and as the other end writes it.
 type pair struct {
 	local, remote           Codec
 	localEvent, remoteEvent Codec
-	hasEvent                bool
+	localNoise, remoteNoise Codec
+	hasEvent, hasNoise      bool
+}
+
+// sounds reports whether c is a codec, and not what is sent beside one.
+func sounds(c Codec) bool {
+	return !strings.EqualFold(c.Name, eventName) && !strings.EqualFold(c.Name, noiseName)
+}
+
+// find returns the place of a format among others, or -1.
+func find(in []Codec, name string, clock int) int {
+	return slices.IndexFunc(in, func(c Codec) bool { return same(Codec{Name: name, ClockRate: clock}, c) })
 }
 
 // same reports whether a and b are one codec. Opus is always called stereo
@@ -294,7 +308,7 @@ func same(a, b Codec) bool {
 // match finds the codec that the local end likes best.
 func match(local, remote []Codec) (pair, bool) {
 	for _, l := range local {
-		if strings.EqualFold(l.Name, eventName) {
+		if !sounds(l) {
 			continue
 		}
 		i := slices.IndexFunc(remote, func(r Codec) bool { return same(l, r) })
@@ -305,13 +319,15 @@ func match(local, remote []Codec) (pair, bool) {
 		// Events should run on the codec's clock (RFC 4733, 2.1), but many
 		// phones offer them at 8000 Hz beside Opus only.
 		for _, rate := range []int{l.ClockRate, 8000} {
-			want := Codec{Name: eventName, ClockRate: rate}
-			li := slices.IndexFunc(local, func(c Codec) bool { return same(want, c) })
-			ri := slices.IndexFunc(remote, func(c Codec) bool { return same(want, c) })
+			li, ri := find(local, eventName, rate), find(remote, eventName, rate)
 			if li >= 0 && ri >= 0 {
 				p.localEvent, p.remoteEvent, p.hasEvent = local[li], remote[ri], true
 				break
 			}
+		}
+		// Noise has the clock of the codec in whose place it comes (RFC 3389, 4).
+		if li, ri := find(local, noiseName, l.ClockRate), find(remote, noiseName, l.ClockRate); li >= 0 && ri >= 0 {
+			p.localNoise, p.remoteNoise, p.hasNoise = local[li], remote[ri], true
 		}
 		return p, true
 	}
@@ -325,6 +341,9 @@ func agreed(p pair, peer audio, lm Local, receive []Codec, keys *Protection) sip
 	if p.hasEvent {
 		terms.DTMF, terms.DTMFRate = p.remoteEvent.PayloadType, p.remoteEvent.ClockRate
 	}
+	if p.hasNoise {
+		terms.Noise = p.remoteNoise.PayloadType
+	}
 	m := sip.Media{
 		Remote:     netip.AddrPortFrom(peer.addr, peer.port),
 		Codec:      p.local.Name,
@@ -334,7 +353,7 @@ func agreed(p pair, peer audio, lm Local, receive []Codec, keys *Protection) sip
 		Private:    keys != nil && lm.Vouched,
 		Terms:      terms,
 	}
-	m.Silent = peer.silent || !m.Send || !m.Recv
+	m.Silent = peer.silent || find(peer.codecs, noiseName, p.remote.ClockRate) >= 0 || !m.Send || !m.Recv
 	return m
 }
 

@@ -106,6 +106,60 @@ func TestReceive(t *testing.T) {
 	}
 }
 
+// TestComfortNoise: it is agreed for a codec of its clock alone, in our offers and in
+// theirs, and a peer that names it may be silent then.
+func TestComfortNoise(t *testing.T) {
+	ours := fuzzLocal
+	ours.Codecs = append([]Codec{{Name: "CN", PayloadType: 13, ClockRate: 8000}, {Name: "G722", PayloadType: 9, ClockRate: 8000}}, ours.Codecs...)
+	for formats, want := range map[string]struct {
+		codec  string
+		noise  uint8
+		silent bool
+	}{
+		"8":       {"PCMA", 0, false},
+		"13 8":    {"PCMA", 13, true},
+		"8 13":    {"PCMA", 13, true},
+		"9 13":    {"G722", 13, true},
+		"8 96":    {"PCMA", 96, true},
+		"8 98":    {"PCMA", 0, false}, // of 16 kHz
+		"97 13":   {"opus", 0, false},
+		"97 96":   {"opus", 0, false},
+		"13":      {},
+		"101 13":  {},
+		"8 13 18": {"PCMA", 13, true},
+	} {
+		body := []byte(head + "m=audio 5000 RTP/AVP " + formats + "\r\na=rtpmap:97 opus/48000/2\r\na=rtpmap:96 cn/8000\r\na=rtpmap:98 CN/16000\r\na=rtpmap:101 telephone-event/8000\r\n")
+		for what, hear := range map[string]func(Local) (sip.Media, []byte, error){
+			"offered": func(l Local) (sip.Media, []byte, error) {
+				s := newSession()
+				answer, m, err := s.answer(body, fuzzSource, l)
+				return m, answer, err
+			},
+			"answered": func(l Local) (sip.Media, []byte, error) {
+				m, err := readAnswer(body, fuzzSource, l)
+				return m, nil, err
+			},
+		} {
+			m, answer, err := hear(ours)
+			if want.codec == "" {
+				if !errors.Is(err, sip.ErrNoMedia) {
+					t.Errorf("%s %s: %v", formats, what, err)
+				}
+				continue
+			}
+			if err != nil || m.Codec != want.codec || terms(m).Noise != want.noise || m.Silent != want.silent {
+				t.Errorf("%s %s: %+v, %v", formats, what, m, err)
+			}
+			if named := strings.Contains(string(answer), " CN/8000\r\n"); answer != nil && named != (want.noise != 0) {
+				t.Errorf("%s %s: answer\n%s", formats, what, answer)
+			}
+			if m, _, _ := hear(fuzzLocal); terms(m).Noise != 0 {
+				t.Errorf("%s %s: agreed without being ours", formats, what)
+			}
+		}
+	}
+}
+
 // TestSilent: silence that was agreed, in all the ways in which phones say so.
 func TestSilent(t *testing.T) {
 	for lines, want := range map[string]bool{
@@ -113,15 +167,9 @@ func TestSilent(t *testing.T) {
 		"c=IN IP4 0.0.0.0": true, "a=rtcp:0": true, "a=rtcp: 0 IN IP4 192.0.2.9": true, "a=rtcp:5001": false,
 		"a=silenceSupp:on - - - -": true, "a=silenceSupp:off - - - -": false, "a=silenceSupp:ON": true,
 		"a=vad": true, "a=vad:off": false, "a=vad:on": true, "b=RS:0\r\nb=RR:0": true, "b=RR:0": true, "b=RS:0": false, "b=RR:800": false,
-		"a=rtpmap:13 CN/8000": true, "a=rtpmap:98 CN/16000": true, "a=fmtp:97 useinbandfec=1; usedtx=1": true, "a=fmtp:97 usedtx=0": false,
+		"a=fmtp:97 useinbandfec=1; usedtx=1": true, "a=fmtp:97 usedtx=0": false,
 	} {
-		formats := "8 97"
-		if strings.Contains(lines, "CN/8000") {
-			formats += " 13"
-		} else if strings.Contains(lines, "CN") {
-			formats += " 98"
-		}
-		body := []byte(head + "m=audio 5000 RTP/AVP " + formats + "\r\n" + lines + "\r\na=rtpmap:97 opus/48000/2\r\n")
+		body := []byte(head + "m=audio 5000 RTP/AVP 8 97\r\n" + lines + "\r\na=rtpmap:97 opus/48000/2\r\n")
 		s := newSession()
 		_, offered, err := s.answer(body, fuzzSource, fuzzLocal)
 		if err != nil || offered.Silent != want {
