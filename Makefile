@@ -13,6 +13,9 @@ BENCH ?= .
 BENCHTIME ?= 1s
 # How many calls, and moves of either kind, it measures at each round trip.
 CALLS ?= 10
+# How long `make soak-calls` lasts, and what happens in it; empty: anything, and it says what.
+SOAK ?= 10m
+SEED ?=
 
 # The first Go that is 1.21 or later: such a one fetches the version of go.mod by
 # itself. Where there is none, OWN_GO is made, by Debian's Go.
@@ -88,7 +91,7 @@ test: packages-test image-packages check ## Every test that can run here; names 
 
 # The end-to-end tests are in these packages, and run one after the other. The tests
 # of all others, the testbed's lesser parts among them, run beside each other.
-END_TO_END := ./testbed ./testbed/story ./testbed/callbench ./testbed/hardship
+END_TO_END := ./testbed ./testbed/story ./testbed/callbench ./testbed/soak ./testbed/hardship
 UNITS = $$($(GO) list ./... | grep -vx $(patsubst ./%,-e flexphone/%,$(END_TO_END)))
 
 test-unit: ## The part of it that is quick: every package but the end-to-end tests
@@ -142,6 +145,9 @@ soak: packages-compare build-host ## 10,000 lease changes; a million rows on the
 	@$(GO) run ./testbed/compare soak
 	@build/host/storing-server bench --soak 10m --rows 1000000 --moving 10%
 
+soak-calls: packages-run build-host ## Two phones' eight hours in ten minutes: calls, moves, holds, cables and servers that are out (SOAK=10m, SEED=)
+	@$(GO) run ./testbed/soak -for $(SOAK) $(if $(SEED),-seed $(SEED))
+
 kill: packages-test ## Kill the storing server under load, 100 times
 	@$(GO) test ./storing-server -run 'TestKill$$' -rounds 100 -timeout 15m -v
 
@@ -189,7 +195,7 @@ $(OWN_GO):
 	dir=$$(sed -n 's/.*"Dir": "\(.*\)".*/\1/p' <<<"$$got"); \
 	chmod -R u+w "$$dir"; chmod +x "$$dir"/bin/* "$$dir"/pkg/tool/*/*; mv "$$dir" $(CURDIR)/build/go
 
-.PHONY: help build deb run check test test-unit test-e2e fuzz bench moves faults moves life soak kill clean build-host run-host \
+.PHONY: help build deb run check test test-unit test-e2e fuzz bench moves faults life soak soak-calls kill clean build-host run-host \
   packages-build packages-run packages-test packages-compare packages-peers packages-go own-go
 
 # Images, and the boards that are not the host: image, flash, build-BOARD, run-BOARD.

@@ -100,6 +100,7 @@ var floorPlan = map[string]room{
 	"testbed/registrars":    {"internal/usage", "servers that keep addresses are asked over the wire, and ours is known by its command"},
 	"testbed/wire":          {"", "a long way is as long, whoever goes it"},
 	"testbed/ears":          {"testbed/wire", "sound that comes is heard in the same way, whoever measures calls"},
+	"testbed/soak":          {"internal/usage testbed", "a life in haste is lived with what the testbed offers"},
 	"testbed/callbench":     {"internal/usage testbed testbed/ears testbed/wire", "calls are measured with what the testbed offers, at the end of the wire"},
 	"testbed/compare":       {"netlink testbed/lab testbed/faults", "whoever compares must know all that are compared"},
 }

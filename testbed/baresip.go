@@ -277,6 +277,12 @@ func (s *Baresip) User() string { return s.user }
 // Pid returns the process of baresip.
 func (s *Baresip) Pid() int { return s.proc.cmd.Process.Pid }
 
+// Hold puts its call on hold, and Resume goes on with it.
+func (s *Baresip) Hold() error { return s.command("hold", "") }
+
+// Resume goes on with a call that is on hold.
+func (s *Baresip) Resume() error { return s.command("resume", "") }
+
 // Hangup ends the call.
 func (s *Baresip) Hangup() error { return s.command("hangup", "") }
 

@@ -2,6 +2,7 @@ package testbed
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"time"
@@ -70,4 +71,42 @@ func (t *Talk) HangUp(ctx context.Context, by *Phone) error {
 		other = t.Callee
 	}
 	return other.OnHook(ctx)
+}
+
+// Understands waits until a phone has received n packets more of its call: what comes,
+// comes where it should, and is understood.
+func (p *Phone) Understands(ctx context.Context, n int) error {
+	look := time.NewTicker(50 * time.Millisecond) // a phone tells nobody unasked
+	defer look.Stop()
+	before, err := p.received(ctx)
+	for now := before; err == nil && now < before+n; {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return fmt.Errorf("testbed: %s does not understand what comes: %w", p.Name, context.Cause(ctx))
+		}
+		now, err = p.received(ctx)
+		before = min(before, now) // a stream that begins anew
+	}
+	return err
+}
+
+// received returns how many packets of its call a phone has received.
+func (p *Phone) received(ctx context.Context) (int, error) {
+	s, err := p.Status(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var call struct {
+		Statistics struct {
+			Received int `json:"packets_received"`
+		} `json:"statistics"`
+	}
+	if s.Call == nil {
+		return 0, fmt.Errorf("testbed: %s has no call any more", p.Name)
+	}
+	if err := json.Unmarshal(s.Call, &call); err != nil {
+		return 0, fmt.Errorf("testbed: read status of %s: %w", p.Name, err)
+	}
+	return call.Statistics.Received, nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -120,43 +119,10 @@ func (p *phones) settled(ctx context.Context, ends []int) error {
 	var problems [2]error
 	var both sync.WaitGroup
 	for i, end := range p.ends {
-		both.Go(func() { problems[i] = understands(ctx, end) })
+		both.Go(func() { problems[i] = end.Understands(ctx, ears.Steady) })
 	}
 	both.Wait()
 	return errors.Join(problems[:]...)
-}
-
-// understands waits until a phone has received steady packets more of its call.
-func understands(ctx context.Context, p *testbed.Phone) error {
-	before, err := received(ctx, p)
-	for now := before; err == nil && now < before+ears.Steady; {
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return fmt.Errorf("callbench: %s does not understand what comes: %w", p.Name, err)
-		}
-		now, err = received(ctx, p)
-		before = min(before, now) // a stream that begins anew
-	}
-	return err
-}
-
-// received returns how many packets of its call a phone has received.
-func received(ctx context.Context, p *testbed.Phone) (int, error) {
-	s, err := p.Status(ctx)
-	if err != nil {
-		return 0, err
-	}
-	var call struct {
-		Statistics struct {
-			Received int `json:"packets_received"`
-		} `json:"statistics"`
-	}
-	if s.Call == nil {
-		return 0, fmt.Errorf("callbench: %s has no call any more", p.Name)
-	}
-	if err := json.Unmarshal(s.Call, &call); err != nil {
-		return 0, fmt.Errorf("callbench: read status of %s: %w", p.Name, err)
-	}
-	return call.Statistics.Received, nil
 }
 
 // restart switches an end off without a warning and on again, so that it knows of no
