@@ -205,9 +205,10 @@ func bootOf(board boards.Board, log *slog.Logger) *poweron.Chain {
 
 // reporting publishes what call control tells. Who lifts the handset is about to ask
 // the storing server: one that was restarted is found out while the number is dialled.
+// Who talks wants to hear of the peer's moves: from then on it is asked more often.
 func reporting(watchers *control.Events, storing *storing) func(events.Event) {
 	return func(e events.Event) {
-		if s, ok := e.(events.State); ok && s.State == string(phone.Dialing) {
+		if s, ok := e.(events.State); ok && (s.State == string(phone.Dialing) || s.State == string(phone.Talking)) {
 			storing.check()
 		}
 		watchers.Publish(e)

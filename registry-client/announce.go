@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -29,13 +28,8 @@ const (
 	refusedRetry = 1 * time.Minute
 	// attemptMost bounds one try.
 	attemptMost = 10 * time.Second
-	// defaultProbe is how often a registered phone behind a NAT asks whether the
-	// server still knows its session, which keeps the NAT's binding too: some forget
-	// one after 30 s, though RFC 4787, REQ-5, asks for two minutes.
-	defaultProbe = 20 * time.Second
-	// directProbe is the same where the server sees the address that the phone has:
-	// there is nothing to keep, and Check asks when it matters.
-	directProbe = 60 * time.Second
+	// overdue is how late a word of the server may come that was asked for.
+	overdue = 2 * time.Second
 	// endless is announced for a lease that never expires.
 	endless = 1 * time.Hour
 	// longest is announced for a lease that lasts for days: a phone that was
@@ -57,6 +51,10 @@ type Link interface {
 	Lost() <-chan struct{}
 	// Move lets packets leave from that of locals which suits the server.
 	Move(ctx context.Context, locals ...netip.Addr) error
+	// Knock asks the server for a word after so long. What it returns receives when
+	// that comes: whether nothing was sent meanwhile. It is closed by a server that
+	// does not do this.
+	Knock(after time.Duration) (<-chan bool, error)
 }
 
 // A Registrar is what the Announcer needs of a Server.
@@ -102,7 +100,6 @@ type AnnouncerConfig struct {
 	// Announcer it may call Again and Check.
 	Report func(Outcome)
 	Log    *slog.Logger
-	Probe  time.Duration // of every phone; zero: 20 s behind a NAT, a minute elsewhere
 	// Spread is over how long after it has an address a phone of a whole street,
 	// which has its power back, announces itself for the first time. Later ones
 	// are announced at once, as all are when it is zero.
@@ -127,6 +124,8 @@ type Announcer struct {
 	enrolled bool // an announcement was taken; of the goroutine that announces
 
 	turn chan struct{} // held while something is sent
+
+	networks map[network]keeping // of the goroutine that announces
 }
 
 // NewAnnouncer returns an Announcer that waits for a lease.
@@ -134,7 +133,7 @@ func NewAnnouncer(cfg AnnouncerConfig) *Announcer {
 	if cfg.Report == nil {
 		cfg.Report = func(Outcome) {}
 	}
-	return &Announcer{cfg: cfg, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	return &Announcer{cfg: cfg, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), networks: map[network]keeping{}}
 }
 
 // Update takes a lease event. It never blocks; Run acts on the newest event.
@@ -260,7 +259,14 @@ type plan struct {
 	lost      time.Time // since when nobody knows where the server is; zero: it is known
 	wait      time.Duration
 	moved     bool // the link sends from the address of version
-	direct    bool // there is no NAT between the phone and the server
+
+	// Of a phone that is registered.
+	network network
+	direct  bool          // there is no NAT between the phone and the server
+	silence time.Duration // after which the server's word was asked for
+	word    <-chan bool   // receives it; nil: none was asked for
+	asked   bool          // probe is sooner, for another reason than that the word did not come
+	pings   bool          // the server gives no such word
 }
 
 // Run announces until ctx is done, and returns its error. It does not release.
@@ -276,7 +282,7 @@ func (a *Announcer) Run(ctx context.Context) error {
 		}
 		now := time.Now()
 		if a.checked() && p.announced {
-			p.probe = now
+			p.probe, p.asked = now, true
 		}
 		if a.hopes() && !p.announced {
 			p.retry, p.lost, p.wait = time.Time{}, time.Time{}, retryFirst
@@ -316,9 +322,11 @@ func (a *Announcer) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-a.wake:
 		case <-alarm:
+		case quiet, ok := <-p.word:
+			a.heard(&p, quiet, ok)
 		case <-a.cfg.Link.Lost():
 			if p.announced {
-				p.probe = time.Now().Add(rand.N(lostSpread))
+				p.probe, p.asked = time.Now().Add(rand.N(lostSpread)), true
 			}
 		}
 	}
@@ -365,9 +373,9 @@ func (a *Announcer) announce(ctx context.Context, l netlink.Lease, p *plan) {
 			announced: true, version: p.version, session: session, wait: retryFirst, moved: true,
 			expiry:  start.Add(life),
 			refresh: start.Add(life/2 + rand.N(life/4+1)),
-			direct:  slices.Contains(r.Addrs, receipt.Reflexive.Addr().Unmap()),
+			direct:  slices.Contains(r.Addrs, receipt.Reflexive.Addr().Unmap()), network: networkOf(l, receipt),
 		}
-		p.probe = a.nextProbe(time.Now(), p.direct)
+		a.keep(p)
 		a.cfg.Log.Debug("registered", "addr", l.Addr(), "sequence", r.Sequence, "expiry", receipt.Expiry, "took", took)
 		a.cfg.Report(Outcome{Kind: Registered, Registration: r, Receipt: receipt, Took: took})
 		return
@@ -454,6 +462,7 @@ func (a *Announcer) probe(ctx context.Context, p *plan) {
 		return
 	}
 	defer done()
+	missed := p.word != nil && !p.asked && len(p.word) == 0
 	session, err := a.cfg.Link.Alive(try)
 	v, _, _ := a.state()
 	switch {
@@ -464,17 +473,61 @@ func (a *Announcer) probe(ctx context.Context, p *plan) {
 		a.cfg.Log.Debug("server lost the session; announcing again")
 		p.announced = false
 	default:
-		p.probe = a.nextProbe(time.Now(), p.direct)
+		if missed {
+			a.learn(p, a.keeping(p).missed(p.silence))
+		}
+		a.keep(p)
 	}
 }
 
-// nextProbe spreads probes by a fifth.
-func (a *Announcer) nextProbe(now time.Time, direct bool) time.Time {
-	every := cmp.Or(a.cfg.Probe, defaultProbe)
-	if direct && a.cfg.Probe == 0 {
-		every = directProbe
+// keep plans the next silence, and asks for the server's word after it.
+func (a *Announcer) keep(p *plan) {
+	calling := p.asked || a.cfg.Peers != nil && len(a.cfg.Peers()) > 0 // or it may soon be
+	p.silence, p.word, p.asked = a.keeping(p).asked(calling), nil, false
+	p.probe = time.Now().Add(p.silence)
+	if p.pings {
+		return
 	}
-	return now.Add(every*4/5 + rand.N(every/5+1))
+	var err error
+	if p.word, err = a.cfg.Link.Knock(p.silence); err != nil {
+		a.cfg.Log.Debug("no word asked for", "err", err)
+		return
+	}
+	p.probe = p.probe.Add(overdue)
+}
+
+// heard takes the server's word. ok is false where it gives none.
+func (a *Announcer) heard(p *plan, quiet, ok bool) {
+	p.word = nil
+	switch {
+	case !p.announced:
+		return
+	case !ok:
+		p.pings = true
+		a.learn(p, newKeeping(p.direct))
+	case quiet:
+		a.learn(p, a.keeping(p).heard(p.silence))
+	}
+	a.keep(p)
+}
+
+// keeping returns what is known of p's network.
+func (a *Announcer) keeping(p *plan) keeping {
+	if k, ok := a.networks[p.network]; ok {
+		return k
+	}
+	return newKeeping(p.direct)
+}
+
+// learn notes what is known of p's network from now on.
+func (a *Announcer) learn(p *plan, k keeping) {
+	if was := a.keeping(p); k.every != was.every {
+		a.cfg.Log.Debug("how long the network keeps the way to here", "at least", k.good, "less than", k.bad, "next", k.every)
+	}
+	if _, known := a.networks[p.network]; !known && len(a.networks) >= networksKept {
+		clear(a.networks)
+	}
+	a.networks[p.network] = k
 }
 
 // begin takes the turn to send, and returns a context that ends when something

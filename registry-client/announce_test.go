@@ -32,6 +32,15 @@ type fakeServer struct {
 	attempts []time.Duration
 	probes   int
 	from     netip.AddrPort // whence the server sees us
+
+	// What is between.
+	forgets time.Duration // who was silent for so long; zero: nobody
+	loses   int           // every so many-th word; zero: none
+	heard   time.Time     // the phone, last
+	old     bool          // the server gives no word
+	packets int
+	words   int
+	longest time.Duration // that a word was asked for after
 }
 
 func newFakeServer() *fakeServer {
@@ -45,6 +54,8 @@ func (f *fakeServer) note(format string, args ...any) {
 func (f *fakeServer) Register(ctx context.Context, r wire.Registration) (wire.Receipt, error) {
 	f.mu.Lock()
 	f.attempts = append(f.attempts, time.Since(f.start))
+	f.packets += 2
+	f.heard = time.Now()
 	away, refuse := f.away, f.refuse
 	f.mu.Unlock()
 	if away {
@@ -83,7 +94,11 @@ func (f *fakeServer) Release(_ context.Context, _ wire.MAC, sequence uint64) err
 func (f *fakeServer) Alive(ctx context.Context) (uint64, error) {
 	f.mu.Lock()
 	away := f.away
-	f.probes++
+	if time.Since(f.heard) >= aliveFor {
+		f.probes++
+		f.packets += 2
+		f.heard = time.Now()
+	}
 	f.mu.Unlock()
 	if away {
 		<-ctx.Done()
@@ -92,6 +107,35 @@ func (f *fakeServer) Alive(ctx context.Context) (uint64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.session, nil
+}
+
+// Knock implements Link. What is between takes the phone's words for a sign of life,
+// and not the server's.
+func (f *fakeServer) Knock(after time.Duration) (<-chan bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	word := make(chan bool, 1)
+	session, asked := f.session, time.Now()
+	f.heard, f.longest = asked, max(f.longest, after)
+	f.packets++
+	if f.old {
+		f.packets++
+		close(word)
+		return word, nil
+	}
+	time.AfterFunc(after, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.away || session != f.session {
+			return
+		}
+		f.packets++
+		f.words++
+		if (f.forgets == 0 || time.Since(f.heard) < f.forgets) && (f.loses == 0 || f.words%f.loses != 0) {
+			word <- f.heard.Equal(asked)
+		}
+	})
+	return word, nil
 }
 
 func (f *fakeServer) Lost() <-chan struct{} { return f.lost }
@@ -464,11 +508,11 @@ func TestAnnounceAgain(t *testing.T) {
 		a.Update(bound("192.0.2.1", 24*time.Hour))
 		time.Sleep(10 * time.Minute)
 		wantSeen(t, f, "0 register 192.0.2.1 for 24h0m0s")
-		if f.probes < 25 || f.probes > 45 {
-			t.Errorf("%d probes in ten minutes; want about 33", f.probes)
+		if f.words < 3 || f.words > 6 || f.probes != 0 {
+			t.Errorf("%d words and %d questions in ten minutes; want about 4 and none", f.words, f.probes)
 		}
-		f.set(func() { f.session = 2 })
-		time.Sleep(defaultProbe)
+		f.set(func() { f.session = 2 }) // its word does not come
+		time.Sleep(keepMost + overdue)
 		synctest.Wait()
 		if n := len(f.seen()); n != 2 {
 			t.Errorf("%d registrations after the session changed; want 2: %q", n, f.seen())
@@ -546,32 +590,8 @@ func TestSequence(t *testing.T) {
 	}
 }
 
-// A phone without a NAT has no binding to keep: it asks three times less. Who is
-// about to call has it ask at once.
-func TestProbesAreAsRareAsTheNetworkAllows(t *testing.T) {
-	for _, tt := range []struct {
-		seen         string
-		fewest, most int // probes in a day, and the one beside each announcement
-	}{
-		{"192.0.2.9:4000", 1440, 1810},
-		{"[::ffff:192.0.2.9]:4000", 1440, 1810},
-		{"203.0.113.7:4000", 4320, 5420},
-		{"", 4320, 5420},
-	} {
-		announcing(t, func(a *Announcer, f *fakeServer, _ func() []Outcome) {
-			f.set(func() { f.from, _ = netip.ParseAddrPort(tt.seen) })
-			a.Update(bound("192.0.2.9", 0))
-			time.Sleep(24 * time.Hour)
-			f.set(func() {
-				if f.probes < tt.fewest || f.probes > tt.most {
-					t.Errorf("seen at %q: %d probes in a day; want %d to %d", tt.seen, f.probes, tt.fewest, tt.most)
-				}
-				registrations := len(f.attempts)
-				t.Logf("a phone at 192.0.2.9 that is seen at %q: %d packets a day, of %d questions whether the server is there and %d registrations",
-					tt.seen, 2*f.probes, f.probes-registrations, registrations)
-			})
-		})
-	}
+// Who is about to call, or has begun to, has the server asked at once.
+func TestCheckAsksAtOnce(t *testing.T) {
 	announcing(t, func(a *Announcer, f *fakeServer, outcomes func() []Outcome) {
 		a.Check() // nobody to ask yet
 		a.Update(bound("192.0.2.9", 0))

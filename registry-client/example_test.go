@@ -61,6 +61,8 @@ func (server) Alive(context.Context) (uint64, error)     { return 1, nil }
 func (server) Lost() <-chan struct{}                     { return nil }
 func (server) Move(context.Context, ...netip.Addr) error { return nil }
 
+func (server) Knock(time.Duration) (<-chan bool, error) { return nil, nil }
+
 // An Announcer takes lease events, and has the server told of what is new.
 func ExampleAnnouncer() {
 	dir, remove := folder()

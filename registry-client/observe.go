@@ -170,7 +170,7 @@ func (s *session) cancelObserve(sub *subscription, q wire.Query) {
 		Options: append(message.Options{wire.UintOption(message.Observe, 1)}, lookupOptions(q, false, "")...),
 	})
 	if err == nil {
-		_, _ = s.conn.Write(out) // lost like any datagram may be
+		_, _ = s.write(out)
 	}
 }
 

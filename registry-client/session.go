@@ -59,6 +59,8 @@ type session struct {
 	byID      map[uint16]*exchange
 	byToken   map[uint64]*exchange
 	observed  map[uint64]*subscription
+	wrote     uint64 // messages that were sent
+	knock     knock  // the newest that was asked for
 }
 
 // An exchange is a request that waits.
@@ -89,6 +91,15 @@ func (s *session) close() {
 	s.conn.Close() // says close_notify, and closes the socket
 	s.sock.Close()
 	s.reader.Wait()
+}
+
+// write sends one message. That it goes on its way means nothing: it is lost like any
+// datagram may be.
+func (s *session) write(out []byte) (int, error) {
+	s.mu.Lock()
+	s.wrote++
+	s.mu.Unlock()
+	return s.conn.Write(out)
 }
 
 // lost reports whether the session has ended.
@@ -163,7 +174,7 @@ func (s *session) acknowledge(m message.Message, known bool) {
 	}
 	out, err := wire.EncodeMessage(message.Message{Type: t, MessageID: m.MessageID})
 	if err == nil {
-		_, _ = s.conn.Write(out) // lost like any datagram may be
+		_, _ = s.write(out)
 	}
 }
 
@@ -176,7 +187,11 @@ func (s *session) respond(m message.Message) bool {
 	token := binary.BigEndian.Uint64(m.Token)
 	s.mu.Lock()
 	e, sub := s.byToken[token], s.observed[token]
+	knocked := s.knock.answered(token, m.Code, s.wrote)
 	s.mu.Unlock()
+	if knocked {
+		return true
+	}
 	if e == nil && sub == nil {
 		return false
 	}
@@ -249,7 +264,7 @@ func (s *session) exchange(ctx context.Context, e *exchange, m message.Message, 
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	acked := e.acked
-	if _, err := s.conn.Write(out); err != nil {
+	if _, err := s.write(out); err != nil {
 		return message.Message{}, fmt.Errorf("%w: %w", errSessionLost, err)
 	}
 	for sent := 0; ; {
@@ -269,7 +284,7 @@ func (s *session) exchange(ctx context.Context, e *exchange, m message.Message, 
 			sent++
 			wait *= 2
 			timer.Reset(wait)
-			if _, err := s.conn.Write(out); err != nil {
+			if _, err := s.write(out); err != nil {
 				return message.Message{}, fmt.Errorf("%w: %w", errSessionLost, err)
 			}
 		case <-s.done:

@@ -403,7 +403,7 @@ func TestAnnounceAgainAfterRestart(t *testing.T) {
 	outcomes := make(chan registry.Outcome, 64)
 	a := registry.NewAnnouncer(registry.AnnouncerConfig{
 		MAC: wire.MAC(phoneMAC(1)), Ports: wire.Ports{SIP: 5060}, Registrar: c, Link: loopbackLink{c}, Sequence: seq,
-		Report: func(o registry.Outcome) { outcomes <- o }, Log: slog.New(slog.DiscardHandler), Probe: 200 * time.Millisecond,
+		Report: func(o registry.Outcome) { outcomes <- o }, Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -422,6 +422,7 @@ func TestAnnounceAgainAfterRestart(t *testing.T) {
 	for range 3 {
 		s.stop()
 		s = startServer(t, dir, s.addr)
+		a.Check()
 		again := next(registry.Registered)
 		if again.Receipt.Sequence <= first.Receipt.Sequence || again.Receipt.Number != "101" {
 			t.Errorf("registered again: %+v; want a higher sequence than %d", again.Receipt, first.Receipt.Sequence)

@@ -27,8 +27,9 @@
 // port for each session. A server may end a session that was silent for ten
 // minutes. A server that was restarted knows no session and says nothing to its
 // records: a client that gets no answer to an empty confirmable message (a
-// ping, answered with a reset) within two transmissions shakes hands anew, and
-// asks every half a minute or sooner.
+// ping, answered with a reset) within two transmissions shakes hands anew. It asks
+// whenever the word that it has asked for does not come (see Keep), and every
+// four minutes or sooner.
 //
 // # Bodies
 //
@@ -134,6 +135,18 @@
 // changes that come while one is not acknowledged are told together, as the
 // newest state. A 4.04 ends it. Observe = 1 or a reset ends it too. Our client
 // uses tokens of 8 bytes.
+//
+// # Keep
+//
+//	GET /rd-knock?after=90      non-confirmable
+//	2.05                        no body, non-confirmable, 90 seconds later
+//
+// The answer waits for so long (1 to 540 seconds). Where the client has sent nothing
+// else meanwhile, it comes through if what is between, a NAT or a firewall, has kept
+// the way for all that time, and the next question keeps it on. So a client learns how rarely it has
+// to speak, and finds out a server that is gone, for two datagrams. A session has one
+// such answer waiting, that to the newest question; a server that was restarted has
+// forgotten it. Where there is no such path, a client pings.
 //
 // # Errors
 //

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Numbers that both sides must agree upon.
@@ -27,7 +28,34 @@ const (
 	LookupMAC     = "mac"       // 12 hexadecimal digits
 	LookupNumber  = "number"    // 3 to 8 digits
 	LookupAddr    = "addr"      // an address as RFC 5952 writes it, or dotted
+	PathKnock     = "rd-knock"  // GET
 )
+
+// queryAfter is the name of the query of GET /rd-knock.
+const queryAfter = "after"
+
+// MaxKnock is the longest that a server is asked to wait before it knocks: less than
+// the ten minutes after which it may end a session that is silent.
+const MaxKnock = 9 * time.Minute
+
+// KnockQuery returns the URI query of a knock after d, in whole seconds.
+func KnockQuery(d time.Duration) string {
+	return queryAfter + "=" + strconv.FormatInt(int64(d/time.Second), 10)
+}
+
+// ParseKnock reads the URI queries of GET /rd-knock: after how long to knock, from one
+// second to MaxKnock.
+func ParseKnock(queries []string) (time.Duration, error) {
+	if len(queries) != 1 {
+		return 0, fmt.Errorf("wire: parse knock: %d queries: %w", len(queries), ErrInvalid)
+	}
+	text, ok := strings.CutPrefix(queries[0], queryAfter+"=")
+	n, err := strconv.ParseUint(text, 10, 16)
+	if d := time.Duration(n) * time.Second; ok && err == nil && d > 0 && d <= MaxKnock {
+		return d, nil
+	}
+	return 0, fmt.Errorf("wire: parse knock: %q: %w", clip(queries[0]), ErrInvalid)
+}
 
 // Names of the query of DELETE /rd.
 const (

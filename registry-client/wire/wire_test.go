@@ -265,11 +265,33 @@ func again[T any](t *testing.T, v T, encode func(T) ([]byte, error), decode func
 	}
 }
 
+// A knock is asked for as it is read, in whole seconds; nothing else is one.
+func TestKnock(t *testing.T) {
+	for d, text := range map[time.Duration]string{time.Second: "after=1", 90*time.Second + 999*time.Millisecond: "after=90", MaxKnock: "after=540"} {
+		if got := KnockQuery(d); got != text {
+			t.Errorf("KnockQuery(%v) = %q; want %q", d, got, text)
+		}
+		if got, err := ParseKnock([]string{text}); err != nil || got != d.Truncate(time.Second) {
+			t.Errorf("ParseKnock(%q) = %v, %v", text, got, err)
+		}
+	}
+	for _, bad := range [][]string{nil, {""}, {"after"}, {"after="}, {"after=0"}, {"after=541"}, {"after=-1"}, {"after=+9"}, {"after=1.5"}, {"after=99999999999999999999"}, {"before=3"}, {"after=3", "after=4"}} {
+		if d, err := ParseKnock(bad); err == nil {
+			t.Errorf("ParseKnock(%q) = %v; want an error", bad, d)
+		}
+	}
+}
+
 func FuzzQuery(f *testing.F) {
 	f.Add("rd-lookup", "mac", "02005e005301", "ep=urn:dev:mac:02005effff005301", "seq=9")
 	f.Add("rd-lookup", "number", "101", "", "")
 	f.Add("rd-lookup", "addr", "2001:db8::1", "", "")
 	f.Fuzz(func(t *testing.T, a, b, c, q1, q2 string) {
+		if d, err := ParseKnock([]string{a}); err == nil {
+			if again, err := ParseKnock([]string{KnockQuery(d)}); err != nil || again != d || d > MaxKnock {
+				t.Errorf("ParseKnock(%q) = %v, printed %q: %v, %v", a, d, KnockQuery(d), again, err)
+			}
+		}
 		if q, err := ParseQuery([]string{a, b, c}); err == nil {
 			if got, err := ParseQuery(q.Path()); err != nil || got != q {
 				t.Errorf("%v became %v, %v", q, got, err)

@@ -223,6 +223,10 @@ func (d *Directory) serve(r exchange.Request) (name string, resp exchange.Respon
 		if m.Code == codes.GET {
 			return "lookup", d.lookup(r, path), nil
 		}
+	case len(path) == 1 && path[0] == wire.PathKnock:
+		if m.Code == codes.GET {
+			return "knock", knock(m), nil
+		}
 	case len(path) == 2 && path[0] == ".well-known" && path[1] == "core":
 		if m.Code == codes.GET {
 			return "discovery", discover(m), nil
@@ -231,6 +235,18 @@ func (d *Directory) serve(r exchange.Request) (name string, resp exchange.Respon
 		return "other", problem(codes.NotFound, wire.Problem{Detail: "no such resource"}), nil
 	}
 	return "other", problem(codes.MethodNotAllowed, wire.Problem{Detail: "no such method here"}), nil
+}
+
+// knock answers when the peer has been silent for as long as it says.
+func knock(m message.Message) exchange.Response {
+	after, err := wire.ParseKnock(wire.Strings(m, message.URIQuery))
+	switch {
+	case err != nil:
+		return problem(codes.BadRequest, wire.Problem{Reason: wire.ReasonMalformed, Detail: err.Error()})
+	case m.Type != message.NonConfirmable: // it would be repeated until then
+		return problem(codes.BadRequest, wire.Problem{Reason: wire.ReasonMalformed, Detail: "want a non-confirmable message"})
+	}
+	return exchange.Response{Code: codes.Content, Later: after}
 }
 
 func (d *Directory) register(r exchange.Request) (exchange.Response, pending) {

@@ -191,13 +191,28 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+// A word is given later to a non-confirmable question, and to no other.
+func TestKnock(t *testing.T) {
+	d := directory(nil)
+	for query, want := range map[string]time.Duration{"after=1": time.Second, "after=540": 9 * time.Minute, "after=0": 0, "after=541": 0, "": 0} {
+		opts := append(path(wire.PathKnock), opt(message.URIQuery, query))
+		for _, kind := range []message.Type{message.NonConfirmable, message.Confirmable} {
+			r, wait := d.Serve(exchange.Request{Peer: peer, Message: message.Message{Type: kind, Code: codes.GET, Options: opts}})
+			if good := want > 0 && kind == message.NonConfirmable; wait != nil || good != (r.Code == codes.Content) || good != (r.Later > 0) || good && r.Later != want {
+				t.Errorf("%s, %v: %v after %v", query, kind, r.Code, r.Later)
+			}
+		}
+	}
+}
+
 // /.well-known/core says what there is (RFC 6690).
 func TestDiscover(t *testing.T) {
 	d := directory(nil)
-	rd, lookup := `</rd>;rt="flexphone.rd";ct=60`, `</rd-lookup>;rt="flexphone.rd-lookup";ct=60;obs`
+	rd, lookup, knock := `</rd>;rt="flexphone.rd";ct=60`, `</rd-lookup>;rt="flexphone.rd-lookup";ct=60;obs`, `</rd-knock>;rt="flexphone.rd-knock"`
+	all := rd + "," + lookup + "," + knock
 	for query, want := range map[string]string{
-		"": rd + "," + lookup, "rt=flexphone.rd": rd, "rt=flexphone.rd*": rd + "," + lookup, "rt=*": rd + "," + lookup,
-		"href=/rd-lookup": lookup, "ct=60": rd + "," + lookup, "ct=0": "", "rt=core.rd*": "", "x=y": "",
+		"": all, "rt=flexphone.rd": rd, "rt=flexphone.rd*": all, "rt=*": all,
+		"href=/rd-lookup": lookup, "href=/rd-knock": knock, "ct=60": rd + "," + lookup, "ct=0": "", "rt=core.rd*": "", "x=y": "",
 	} {
 		opts := path(".well-known", "core")
 		if query != "" {

@@ -20,6 +20,7 @@ func links() []link {
 	return []link{
 		{"/" + wire.PathDirectory, "flexphone.rd", ";ct=60"},
 		{"/" + wire.PathLookup, "flexphone.rd-lookup", ";ct=60;obs"},
+		{"/" + wire.PathKnock, "flexphone.rd-knock", ""},
 	}
 }
 
@@ -52,7 +53,9 @@ func (l link) matches(filters []string) bool {
 		case "rt":
 			is = l.kind
 		case "ct":
-			is = "60"
+			if strings.HasPrefix(l.more, ";ct=60") {
+				is = "60"
+			}
 		default:
 			return false
 		}

@@ -70,6 +70,9 @@ type Response struct {
 	// After is for how long the peer is asked to wait, where the code says that
 	// it may ask again; zero: a few seconds.
 	After time.Duration
+	// Later is how long the answer to a non-confirmable request waits; of a session
+	// one does, the newest, and a restart forgets it.
+	Later time.Duration
 	// Key, when it is not the zero value, is what an observation of this
 	// response waits for.
 	Key wire.Query
@@ -112,7 +115,7 @@ func DefaultLimits() Limits { return LimitsFor(6 << 30) }
 // half of them for sessions, and a 32nd for handshakes.
 func LimitsFor(memory uint64) Limits {
 	return Limits{
-		Sessions: int(min(max(memory/2/sessionCost, 1000), 4_000_000)), SessionsEach: 4, KeepAlive: 150 * time.Second, // a phone without a NAT asks every minute
+		Sessions: int(min(max(memory/2/sessionCost, 1000), 4_000_000)), SessionsEach: 4, KeepAlive: 5 * time.Minute, // a phone speaks every four minutes at the least
 		Handshakes: int(min(max(memory/32/handshakeCost, 256), 4096)), Handshake: 10 * time.Second, Again: 20,
 		Idle: 10 * time.Minute, Observations: 32, Rate: 50, Burst: 200,
 		Loops: runtime.GOMAXPROCS(0) / 2, // the rows and the socket want the rest

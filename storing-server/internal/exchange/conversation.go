@@ -36,6 +36,7 @@ type conversation struct {
 	mu     sync.Mutex
 	memory memory
 	bucket bucket
+	later  *time.Timer // sends the answer that waits; nil: none ever did
 
 	// Of the hub, and under its lock.
 	observed map[string]*observation // by token
@@ -55,8 +56,15 @@ func (c *conversation) begin(t *endpoint, peer Peer, s sender) {
 	c.nextID.Store(rand.Uint32())
 }
 
-// end forgets all observations.
-func (c *conversation) end() { c.hub.end(c) }
+// end forgets all observations, and the answer that waits.
+func (c *conversation) end() {
+	c.mu.Lock()
+	if c.later != nil {
+		c.later.Stop()
+	}
+	c.mu.Unlock()
+	c.hub.end(c)
+}
 
 // drop counts and logs what is turned away of this session. That a request
 // came again is nobody's fault.
@@ -132,6 +140,10 @@ func (c *conversation) request(d *draft, m message.Message, from netip.AddrPort)
 	c.memory.begin(id, now)
 	c.mu.Unlock()
 	resp, wait := c.handler.Serve(Request{Peer: c.peer, From: from, Message: m})
+	if wait == nil && resp.Later > 0 {
+		c.answerLater(m, resp, now)
+		return
+	}
 	if wait == nil {
 		c.finish(d, m, resp)
 		return
@@ -142,6 +154,22 @@ func (c *conversation) request(d *draft, m message.Message, from netip.AddrPort)
 		d := drafts.Get().(*draft)
 		defer drafts.Put(d)
 		c.finish(d, head, resp)
+	})
+}
+
+// answerLater has m answered after resp.Later, instead of what waits already.
+func (c *conversation) answerLater(m message.Message, resp Response, now time.Time) {
+	head := message.Message{Type: message.NonConfirmable, Token: append(message.Token(nil), m.Token...)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.memory.end(uint16(m.MessageID), now, nil)
+	if c.later != nil {
+		c.later.Stop()
+	}
+	c.later = time.AfterFunc(resp.Later, func() {
+		d := drafts.Get().(*draft)
+		defer drafts.Put(d)
+		c.write(d, c.answer(head, resp)) // nowhere, when the session has ended
 	})
 }
 

@@ -1,0 +1,116 @@
+package registry
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"flexphone/netlink"
+	"flexphone/registry-client/wire"
+)
+
+// How long a registered phone is silent. What is between it and the server forgets
+// who was silent for too long, after which nothing reaches the phone before it speaks
+// again. RFC 4787, REQ-5, asks NATs for two minutes; some forget after 30 s, others
+// never, and the firewall of a home's router does so without a NAT.
+const (
+	// keepNAT is tried first where the server sees another address than the phone's,
+	// and is the most in a call, when it matters that the peer's row is heard of.
+	keepNAT = 25 * time.Second
+	// keepDirect is the same where it sees the phone's own.
+	keepDirect = 60 * time.Second
+	// keepLeast is for those who forget sooner than any that is known.
+	keepLeast = 15 * time.Second
+	// keepMost bounds how long a server that was killed, and so knows no session, is
+	// not found out: its rows are on its disk, but what it would tell does not come.
+	keepMost = 4 * time.Minute
+	// keepAnew is after how much silence in all, once it is known how long a network
+	// keeps, longer is tried again: the router may be another.
+	keepAnew = 24 * time.Hour
+	// keepMisses is how many words must fail to come, in a row, to be no accident.
+	keepMisses = 2
+	// keepCloser is the part of what works by which what does not is known closely
+	// enough.
+	keepCloser = 6
+)
+
+// A keeping is what is known of how long a network keeps the way to a phone that is
+// silent. It is a value; heard and missed return the next.
+type keeping struct {
+	good  time.Duration // the longest silence after which the server was heard; zero: none
+	bad   time.Duration // the shortest after which it was not; zero: none
+	every time.Duration // the next silence
+	miss  int           // words that did not come, in a row
+	calm  time.Duration // silence since good and bad have met
+}
+
+func newKeeping(direct bool) keeping {
+	if direct {
+		return keeping{every: keepDirect}
+	}
+	return keeping{every: keepNAT}
+}
+
+// asked returns how long to be silent now: phones that began together do not speak
+// together for ever, and no margin is needed beside that. calling says that the phone
+// is in a call.
+func (k keeping) asked(calling bool) time.Duration {
+	every := k.every
+	if calling {
+		every = min(every, keepNAT)
+	}
+	return (every - rand.N(every/8+1)).Truncate(time.Second)
+}
+
+// heard is that the server was heard after a silence of d.
+func (k keeping) heard(d time.Duration) keeping {
+	k.miss = 0
+	k.good = max(k.good, d)
+	if k.bad > 0 && k.bad <= k.good { // the network keeps for longer than it did
+		k.bad = 0
+	}
+	switch {
+	case d < k.every-k.every/8: // shorter than what was to be tried
+	case k.bad == 0:
+		k.every, k.calm = min(2*k.every, keepMost), 0
+	case k.bad-k.good > k.good/keepCloser:
+		k.every = k.good + (k.bad-k.good)/2
+	default:
+		k.every = k.good
+		if k.calm += d; k.calm >= keepAnew {
+			k.bad, k.calm = 0, 0
+		}
+	}
+	return k
+}
+
+// missed is that it was not, after a silence of d, though it is there.
+func (k keeping) missed(d time.Duration) keeping {
+	k.calm = 0
+	if k.miss++; k.miss < keepMisses {
+		return k
+	}
+	k.miss = 0
+	if k.bad = d; k.good >= k.bad { // another network than it was
+		k.good = 0
+	}
+	k.every = max(keepLeast, k.good)
+	if k.good == 0 {
+		k.every = max(keepLeast, k.bad/2)
+	}
+	return k
+}
+
+// A network is what a keeping holds for: as much as the phone sees of the routers
+// between it and the server.
+type network struct {
+	prefix, router string
+	seen           netip.Addr // as which the server sees the phone
+}
+
+func networkOf(l netlink.Lease, r wire.Receipt) network {
+	return network{l.Prefix.Masked().String(), l.Router.String(), r.Reflexive.Addr().Unmap()}
+}
+
+// networksKept is of how many networks it is known how long they keep.
+const networksKept = 16
