@@ -48,6 +48,12 @@ func (c controls) handle(ctx context.Context, r control.Request) (any, error) {
 	case "answer":
 		c.phone.Answer(ctx)
 		return nil, nil
+	case "hold":
+		c.phone.Hold(ctx)
+		return nil, nil
+	case "retrieve":
+		c.phone.Retrieve(ctx)
+		return nil, nil
 	case "hangup":
 		c.phone.Hangup(ctx)
 		return nil, nil

@@ -25,10 +25,12 @@ type ctlCommand struct {
 	Dial struct {
 		Number string `arg:"" help:"A number of the dial plan."`
 	} `cmd:"" help:"Call a number without the handset."`
-	Answer  struct{} `cmd:"" help:"Answer without the handset."`
-	Hangup  struct{} `cmd:"" help:"End the call."`
-	Events  struct{} `cmd:"" help:"Print what happens as it happens, a JSON object a line."`
-	Profile struct {
+	Answer   struct{} `cmd:"" help:"Answer without the handset."`
+	Hold     struct{} `cmd:"" help:"Have the other end of the call wait: neither end is heard."`
+	Retrieve struct{} `cmd:"" help:"Talk again to who is on hold."`
+	Hangup   struct{} `cmd:"" help:"End the call."`
+	Events   struct{} `cmd:"" help:"Print what happens as it happens, a JSON object a line."`
+	Profile  struct {
 		Kind string `arg:"" enum:"${profiles}" help:"One of ${profiles}."`
 		For  string `help:"How long the processor is watched." default:"10s" placeholder:"TIME"`
 	} `cmd:"" help:"Write a profile of the program to standard output, for go tool pprof."`

@@ -172,7 +172,7 @@ func (n *network) take(upper context.Context, e netlink.Event) {
 	if n.boot != nil {
 		n.boot.Reached("lease")
 	}
-	n.phone.NetworkUp(upper, e.Lease.Addr())
+	n.phone.NetworkUp(upper, e.Lease.Addr(), e.Lease.Addrs()[1:]...)
 }
 
 // doubt tells the agent that a server has not taken an announcement: the network may be

@@ -12,6 +12,7 @@ import (
 
 	"flexphone/audio"
 	"flexphone/firmware/internal/media"
+	"flexphone/firmware/internal/phone"
 	"flexphone/firmware/internal/sip"
 	"flexphone/firmware/internal/trace"
 	"flexphone/internal/mac"
@@ -115,7 +116,7 @@ func TestOffersWithoutWhatIsNotTaken(t *testing.T) {
 	for i, codec := range append(names, "") { // of an answer to a peer that can do everything; empty: none
 		without := names[:i]
 		opened.Renew()
-		lm, ok := opened.Local(sip.Peer{Addr: netip.MustParseAddrPort("127.0.0.2:5060")}, without...)
+		lm, ok := opened.Local(sip.Peer{Addr: netip.MustParseAddrPort("127.0.0.2:5060")}, phone.Wanted{Without: without})
 		offer, err := lm.Offer()
 		if err != nil {
 			t.Fatal(err)

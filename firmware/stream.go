@@ -68,9 +68,10 @@ func pinOf(peer sip.Peer) [32]byte {
 }
 
 // Local implements phone.Stream.
-func (s *stream) Local(peer sip.Peer, without ...string) (sip.LocalMedia, bool) {
-	some := slices.DeleteFunc(codecs(), func(c media.Codec) bool { return slices.Contains(without, c.Name) })
+func (s *stream) Local(peer sip.Peer, wanted phone.Wanted) (sip.LocalMedia, bool) {
+	some := slices.DeleteFunc(codecs(), func(c media.Codec) bool { return slices.Contains(wanted.Without, c.Name) })
 	lm := s.local(peer, some)
+	lm.Hold = wanted.Hold
 	if lm.Private != nil && lm.Private.Ours {
 		s.ways.private.Expect(peer.Addr.Addr(), pinOf(peer))
 	}

@@ -115,7 +115,7 @@ func (d *Directory) Follow(ctx context.Context, with sip.Peer, moved func(netip.
 			case row.Sequence < newest: // it was on its way for longer
 				continue
 			case row.State != wire.Online || portOf(row, with) == 0 || row.Fingerprint != with.Fingerprint:
-			case len(row.Addrs) == 0, slices.Contains(row.Addrs, at.Addr()) && portOf(row, with) == at.Port(): // it is where it was, whatever else it has
+			case len(row.Addrs) == 0, slices.Contains(row.Addrs, at.Addr()) && portOf(row, with) == at.Port() && d.stays(at.Addr(), row.Addrs): // it is where it was, whatever else it has
 			case !at.IsValid() && !with.Secure:
 				at = netip.AddrPortFrom(row.Addrs[0], portOf(row, with))
 			default:
@@ -125,6 +125,13 @@ func (d *Directory) Follow(ctx context.Context, with sip.Peer, moved func(netip.
 			newest = row.Sequence
 		}
 	}
+}
+
+// stays reports whether a phone is still to be spoken with at a, one of its addresses:
+// the way there may be gone with this phone's own address of that family, while
+// another is left.
+func (d *Directory) stays(a netip.Addr, of []netip.Addr) bool {
+	return d.source(a).IsValid() || len(reach.Order(of, d.source)) == 0
 }
 
 // portOf is where a phone takes what we send it in the call that we have with it.

@@ -183,6 +183,30 @@ func TestFollowARegisteredPhone(t *testing.T) {
 	})
 }
 
+// When this phone has lost its addresses of a family, a peer that has others is spoken
+// with there, and stays where it is while there is no way to any.
+func TestFollowOverAnotherFamily(t *testing.T) {
+	row := rowOf("192.0.2.9", "2001:db8::9")
+	in(t, func(t *testing.T, w *world) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var moved []string
+		var done sync.WaitGroup
+		peer := sip.Peer{User: theMAC.Hex(), Secure: true, Fingerprint: row.Fingerprint, Addr: netip.MustParseAddrPort("192.0.2.9:5061")}
+		done.Go(func() { w.Follow(ctx, peer, func(to netip.AddrPort) { moved = append(moved, to.String()) }) })
+		synctest.Wait()
+		for _, routes := range []map[string]bool{nil, {}, {"2001:db8::9": true}, nil} {
+			w.routes = routes
+			w.Told([]wire.Row{row})
+			synctest.Wait()
+		}
+		cancel()
+		done.Wait()
+		if want := []string{"[2001:db8::9]:5061"}; !slices.Equal(moved, want) {
+			t.Errorf("followed to %v; want %v", moved, want)
+		}
+	})
+}
+
 // Whoever is followed is named in announcements, and what their receipts tell is
 // believed as what the server tells by itself, unless it is older.
 func TestReceiptsTellWhereAPhoneIs(t *testing.T) {

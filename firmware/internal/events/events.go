@@ -122,6 +122,16 @@ type (
 	Reconnected struct {
 		Peer string `name:"peer" means:"the other end"`
 	}
+	// Held is told when one end of a call has the other wait, and both know it.
+	Held struct {
+		Who  string `name:"who" means:"which end has the other wait: local, peer"`
+		Peer string `name:"peer" means:"the other end"`
+	}
+	// Retrieved is told when it does no longer.
+	Retrieved struct {
+		Who  string `name:"who" means:"as in held"`
+		Peer string `name:"peer" means:"the other end"`
+	}
 	// Ended is told when a call is over for this phone's user.
 	Ended struct {
 		Reason string `name:"reason" means:"why, in the words of the display"`
@@ -155,7 +165,7 @@ type (
 var All = []Event{
 	LeaseBound{}, LeaseRenewed{}, LeaseLost{}, AddressChanged{},
 	Registered{}, RegisterFailed{}, Released{}, Booted{},
-	State{}, Dialed{}, Resolved{}, Connected{}, RingingThere{}, RingingHere{}, Established{}, Moved{}, Reconnecting{}, Reconnected{}, Ended{}, Misdialled{},
+	State{}, Dialed{}, Resolved{}, Connected{}, RingingThere{}, RingingHere{}, Established{}, Moved{}, Reconnecting{}, Reconnected{}, Held{}, Retrieved{}, Ended{}, Misdialled{},
 	Failed{}, Mended{}, Lost{},
 }
 
@@ -177,6 +187,8 @@ func (Established) Name() string    { return "established" }
 func (Moved) Name() string          { return "moved" }
 func (Reconnecting) Name() string   { return "reconnecting" }
 func (Reconnected) Name() string    { return "reconnected" }
+func (Held) Name() string           { return "held" }
+func (Retrieved) Name() string      { return "retrieved" }
 func (Ended) Name() string          { return "ended" }
 func (Misdialled) Name() string     { return "ended" }
 func (Failed) Name() string         { return "failed" }
@@ -209,11 +221,15 @@ func (Reconnecting) means() string {
 	return "The other end of a call is not heard any more, and has not said that it would be silent. The call waits for it."
 }
 func (Reconnected) means() string { return "It is heard again." }
-func (Ended) means() string       { return "A call is over." }
-func (Misdialled) means() string  { return "No call came of what was dialled." }
-func (Failed) means() string      { return "A part of the phone does not work. The rest goes on." }
-func (Mended) means() string      { return "A part that had failed works again." }
-func (Lost) means() string        { return "The reader of the events was too slow, and has missed some." }
+func (Held) means() string {
+	return "One end of a call has put the other on hold: neither is heard. The call goes on."
+}
+func (Retrieved) means() string  { return "It is on hold no more." }
+func (Ended) means() string      { return "A call is over." }
+func (Misdialled) means() string { return "No call came of what was dialled." }
+func (Failed) means() string     { return "A part of the phone does not work. The rest goes on." }
+func (Mended) means() string     { return "A part that had failed works again." }
+func (Lost) means() string       { return "The reader of the events was too slow, and has missed some." }
 
 // Fields returns what e tells, in the order in which it stands above.
 func Fields(e Event) []slog.Attr {

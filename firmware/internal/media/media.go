@@ -47,7 +47,7 @@ type Local struct {
 	Addr   netip.Addr // goes into c=
 	Port   uint16     // RTP
 	Codecs []Codec    // preferred first, telephone-event and CN among them
-	Hold   bool       // we do not want to hear the peer: a=sendonly
+	Hold   bool       // nothing is to be said or heard for now: a=inactive
 	// Private is how this end can be private; nil: it cannot.
 	Private *Private
 	// Vouched: nobody but the peer reads or changes what is described, since the

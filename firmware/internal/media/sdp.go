@@ -65,7 +65,7 @@ func (s *session) offer(lm Local) ([]byte, Local, []way, error) {
 	if w == bySDES {
 		p = &Protection{Mux: true, Suite: s.suite, Own: s.ownKey(s.suite)}
 	}
-	lines[s.audio], ways[s.audio] = audioLine(lm, w, protos, lm.Codecs, !lm.Hold, true), w
+	lines[s.audio], ways[s.audio] = audioLine(lm, w, protos, lm.Codecs, !lm.Hold, !lm.Hold), w
 	lines[s.audio].Attributes = append(lines[s.audio].Attributes, privateAttributes(w, lm, p, s.tag)...)
 	b, err := s.marshal(lm, lines, nil)
 	return b, lm, ways, err
@@ -77,12 +77,12 @@ func (s *session) firstOffer(lm Local) ([]byte, Local, []way, error) {
 	var lines []*sdp.MediaDescription
 	var ways []way
 	if lm.Private != nil && (lm.Private.Ours || lm.OnlyPrivate) {
-		l := audioLine(lm, byDTLS, privateProtos, lm.Codecs, !lm.Hold, true)
+		l := audioLine(lm, byDTLS, privateProtos, lm.Codecs, !lm.Hold, !lm.Hold)
 		l.Attributes = append(l.Attributes, privateAttributes(byDTLS, lm, nil, "")...)
 		lines, ways = append(lines, l), append(ways, byDTLS)
 	}
 	if !lm.OnlyPrivate {
-		lines = append(lines, audioLine(lm, inPlain, plainProtos, lm.Codecs, !lm.Hold, true))
+		lines = append(lines, audioLine(lm, inPlain, plainProtos, lm.Codecs, !lm.Hold, !lm.Hold))
 		ways = append(ways, inPlain)
 	}
 	if len(lines) == 0 {
@@ -348,7 +348,7 @@ func agreed(p pair, peer audio, lm Local, receive []Codec, keys *Protection) sip
 		Remote:     netip.AddrPortFrom(peer.addr, peer.port),
 		Codec:      p.local.Name,
 		PacketTime: peer.ptime,
-		Send:       peer.recv,
+		Send:       peer.recv && !lm.Hold,
 		Recv:       peer.send && !lm.Hold,
 		Private:    keys != nil && lm.Vouched,
 		Terms:      terms,

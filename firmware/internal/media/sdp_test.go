@@ -214,7 +214,7 @@ func TestOfferAnswer(t *testing.T) {
 		if ma.Codec != "PCMA" || mb.Codec != "PCMA" {
 			t.Errorf("A talks %s, B talks %s; B prefers PCMA", ma.Codec, mb.Codec)
 		}
-		if ma.Send != mb.Recv || ma.Recv != mb.Send || ma.Recv == hold {
+		if ma.Send != mb.Recv || ma.Recv != mb.Send || ma.Recv == hold || ma.Send == hold {
 			t.Errorf("hold %v: A %+v, B %+v", hold, ma, mb)
 		}
 		if terms(ma).DTMF != 101 || terms(mb).DTMF != 101 || !slices.Contains(terms(mb).Receive, Codec{Name: eventName, PayloadType: 101, ClockRate: 8000}) {
@@ -267,7 +267,7 @@ func TestPlain(t *testing.T) {
 	mb, ma = agree(b.With(other), a.With(one))
 	check(ma, 5002, 111, theirs.Params)
 	check(mb, 4000, 111, opus.Params)
-	if ma.Recv || mb.Send || !ma.Silent {
+	if ma.Recv || ma.Send || mb.Recv || mb.Send || !ma.Silent || !mb.Silent {
 		t.Errorf("held: %+v and %+v", ma, mb)
 	}
 	if err := Answerable([]Codec{pcma}, false)([]byte(head+"m=audio 5000 RTP/AVP 0\r\n"), here, false); !errors.Is(err, sip.ErrNoMedia) {

@@ -58,6 +58,8 @@ type call struct {
 	trust    trust
 	heard    bool // the peer's phone sends sound before it is answered: no tone of ours over it
 	missed   bool // the peer is not heard any more, and has not said so
+	holds    bool // the peer is on hold, as the user wants it
+	held     bool // the peer has put us on hold
 	codec    string
 	private  bool
 	timer    timer // of people's patience
@@ -102,6 +104,11 @@ type (
 		callID
 		codec   string
 		private bool
+	}
+	callHeld struct { // both ends know that one has the other wait, or no longer
+		callID
+		who string // "local" or "peer"
+		is  bool
 	}
 	callChanged struct {
 		callID
@@ -183,6 +190,17 @@ func (c call) step(e callEvent) (call, []action) {
 		return c, []action{report{events.Reconnected{Peer: c.peer}}}
 	case callCodec:
 		c.codec, c.private = e.codec, e.private
+	case callHeld:
+		if c.phase != talking {
+			return c, nil
+		}
+		if e.who == "peer" {
+			c.held = e.is
+		}
+		if e.is {
+			return c, []action{report{events.Held{Who: e.who, Peer: c.peer}}}
+		}
+		return c, []action{report{events.Retrieved{Who: e.who, Peer: c.peer}}}
 	case callChanged:
 		if c.phase == talking {
 			return c, []action{report{events.Moved{Who: e.what, Peer: c.peer}}}

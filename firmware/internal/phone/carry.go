@@ -16,6 +16,9 @@ import (
 // new call need not wait for it.
 const releaseWait = 2 * time.Second
 
+// anewPause is between two tries to call a peer anew whose row says nothing new.
+const anewPause = 3 * time.Second
+
 // releaseTries is how often a peer is told of the end while that fails at once.
 const releaseTries = 3
 
@@ -126,8 +129,9 @@ var errPanicked = errors.New("phone: a part has panicked")
 // answers at the address but is another one than was dialled, or nobody there at
 // all, means that the address is out of date: it is asked for again, once. When an
 // end moves before the call is answered, or the connection to a phone of ours
-// is gone, the peer is called anew. It returns the reason of the end; run releases the
-// call.
+// is gone, the peer is called anew; since it may be on the move as well, for a while
+// wherever its row says that it is. It returns the reason of the end; run releases
+// the call.
 func (w *worker) placeCall(ctx context.Context, to Destination) Reason {
 	peer, err := w.parts.Directory.Resolve(ctx, to)
 	if err != nil {
@@ -138,7 +142,16 @@ func (w *worker) placeCall(ctx context.Context, to Destination) Reason {
 	if err != nil {
 		return ReasonSound
 	}
+	var patience time.Time // until when it may be on the move
 	for asked, tried := false, false; ; tried = true {
+		for w.away.Load() { // it is told when there is an address again, or is ended
+			select {
+			case <-w.moves:
+				patience = time.Now().Add(lostAfter)
+			case <-ctx.Done():
+				return w.why()
+			}
+		}
 		if tried {
 			if !w.forsake(ctx, peer) { // the peer has yet to hear of the move
 				return w.carry(ctx, ctx, w.call, stream, w.movedHere)
@@ -149,9 +162,19 @@ func (w *worker) placeCall(ctx context.Context, to Destination) Reason {
 		reason := w.connect(ctx, &peer, stream)
 		switch {
 		case ctx.Err() == nil && (reason == reasonMoved || reason == sip.ReasonCut):
+			if reason == reasonMoved {
+				patience = time.Now().Add(lostAfter)
+			}
 			w.parts.Log.Info("calling anew", "number", to, "address", peer.Target.Addr)
 			if peer != was {
 				w.post(callResolved{w.id, peer})
+			}
+			continue
+		case ctx.Err() == nil && reason == sip.ReasonUnreachable && time.Now().Before(patience):
+			bounded, cancel := context.WithTimeout(ctx, anewPause)
+			_, there := w.untilMoved(bounded, called(peer.Target))
+			if cancel(); there.IsValid() {
+				peer.Target.Addr = there
 			}
 			continue
 		case ctx.Err() != nil, asked, reason != sip.ReasonWrongPhone && reason != sip.ReasonUnreachable:
@@ -214,7 +237,7 @@ func (w *worker) forsake(ctx context.Context, peer Peer) bool {
 // peer is where the other phone is then.
 func (w *worker) connect(ctx context.Context, peer *Peer, stream Stream) Reason {
 	to := peer.Target
-	lm, ok := stream.Local(sip.Peer{User: to.User, Addr: to.Addr, Secure: to.Pin != [32]byte{}, Fingerprint: to.Pin})
+	lm, ok := stream.Local(called(to), Wanted{})
 	if !ok {
 		return ReasonNotPrivate
 	}
@@ -236,7 +259,7 @@ func (w *worker) connect(ctx context.Context, peer *Peer, stream Stream) Reason 
 	w.beside(func() {
 		defer close(watched)
 		defer cut()
-		here, there = w.untilMoved(trying, call)
+		here, there = w.untilMoved(trying, call.Peer())
 	})
 	unwatch := func() { cut(); <-watched }
 	defer unwatch()
@@ -255,12 +278,16 @@ func (w *worker) connect(ctx context.Context, peer *Peer, stream Stream) Reason 
 	return reason
 }
 
+// called is whom a call to a target is with.
+func called(to sip.Target) sip.Peer {
+	return sip.Peer{User: to.User, Addr: to.Addr, Secure: to.Pin != [32]byte{}, Fingerprint: to.Pin, Called: true}
+}
+
 // untilMoved returns when one of the ends of a call that is not answered yet has
 // moved: this phone, or the peer, to an address of its row. If ctx is done first
 // it may be neither.
-func (w *worker) untilMoved(ctx context.Context, call Call) (here bool, there netip.AddrPort) {
+func (w *worker) untilMoved(ctx context.Context, with sip.Peer) (here bool, there netip.AddrPort) {
 	row := make(chan netip.AddrPort, 1)
-	with := call.Peer()
 	w.beside(func() {
 		w.parts.Directory.Follow(ctx, with, func(to netip.AddrPort) {
 			if to != with.Addr {
@@ -402,6 +429,7 @@ func (w *worker) carry(ctx, trying context.Context, call Call, stream Stream, an
 	early, hush := context.WithCancel(following)
 	defer hush()
 	hears, talks := false, false // who runs beside it
+	held := false                // by the peer
 	if w.incoming {              // the peer has to hear of it, whether it knows of our answer or not
 		w.beside(func() { w.followMoves(following, call, stream) })
 	}
@@ -438,6 +466,11 @@ func (w *worker) carry(ctx, trying context.Context, call Call, stream Stream, an
 					w.post(callChanged{w.id, "peer"})
 				}
 				w.post(callCodec{w.id, e.Media.Codec, e.Media.Private})
+				// Of who waits here the agreement does not say whether it would listen.
+				if is := !e.Media.Send; is != held && !w.holds.Load() {
+					held = is
+					w.post(callHeld{w.id, "peer", held})
+				}
 				continue
 			}
 			if talks {

@@ -1,6 +1,8 @@
 package phone
 
 import (
+	"net/netip"
+
 	"flexphone/firmware/internal/events"
 	"flexphone/hal"
 )
@@ -10,12 +12,16 @@ import (
 type (
 	event any
 
-	keyPressed   struct{ key hal.Key }
-	hookMoved    struct{ to hal.HookState }
-	dialled      struct{ number string } // without the handset
-	answered     struct{}
-	hungUp       struct{}
-	networkUp    struct{ addr string }
+	keyPressed struct{ key hal.Key }
+	hookMoved  struct{ to hal.HookState }
+	dialled    struct{ number string } // without the handset
+	answered   struct{}
+	hungUp     struct{}
+	putOnHold  struct{ is bool } // or taken up again
+	networkUp  struct {
+		addr   string
+		others []netip.Addr
+	}
 	networkDown  struct{ reason string }
 	registration struct {
 		ok     bool
@@ -57,7 +63,11 @@ type (
 		id     int
 		reason Reason
 	}
-	move      struct{ id int } // this phone has another address
+	move struct{ id int } // this phone has another address
+	hold struct {         // the peer is to be put on hold, or taken up again
+		id int
+		is bool
+	}
 	sendDigit struct {
 		id  int
 		key hal.Key

@@ -97,12 +97,18 @@ type Line interface {
 	Incoming(ctx context.Context) (Call, error)
 }
 
+// Wanted is what this end wants of the sound of a call. Zero: all that there is.
+type Wanted struct {
+	Hold    bool     // nothing is to be said or heard for now
+	Without []string // codecs that are not to be used, by their names
+}
+
 // A Stream is the sound of one call.
 type Stream interface {
 	// Local is what to offer to peer, with the address that we have now and that
-	// suits it, in every codec whose name is not among without. No sound that this
-	// phone may have with it is left in that unless ok.
-	Local(peer sip.Peer, without ...string) (lm sip.LocalMedia, ok bool)
+	// suits it, as this end wants it. No sound that this phone may have with it is left
+	// in that unless ok.
+	Local(peer sip.Peer, wanted Wanted) (lm sip.LocalMedia, ok bool)
 	// Prepare makes keys with a peer that calls, whose offer came from the host
 	// from, while it rings here. Nothing is said or heard by that.
 	Prepare(peer sip.Peer, offer []byte, from netip.Addr)
@@ -175,9 +181,9 @@ func (p *Phone) post(ctx context.Context, e event) {
 	}
 }
 
-// NetworkUp tells the phone that it has the address addr now.
-func (p *Phone) NetworkUp(ctx context.Context, addr netip.Addr) {
-	p.post(ctx, networkUp{addr.String()})
+// NetworkUp tells the phone that it has the address addr now, and beside it others.
+func (p *Phone) NetworkUp(ctx context.Context, addr netip.Addr, others ...netip.Addr) {
+	p.post(ctx, networkUp{addr.String(), others})
 }
 
 // NetworkDown tells the phone that it has no address any more.
@@ -197,6 +203,13 @@ func (p *Phone) Dial(ctx context.Context, number string) { p.post(ctx, dialled{n
 
 // Answer answers a ringing phone without the handset.
 func (p *Phone) Answer(ctx context.Context) { p.post(ctx, answered{}) }
+
+// Hold puts the peer of the call on hold: neither end hears the other until Retrieve.
+// Without a call that is talked in it does nothing.
+func (p *Phone) Hold(ctx context.Context) { p.post(ctx, putOnHold{true}) }
+
+// Retrieve takes the call up again that is on hold.
+func (p *Phone) Retrieve(ctx context.Context) { p.post(ctx, putOnHold{false}) }
 
 // Hangup ends whatever the phone does.
 func (p *Phone) Hangup(ctx context.Context) { p.post(ctx, hungUp{}) }

@@ -342,6 +342,66 @@ func TestACallEndsWhenNothingComesFromThePeerAnyMore(t *testing.T) {
 	})
 }
 
+// A peer on hold stays there wherever this phone moves, until it is taken up again.
+// Whoever is put on hold reads it.
+func TestHold(t *testing.T) {
+	c := newFakeCall(talk)
+	c.update = func(lm sip.LocalMedia) []sip.Event {
+		quiet := lm.(described).hold
+		return []sip.Event{changed(func(m *sip.Media) { m.Send, m.Recv, m.Silent = !quiet, !quiet, quiet })}
+	}
+	w := outgoing(c)
+	try(t, w, func(t *testing.T, d *table) {
+		says := func(when, want string, held ...string) {
+			t.Helper()
+			synctest.Wait()
+			if s := d.Status(); s.Display[1] != want {
+				t.Errorf("%s the display says %q; want %q", when, s.Display[1], want)
+			}
+			w.mu.Lock()
+			told := slices.DeleteFunc(slices.Clone(d.events), func(e string) bool { return e != "held" && e != "retrieved" })
+			w.mu.Unlock()
+			if !slices.Equal(told, held) {
+				t.Errorf("%s told %q; want %q", when, told, held)
+			}
+		}
+		offered := func(hold ...bool) {
+			t.Helper()
+			synctest.Wait()
+			var got []bool
+			w.mu.Lock()
+			for _, lm := range c.updates {
+				got = append(got, lm.(described).hold)
+			}
+			c.updates = nil
+			w.mu.Unlock()
+			if !slices.Equal(got, hold) {
+				t.Errorf("offered on hold: %v; want %v", got, hold)
+			}
+		}
+		d.Hold(d.ctx) // there is no call yet
+		d.talks(t)
+		offered()
+		d.trouble("Call.Update", twice) // it is on the move as well
+		d.Hold(d.ctx)
+		d.Hold(d.ctx)
+		says("before the peer has agreed", "on hold")
+		time.Sleep(3 * updateWait)
+		d.trouble("", no)
+		offered(true)
+		says("on hold", "on hold", "held")
+		d.NetworkUp(d.ctx, netip.MustParseAddr("198.51.100.7"))
+		offered(true)
+		d.Retrieve(d.ctx)
+		offered(false)
+		says("taken up again", "not private", "held", "retrieved")
+		c.events <- changed(func(m *sip.Media) { m.Send, m.Silent = false, true })
+		says("when the peer has put it on hold", "has put you on hold", "held", "retrieved", "held")
+		c.events <- changed(func(*sip.Media) {})
+		says("in the end", "not private", "held", "retrieved", "held", "retrieved")
+	})
+}
+
 // While the peer is not heard the display says so. One of ours is missed at once,
 // another one may be silent between its reports.
 func TestAPeerThatIsNotHeardIsReconnecting(t *testing.T) {
@@ -638,6 +698,56 @@ func TestACallThatRingsWaitsForTheNetwork(t *testing.T) {
 		if did := d.take(); !strings.Contains(did, "invite 198.51.100.9:5061") {
 			t.Errorf("it did %q; want it to call the new address", did)
 		}
+	})
+	// Who is on the move as well is called until its row says where it is, or for so long.
+	there, here := sip.Event{Kind: sip.Ended, Reason: sip.ReasonUnreachable}, newFakeCall(ring)
+	w = outgoing(here, newFakeCall(there), newFakeCall(there), newFakeCall(ring))
+	try(t, w, func(t *testing.T, d *table) {
+		d.dials(t)
+		synctest.Wait()
+		d.NetworkUp(t.Context(), netip.MustParseAddr("198.51.100.7"))
+		time.Sleep(anewPause + anewPause/2)
+		d.take()
+		d.peerMoves <- netip.MustParseAddrPort("198.51.100.9:5061")
+		synctest.Wait()
+		if did := d.take(); !strings.Contains(did, "invite 198.51.100.9:5061") {
+			t.Errorf("it did %q; want it to call the new address at once", did)
+		}
+		d.expectState(t, Calling)
+		time.Sleep(lostAfter)
+		d.expectState(t, Calling) // it rings there
+	})
+	gone := calls(30)()
+	for _, c := range gone[1:] {
+		c.first = append(c.first, there)
+	}
+	w = outgoing(gone...)
+	try(t, w, func(t *testing.T, d *table) {
+		d.dials(t)
+		synctest.Wait()
+		d.NetworkUp(t.Context(), netip.MustParseAddr("198.51.100.7"))
+		time.Sleep(lostAfter - anewPause)
+		d.expectState(t, Calling)
+		time.Sleep(2 * anewPause)
+		d.expectState(t, Releasing)
+	})
+	cut := newFakeCall(ring)
+	w = outgoing(cut, newFakeCall(ring))
+	try(t, w, func(t *testing.T, d *table) {
+		d.dials(t)
+		synctest.Wait()
+		d.NetworkDown(t.Context(), "nak")
+		synctest.Wait()
+		d.take()
+		cut.events <- sip.Event{Kind: sip.Ended, Reason: sip.ReasonCut}
+		time.Sleep(lostAfter / 2)
+		d.expect(t, "")
+		d.NetworkUp(t.Context(), netip.MustParseAddr("198.51.100.7"))
+		synctest.Wait()
+		if did := d.take(); strings.Count(did, "invite") != 1 {
+			t.Errorf("cut off without an address it did %q; want one call when there is an address", did)
+		}
+		d.expectState(t, Calling)
 	})
 }
 

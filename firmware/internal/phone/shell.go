@@ -3,6 +3,7 @@ package phone
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"flexphone/firmware/internal/events"
@@ -51,6 +52,8 @@ type leash struct {
 	ring   chan struct{} // closed when it may ring
 	answer chan struct{} // closed when the user answers
 	moves  chan struct{} // holds one when this phone has another address
+	holds  atomic.Bool   // the peer is to be on hold
+	wishes chan struct{} // holds one when that has changed
 }
 
 // movedHere is that this phone has another address.
@@ -58,6 +61,15 @@ func (l *leash) movedHere() {
 	select {
 	case l.moves <- struct{}{}:
 	default: // one is waiting already, and will read the newest address
+	}
+}
+
+// hold is that the peer is to be on hold, or no longer.
+func (l *leash) hold(is bool) {
+	l.holds.Store(is)
+	select {
+	case l.wishes <- struct{}{}:
+	default: // likewise
 	}
 }
 
@@ -173,6 +185,8 @@ func (s *shell) do(ctx context.Context, a action) {
 		s.leashed(a.id, func(l *leash) { l.wish(a.reason) })
 	case move:
 		s.leashed(a.id, (*leash).movedHere)
+	case hold:
+		s.leashed(a.id, func(l *leash) { l.hold(a.is) })
 	}
 }
 
@@ -190,7 +204,7 @@ func (s *shell) report(e events.Event) {
 func (s *shell) begin(ctx context.Context, id int, f func(context.Context, *worker) Reason) {
 	// The call outlives ctx by as long as its release takes.
 	callCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	l := &leash{ending: &ending{cancel: cancel}, ring: make(chan struct{}), answer: make(chan struct{}), moves: make(chan struct{}, 1)}
+	l := &leash{ending: &ending{cancel: cancel}, ring: make(chan struct{}), answer: make(chan struct{}), moves: make(chan struct{}, 1), wishes: make(chan struct{}, 1)}
 	s.calls[id] = l
 	w := &worker{Phone: s.Phone, leash: l, id: callID(id), post: func(e event) { s.post(ctx, e) }}
 	s.works.Go(func() {

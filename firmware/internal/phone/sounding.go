@@ -180,7 +180,7 @@ func (w *worker) local(call Call, stream Stream) (lm sip.LocalMedia, ok bool) {
 	w.books.Lock()
 	without := slices.Clone(w.refused)
 	w.books.Unlock()
-	return stream.Local(call.Peer(), without...)
+	return stream.Local(call.Peer(), Wanted{Hold: w.holds.Load(), Without: without})
 }
 
 // hearEarly tells whether sound comes before the call is answered.
@@ -205,27 +205,38 @@ func (w *worker) hearEarly(ctx context.Context, stream Stream) {
 	}
 }
 
-// followMoves tells the peer whenever this phone has another address, again and
-// again until it has heard: it may be on the move as well.
+// followMoves tells the peer whenever this phone has another address, or is to have it
+// wait, again and again until it has heard: it may be on the move as well.
 func (w *worker) followMoves(ctx context.Context, call Call, stream Stream) {
 	again := time.NewTimer(0)
 	again.Stop()
 	defer again.Stop()
+	moved, held := false, false // held: as the peer knows it
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.moves:
+			moved = true
+		case <-w.wishes:
 		case <-again.C:
 		}
 		again.Stop()
+		holds := w.holds.Load() // if that changes meanwhile, a wish waits
 		lm, _ := w.local(call, stream)
 		if err := call.Update(ctx, lm); err != nil {
-			w.parts.Log.Info("peer not yet told of the new address", "err", err)
+			w.parts.Log.Info("peer not yet told of the change", "err", err)
 			again.Reset(updateWait)
 			continue
 		}
-		w.post(callChanged{w.id, "local"})
+		if moved {
+			moved = false
+			w.post(callChanged{w.id, "local"})
+		}
+		if holds != held {
+			held = holds
+			w.post(callHeld{w.id, "local", held})
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package phone
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -53,11 +54,12 @@ type model struct {
 	timer  timer // of the desk
 
 	leased     bool
-	addr       string // the last that there was
-	everOnline bool   // registered at least once since there is an address
-	registered bool   // and the storing server still knows it, as far as we know
-	number     string // our short number
-	away       timer  // for how long calls wait for an address
+	addr       string       // the last that there was
+	others     []netip.Addr // beside it
+	everOnline bool         // registered at least once since there is an address
+	registered bool         // and the storing server still knows it, as far as we know
+	number     string       // our short number
+	away       timer        // for how long calls wait for an address
 
 	calls []call // oldest first; one that is over stays until it is released
 	focus int    // id of the call that the user is busy with; 0: none
@@ -98,6 +100,8 @@ func (m model) step(e event) (model, []action) {
 		return m.answer()
 	case hungUp:
 		return m.hangUp()
+	case putOnHold:
+		return m.hold(e.is)
 	case networkUp, networkDown, registration:
 		return m.network(e)
 	case offered:
@@ -278,6 +282,16 @@ func (m model) answer() (model, []action) {
 	return m, []action{answer{c.id}}
 }
 
+// hold is the user's wish to have the peer wait, or to talk again.
+func (m model) hold(is bool) (model, []action) {
+	i := m.find(m.focus)
+	if i < 0 || m.calls[i].phase != talking || m.calls[i].holds == is {
+		return m, nil
+	}
+	m.calls[i].holds = is
+	return m, []action{hold{m.focus, is}}
+}
+
 // hangUp is the user's wish to end whatever goes on.
 func (m model) hangUp() (model, []action) {
 	if m.focus != 0 {
@@ -342,8 +356,10 @@ func (m model) of(e callEvent) (model, []action) {
 func (m model) network(e event) (model, []action) {
 	switch e := e.(type) {
 	case networkUp:
-		moved, gap := m.addr != "" && m.addr != e.addr, !m.leased
-		m.leased, m.addr, m.away = true, e.addr, m.away.set(0)
+		// A call may run over any of the addresses. What is new beside them is no move.
+		lost := slices.ContainsFunc(m.others, func(a netip.Addr) bool { return !slices.Contains(e.others, a) && a.String() != e.addr })
+		moved, gap := m.addr != "" && (m.addr != e.addr || lost), !m.leased
+		m.leased, m.addr, m.others, m.away = true, e.addr, e.others, m.away.set(0)
 		var did []action
 		for _, c := range m.calls {
 			// After a gap a connection waits for up to as long again before it tries
@@ -404,7 +420,7 @@ func (m model) timeOut(e timedOut) (model, []action) {
 // the network and the handset, and no call. What there was of calls is released.
 func (m model) safe() (model, []action) {
 	var did []action
-	next := model{hook: m.hook, leased: m.leased, addr: m.addr, everOnline: m.everOnline, registered: m.registered,
+	next := model{hook: m.hook, leased: m.leased, addr: m.addr, others: m.others, everOnline: m.everOnline, registered: m.registered,
 		number: m.number, last: m.last, missed: m.missed, broken: m.broken}
 	next.timer, next.away = m.timer.set(0), m.away.set(0)
 	for _, c := range m.calls {

@@ -2,6 +2,7 @@ package phone
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
@@ -14,7 +15,7 @@ import (
 
 // online is a phone that lies on the hook, leased and registered as 101.
 func online() model {
-	m, _ := step(model{}, networkUp{"192.0.2.1"})
+	m, _ := step(model{}, networkUp{addr: "192.0.2.1"})
 	m, _ = step(m, registration{true, "101"})
 	return m
 }
@@ -73,6 +74,14 @@ func eventsOf(m model, word string) []event {
 		return []event{callEstablished{id, "opus", false}}
 	case "codec":
 		return []event{callCodec{id, "PCMA", false}}
+	case "held":
+		return []event{callHeld{id, "peer", true}}
+	case "heard":
+		return []event{callHeld{id, "peer", false}}
+	case "hold":
+		return []event{putOnHold{true}}
+	case "retrieve":
+		return []event{putOnHold{false}}
 	case "moved":
 		return []event{callChanged{id, "peer"}}
 	case "offer": // a stranger's
@@ -96,9 +105,11 @@ func eventsOf(m model, word string) []event {
 	case "down":
 		return []event{networkDown{"link down"}}
 	case "up":
-		return []event{networkUp{"192.0.2.7"}}
+		return []event{networkUp{addr: "192.0.2.7"}}
 	case "back":
-		return []event{networkUp{"192.0.2.1"}}
+		return []event{networkUp{addr: "192.0.2.1"}}
+	case "six":
+		return []event{networkUp{"192.0.2.1", []netip.Addr{netip.MustParseAddr("2001:db8::1")}}}
 	case "registered":
 		return []event{registration{true, "101"}}
 	case "broken":
@@ -203,6 +214,11 @@ func TestStep(t *testing.T) {
 		{"network goes and comes", "down up registered", "| standby"},
 		{"network comes, handset off", "down lift up registered", "| dialing"},
 		{"address moves in a call", "offer lift established up moved", "take ring ringing answer established move moved | talking"},
+		{"another address comes and goes in a call", "offer lift established six six back", "take ring ringing answer established move | talking"},
+		{"on hold and taken up again", "offer lift established hold hold retrieve retrieve", "take ring ringing answer established hold hold | talking"},
+		{"put on hold", "offer lift established held heard", "take ring ringing answer established held retrieved | talking"},
+		{"on hold before it is answered", "offer hold lift established", "take ring ringing answer established | talking"},
+		{"hung up while on hold", "offer lift established hold lay", "take ring ringing answer established hold release:hangup (releasing) ended | standby"},
 		{"no network, no call", "down 102#", "| initial"},
 		{"server away is no reason to rest", "away lift 102#", "dialed place:102 | resolving"},
 		{"stale timer", "lift 1 lay wait", "| standby"},
@@ -254,7 +270,7 @@ func TestEventsOfAnOldCallAreIgnored(t *testing.T) {
 	old := callID(m.last - 1)
 	for _, stale := range []event{
 		callResolved{old, Peer{Name: "102"}}, callProgress{old}, callProved{old, true}, callHeard{old, true}, callCodec{old, "PCMA", true},
-		callEstablished{old, "opus", true}, callChanged{old, "peer"}, callOver{old, "busy"}, callGone{old, "busy"},
+		callEstablished{old, "opus", true}, callChanged{old, "peer"}, callHeld{old, "peer", true}, callOver{old, "busy"}, callGone{old, "busy"},
 	} {
 		if after, actions := step(m, stale); !reflect.DeepEqual(after, m) || actions != nil {
 			t.Errorf("%T of an old call changed the phone: %+v %v", stale, after, actions)
@@ -266,7 +282,7 @@ func TestEventsOfAnOldCallAreIgnored(t *testing.T) {
 func TestACallThatIsReleasedIsNotHeardOf(t *testing.T) {
 	m, _ := play(online(), "lift 102# resolved rings lay")
 	before := view(m)
-	for _, word := range strings.Fields("resolved rings flows established codec moved proved over:busy gone") {
+	for _, word := range strings.Fields("resolved rings flows established codec moved held proved over:busy gone") {
 		var did string
 		if m, did = play(m, word); did != "| standby" || view(m) != before {
 			t.Errorf("%s did %s and shows %+v; want | standby and %+v", word, did, view(m), before)

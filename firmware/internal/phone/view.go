@@ -94,8 +94,15 @@ func (c call) view(v View) View {
 			v.Tone = ToneAlert
 		}
 	case talking:
-		if v.Line2 = security(c.private); c.missed {
+		switch {
+		case c.missed:
 			v.Line2 = "reconnecting"
+		case c.holds:
+			v.Line2 = "on hold"
+		case c.held:
+			v.Line2 = "has put you on hold"
+		default:
+			v.Line2 = security(c.private)
 		}
 	}
 	return v

@@ -222,16 +222,17 @@ type fakeStream struct {
 type described struct {
 	sip.LocalMedia // nil: nobody describes it
 	codecs         []string
+	hold           bool
 }
 
 func (s *fakeStream) Prepare(sip.Peer, []byte, netip.Addr) { s.meet("Stream.Prepare") }
 
 func (s *fakeStream) Retarget(netip.Addr) { s.meet("Stream.Retarget") }
 
-func (s *fakeStream) Local(_ sip.Peer, without ...string) (sip.LocalMedia, bool) {
+func (s *fakeStream) Local(_ sip.Peer, wanted Wanted) (sip.LocalMedia, bool) {
 	s.meet("Stream.Local")
-	left := slices.DeleteFunc([]string{"opus", "PCMA"}, func(c string) bool { return slices.Contains(without, c) })
-	return described{codecs: left}, len(left) > 0
+	left := slices.DeleteFunc([]string{"opus", "PCMA"}, func(c string) bool { return slices.Contains(wanted.Without, c) })
+	return described{codecs: left, hold: wanted.Hold}, len(left) > 0
 }
 
 func (s *fakeStream) Renew() { s.meet("Stream.Renew") }
@@ -445,7 +446,7 @@ func (d display) Show(line1, line2 string) error {
 }
 
 var (
-	talk = sip.Event{Kind: sip.Established, Media: sip.Media{Remote: netip.MustParseAddrPort("192.0.2.9:4000"), Codec: "opus"}}
+	talk = sip.Event{Kind: sip.Established, Media: sip.Media{Remote: netip.MustParseAddrPort("192.0.2.9:4000"), Codec: "opus", Send: true, Recv: true}}
 	bye  = sip.Event{Kind: sip.Ended, Reason: sip.ReasonHangup}
 )
 
