@@ -137,7 +137,7 @@ func (isp *ISP) start(ctx context.Context) error {
 		args = append(args, "--dhcp-option="+option)
 	}
 	for _, pool := range isp.pools {
-		args = append(args, fmt.Sprintf("--dhcp-range=%s,%s,%d", pool.First, pool.Last, LeaseTime/time.Second))
+		args = append(args, fmt.Sprintf("--dhcp-range=tag:!none,%s,%s,%d", pool.First, pool.Last, LeaseTime/time.Second))
 	}
 	p, err := isp.host.run(isp.dir, command{name: "dnsmasq", path: isp.dnsmasq, args: args})
 	if err != nil {
@@ -153,7 +153,11 @@ func (isp *ISP) start(ctx context.Context) error {
 func (isp *ISP) writeHosts() error {
 	var b strings.Builder
 	for _, mac := range slices.SortedFunc(maps.Keys(isp.fixed), func(a, b MAC) int { return slices.Compare(a[:], b[:]) }) {
-		fmt.Fprintf(&b, "%s,%s\n", mac, isp.fixed[mac])
+		what := isp.fixed[mac].String()
+		if isp.fixed[mac] == none {
+			what = "set:none"
+		}
+		fmt.Fprintf(&b, "%s,%s\n", mac, what)
 	}
 	if err := os.WriteFile(isp.hostsFile(), []byte(b.String()), 0o600); err != nil {
 		return fmt.Errorf("testbed: settle leases: %w", err)
@@ -185,6 +189,13 @@ func (isp *ISP) GiveNext(ctx context.Context, mac MAC, addr netip.Addr) error {
 	}
 	return nil
 }
+
+// GiveNone settles that the phone has no IPv4 address: when it next asks for the lease
+// that it holds, it is refused, and offered nothing. GiveNext ends that.
+func (isp *ISP) GiveNone(ctx context.Context, mac MAC) error { return isp.GiveNext(ctx, mac, none) }
+
+// none stands for no address.
+var none = netip.IPv4Unspecified()
 
 // ChangePool makes the provider lease addresses of other pools from now on. A
 // phone that asks for a lease of a pool that is given up is refused (DHCPNAK).

@@ -2,6 +2,7 @@ package testbed
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -18,14 +19,16 @@ var everything = os.Getenv("FLEXPHONE_MOVES") == "all"
 func chosen(who, when int, what mishap, number int) bool {
 	const both = 2
 	switch {
+	case board() != hostBoard: // which takes long, and its program is the same
+		return who == both && slices.Contains([][]int{{1}, {3}, {0, 2}, {0}}[when], number)
 	case everything:
 		return true
-	case board() != hostBoard: // which takes long, and its program is the same
-		return who == both && number%3 == when && what.out < 10*time.Second
+	case what.six: // and each has a town of its own
+		return who+when == 3
 	case what.out > 10*time.Second:
-		return who == both && what.pool != nil
+		return who == both && what.pool != nil && when > 0
 	}
-	return (number+who+when)%3 == 0
+	return (number+who+when)%4 == 0
 }
 
 // A mishap is what happens to the network of one phone or two in a call.
@@ -33,34 +36,45 @@ type mishap struct {
 	name string
 	pool *Pool         // whence it has another address afterwards; nil: it has the same
 	out  time.Duration // for how long the cable is out
+	six  bool          // it has an IPv6 address afterwards, and no other
 }
 
 var mishaps = []mishap{
-	{"another address of the same network", &East, 0},
-	{"another network", &West, 0},
-	{"a second without a cable", nil, time.Second},
-	{"five seconds without a cable", nil, 5 * time.Second},
-	{"25 seconds without a cable", nil, 25 * time.Second},
-	{"25 seconds without a cable, and another network", &West, 25 * time.Second},
+	{name: "another address of the same network", pool: &East},
+	{name: "another network", pool: &West},
+	{name: "a second without a cable", out: time.Second},
+	{name: "five seconds without a cable", out: 5 * time.Second},
+	{name: "25 seconds without a cable", out: 25 * time.Second},
+	{name: "25 seconds without a cable, and another network", pool: &West, out: 25 * time.Second},
+	{name: "from IPv4 to IPv6", six: true},
 }
 
 // TestCallsOutliveTheirNetworks: a call goes on, whoever of the two moves, or both at
-// once, or has no cable for a while, and whether it rings, is being answered or is
-// talked in. Afterwards both ends hear each other.
+// once, or has no cable for a while, and whether it rings, is being answered, is
+// talked in, or one has the other wait. Afterwards both ends hear each other.
 func TestCallsOutliveTheirNetworks(t *testing.T) {
-	moments := []string{"ringing", "being answered", "talking"}
+	moments := []string{"ringing", "being answered", "talking", "held"}
 	next := 0 // address of a pool
+	movers := func(who string, phones []*Phone) []*Phone {
+		return map[string][]*Phone{"caller": phones[:1], "called": phones[1:], "both": phones}[who]
+	}
 	for w, who := range []string{"caller", "called", "both"} {
 		for m, when := range moments {
-			if !slices.ContainsFunc(mishaps, func(what mishap) bool { return chosen(w, m, what, slices.Index(mishaps, what)) }) {
+			if i := slices.IndexFunc(mishaps, func(what mishap) bool { return what.six }); chosen(w, m, mishaps[i], i) {
+				t.Run(who+", "+when+", "+mishaps[i].name, func(t *testing.T) {
+					ctx, bed, phones := bilingual(t, who)
+					outlives(ctx, t, bed, phones, movers(who, phones), when, mishaps[i], 0)
+				})
+			}
+			if !slices.ContainsFunc(mishaps, func(what mishap) bool { return !what.six && chosen(w, m, what, slices.Index(mishaps, what)) }) {
 				continue
 			}
 			t.Run(who+", "+when, func(t *testing.T) {
 				ctx, bed, phones := town(t, Config{}, 2)
 				must(t, bed.ISP.ChangePool(ctx, East, West))
-				movers := map[string][]*Phone{"caller": phones[:1], "called": phones[1:], "both": phones}[who]
+				movers := movers(who, phones)
 				for i, what := range mishaps {
-					if !chosen(w, m, what, i) {
+					if what.six || !chosen(w, m, what, i) {
 						continue
 					}
 					first := 30 + next
@@ -80,6 +94,9 @@ func outlives(ctx context.Context, t *testing.T, bed *Bed, phones, movers []*Pho
 	a, b := phones[0], phones[1]
 	b.Mark()
 	dial(ctx, t, a, "102")
+	if at := reaches(ctx, t, a, "resolved").Field("address"); what.six && !netip.MustParseAddrPort(at).Addr().Is4() {
+		t.Fatalf("the call begins at %s, and not over IPv4", at)
+	}
 	await(ctx, t, b, "ringing")
 	answer := func() { must(t, b.OffHook(ctx)) }
 	established := func() {
@@ -101,6 +118,13 @@ func outlives(ctx context.Context, t *testing.T, bed *Bed, phones, movers []*Pho
 		established()
 		hearEachOther(ctx, t, a, b)
 		befalls(ctx, t, bed, movers, what, first, func() {})
+	case "held":
+		answer()
+		established()
+		hearEachOther(ctx, t, a, b)
+		waits(ctx, t, a, b, "hold", "held")
+		befalls(ctx, t, bed, movers, what, first, func() {})
+		waits(ctx, t, a, b, "retrieve", "retrieved")
 	}
 	hearEachOther(ctx, t, a, b)
 	must(t, a.OnHook(ctx))
@@ -111,12 +135,60 @@ func outlives(ctx context.Context, t *testing.T, bed *Bed, phones, movers []*Pho
 	}
 }
 
+// waits has a put b on hold, or take it up again, and both know it.
+func waits(ctx context.Context, t testing.TB, a, b *Phone, command, event string) {
+	t.Helper()
+	_, err := a.Ctl(ctx, command)
+	must(t, err)
+	for p, who := range map[*Phone]string{a: "local", b: "peer"} {
+		if e := reaches(ctx, t, p, event); e.Field("who") != who {
+			t.Errorf("%s: %v; want it of %s", p.Name, e, who)
+		}
+	}
+}
+
+const noIPv6 = "net/ipv6/conf/eth0/disable_ipv6"
+
+// bilingual is a town of two phones whose street has both kinds of addresses, and whose
+// storing server has one of each. Who of them is to move knows no IPv6 yet.
+func bilingual(t *testing.T, who string) (context.Context, *Bed, []*Phone) {
+	ctx, bed := ownTown(t, Config{})
+	server := netip.MustParsePrefix("2001:db8:77::10/64")
+	must(t, bed.Server.host.sysctl("net/ipv6/conf/eth0/accept_dad", "0"))
+	must(t, bed.Server.host.address("eth0", server, netip.Addr{}))
+	advertise(ctx, t, bed.ISP)
+	var phones []*Phone
+	for number := 101; number <= 102; number++ {
+		p, err := bed.AddPhone(ctx, PhoneConfig{
+			Name: fmt.Sprintf("phone-%d", number), MAC: MAC{0x02, 0x00, 0x5e, 0x00, 0x53, byte(number - 100)},
+			Speech: speak(t, words[number-101]), StoringServer: fmt.Sprintf("%s, [%s]", serverAddress.Addr(), server.Addr()),
+		})
+		must(t, err)
+		must(t, p.PowerOn(ctx))
+		must(t, p.Plug())
+		await(ctx, t, p, "registered")
+		has := 2
+		if who == "both" || who == map[int]string{101: "caller", 102: "called"}[number] {
+			must(t, p.machine.sysctl(noIPv6, "1")) // before it has made an address of its own
+			has = 1
+		}
+		must(t, bed.Server.SetNumber(ctx, p.MAC, fmt.Sprint(number)))
+		awaitRow(ctx, t, bed, p, func(addrs []string) bool { return len(addrs) == has })
+		phones = append(phones, p)
+	}
+	return ctx, bed, phones
+}
+
 // befalls lets what happen to all of movers at once, and meanwhile, when their cables
 // are out. It returns once the row of each that has another address tells it.
 func befalls(ctx context.Context, t *testing.T, bed *Bed, movers []*Phone, what mishap, first int, meanwhile func()) {
 	t.Helper()
 	to := map[*Phone]netip.Addr{}
 	for i, p := range movers {
+		if what.six {
+			to[p] = address6(p)
+			must(t, bed.ISP.GiveNone(ctx, p.MAC))
+		}
 		if what.pool != nil {
 			to[p] = what.pool.Address(first + i)
 			must(t, bed.ISP.GiveNext(ctx, p.MAC, to[p]))
@@ -134,20 +206,25 @@ func befalls(ctx context.Context, t *testing.T, bed *Bed, movers []*Phone, what 
 		t.Fatal(ctx.Err())
 	}
 	for _, p := range movers {
+		if what.six {
+			must(t, p.machine.sysctl(noIPv6, "0"))
+		}
 		must(t, p.Plug())
 	}
 	for p, addr := range to {
-		awaitRow(ctx, t, bed, p, func(addrs []string) bool { return slices.Contains(addrs, addr.String()) })
+		awaitRow(ctx, t, bed, p, func(addrs []string) bool {
+			return slices.Contains(addrs, addr.String()) && !(what.six && len(addrs) > 1)
+		})
 	}
 }
 
 // reaches waits for an event of a call of p, which must not end before.
-func reaches(ctx context.Context, t *testing.T, p *Phone, name string) {
+func reaches(ctx context.Context, t testing.TB, p *Phone, name string) Event {
 	t.Helper()
 	for {
 		switch e := await(ctx, t, p, ""); e.Name {
 		case name:
-			return
+			return e
 		case "ended":
 			t.Fatalf("%s before %s: %v", p.Name, name, e)
 		}
