@@ -12,6 +12,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	pa "github.com/gordonklaus/portaudio"
@@ -35,14 +36,15 @@ const (
 // scheduler; the engine sleeps on the event in Go's poller, like a socket's
 // reader, and is woken once a tick.
 type line struct {
-	c      *C.line
-	tick   int // samples
-	ahead  int
-	event  *os.File
-	number [8]byte         // that comes with the event
-	ctx    context.Context // that is watched
-	let    func() bool     // stops that
-	ended  atomic.Bool
+	c              *C.line
+	tick, ahead    int // samples
+	play, captured ring
+	event          *os.File
+	raw            syscall.RawConn // of event
+	look           func(uintptr) bool
+	ctx            context.Context // that is watched
+	let            func() bool     // stops that
+	ended          atomic.Bool
 }
 
 var errEnded = errors.New("card is being closed")
@@ -58,19 +60,32 @@ func newLine(rate, ahead int) (*line, error) {
 		event: os.NewFile(uintptr(fd), "event"),
 		let:   func() bool { return true },
 	}
-	l.c = C.line_new(C.uint32_t(l.tick), C.uint32_t(l.ahead), C.uint32_t(onTop*l.tick), C.int(fd))
+	if l.raw, err = l.event.SyscallConn(); err != nil {
+		return nil, errors.Join(fmt.Errorf("portaudio: make event: %w", err), l.event.Close())
+	}
+	l.look = func(uintptr) bool { return l.ended.Load() || l.captured.have() >= l.tick }
+	l.c = C.line_new(C.uint32_t(l.tick), C.uint32_t(l.ahead), C.int(fd))
 	if l.c == nil {
 		return nil, errors.Join(errors.New("portaudio: make line: no memory"), l.event.Close())
 	}
+	l.play, l.captured = ringOf(&l.c.play), ringOf(&l.c.captured)
 	return l, nil
 }
 
 // put hands a tick to the card, unless too much is waiting already.
-func (l *line) put(play []int16) { C.line_put(l.c, (*C.int16_t)(&play[0])) }
+func (l *line) put(play []int16) {
+	if l.play.have() <= l.ahead+(onTop-1)*l.tick {
+		l.play.write(play)
+	}
+}
 
 // take fetches a captured tick, if there is a whole one.
 func (l *line) take(captured []int16) bool {
-	return C.line_take(l.c, (*C.int16_t)(&captured[0])) != 0
+	if l.captured.have() < l.tick {
+		return false
+	}
+	l.captured.read(captured)
+	return true
 }
 
 // wait returns when the card has captured a tick, or with an error: ctx's when it
@@ -84,13 +99,16 @@ func (l *line) wait(ctx context.Context) error {
 		l.ctx = ctx
 		l.let = context.AfterFunc(ctx, l.interrupt)
 	}
-	if l.ended.Load() {
+	// The event is never read: each one wakes anew (epoll(7), EPOLLET), and the rings
+	// say whether it was meant.
+	err := l.raw.Read(l.look)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case l.ended.Load():
 		return errEnded
 	}
-	if _, err := l.event.Read(l.number[:]); err != nil && ctx.Err() == nil {
-		return err
-	}
-	return ctx.Err()
+	return err
 }
 
 // interrupt makes wait return.
@@ -173,8 +191,8 @@ func (l *line) call(in, out []int16) {
 	C.line_call(l.c, (*C.int16_t)(&in[0]), (*C.int16_t)(&out[0]), C.uint32_t(len(in)))
 }
 
-func (l *line) underruns() uint64 { return uint64(C.line_underruns(l.c)) }
-func (l *line) overruns() uint64  { return uint64(C.line_overruns(l.c)) }
+func (l *line) underruns() uint64 { return uint64(count(&l.c.underruns).Load()) }
+func (l *line) overruns() uint64  { return uint64(count(&l.c.overruns).Load()) }
 
 // free gives the memory back. Nobody uses the line any more.
 func (l *line) free() error {

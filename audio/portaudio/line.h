@@ -1,29 +1,29 @@
 // A line is one opening of a card: the two rings between the card's thread and
 // the engine. Each ring has one writer and one reader, neither of whom ever
-// waits. Samples are 16 bits, mono.
+// waits; one of the two is in Go (ring.go). Samples are 16 bits, mono.
 #include <portaudio.h>
-#include <stdatomic.h>
 #include <stdint.h>
 
 typedef struct {
 	int16_t *samples;
-	uint32_t mask;                  // its size less 1; the size is a power of 2
-	_Atomic uint32_t written, read; // counts
+	uint32_t mask;          // its size less 1; the size is a power of 2
+	uint32_t written, read; // counts; atomic
 } ring;
 
 typedef struct {
 	ring play, captured;
 	uint32_t tick; // samples
-	uint32_t most; // that may wait for the card
 	uint32_t part; // of a captured tick, since the last whole one
 	int wake;      // an eventfd, which counts captured ticks
-	_Atomic uint32_t underruns, overruns;
+	// How often the card had nothing to play, and how often what it captured was
+	// lost; atomic.
+	uint32_t underruns, overruns;
 	PaStream *stream;
 } line;
 
 // line_new returns NULL where memory is short. ahead is how much silence waits for
-// the card before the engine's first tick, on_top how much more may ever wait.
-line *line_new(uint32_t tick, uint32_t ahead, uint32_t on_top, int wake);
+// the card before the engine's first tick.
+line *line_new(uint32_t tick, uint32_t ahead, int wake);
 void line_free(line *l);
 
 // line_reset empties both rings but for the silence; nobody else uses them then.
@@ -32,15 +32,5 @@ void line_reset(line *l, uint32_t ahead);
 PaError line_open(line *l, PaDeviceIndex in, double in_latency, PaDeviceIndex out, double out_latency,
                   double rate, unsigned long period);
 
-// line_put hands a tick to the card, unless too much is waiting already.
-void line_put(line *l, const int16_t *play);
-
-// line_take fetches a captured tick, and returns 0 if there is no whole one.
-int line_take(line *l, int16_t *captured);
-
 // line_call is what the card's thread does with each period.
 void line_call(line *l, const int16_t *in, int16_t *out, uint32_t n);
-
-// How often the card had nothing to play, and how often what it captured was lost.
-uint32_t line_underruns(line *l);
-uint32_t line_overruns(line *l);

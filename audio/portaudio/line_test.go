@@ -97,6 +97,9 @@ func TestWaitEnds(t *testing.T) {
 	if err := l.wait(t.Context()); err != nil {
 		t.Errorf("a tick was there: %v", err)
 	}
+	if !l.take(in) {
+		t.Error("no tick was there")
+	}
 	go l.end()
 	if err := l.wait(t.Context()); err == nil {
 		t.Error("ended, and nothing said so")

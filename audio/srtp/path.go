@@ -62,10 +62,17 @@ type Config struct {
 	Log         *slog.Logger
 }
 
+// A Conn is a socket, as net.UDPConn is one.
+type Conn interface {
+	net.Conn
+	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
+	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
+}
+
 // A Path is one socket, and what came to be agreed on it. It is an audio.Path. Its
 // methods may be called at any time by several goroutines.
 type Path struct {
-	conn  *net.UDPConn
+	conn  Conn
 	cfg   Config
 	spawn func(func(context.Context)) // runs something until the path is closed
 	close func() error
@@ -101,7 +108,7 @@ type expected struct {
 
 // New makes a path of conn, which is the path's from then on. ctx gives values
 // alone: the path ends with Close.
-func New(ctx context.Context, conn *net.UDPConn, cfg Config) *Path {
+func New(ctx context.Context, conn Conn, cfg Config) *Path {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	p := &Path{conn: conn, cfg: cfg, fresh: true}
 	p.prove.own = newCredentials()

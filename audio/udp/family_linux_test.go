@@ -37,7 +37,7 @@ func TestBothKindsWithoutLoopback(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	for _, c := range []*net.UDPConn{p.rtp, p.rtcp} {
+	for _, c := range []*Conn{p.rtp, p.rtcp} {
 		if got := c.LocalAddr().(*net.UDPAddr).AddrPort().Addr(); got != netip.IPv6Unspecified() {
 			t.Errorf("bound to %v; want ::, which takes IPv4 as well", got)
 		}

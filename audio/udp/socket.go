@@ -25,7 +25,7 @@ var ErrPorts = errors.New("no pair of ports is free")
 
 // listenPair binds an even port for RTP and the next one for RTCP (RFC 3550,
 // section 11).
-func listenPair(ctx context.Context, local netip.Addr, ports PortRange) (rtp, rtcp *net.UDPConn, port uint16, err error) {
+func listenPair(ctx context.Context, local netip.Addr, ports PortRange) (rtp, rtcp *Conn, port uint16, err error) {
 	err = search(ports, func(p uint16) error {
 		var err error
 		if rtp, err = listen(ctx, local, p); err != nil {
@@ -44,7 +44,7 @@ func listenPair(ctx context.Context, local netip.Addr, ports PortRange) (rtp, rt
 // Bind binds one socket, which is marked as those of a path are, on all addresses:
 // at an even port out of ports, whose next one no path binds then. Without a
 // free one the error is ErrPorts; ctx is for the binding alone.
-func Bind(ctx context.Context, ports PortRange) (c *net.UDPConn, err error) {
+func Bind(ctx context.Context, ports PortRange) (c *Conn, err error) {
 	err = search(ports, func(p uint16) error {
 		var err error
 		c, err = listen(ctx, netip.Addr{}, p)
@@ -77,7 +77,7 @@ func search(ports PortRange, bind func(port uint16) error) error {
 	return fmt.Errorf("udp: bind ports %d-%d: %w", ports.First, ports.Last, ErrPorts)
 }
 
-func listen(ctx context.Context, local netip.Addr, port uint16) (*net.UDPConn, error) {
+func listen(ctx context.Context, local netip.Addr, port uint16) (*Conn, error) {
 	both := !local.IsValid()
 	if both {
 		local = netip.IPv6Unspecified()
@@ -92,7 +92,7 @@ func listen(ctx context.Context, local netip.Addr, port uint16) (*net.UDPConn, e
 // listenOn asks for the family by name. Left to itself Go takes IPv4's alone for all
 // addresses if it could not bind 127.0.0.1 when it first looked, as on a machine that
 // has an address and whose loopback interface is down.
-func listenOn(ctx context.Context, local netip.Addr, port uint16, both bool) (*net.UDPConn, error) {
+func listenOn(ctx context.Context, local netip.Addr, port uint16, both bool) (*Conn, error) {
 	network := "udp6"
 	if local.Is4() {
 		network = "udp4"
@@ -102,7 +102,7 @@ func listenOn(ctx context.Context, local netip.Addr, port uint16, both bool) (*n
 	if err != nil {
 		return nil, err
 	}
-	return c.(*net.UDPConn), nil
+	return newConn(c.(*net.UDPConn), local.Is4())
 }
 
 // prepare sets the code point on a socket before it is bound, and whether one of

@@ -37,7 +37,7 @@ const (
 
 // A Path is two sockets and a peer. It is an audio.Path.
 type Path struct {
-	rtp, rtcp *net.UDPConn
+	rtp, rtcp *Conn
 	port      uint16
 	peer      atomic.Pointer[peer]
 	strangers atomic.Uint64
@@ -98,7 +98,7 @@ func (p *Path) Receive(take func(audio.Datagram)) error {
 }
 
 // receive takes what comes to one of the sockets, until that is closed.
-func (p *Path) receive(c *net.UDPConn, what audio.Protocol, take func(audio.Datagram)) error {
+func (p *Path) receive(c *Conn, what audio.Protocol, take func(audio.Datagram)) error {
 	b := make([]byte, maxPacket)
 	var heard source
 	for {
@@ -167,7 +167,7 @@ func (p *Path) Send(what audio.Protocol, b []byte) error {
 // Close implements audio.Path: it gives the ports back.
 func (p *Path) Close() error {
 	var failed error
-	for _, c := range []*net.UDPConn{p.rtp, p.rtcp} {
+	for _, c := range []*Conn{p.rtp, p.rtcp} {
 		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			failed = errors.Join(failed, fmt.Errorf("udp: close: %w", err))
 		}

@@ -173,7 +173,7 @@ func TestWhereReportsGo(t *testing.T) {
 	a, b := open(t, "127.0.0.1"), open(t, "127.0.0.1")
 	for _, c := range []struct {
 		rtcp netip.AddrPort
-		at   *net.UDPConn
+		at   *Conn
 	}{{netip.AddrPort{}, a.rtcp}, {b.addr("127.0.0.1"), b.rtp}} {
 		p.SetPeer(a.addr("127.0.0.1"), c.rtcp)
 		if err := p.Send(audio.RTCP, []byte("report")); err != nil {
@@ -196,7 +196,7 @@ func TestOpenBindsAMarkedPairAndGivesItBack(t *testing.T) {
 	if port%2 != 0 || port < 16384 || port > 32767 {
 		t.Errorf("port %d", port)
 	}
-	for _, conn := range []*net.UDPConn{p.rtp, p.rtcp} {
+	for _, conn := range []*Conn{p.rtp, p.rtcp} {
 		raw, err := conn.SyscallConn()
 		if err != nil {
 			t.Fatal(err)
