@@ -38,7 +38,7 @@ BUILD_PACKAGES := gcc libc6-dev pkg-config libopus-dev libasound2-dev portaudio1
 RUN_PACKAGES := dnsmasq-base baresip-core pocketsphinx-testdata
 TEST_PACKAGES := ffmpeg sip-tester iproute2 openssl git systemd jackd2 kea-dhcp4-server isc-dhcp-server udhcpc isc-dhcp-client bind9-dnsutils chromium chromium-driver strace libcoap3-bin
 # What ours is compared with, by the longer commands.
-COMPARE_PACKAGES := dhcpcd-base busybox
+COMPARE_PACKAGES := dhcpcd-base busybox linphone-cli
 PEER_PACKAGES := kamailio kamailio-postgres-modules postgresql bind9
 
 HOST_BUILD := $(GO) build -trimpath

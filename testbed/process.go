@@ -32,6 +32,7 @@ type command struct {
 	path   string
 	args   []string
 	env    []string  // beside the environment
+	stdin  io.Reader // nil: nothing
 	stdout io.Writer // nil: goes to the log
 }
 
@@ -50,7 +51,7 @@ func (h *host) run(dir string, c command) (*process, error) {
 	p.cmd = exec.Command(c.path, c.args...)
 	p.cmd.Dir = dir
 	p.cmd.Env = append(os.Environ(), c.env...)
-	p.cmd.Stdout, p.cmd.Stderr = c.stdout, w
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = c.stdin, c.stdout, w
 	if c.stdout == nil {
 		p.cmd.Stdout = w
 	}

@@ -1,5 +1,6 @@
 // Command callbench measures calls between the real programs, over a wire of
-// constant delay, and beside them those between two of Debian's baresip.
+// constant delay, and beside them those between two of Debian's baresip, and two of its
+// linphonec.
 //
 //	callbench [-n 10] [-trips 0,40,200]
 //
@@ -21,10 +22,10 @@
 //
 // Its host's address is replaced, with the route, and nobody is asked for a lease:
 // what a provider takes for that is another measurement. Ours watches addresses that
-// others give (source = "watch"); baresip looks at its own each minute. Caller and
-// called take turns, or both move in the same moment. Sound counts as heard where it
-// reaches the address that an end has then; that ours understands it is seen by its
-// statistics.
+// others give (source = "watch"); baresip looks at its own each minute, linphone after
+// three seconds. Caller and called take turns, or both move in the same moment. Sound
+// counts as heard where it reaches the address that an end has then; that ours
+// understands it is seen by its statistics.
 package main
 
 import (
@@ -82,7 +83,7 @@ func read(args []string, progress io.Writer) (options, error) {
 	flags.SetOutput(progress)
 	o := options{say: func(format string, args ...any) { fmt.Fprintf(progress, "callbench: "+format+"\n", args...) }}
 	flags.IntVar(&o.n, "n", 10, "calls, and moves of either kind, at each round trip")
-	flags.IntVar(&o.peerMoves, "peer-moves", 1, "moves of baresip of either kind, each of which may take a minute")
+	flags.IntVar(&o.peerMoves, "peer-moves", 1, "moves of baresip and linphone, of either kind, each of which may take a minute")
 	flags.DurationVar(&o.weigh, "weigh", 30*time.Second, "how much of a call is weighed")
 	trips := flags.String("trips", "0,40,200", "round trips, in milliseconds")
 	if err := flags.Parse(args); err != nil {

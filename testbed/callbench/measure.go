@@ -95,9 +95,10 @@ func open(ctx context.Context, o options, r *report) (b *bench, err error) {
 	}
 	if _, err := exec.LookPath(baresip); err != nil {
 		r.absent = append(r.absent, "baresip: not installed (apt-get install baresip-core)")
-		return b, nil
+	} else if err := b.addTheirs(ctx, speech); err != nil {
+		return b, err
 	}
-	return b, b.addTheirs(ctx, speech)
+	return b, b.addLinphones(ctx, speech)
 }
 
 func (b *bench) close() error { return b.bed.Close() }
@@ -141,8 +142,8 @@ func measure(ctx context.Context, o options, r *report) (err error) {
 var pools = [2]testbed.Pool{testbed.East, testbed.West}
 
 const (
-	oursFrom, theirsFrom = 0, 50
-	roomFor              = 40 // addresses of each pair in each pool
+	oursFrom, theirsFrom, linphonesFrom = 0, 30, 60
+	roomFor                             = 30 // addresses of each pair in each pool
 )
 
 // addOurs starts two phones.

@@ -115,8 +115,12 @@ func (r *report) print(out io.Writer) error {
 		if d, ok := s.quantile(0.5); ok && s.trip > 0 {
 			trips = fmt.Sprintf("%.1f", float64(d)/float64(s.trip))
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s", s.what, s.trip.Milliseconds(), s.security, s.count(), s.text(0.5), s.text(0.95), trips)
-		if other := r.beside(s); other != nil {
+		what := s.what
+		if s.maker == linphone {
+			what = linphone + ": " + what
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s", what, s.trip.Milliseconds(), s.security, s.count(), s.text(0.5), s.text(0.95), trips)
+		if other := r.beside(s); other != nil && s.maker != linphone {
 			fmt.Fprintf(w, "\t%s\t%s\t%s\t%s", other.count(), other.text(0.5), other.text(0.95), ratio(s, other))
 		}
 		fmt.Fprintln(w)
