@@ -34,7 +34,7 @@ export GOFLAGS := $(strip $(GOFLAGS) -tags=$(TAGS))
 # What Debian 12 calls the things that are needed: to build, to run the story
 # of `make run` (a provider, a fixed IP phone, a recorded voice), and beside
 # these to test.
-BUILD_PACKAGES := gcc libc6-dev pkg-config libopus-dev libasound2-dev portaudio19-dev
+BUILD_PACKAGES := gcc libc6-dev pkg-config libopus-dev libspeexdsp-dev libasound2-dev portaudio19-dev
 RUN_PACKAGES := dnsmasq-base baresip-core pocketsphinx-testdata
 TEST_PACKAGES := ffmpeg sip-tester iproute2 openssl git systemd jackd2 kea-dhcp4-server isc-dhcp-server udhcpc isc-dhcp-client bind9-dnsutils chromium chromium-driver strace libcoap3-bin
 # What ours is compared with, by the longer commands.

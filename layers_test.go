@@ -46,6 +46,7 @@ var floorPlan = map[string]room{
 	"audio":           {"audio/limit audio/noise audio/rtp audio/jitter", "the engine joins a device, codecs and packets without knowing who calls whom"},
 	"audio/audiotest": {"audio/resample", "measures sound, wherever it comes from"},
 	"audio/conceal":   {"", "arithmetic on samples"},
+	"audio/echo":      {"audio audio/resample", "works on ticks at the engine's hook, whatever is said in them"},
 	"audio/g711":      {"audio audio/conceal audio/resample", "a codec knows the engine's words and rates"},
 	"audio/g722":      {"audio audio/conceal audio/resample", "a codec knows the engine's words and rates"},
 	"audio/jitter":    {"audio/noise", "arithmetic on packets' times; what is heard between them is noise"},

@@ -164,6 +164,9 @@ type Sound struct {
 	// Buffer is how much sound waits for the card, in whole hundredths of a
 	// second; 0: as little as can be. What the processor may stand still.
 	Buffer time.Duration
+	// Mode is how the phone is talked into, unless it is told: "handset" or
+	// "hands-free". Empty: neither, what is captured has no echo.
+	Mode string
 }
 
 // All returns every board.

@@ -10,6 +10,7 @@ func host() Board {
 		Hook:    Hook{Simulated: true},
 		Lamp:    Lamp{Simulated: true},
 		Display: Display{Simulated: true},
+		Sound:   Sound{Mode: "handset"},
 		Port:    "eth0",
 	}
 }

@@ -43,7 +43,7 @@ func rpi() Board {
 		Hook:     Hook{Input: &Input{Line: Line{Name: "GPIO17"}, ActiveLow: true, Bias: PullUp}},
 		Lamp:     Lamp{Output: &Output{Line: Line{Name: "GPIO27"}}},
 		Display:  Display{TTY: "/dev/tty1"},
-		Sound:    Sound{Card: "Headset", Capture: "USB", Playback: "USB"},
+		Sound:    Sound{Card: "Headset", Capture: "USB", Playback: "USB", Mode: "handset"},
 		Port:     "eth0",
 		Watchdog: "/dev/watchdog0",
 		Image: Image{

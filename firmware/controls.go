@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
+	"flexphone/audio/echo"
 	"flexphone/firmware/internal/control"
 	"flexphone/firmware/internal/parts"
 	"flexphone/firmware/internal/phone"
@@ -18,6 +20,7 @@ type controls struct {
 	phone  *phone.Phone
 	self   *self
 	parts  *hardware
+	desk   *echo.Desk
 	keeper *parts.Keeper
 }
 
@@ -57,6 +60,26 @@ func (c controls) handle(ctx context.Context, r control.Request) (any, error) {
 	case "hangup":
 		c.phone.Hangup(ctx)
 		return nil, nil
+	case "mode":
+		m, ok := echo.Modes()[argument]
+		if !ok {
+			return nil, fmt.Errorf("mode %q: want handset, hands-free or off", argument)
+		}
+		c.desk.SetMode(m)
+		return nil, nil
+	case "volume":
+		v, err := strconv.Atoi(argument)
+		if err != nil || v < 0 || v > echo.MaxVolume {
+			return nil, fmt.Errorf("volume %q: want 0 to %d", argument, echo.MaxVolume)
+		}
+		c.desk.SetVolume(v)
+		return nil, nil
+	case "mute":
+		if argument != "on" && argument != "off" {
+			return nil, fmt.Errorf("mute %q: want on or off", argument)
+		}
+		c.desk.Mute(argument == "on")
+		return nil, nil
 	case "profile":
 		return profileOf(ctx, argument, more)
 	}
@@ -82,7 +105,15 @@ type status struct {
 	Address string `json:"address"`
 	Lease   *lease `json:"lease,omitempty"`
 	phone.Status
+	Sound  desk              `json:"sound"`
 	Broken map[string]string `json:"broken,omitempty"` // parts that do not work, and why
+}
+
+// desk is how the phone is talked into.
+type desk struct {
+	Mode   string `json:"mode"` // "handset", "hands-free" or "off"
+	Volume int    `json:"volume"`
+	Muted  bool   `json:"muted"`
 }
 
 type lease struct {
@@ -97,6 +128,7 @@ type lease struct {
 
 func (c controls) status() status {
 	s := status{Number: c.self.name(), Status: c.phone.Status()}
+	s.Sound = desk{c.desk.Mode().String(), c.desk.Volume(), c.desk.Muted()}
 	s.Broken, _ = c.keeper.Broken()
 	if mac, ok := c.self.mac.Now(); ok {
 		s.MAC = mac.String()

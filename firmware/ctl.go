@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -29,8 +30,17 @@ type ctlCommand struct {
 	Hold     struct{} `cmd:"" help:"Have the other end of the call wait: neither end is heard."`
 	Retrieve struct{} `cmd:"" help:"Talk again to who is on hold."`
 	Hangup   struct{} `cmd:"" help:"End the call."`
-	Events   struct{} `cmd:"" help:"Print what happens as it happens, a JSON object a line."`
-	Profile  struct {
+	Mode     struct {
+		To string `arg:"" enum:"handset,hands-free,off" help:"handset, hands-free, or off: sound goes through as it is."`
+	} `cmd:"" help:"Say how the phone is talked into."`
+	Volume struct {
+		To int `arg:"" help:"0 to 10, in steps of 3 dB; 6 is as it comes."`
+	} `cmd:"" help:"Set how loud calls and tones are."`
+	Mute struct {
+		To string `arg:"" enum:"on,off" help:"on: nobody hears what is said here."`
+	} `cmd:"" help:"Switch the microphone off, or on."`
+	Events  struct{} `cmd:"" help:"Print what happens as it happens, a JSON object a line."`
+	Profile struct {
 		Kind string `arg:"" enum:"${profiles}" help:"One of ${profiles}."`
 		For  string `help:"How long the processor is watched." default:"10s" placeholder:"TIME"`
 	} `cmd:"" help:"Write a profile of the program to standard output, for go tool pprof."`
@@ -46,6 +56,12 @@ func (c *ctlCommand) request(command string) control.Request {
 		r.Arguments = []string{c.Hook.To}
 	case "dial":
 		r.Arguments = []string{c.Dial.Number}
+	case "mode":
+		r.Arguments = []string{c.Mode.To}
+	case "volume":
+		r.Arguments = []string{strconv.Itoa(c.Volume.To)}
+	case "mute":
+		r.Arguments = []string{c.Mute.To}
 	case "profile":
 		r.Arguments = []string{c.Profile.Kind, c.Profile.For}
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"flexphone/audio"
+	"flexphone/audio/echo"
 	"flexphone/audio/portaudio"
 	"flexphone/audio/wav"
 	"flexphone/boards"
@@ -171,6 +172,17 @@ func soundOf(k boards.Sound, settings config.Audio, log *slog.Logger) func() (au
 			Buffer: k.Buffer,
 		}, log)
 	}
+}
+
+// deskOf returns how the phone is talked into. Of WAV files there comes no echo.
+func deskOf(k boards.Sound, settings config.Audio) *echo.Desk {
+	usual := cmp.Or(k.Mode, "off")
+	if settings.Backend == "wav" {
+		usual = "off"
+	}
+	d := echo.NewDesk(echo.Modes()[cmp.Or(settings.Mode, usual)], settings.SideTone) // a mode that is none was refused
+	d.SetVolume(settings.Volume)
+	return d
 }
 
 // nothing is what a simulated part has to close.

@@ -81,7 +81,8 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 		Owns: self.owns, DisplayName: self.name,
 		Answerable: media.Answerable(codecs(), settings.OnlyPrivate), SIPPort: sip.Port, SIPSPort: sip.SecurePort, Trace: tracing.SIP(), Panicked: keeper.Panicked, Log: log,
 	}}
-	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, settings.Audio, log), Formats: formats(), Log: log})
+	desk := deskOf(board.Sound, settings.Audio)
+	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, settings.Audio, log), Formats: formats(), Processor: desk.Processor, Log: log})
 	rows := directory.New(storing)
 	storing.peers = rows.Followed
 	hardware := newHardware(board, settings)
@@ -122,7 +123,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	lower.keep("network", network.run(ctx))
 	runtime.Gosched() // its question leaves before anything else is done
 	upper := newHalf(ctx, keeper)
-	upper.keep("control socket", controlled(settings.Control, events, controls{ph, self, hardware, keeper}, log)) // it tells of the address
+	upper.keep("control socket", controlled(settings.Control, events, controls{ph, self, hardware, desk, keeper}, log)) // it tells of the address
 	lower.keep("interface", numbered(self, settings.Interface, keeper))
 	lower.keep("key", keyed(self, folder))
 	lower.keep("data", kept(folder, crashes))

@@ -97,3 +97,26 @@ func TestEventsForScripts(t *testing.T) {
 		}
 	}
 }
+
+// How a phone is talked into is set, and told.
+func TestDesk(t *testing.T) {
+	ctx, _, phones := town(t, Config{}, 1)
+	p := phones[0]
+	if board() != hostBoard {
+		t.Skip("a virtual machine has no shell; what is set is the same on every board")
+	}
+	for _, tt := range []struct{ args, says string }{
+		{"volume 3", `"volume":3`}, {"mode hands-free", `"mode":"hands-free"`}, {"mute on", `"muted":true`}, {"mute off", `"muted":false`}, {"mode off", `"mode":"off"`},
+	} {
+		_, err := p.Ctl(ctx, strings.Fields(tt.args)...)
+		must(t, err)
+		if out, err := p.Ctl(ctx, "status"); err != nil || !strings.Contains(strings.ReplaceAll(out, " ", ""), tt.says) {
+			t.Errorf("after %s the status is %s, %v; want %s", tt.args, out, err, tt.says)
+		}
+	}
+	for _, args := range []string{"volume 11", "volume loud", "mode loud", "mute perhaps"} {
+		if out, err := p.Ctl(ctx, strings.Fields(args)...); err == nil {
+			t.Errorf("%s is taken: %s", args, out)
+		}
+	}
+}

@@ -36,9 +36,12 @@ type Config struct {
 
 // Audio says where sound comes from and goes to.
 type Audio struct {
-	Backend  string `toml:"backend"`  // "portaudio" or "wav"; empty: the board's
-	Capture  string `toml:"capture"`  // device name, or a WAV file that is spoken
-	Playback string `toml:"playback"` // device name, or a WAV file that is written
+	Backend  string `toml:"backend"`   // "portaudio" or "wav"; empty: the board's
+	Capture  string `toml:"capture"`   // device name, or a WAV file that is spoken
+	Playback string `toml:"playback"`  // device name, or a WAV file that is written
+	Mode     string `toml:"mode"`      // how it is talked into: "handset", "hands-free", or "off"; empty: off with WAV files, else the board's
+	SideTone bool   `toml:"side_tone"` // whoever speaks hears himself in the handset
+	Volume   int    `toml:"volume"`    // at the start: 0 to 10, in steps of 3 dB; 6 is as it comes
 }
 
 // Address says who gives the phone its address.
@@ -61,6 +64,7 @@ func Default() Config {
 	return Config{
 		Data:    "/var/lib/flexphone",
 		Control: "/run/flexphone/control.sock",
+		Audio:   Audio{Volume: 6},
 		Address: Address{Source: "dhcp", Conflict: "fast"},
 	}
 }

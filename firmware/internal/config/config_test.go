@@ -27,7 +27,7 @@ router = "192.0.2.1"
 `, nil)
 	want := Config{
 		Board: "host", Keypad: "simulated", Interface: "eth0", Data: "/data", Control: "/run/flexphone/control.sock",
-		Audio:   Audio{Backend: "wav", Capture: "spoken.wav"},
+		Audio:   Audio{Backend: "wav", Capture: "spoken.wav", Volume: 6},
 		Address: Address{Source: "static", Conflict: "fast", Prefix: netip.MustParsePrefix("192.0.2.9/24"), Router: netip.MustParseAddr("192.0.2.1")},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -51,6 +51,8 @@ func TestMistakesNameTheirPlace(t *testing.T) {
 		{"a blank in a name", "interface = \"eth 1\"\n", "line 1: interface"},
 		{"a long name", "fallback_interface = \"a234567890123456\"\n", "ip link"},
 		{"wrong backend", "[audio]\nbackend = \"oss\"\n", "line 2: [audio] backend"},
+		{"wrong mode", "[audio]\nmode = \"loud\"\n", `"hands-free"`},
+		{"wrong volume", "[audio]\nvolume = 11\n", "0 to 10"},
 		{"wrong source", "[address]\nsource = \"ppp\"\n", `"watch"`},
 		{"static without prefix", "[address]\nsource = \"static\"\n", "prefix"},
 		{"prefix without static", "[address]\nprefix = \"192.0.2.9/24\"\n", "static"},

@@ -154,7 +154,7 @@ func (d *decoder) table(above toml.Key, raw map[string]toml.Primitive, places ma
 	}
 }
 
-const known = "board, keypad, interface, fallback_interface, storing_server, enrolment_token, only_private, data, control, [audio] backend, capture, playback, [address] source, link, prefix, router, dns, conflict, link_local, only_ipv6, resolv_conf, vlan"
+const known = "board, keypad, interface, fallback_interface, storing_server, enrolment_token, only_private, data, control, [audio] backend, capture, playback, mode, side_tone, volume, [address] source, link, prefix, router, dns, conflict, link_local, only_ipv6, resolv_conf, vlan"
 
 // A rule is what makes settings wrong.
 type rule struct {
@@ -197,6 +197,10 @@ func (c Config) wrong(checks Checks) (rule, bool) {
 	switch {
 	case !slices.Contains([]string{"", "portaudio", "wav"}, c.Audio.Backend):
 		return one(fmt.Errorf(`[audio] backend = %q: want "portaudio" or "wav"`, c.Audio.Backend), "audio.backend")
+	case !slices.Contains([]string{"", "handset", "hands-free", "off"}, c.Audio.Mode):
+		return one(fmt.Errorf(`[audio] mode = %q: want "handset", "hands-free" or "off"`, c.Audio.Mode), "audio.mode")
+	case c.Audio.Volume < 0 || c.Audio.Volume > 10:
+		return one(fmt.Errorf("[audio] volume = %d: want 0 to 10", c.Audio.Volume), "audio.volume")
 	case !slices.Contains([]string{"dhcp", "watch", "static"}, a.Source):
 		return one(fmt.Errorf(`[address] source = %q: want "dhcp", "watch" or "static"`, a.Source), "address.source")
 	case a.Source == "static" && !a.Prefix.IsValid():
