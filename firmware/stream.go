@@ -71,13 +71,16 @@ func pinOf(peer sip.Peer) [32]byte {
 func (s *stream) Local(peer sip.Peer, wanted phone.Wanted) (sip.LocalMedia, bool) {
 	some := slices.DeleteFunc(codecs(), func(c media.Codec) bool { return slices.Contains(wanted.Without, c.Name) })
 	lm := s.local(peer, some)
-	lm.Hold = wanted.Hold
+	lm.Hold, lm.NewKeys = wanted.Hold, wanted.NewKeys
 	if lm.Private != nil && lm.Private.Ours {
 		s.ways.private.Expect(peer.Addr.Addr(), pinOf(peer))
 	}
 	sounds := slices.ContainsFunc(some, func(c media.Codec) bool { return c.Name != eventName && c.Name != noiseName })
 	return s.call.Load().With(lm), sounds && (!lm.OnlyPrivate || lm.Private != nil && lm.Vouched)
 }
+
+// Worn implements phone.Stream.
+func (s *stream) Worn() <-chan struct{} { return s.ways.worn }
 
 // Renew implements phone.Stream.
 func (s *stream) Renew() {
@@ -186,6 +189,7 @@ type ways struct {
 	plain   *udp.Path
 	private *srtp.Path // nil: there is no key yet to be private with, or no port
 	taken   atomic.Int32
+	worn    chan struct{} // holds one when the private path wants new keys
 	log     *slog.Logger
 }
 
@@ -195,7 +199,7 @@ func openWays(ctx context.Context, own func() (tls.Certificate, bool), log *slog
 	if err != nil {
 		return nil, err
 	}
-	w := &ways{plain: p, log: log}
+	w := &ways{plain: p, log: log, worn: make(chan struct{}, 1)}
 	certificate, ok := own()
 	if !ok {
 		return w, nil
@@ -205,8 +209,16 @@ func openWays(ctx context.Context, own func() (tls.Certificate, bool), log *slog
 		log.Warn("no private sound for the call", "err", err)
 		return w, nil
 	}
-	w.private = srtp.New(ctx, conn, srtp.Config{Certificate: certificate, Log: log})
+	w.private = srtp.New(ctx, conn, srtp.Config{Certificate: certificate, Worn: w.wearOut, Log: log})
 	return w, nil
+}
+
+// wearOut is that the keys of the private path are worn.
+func (w *ways) wearOut() {
+	select {
+	case w.worn <- struct{}{}:
+	default: // it has been told
+	}
 }
 
 // take decides for one of them, once.

@@ -436,6 +436,44 @@ func TestHoleGetsNewKeys(t *testing.T) {
 	}
 }
 
+// TestHoleOfSDES: where the signalling brings the keys it is told once that others are
+// due. With them both ends hear each other again, and what was on its way by the keys
+// of before is still heard.
+func TestHoleOfSDES(t *testing.T) {
+	for _, s := range suites {
+		for _, step := range []uint16{hole + 1, 40000} {
+			t.Run(fmt.Sprint(s, step), func(t *testing.T) {
+				a, b := bySDES(t, s)
+				worn := make(chan struct{}, 100)
+				a.cfg.Worn = func() { worn <- struct{}{} }
+				ha, hb := a.listen(t), b.listen(t)
+				b.say(t, 1, "before")
+				ha.await(t, "before")
+				number := 1 + step
+				eventually(t, "new keys are due", func() bool {
+					number++
+					b.say(t, number, "into the hole")
+					time.Sleep(5 * time.Millisecond)
+					return len(worn) > 0
+				})
+				must(t, a.Start(Agreement{Remote: b.at, Mux: true, SDES: &SDES{s, keyOf(s, 3), keyOf(s, 4)}}))
+				if step < 1<<15 {
+					b.say(t, number+1, "on its way")
+					ha.await(t, "on its way")
+				}
+				must(t, b.Start(Agreement{Remote: a.at, Mux: true, SDES: &SDES{s, keyOf(s, 4), keyOf(s, 3)}}))
+				b.say(t, number+2, "after")
+				ha.await(t, "after")
+				a.say(t, 1, "both ways")
+				hb.await(t, "both ways")
+				if n := len(worn); n != 1 {
+					t.Errorf("told %d times; want 1", n)
+				}
+			})
+		}
+	}
+}
+
 // A known key, and those that a handshake makes, are looked for in everything that
 // a path writes: its log, errors and whatever prints it.
 func TestNoKeyIsWritten(t *testing.T) {

@@ -31,7 +31,8 @@
 // the same key would use numbers twice, and not understand what comes after
 // a wrap (keyring). A context takes what comes after a hole of 2^15 packets for old.
 // After one of 2^14, or when nothing opens any more though packets come on, our own
-// phones shake hands anew (doubt.go); the keys before stay until there are others.
+// phones shake hands anew (doubt.go), and whoever keeps the signalling is told where
+// that has brought the keys; the keys before stay until there are others.
 //
 // # Why one handshake at a time
 //

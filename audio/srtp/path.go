@@ -59,7 +59,10 @@ type SDES struct {
 // A Config is what a path is made with.
 type Config struct {
 	Certificate tls.Certificate // shown by DTLS
-	Log         *slog.Logger
+	// Worn is told when keys are worn that the signalling has brought: Start is to bring
+	// others. It does not block. Nil: nobody cares.
+	Worn func()
+	Log  *slog.Logger
 }
 
 // A Conn is a socket, as net.UDPConn is one.
@@ -250,6 +253,9 @@ func (p *Path) useSDES(s SDES) error {
 		ctx, err := p.ring.context(s.Suite, s.Peer)
 		if err != nil {
 			return fmt.Errorf("srtp: start: %w", err)
+		}
+		if p.in != nil {
+			p.old, p.oldUntil = p.in, time.Now().Add(oldTime)
 		}
 		p.in = newInbound(s.Suite, ctx)
 		p.wake()
@@ -600,8 +606,12 @@ func (p *Path) shut(b []byte, what audio.Protocol, from netip.AddrPort, now time
 }
 
 // renew makes new keys, where the peer is a phone that can: one of ours, which
-// is known by its key. The lock is held.
+// is known by its key. Those of SDES come by the signalling. The lock is held.
 func (p *Path) renew() {
+	if p.agreed != nil && p.agreed.SDES != nil && p.cfg.Worn != nil {
+		p.cfg.Worn()
+		return
+	}
 	if a := p.agreed; a == nil || a.DTLS == nil || a.DTLS.Pin == [32]byte{} || p.in == nil || p.hand != nil && !p.hand.done {
 		return
 	}

@@ -48,6 +48,8 @@ type Local struct {
 	Port   uint16     // RTP
 	Codecs []Codec    // preferred first, telephone-event and CN among them
 	Hold   bool       // nothing is to be said or heard for now: a=inactive
+	// NewKeys: what was offered of keys (RFC 4568) is worn, and others are to be.
+	NewKeys bool
 	// Private is how this end can be private; nil: it cannot.
 	Private *Private
 	// Vouched: nobody but the peer reads or changes what is described, since the

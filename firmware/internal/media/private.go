@@ -235,8 +235,14 @@ func (s *security) crypto() crypto {
 	return crypto{}
 }
 
-// ownKey is our key of a suite in this call, which never changes: with the same key a
-// context goes on.
+// worn reports whether an offer says that the keys of the call are worn: the peer has
+// another one than before, and what we send may be as far from being understood.
+func (s *session) worn(w way, a audio) bool {
+	return w == bySDES && s.way == bySDES && !a.crypto().key.Equal(s.peerKey)
+}
+
+// ownKey is our key of a suite in this call, the same until keys are worn: with the
+// same key a context goes on.
 func (s *session) ownKey(suite string) secret.Bytes {
 	if k, ok := s.keys[suite]; ok {
 		return k
@@ -267,6 +273,7 @@ func (s *session) protection(w way, a audio, lm Local) *Protection {
 	if w == bySDES {
 		c := a.crypto()
 		p.Suite, p.Own, p.Peer = c.suite, s.ownKey(c.suite), c.key
+		s.peerKey = c.key
 		return p
 	}
 	p.Fingerprints = a.fingerprints

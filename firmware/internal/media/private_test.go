@@ -210,6 +210,64 @@ func TestStandardPhones(t *testing.T) {
 	}
 }
 
+// TestNewKeys: keys of SDES stay in a call until they are worn. A peer that brings
+// another gets another of ours; who has offered one of its own keeps that.
+func TestNewKeys(t *testing.T) {
+	lm := fuzzLocal
+	lm.Private, lm.Vouched = &Private{Port: 4002}, true
+	key := func(fill string) string {
+		return "m=audio 5000 RTP/SAVP 8\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:" + strings.Repeat(fill, 40) + "\r\n"
+	}
+	c := NewCall()
+	agree := func(how string, by func() (sip.Media, error)) *Protection {
+		t.Helper()
+		m, err := by()
+		if err != nil || protection(m) == nil {
+			t.Fatalf("%s: %+v, %v", how, m, err)
+		}
+		return protection(m)
+	}
+	offered := func(how, fill string) *Protection {
+		t.Helper()
+		return agree(how, func() (sip.Media, error) {
+			_, m, err := c.With(lm).Answer([]byte(head+key(fill)), thereAt)
+			return m, err
+		})
+	}
+	asked := func(how, fill string, end sip.LocalMedia) *Protection {
+		t.Helper()
+		return agree(how, func() (sip.Media, error) {
+			if _, err := end.Offer(); err != nil {
+				return sip.Media{}, err
+			}
+			return end.Take([]byte(head+key(fill)), thereAt)
+		})
+	}
+	first := offered("at first", "A")
+	if again := offered("again", "A"); !again.Own.Equal(first.Own) {
+		t.Error("our key changes when nothing does")
+	}
+	if same := asked("by us", "A", c.With(lm)); !same.Own.Equal(first.Own) {
+		t.Error("our key changes when nothing does, by our own offer")
+	}
+	wanting := lm
+	wanting.NewKeys = true
+	end := c.With(wanting)
+	second := asked("when worn", "B", end)
+	if second.Own.Equal(first.Own) || second.Peer.Equal(first.Peer) {
+		t.Error("keys are as before, though they are worn")
+	}
+	if again := asked("by the same end", "B", end); !again.Own.Equal(second.Own) {
+		t.Error("our key changes again and again")
+	}
+	if again := offered("by the peer's key", "B"); !again.Own.Equal(second.Own) {
+		t.Error("our key changes though the peer's does not")
+	}
+	if third := offered("by another of the peer's", "C"); third.Own.Equal(second.Own) {
+		t.Error("our key stays when the peer's is worn")
+	}
+}
+
 // FuzzPrivateSDP: whatever is offered to a phone that can be private: what is said to
 // be private has keys, no key is in what does not go by TLS, and whoever answers us
 // by one of our own descriptions is understood.

@@ -36,6 +36,7 @@ type session struct {
 	tag, suite  string          // bySDES: of our a=crypto
 	role        setup           // byDTLS: active or passive
 	keys        map[string]secret.Bytes
+	peerKey     secret.Bytes // bySDES: of the last agreement
 }
 
 func newSession() session {
@@ -62,6 +63,9 @@ func (s *session) offer(lm Local) ([]byte, Local, []way, error) {
 		}
 	}
 	var p *Protection
+	if lm.NewKeys { // once: the same end may be asked again
+		s.keys, lm.NewKeys = nil, false
+	}
 	if w == bySDES {
 		p = &Protection{Mux: true, Suite: s.suite, Own: s.ownKey(s.suite)}
 	}
@@ -142,6 +146,9 @@ func (s *session) answer(offer []byte, from origin, lm Local) ([]byte, sip.Media
 	}
 	if pick.hasEvent {
 		chosen = append(chosen, pick.localEvent)
+	}
+	if s.worn(u.way, peer) {
+		s.keys = nil
 	}
 	p := s.protection(u.way, peer, lm)
 	m := agreed(pick, peer, lm, chosen, p)

@@ -101,6 +101,7 @@ type Line interface {
 type Wanted struct {
 	Hold    bool     // nothing is to be said or heard for now
 	Without []string // codecs that are not to be used, by their names
+	NewKeys bool     // those in descriptions are worn
 }
 
 // A Stream is the sound of one call.
@@ -118,6 +119,8 @@ type Stream interface {
 	// Renew forgets what one phone has been told and has said, before another is
 	// called.
 	Renew()
+	// Worn holds one when the peer is to be offered new keys.
+	Worn() <-chan struct{}
 	// Start exchanges sound as agreed; called again it changes it.
 	Start(sip.Media) error
 	SendDigit(hal.Key) error

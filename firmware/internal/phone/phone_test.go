@@ -402,6 +402,42 @@ func TestHold(t *testing.T) {
 	})
 }
 
+// Worn keys are replaced while the call goes on, and no longer asked for than a few times.
+func TestWornKeysAreReplaced(t *testing.T) {
+	c := newFakeCall(talk)
+	w := outgoing(c)
+	try(t, w, func(t *testing.T, d *table) {
+		d.talks(t)
+		offers := func(when string, want ...bool) {
+			t.Helper()
+			time.Sleep(10 * updateWait)
+			var got []bool
+			w.mu.Lock()
+			for _, lm := range c.updates {
+				got = append(got, lm.(described).keys)
+			}
+			c.updates = nil
+			w.mu.Unlock()
+			if !slices.Equal(got, want) {
+				t.Errorf("%s it offered new keys: %v; want %v", when, got, want)
+			}
+		}
+		w.streams[0].worn <- struct{}{}
+		offers("once", true)
+		d.trouble("Call.Update", no)
+		w.streams[0].worn <- struct{}{}
+		d.take()
+		offers("in vain")
+		if n := strings.Count(d.take(), "update"); n != newKeysTries {
+			t.Errorf("it asked %d times; want %d", n, newKeysTries)
+		}
+		d.trouble("", no)
+		d.NetworkUp(d.ctx, netip.MustParseAddr("198.51.100.7"))
+		offers("after a move", false)
+		d.expectState(t, Talking)
+	})
+}
+
 // While the peer is not heard the display says so. One of ours is missed at once,
 // another one may be silent between its reports.
 func TestAPeerThatIsNotHeardIsReconnecting(t *testing.T) {

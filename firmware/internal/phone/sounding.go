@@ -15,6 +15,10 @@ import (
 // that has just come up drops the first packets.
 const updateWait = 500 * time.Millisecond
 
+// newKeysTries is how often a peer is offered new keys, which it may not want: what it
+// says by the present ones is still heard, or the stream asks again.
+const newKeysTries = 3
+
 // recodeWait bounds a try to agree with the peer upon another codec, in which
 // nothing is heard.
 const recodeWait = 8 * time.Second
@@ -177,10 +181,13 @@ func (w *worker) agree(ctx context.Context, call Call, stream Stream, m sip.Medi
 
 // local is what to offer to the peer of call, as Stream.Local says it.
 func (w *worker) local(call Call, stream Stream) (lm sip.LocalMedia, ok bool) {
+	return stream.Local(call.Peer(), w.wanted())
+}
+
+func (w *worker) wanted() Wanted {
 	w.books.Lock()
-	without := slices.Clone(w.refused)
-	w.books.Unlock()
-	return stream.Local(call.Peer(), Wanted{Hold: w.holds.Load(), Without: without})
+	defer w.books.Unlock()
+	return Wanted{Hold: w.holds.Load(), Without: slices.Clone(w.refused)}
 }
 
 // hearEarly tells whether sound comes before the call is answered.
@@ -206,12 +213,13 @@ func (w *worker) hearEarly(ctx context.Context, stream Stream) {
 }
 
 // followMoves tells the peer whenever this phone has another address, or is to have it
-// wait, again and again until it has heard: it may be on the move as well.
+// wait, again and again until it has heard: it may be on the move as well. It offers
+// it new keys when those of before are worn.
 func (w *worker) followMoves(ctx context.Context, call Call, stream Stream) {
 	again := time.NewTimer(0)
 	again.Stop()
 	defer again.Stop()
-	moved, held := false, false // held: as the peer knows it
+	moved, held, keys := false, false, 0 // held: as the peer knows it; keys: how often others are to be offered
 	for {
 		select {
 		case <-ctx.Done():
@@ -219,22 +227,31 @@ func (w *worker) followMoves(ctx context.Context, call Call, stream Stream) {
 		case <-w.moves:
 			moved = true
 		case <-w.wishes:
+		case <-stream.Worn():
+			keys = newKeysTries
 		case <-again.C:
 		}
 		again.Stop()
-		holds := w.holds.Load() // if that changes meanwhile, a wish waits
-		lm, _ := w.local(call, stream)
-		if err := call.Update(ctx, lm); err != nil {
+		wanted := w.wanted() // what changes meanwhile waits as a wish
+		wanted.NewKeys = keys > 0
+		lm, _ := stream.Local(call.Peer(), wanted)
+		err := call.Update(ctx, lm)
+		if keys--; err == nil || keys < 0 {
+			keys = 0
+		}
+		if err != nil {
 			w.parts.Log.Info("peer not yet told of the change", "err", err)
-			again.Reset(updateWait)
+			if moved || wanted.Hold != held || keys > 0 {
+				again.Reset(updateWait)
+			}
 			continue
 		}
 		if moved {
 			moved = false
 			w.post(callChanged{w.id, "local"})
 		}
-		if holds != held {
-			held = holds
+		if wanted.Hold != held {
+			held = wanted.Hold
 			w.post(callHeld{w.id, "local", held})
 		}
 	}

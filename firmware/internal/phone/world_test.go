@@ -206,7 +206,7 @@ func (w *world) Open(context.Context) (Stream, error) {
 	if err := w.meet("Sound.Open"); err != nil {
 		return nil, err
 	}
-	s := &fakeStream{world: w}
+	s := &fakeStream{world: w, worn: make(chan struct{}, 1)}
 	w.mu.Lock()
 	w.streams = append(w.streams, s)
 	w.mu.Unlock()
@@ -215,6 +215,7 @@ func (w *world) Open(context.Context) (Stream, error) {
 
 type fakeStream struct {
 	*world
+	worn            chan struct{}
 	started, closed bool
 }
 
@@ -222,7 +223,7 @@ type fakeStream struct {
 type described struct {
 	sip.LocalMedia // nil: nobody describes it
 	codecs         []string
-	hold           bool
+	hold, keys     bool
 }
 
 func (s *fakeStream) Prepare(sip.Peer, []byte, netip.Addr) { s.meet("Stream.Prepare") }
@@ -232,8 +233,10 @@ func (s *fakeStream) Retarget(netip.Addr) { s.meet("Stream.Retarget") }
 func (s *fakeStream) Local(_ sip.Peer, wanted Wanted) (sip.LocalMedia, bool) {
 	s.meet("Stream.Local")
 	left := slices.DeleteFunc([]string{"opus", "PCMA"}, func(c string) bool { return slices.Contains(wanted.Without, c) })
-	return described{codecs: left, hold: wanted.Hold}, len(left) > 0
+	return described{codecs: left, hold: wanted.Hold, keys: wanted.NewKeys}, len(left) > 0
 }
+
+func (s *fakeStream) Worn() <-chan struct{} { return s.worn }
 
 func (s *fakeStream) Renew() { s.meet("Stream.Renew") }
 
