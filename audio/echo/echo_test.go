@@ -234,6 +234,27 @@ func TestSideTone(t *testing.T) {
 	}
 }
 
+// What a speaker hears of himself is no echo: his voice is sent as it is without it.
+func TestSideToneTakesNothingFromTheVoice(t *testing.T) {
+	voice := loop(audiotest.Speech(t, "numbers.raw", rate), 8)
+	send := func(sideTone bool) []int16 {
+		p := NewDesk(Handset, sideTone).Processor(rate)
+		sent := append([]int16(nil), voice...)
+		for at := 0; at < len(sent); at += rate / ticksPerSecond {
+			play, captured := make([]int16, rate/ticksPerSecond), sent[at:at+rate/ticksPerSecond]
+			p.Play(play, captured)
+			p.Capture(captured, play)
+		}
+		return sent[4*rate:]
+	}
+	with, without := send(true), send(false)
+	for i := range with {
+		if with[i] != without[i] {
+			t.Fatalf("sample %d is %d, without side tone %d; the voice lost %.2f dB", i, with[i], without[i], decibels(power(without)/power(with)))
+		}
+	}
+}
+
 // Whatever is played and captured, no sample is left of full scale, and nothing is lost for good.
 func FuzzProcessor(f *testing.F) {
 	f.Add([]byte{0, 0x80, 0xff, 0x7f, 1, 2}, uint8(2))

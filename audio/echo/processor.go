@@ -105,7 +105,7 @@ func (d *Desk) gain() float32 {
 
 // Processor returns what works for the desk at a device's rate, in ticks.
 func (d *Desk) Processor(rate int) audio.Processor {
-	p := &processor{desk: d, rate: rate, before: make([]int16, rate/ticksPerSecond), mode: d.Mode(), volume: d.volume.Load(), gain: d.gain()}
+	p := &processor{desk: d, rate: rate, before: make([]int16, rate/ticksPerSecond), far: make([]int16, rate/ticksPerSecond), mode: d.Mode(), volume: d.volume.Load(), gain: d.gain()}
 	p.now = p.canceller(p.mode)
 	if d.Muted() {
 		p.open = 0
@@ -124,6 +124,10 @@ type processor struct {
 	before []int16    // what was captured, when the mode changes
 	volume int32
 	gain   float32
+	// far is what is played without the side tone, if beside says that there is one: a
+	// filter that was told of that would take the speaker's own voice for echo.
+	far    []int16
+	beside bool
 	open   float32 // what is heard of the microphone: 1, or 0 when it is muted
 }
 
@@ -153,18 +157,24 @@ func (p *processor) Play(play, captured []int16) {
 	if p.mode == Handset && p.desk.sideTone.Load() {
 		side = sideTone * p.open
 	}
-	if gain == 1 && p.gain == 1 && side == 0 {
+	p.beside = side != 0
+	if gain == 1 && p.gain == 1 && !p.beside {
 		return
 	}
 	step := (p.gain - gain) / float32(len(play))
 	for i := range play {
 		gain += step
-		play[i] = clip(gain*float32(play[i]) + side*float32(captured[i]))
+		v := gain * float32(play[i])
+		p.far[i] = clip(v)
+		play[i] = clip(v + side*float32(captured[i]))
 	}
 }
 
 // Capture implements audio.Processor.
 func (p *processor) Capture(captured, played []int16) {
+	if p.beside {
+		played = p.far
+	}
 	last := p.now
 	m := p.desk.Mode()
 	changes := m != p.mode
