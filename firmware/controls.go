@@ -48,6 +48,12 @@ func (c controls) handle(ctx context.Context, r control.Request) (any, error) {
 		}
 		c.phone.Dial(ctx, argument)
 		return nil, nil
+	case "accept-key":
+		if c.phone.Status().Call == nil {
+			return nil, fmt.Errorf("there is no call; the new key of a number is accepted while it is called, or calls")
+		}
+		c.phone.Accept(ctx)
+		return nil, nil
 	case "answer":
 		c.phone.Answer(ctx)
 		return nil, nil
@@ -101,6 +107,7 @@ func (c controls) hook(to string) error {
 // status is what `flexphone ctl status` prints.
 type status struct {
 	MAC     string `json:"mac"`    // empty while there is no network interface
+	Key     string `json:"key"`    // the SHA-256 of the device key, as others see it
 	Number  string `json:"number"` // short number, or the MAC's 15 digits
 	Address string `json:"address"`
 	Lease   *lease `json:"lease,omitempty"`
@@ -130,6 +137,9 @@ func (c controls) status() status {
 	s := status{Number: c.self.name(), Status: c.phone.Status()}
 	s.Sound = desk{c.desk.Mode().String(), c.desk.Volume(), c.desk.Muted()}
 	s.Broken, _ = c.keeper.Broken()
+	if id, ok := c.self.key.Now(); ok {
+		s.Key = id.Fingerprint.String()
+	}
 	if mac, ok := c.self.mac.Now(); ok {
 		s.MAC = mac.String()
 	}

@@ -27,6 +27,7 @@ type ctlCommand struct {
 		Number string `arg:"" help:"A number of the dial plan."`
 	} `cmd:"" help:"Call a number without the handset."`
 	Answer   struct{} `cmd:"" help:"Answer without the handset."`
+	Accept   struct{} `cmd:"" name:"accept-key" help:"Accept that the number of the present call has another key than it had."`
 	Hold     struct{} `cmd:"" help:"Have the other end of the call wait: neither end is heard."`
 	Retrieve struct{} `cmd:"" help:"Talk again to who is on hold."`
 	Hangup   struct{} `cmd:"" help:"End the call."`

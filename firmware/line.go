@@ -64,6 +64,21 @@ func (l *line) Invite(ctx context.Context, to sip.Target, local sip.LocalMedia) 
 	return c, nil
 }
 
+// Prepare implements phone.Line.
+func (l *line) Prepare(ctx context.Context, to sip.Target) error {
+	agent, ok := l.agent.Now()
+	if !ok {
+		return errNoLine
+	}
+	return agent.Prepare(ctx, to)
+}
+
+// Prepared implements phone.Line.
+func (l *line) Prepared(to sip.Target) bool {
+	agent, ok := l.agent.Now()
+	return ok && agent.Prepared(to)
+}
+
 // Incoming implements phone.Line.
 func (l *line) Incoming(ctx context.Context) (phone.Call, error) {
 	for {

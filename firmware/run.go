@@ -83,12 +83,12 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	}}
 	desk := deskOf(board.Sound, settings.Audio)
 	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, settings.Audio, log), Formats: formats(), Processor: desk.Processor, Log: log})
-	rows := directory.New(storing)
+	rows := directory.New(storing, directory.Config{Path: filepath.Join(settings.Data, "phones.json"), Prepare: line.Prepare, Log: log})
 	storing.peers = rows.Followed
 	hardware := newHardware(board, settings)
 	ph := phone.New(phone.Parts{
 		Keypad: hardware.keypad, Hook: &hardware.hook, Lamp: &hardware.lamp, Display: &hardware.display,
-		Directory: rows, Line: line, Sound: newSound(engine, soundConfig{
+		Directory: rows, Book: rows, Line: line, Sound: newSound(engine, soundConfig{
 			address: self.addressFor, own: self.certificate, onlyPrivate: settings.OnlyPrivate, traced: tracing.RTP, log: log,
 		}),
 		Report: reporting(events, storing), Panicked: keeper.Panicked, Log: log,
@@ -130,6 +130,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	lower.keep("finder", running(finding.Run))
 	lower.keep("storing server", storing.run)
 	lower.keep("line", first.then(line.run))
+	lower.keep("known phones", rows.Run)
 	lower.keep("sound engine", first.then(sounding(engine, keeper)))
 
 	// keypad -> dial -> resolve -> call -> talk -> release

@@ -168,10 +168,10 @@ func (s *storing) Resolve(ctx context.Context, q wire.Query) (wire.Row, error) {
 }
 
 // Observe implements directory.Server.
-func (s *storing) Observe(ctx context.Context, q wire.Query, changed func(wire.Row)) error {
+func (s *storing) Observe(ctx context.Context, q wire.Query, told func(row wire.Row, current bool)) error {
 	client, ok := s.client.Now()
 	if !ok {
 		return errNoKey
 	}
-	return client.Observe(ctx, q, changed)
+	return client.Observe(ctx, q, told)
 }

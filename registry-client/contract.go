@@ -43,7 +43,8 @@ type Server interface {
 	Register(ctx context.Context, r wire.Registration) (wire.Receipt, error)
 	Release(ctx context.Context, mac wire.MAC, sequence uint64) error
 	Resolve(ctx context.Context, q wire.Query) (wire.Row, error)
-	// Observe calls changed with the present row and with each later one, in
-	// order, until ctx is done.
-	Observe(ctx context.Context, q wire.Query, changed func(wire.Row)) error
+	// Observe calls told with the present row and with each later one, in order,
+	// until ctx is done; and without current when it is not told of changes any
+	// more, until it is again.
+	Observe(ctx context.Context, q wire.Query, told func(row wire.Row, current bool)) error
 }

@@ -77,31 +77,30 @@ func (s *session) forget(sub *subscription) {
 }
 
 // observe is Observe at the client's own server.
-func (c *Client) observe(ctx context.Context, q wire.Query, ticket wire.Ticket, changed func(wire.Row)) error {
+func (c *Client) observe(ctx context.Context, q wire.Query, ticket wire.Ticket, told func(row wire.Row, current bool)) error {
 	if err := q.Validate(); err != nil {
 		return fmt.Errorf("registry: observe: %w", err)
 	}
-	var last wire.Row
-	tell := func(m message.Message) error {
-		if m.Code != codes.Content {
-			return refusal(m)
-		}
-		row, err := wire.DecodeRow(m.Payload)
-		if err != nil {
-			return err
-		}
-		if !sameRow(row, last) {
-			last = row
-			changed(row)
-		}
-		return nil
-	}
+	var last wire.Row // zero: none is current
 	wait := retryFirst
 	for {
 		err := c.observeOnce(ctx, q, ticket, func(m message.Message) error {
 			wait = retryFirst
-			return tell(m)
+			if m.Code != codes.Content {
+				return refusal(m)
+			}
+			row, err := wire.DecodeRow(m.Payload)
+			if err != nil {
+				return err
+			}
+			if !sameRow(row, last) {
+				last = row
+				told(row, true)
+			}
+			return nil
 		})
+		last = wire.Row{}
+		told(last, false)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

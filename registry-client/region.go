@@ -62,12 +62,12 @@ func (c *Client) Resolve(ctx context.Context, q wire.Query) (row wire.Row, err e
 }
 
 // Observe implements Server. It outlives lost sessions and servers that are
-// away for a while: it then asks again until the server answers, and calls
-// changed only with what it has not told yet. It returns ctx's error once ctx
+// away for a while: it then asks again until the server answers, and tells
+// meanwhile that it does not know. It returns ctx's error once ctx
 // is done, and an error that wraps ErrUnknown, ErrRefused or ErrServerKey when
 // there is nothing (any more) to observe.
-func (c *Client) Observe(ctx context.Context, q wire.Query, changed func(wire.Row)) error {
-	return c.where(ctx, q, func(at *Client, ticket wire.Ticket) error { return at.observe(ctx, q, ticket, changed) })
+func (c *Client) Observe(ctx context.Context, q wire.Query, told func(row wire.Row, current bool)) error {
+	return c.where(ctx, q, func(at *Client, ticket wire.Ticket) error { return at.observe(ctx, q, ticket, told) })
 }
 
 // where asks the server that keeps the row of q: that of the region where it was found

@@ -333,8 +333,16 @@ func TestObserve(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows := make(chan wire.Row, 64)
-	done := make(chan error, 1)
-	go func() { done <- two.Observe(ctx, wire.Query{Number: "101"}, func(r wire.Row) { rows <- r }) }()
+	done, blind := make(chan error, 1), 0
+	go func() {
+		done <- two.Observe(ctx, wire.Query{Number: "101"}, func(r wire.Row, current bool) {
+			if current {
+				rows <- r
+			} else {
+				blind++
+			}
+		})
+	}()
 	if r := <-rows; r.Sequence != 1 {
 		t.Errorf("first row has sequence %d; want 1", r.Sequence)
 	}
@@ -365,6 +373,9 @@ func TestObserve(t *testing.T) {
 	}
 	if err := <-done; !errors.Is(err, registry.ErrUnknown) {
 		t.Errorf("Observe() of a forgotten row = %v; want ErrUnknown", err)
+	}
+	if blind != 1 {
+		t.Errorf("Observe() says %d times that it is not told of changes; want once, at its end", blind)
 	}
 	cancel()
 }

@@ -111,7 +111,13 @@ func TestPhoneMovesHouse(t *testing.T) {
 	mover, watcher := r.phone(t, r.west, 2, "192.0.2.2"), r.phone(t, r.west, 1, "192.0.2.1")
 	ctx, stop := context.WithCancel(t.Context())
 	seen, ended := make(chan wire.Row, 16), make(chan error, 1)
-	go func() { ended <- watcher.Observe(ctx, macQuery(2), func(row wire.Row) { seen <- row }) }()
+	go func() {
+		ended <- watcher.Observe(ctx, macQuery(2), func(row wire.Row, current bool) {
+			if current {
+				seen <- row
+			}
+		})
+	}()
 	await := func(addr string) {
 		t.Helper()
 		for {

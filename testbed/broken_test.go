@@ -65,6 +65,7 @@ func breakages() []breakage {
 		{"a key that cannot be read", "key", "device.key", true, inPlace("device.key", true)},
 		{"a sequence that cannot be read", "data", "sequence", true, inPlace("sequence", true)},
 		{"servers' keys that cannot be read", "data", "servers.json", true, inPlace("servers.json", true)},
+		{"known phones that cannot be read", "known phones", "phones.json", true, inPlace("phones.json", true)},
 		{"a board that does not exist", "settings", `board = "hosst"`, true, with("board", `board = "hosst"`)},
 		{"a server that is none", "settings", "storing_server", true, with("storing_server", `storing_server = "http://192.0.2.1/"`)},
 		{"a setting of another type", "settings", "board", true, with("board", `board = 7`)},

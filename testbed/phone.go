@@ -267,6 +267,9 @@ func (p *Phone) PowerCut() {
 	}
 }
 
+// Forget has a phone that is switched off know nothing of others.
+func (p *Phone) Forget() error { return os.RemoveAll(filepath.Join(p.dir, "data", "phones.json")) }
+
 // on reports whether the phone is switched on.
 func (p *Phone) on() bool { return p.proc != nil && p.proc.running() }
 

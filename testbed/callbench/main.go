@@ -11,9 +11,9 @@
 //
 // # Kinds of calls
 //
-// A phone may keep of a call what makes the next one quicker. So ours call after the
-// caller was started, when it has called nobody yet; after the called phone was, when
-// its number is known and no connection to it is left; and just after another call.
+// A phone may keep of a call what makes the next one quicker. So ours call when the
+// number was never called from there; when it was, but no connection to it is left, since
+// the called phone was started meanwhile; and just after another call.
 // They also call by address, as baresip does: nobody is asked then where that is, and
 // the other end has nothing to prove.
 // Whoever is called lifts the handset two round trips after it rings.

@@ -27,10 +27,10 @@ const (
 
 // Kinds of a call of ours.
 const (
-	firstCall   = ", first call"    // since the caller was started
-	calledAgain = ", called before" // but the called phone was started since
-	justCalled  = ", just called"
-	byAddress   = ", by address" // as baresip calls, and as ours call any other make
+	firstCall   = ", never called"
+	calledAgain = ", known number" // but the called phone was started since
+	justCalled  = ", warm link"    // called within two minutes
+	byAddress   = ", by address"   // as baresip calls, and as ours call any other make
 )
 
 // number is the short number of the phone that is called.
@@ -195,13 +195,13 @@ func (b *bench) setups(ctx context.Context, trip time.Duration) error {
 	b.say("round trip %v: %d calls", trip, b.n)
 	for i := range b.n {
 		if i%fewer == 0 {
-			if err := b.ours.restart(ctx, 0); err != nil {
+			if err := b.ours.restart(ctx, 0, (*testbed.Phone).Forget); err != nil {
 				return err
 			}
 			if err := b.setup(ctx, ours, trip, firstCall); err != nil {
 				return err
 			}
-			if err := b.ours.restart(ctx, 1); err != nil {
+			if err := b.ours.restart(ctx, 1, nil); err != nil {
 				return err
 			}
 			if err := b.setup(ctx, ours, trip, calledAgain); err != nil {

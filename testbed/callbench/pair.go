@@ -125,11 +125,16 @@ func (p *phones) settled(ctx context.Context, ends []int) error {
 	return errors.Join(problems[:]...)
 }
 
-// restart switches an end off without a warning and on again, so that it knows of no
-// call before, and nobody has a connection to it.
-func (p *phones) restart(ctx context.Context, end int) error {
+// restart switches an end off without a warning and on again, so that nobody has a
+// connection to it. meanwhile, unless nil, is done to it while it is off.
+func (p *phones) restart(ctx context.Context, end int, meanwhile func(*testbed.Phone) error) error {
 	phone := p.ends[end]
 	phone.PowerCut()
+	if meanwhile != nil {
+		if err := meanwhile(phone); err != nil {
+			return err
+		}
+	}
 	phone.Mark()
 	if err := phone.PowerOn(ctx); err != nil {
 		return err

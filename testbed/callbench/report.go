@@ -113,7 +113,8 @@ func (r *report) print(out io.Writer) error {
 		}
 		trips := ""
 		if d, ok := s.quantile(0.5); ok && s.trip > 0 {
-			trips = fmt.Sprintf("%.1f", float64(d)/float64(s.trip))
+			half := s.trip / 2
+			trips = fmt.Sprintf("%.1f + %.1f ms", float64(d/half)/2, millis(d%half))
 		}
 		what := s.what
 		if s.maker == linphone {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -24,25 +25,44 @@ const resolveWait = 5 * time.Second
 // there is no such row, every other that the server cannot be asked.
 type Server interface {
 	Resolve(ctx context.Context, q wire.Query) (wire.Row, error)
-	// Observe calls changed with the present row and with each later one, in
-	// order, until ctx is done.
-	Observe(ctx context.Context, q wire.Query, changed func(wire.Row)) error
+	// Observe calls told with the present row and with each later one, in order,
+	// until ctx is done; and without current when it is not told of changes any
+	// more, until it is again.
+	Observe(ctx context.Context, q wire.Query, told func(row wire.Row, current bool)) error
+}
+
+// A Config says how a Directory works.
+type Config struct {
+	// Path is the file in which other phones are remembered.
+	Path string
+	// Prepare finds out whether the phone that t means, which has a Pin, takes a
+	// connection there, and keeps that for a call.
+	Prepare func(ctx context.Context, t sip.Target) error
+	Log     *slog.Logger
 }
 
 // A Directory answers call control's questions from the rows of a storing server.
-// It is a phone.Directory, and may be asked concurrently.
+// It is a phone.Directory and a phone.Book, and may be asked concurrently.
 type Directory struct {
 	server Server
+	cfg    Config
 	source func(dst netip.Addr) netip.Addr
 	knock  func(ctx context.Context, at netip.AddrPort) error
+	book   *book
+	watch  chan wire.MAC // whom to watch for a while after a call
 
 	mu       sync.Mutex
 	followed []*followed // in the order of their calls
+	watched  map[wire.MAC]*watched
 }
 
-// New returns a directory of server's rows.
-func New(server Server) *Directory {
-	return &Directory{server: server, source: reach.Source, knock: knock}
+// New returns a directory of server's rows. Run has to be called for it to remember
+// anything for longer than it lives.
+func New(server Server, cfg Config) *Directory {
+	return &Directory{
+		server: server, cfg: cfg, source: reach.Source, knock: knock, book: newBook(cfg.Path),
+		watch: make(chan wire.MAC, mostWatched), watched: map[wire.MAC]*watched{},
+	}
 }
 
 // knock finds out whether anybody takes a connection there.
@@ -91,11 +111,18 @@ func (d *Directory) Follow(ctx context.Context, with sip.Peer, moved func(netip.
 	f := &followed{mac: mac, rows: make(chan wire.Row, rowsWaiting)}
 	d.follow(f)
 	defer d.leave(f)
+	if with.Secure { // and afterwards for a while
+		d.linger(mac)
+		defer d.linger(mac)
+	}
 	var observer sync.WaitGroup
 	defer observer.Wait()
 	observer.Go(func() {
 		// It returns when ctx is done; until then it heals itself.
-		_ = d.server.Observe(ctx, wire.Query{MAC: mac}, func(row wire.Row) {
+		_ = d.server.Observe(ctx, wire.Query{MAC: mac}, func(row wire.Row, current bool) {
+			if !current {
+				return
+			}
 			select {
 			case f.rows <- row:
 			case <-ctx.Done():
@@ -119,7 +146,10 @@ func (d *Directory) Follow(ctx context.Context, with sip.Peer, moved func(netip.
 			case !at.IsValid() && !with.Secure:
 				at = netip.AddrPortFrom(row.Addrs[0], portOf(row, with))
 			default:
-				at = d.choose(ctx, row.Addrs, portOf(row, with))
+				at = d.choose(ctx, row.Addrs, sip.Target{User: with.User, Addr: netip.AddrPortFrom(at.Addr(), portOf(row, with)), Pin: with.Fingerprint})
+				if with.Secure {
+					d.book.moved(mac, with.Fingerprint, at)
+				}
 				moved(at)
 			}
 			newest = row.Sequence
@@ -196,13 +226,20 @@ func (d *Directory) Told(rows []wire.Row) {
 }
 
 // Vouches implements phone.Directory. Over plain SIP anybody can say anything.
-func (d *Directory) Vouches(ctx context.Context, caller sip.Peer) bool {
+func (d *Directory) Vouches(ctx context.Context, caller sip.Peer) (proved bool, was [32]byte) {
 	mac, err := wire.ParseMAC(caller.User)
 	if err != nil || !caller.Secure {
-		return false
+		return false, was
 	}
 	row, err := d.ask(ctx, wire.Query{MAC: mac})
-	return err == nil && row.Fingerprint == caller.Fingerprint && caller.DisplayName == Name(row.Number, row.MAC)
+	if err != nil || row.Fingerprint != caller.Fingerprint || caller.DisplayName != Name(row.Number, row.MAC) {
+		return false, was
+	}
+	was = d.compare(row)
+	if at := caller.Addr.Addr(); row.Ports.SIPS != 0 && slices.Contains(row.Addrs, at) {
+		d.book.meet(caller.DisplayName, mac, row.Fingerprint, netip.AddrPortFrom(at, row.Ports.SIPS), false, time.Now())
+	}
+	return true, was
 }
 
 func (d *Directory) ask(ctx context.Context, q wire.Query) (wire.Row, error) {
@@ -214,27 +251,50 @@ func (d *Directory) ask(ctx context.Context, q wire.Query) (wire.Row, error) {
 // peer is whom to call for row: over TLS with the key that owns it, or as any SIP
 // phone where it does not offer that.
 func (d *Directory) peer(ctx context.Context, row wire.Row) phone.Peer {
-	p := phone.Peer{Name: Name(row.Number, row.MAC), Target: sip.Target{User: row.MAC.Hex()}}
-	port := row.Ports.SIP
-	if row.Ports.SIPS != 0 {
-		port, p.Target.Pin = row.Ports.SIPS, row.Fingerprint
+	p := phone.Peer{Name: Name(row.Number, row.MAC), Target: sip.Target{User: row.MAC.Hex()}, Was: d.compare(row)}
+	p.Target.Pin = offered(row)
+	last := netip.Addr{}
+	if a, known := d.book.find(phone.Destination{Number: p.Name, MAC: row.MAC}); known {
+		last = a.Addr.Addr()
 	}
-	p.Target.Addr = d.choose(ctx, row.Addrs, port)
+	port := row.Ports.SIP
+	if p.Target.Pin != [32]byte{} {
+		port = row.Ports.SIPS
+	}
+	p.Target.Addr = netip.AddrPortFrom(last, port)
+	p.Target.Addr = d.choose(ctx, row.Addrs, p.Target)
 	return p
 }
 
-// choose returns which of addrs, one at least, to call at port. Where there is a
-// choice, the first that takes a connection is it.
-func (d *Directory) choose(ctx context.Context, addrs []netip.Addr, port uint16) netip.AddrPort {
-	chosen := addrs[0] // if none can be reached, the call will say why
-	switch usable := reach.Order(addrs, d.source); len(usable) {
-	case 0:
-	case 1:
-		chosen = usable[0]
-	default: // likewise
-		chosen, _ = reach.First(ctx, usable, func(ctx context.Context, a netip.Addr) error {
-			return d.knock(ctx, netip.AddrPortFrom(a, port))
-		})
+// offered is the key that a call for row is pinned to; zero: none, it is made in the
+// clear.
+func offered(row wire.Row) wire.Fingerprint {
+	if row.Ports.SIPS == 0 {
+		return wire.Fingerprint{}
 	}
-	return netip.AddrPortFrom(chosen, port)
+	return row.Fingerprint
+}
+
+// choose returns which of addrs, one at least, to call t's phone at. Where there is a
+// choice, the first that takes a connection is it. t.Addr is tried first if it is one
+// of them.
+func (d *Directory) choose(ctx context.Context, addrs []netip.Addr, t sip.Target) netip.AddrPort {
+	at := func(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, t.Addr.Port()) }
+	usable := reach.Order(addrs, d.source)
+	if i := slices.Index(usable, t.Addr.Addr()); i > 0 {
+		usable = slices.Insert(slices.Delete(usable, i, i+1), 0, t.Addr.Addr())
+	}
+	switch len(usable) {
+	case 0:
+		return at(addrs[0]) // the call will say why
+	case 1:
+		return at(usable[0])
+	}
+	chosen, _ := reach.First(ctx, usable, func(ctx context.Context, a netip.Addr) error { // if it fails, likewise
+		if t.Pin == [32]byte{} {
+			return d.knock(ctx, at(a))
+		}
+		return d.cfg.Prepare(ctx, sip.Target{User: t.User, Addr: at(a), Pin: t.Pin})
+	})
+	return at(chosen)
 }

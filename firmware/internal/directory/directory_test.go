@@ -74,7 +74,7 @@ func TestAServerThatCannotBeAsked(t *testing.T) {
 		in(t, func(t *testing.T, w *world) {
 			w.resolve = m
 			caller := sip.Peer{User: theMAC.Hex(), DisplayName: "102", Secure: true, Fingerprint: wire.Fingerprint{1}}
-			if got := w.Vouches(t.Context(), caller); got != (m == late) || w.took() != took {
+			if got, _ := w.Vouches(t.Context(), caller); got != (m == late) || w.took() != took {
 				t.Errorf("a server that %s vouches: %v after %v; want %v", m, got, w.took(), took)
 			}
 		}, rowOf("192.0.2.9"))
@@ -267,7 +267,7 @@ func TestVouches(t *testing.T) {
 		p := sip.Peer{User: theMAC.Hex(), DisplayName: "102", Secure: true, Fingerprint: row.Fingerprint}
 		tt.change(&p, &row)
 		in(t, func(t *testing.T, w *world) {
-			if got := w.Vouches(t.Context(), p); got != tt.want {
+			if got, _ := w.Vouches(t.Context(), p); got != tt.want {
 				t.Errorf("%s: %v; want %v", name, got, tt.want)
 			}
 		}, row)

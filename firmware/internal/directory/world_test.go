@@ -3,11 +3,15 @@ package directory
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
+	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"flexphone/firmware/internal/sip"
 	registry "flexphone/registry-client"
 	"flexphone/registry-client/wire"
 )
@@ -56,11 +60,13 @@ type world struct {
 	routes           map[string]bool // by address; nil: there is one to each
 	rows             []wire.Row
 	changes          []wire.Row // what Observe tells
-	asked            []wire.Query
+
+	mu    sync.Mutex
+	asked []wire.Query
 }
 
 func (w *world) Resolve(ctx context.Context, q wire.Query) (wire.Row, error) {
-	w.asked = append(w.asked, q)
+	w.ask(q)
 	if err := meet(ctx, w.resolve); err != nil {
 		return wire.Row{}, err
 	}
@@ -72,16 +78,22 @@ func (w *world) Resolve(ctx context.Context, q wire.Query) (wire.Row, error) {
 	return wire.Row{}, registry.ErrUnknown
 }
 
-func (w *world) Observe(ctx context.Context, q wire.Query, changed func(wire.Row)) error {
-	w.asked = append(w.asked, q)
+func (w *world) Observe(ctx context.Context, q wire.Query, told func(wire.Row, bool)) error {
+	w.ask(q)
 	if err := meet(ctx, w.observe); err != nil {
 		return err
 	}
 	for _, r := range w.changes {
-		changed(r)
+		told(r, r.MAC.Valid())
 	}
 	<-ctx.Done()
 	return ctx.Err()
+}
+
+func (w *world) ask(q wire.Query) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked = append(w.asked, q)
 }
 
 // took is how much time has gone by.
@@ -92,7 +104,9 @@ func in(t *testing.T, script func(t *testing.T, w *world), rows ...wire.Row) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{start: time.Now(), rows: rows, knocks: map[string]mood{}}
-		w.Directory = New(w)
+		w.Directory = New(w, Config{Path: filepath.Join(t.TempDir(), "phones.json"), Log: slog.New(slog.DiscardHandler), Prepare: func(ctx context.Context, to sip.Target) error {
+			return meet(ctx, w.knocks[to.Addr.Addr().String()])
+		}})
 		w.source = func(dst netip.Addr) netip.Addr {
 			switch {
 			case w.routes != nil && !w.routes[dst.String()]:

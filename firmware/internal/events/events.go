@@ -90,6 +90,12 @@ type (
 		Peer    string `name:"peer" means:"what the called phone is called in SIP"`
 		Address string `name:"address" means:"its address and port"`
 	}
+	// KeyChanged is told in a call with a number that was known by another key.
+	KeyChanged struct {
+		Peer string `name:"peer" means:"the other end"`
+		Was  string `name:"was" means:"the SHA-256 of the key by which it was known"`
+		Key  string `name:"key" means:"of the one that it has now; empty: it has none any more"`
+	}
 	// Connected is told when the called phone has answered the request at all.
 	Connected struct {
 		Peer string `name:"peer" means:"the other end"`
@@ -165,7 +171,7 @@ type (
 var All = []Event{
 	LeaseBound{}, LeaseRenewed{}, LeaseLost{}, AddressChanged{},
 	Registered{}, RegisterFailed{}, Released{}, Booted{},
-	State{}, Dialed{}, Resolved{}, Connected{}, RingingThere{}, RingingHere{}, Established{}, Moved{}, Reconnecting{}, Reconnected{}, Held{}, Retrieved{}, Ended{}, Misdialled{},
+	State{}, Dialed{}, Resolved{}, KeyChanged{}, Connected{}, RingingThere{}, RingingHere{}, Established{}, Moved{}, Reconnecting{}, Reconnected{}, Held{}, Retrieved{}, Ended{}, Misdialled{},
 	Failed{}, Mended{}, Lost{},
 }
 
@@ -180,6 +186,7 @@ func (Booted) Name() string         { return "booted" }
 func (State) Name() string          { return "state" }
 func (Dialed) Name() string         { return "dialed" }
 func (Resolved) Name() string       { return "resolved" }
+func (KeyChanged) Name() string     { return "key.changed" }
 func (Connected) Name() string      { return "connected" }
 func (RingingThere) Name() string   { return "ringing" }
 func (RingingHere) Name() string    { return "ringing" }
@@ -209,9 +216,12 @@ func (Released) means() string       { return "The storing server has been told 
 func (Booted) means() string {
 	return "The first row after the machine was switched on; told only where this phone is what it was switched on for."
 }
-func (State) means() string        { return "Call control is in another state." }
-func (Dialed) means() string       { return "A number is complete." }
-func (Resolved) means() string     { return "It is known where the called phone is." }
+func (State) means() string    { return "Call control is in another state." }
+func (Dialed) means() string   { return "A number is complete." }
+func (Resolved) means() string { return "It is known where the called phone is." }
+func (KeyChanged) means() string {
+	return "The number of the other end was known by another key. It is told in each call until somebody accepts that."
+}
 func (Connected) means() string    { return "The called phone answers." }
 func (RingingThere) means() string { return "It rings at the other end." }
 func (RingingHere) means() string  { return "It rings here." }

@@ -1,6 +1,7 @@
 package phone
 
 import (
+	"encoding/hex"
 	"time"
 
 	"flexphone/firmware/internal/events"
@@ -30,9 +31,9 @@ const (
 	stranger              // anybody can say that he is 102
 )
 
-// A caller is who makes a call over TLS: the fingerprint of the key that it has
-// proved to own, and who it says it is, since a gateway calls for many. Zero: it
-// makes it over plain SIP.
+// A caller is who is at the other end of a call over TLS: the fingerprint of the key
+// that it has proved to own, or has to, and who it says it is, since a gateway calls
+// for many. Zero: the call is over plain SIP.
 type caller struct {
 	key  [32]byte
 	user string
@@ -45,15 +46,25 @@ func callerOf(p sip.Peer) caller {
 	return caller{p.Fingerprint, p.User}
 }
 
+// text is its key, in 64 hexadecimal digits; empty: it has none.
+func (c caller) text() string {
+	if c.key == [32]byte{} {
+		return ""
+	}
+	return hex.EncodeToString(c.key[:])
+}
+
 // A call is what call control remembers of one call. It is a value: its step
 // takes one and returns the next.
 type call struct {
-	id       int    // events and actions of the call carry it
-	incoming bool   // it was made by the peer
-	number   string // as it was dialled here
-	peer     string // whom we talk to, as shown
-	by       caller // who made it
-	known    bool   // by its key, from before
+	id       int      // events and actions of the call carry it
+	incoming bool     // it was made by the peer
+	number   string   // as it was dialled here
+	peer     string   // whom we talk to, as shown
+	by       caller   // who made it
+	to       caller   // whom it was made to
+	was      [32]byte // Peer.Was of the other end
+	known    bool     // by its key, from before
 	phase    phase
 	trust    trust
 	heard    bool // the peer's phone sends sound before it is answered: no tone of ours over it
@@ -84,7 +95,8 @@ type (
 	}
 	callProved struct { // whether the caller is who it says
 		callID
-		is bool
+		is  bool
+		was [32]byte
 	}
 	callProgress struct{ callID }
 	callHeard    struct { // whether early sound flows
@@ -158,9 +170,12 @@ func (c call) step(e callEvent) (call, []action) {
 			return c, nil
 		}
 		c.phase, c.peer = calling, e.peer.Name
-		return c.wait(noAnswerWait), []action{report{events.Resolved{
+		c.to = caller{e.peer.Target.Pin, e.peer.Target.User}
+		did := []action{report{events.Resolved{
 			Number: c.number, Peer: e.peer.Target.User, Address: e.peer.Target.Addr.String(),
 		}}}
+		c, more := c.rekeyed(e.peer.Was)
+		return c.wait(noAnswerWait), append(did, more...)
 	case callProved:
 		if !c.incoming || !c.live() || c.trust != asked {
 			return c, nil
@@ -168,6 +183,7 @@ func (c call) step(e callEvent) (call, []action) {
 		c.trust = stranger
 		if e.is {
 			c.trust = proved
+			return c.rekeyed(e.was)
 		}
 	case callProgress:
 		if c.phase != calling {
@@ -207,6 +223,33 @@ func (c call) step(e callEvent) (call, []action) {
 		}
 	}
 	return c, nil
+}
+
+// rekeyed notes, and tells, that the other end is not known by its key, but by was;
+// zero: it is, or is not known at all.
+func (c call) rekeyed(was [32]byte) (call, []action) {
+	before := c.was
+	if c.was = was; was == before || was == [32]byte{} {
+		return c, nil
+	}
+	return c, []action{report{events.KeyChanged{Peer: c.peer, Was: hex.EncodeToString(was[:]), Key: c.other().text()}}}
+}
+
+// accept accepts the key that the other end has now.
+func (c call) accept() (call, []action) {
+	if c.was == [32]byte{} {
+		return c, nil
+	}
+	c.was = [32]byte{}
+	return c, []action{accept{c.peer, c.other()}}
+}
+
+// other is who the other end is.
+func (c call) other() caller {
+	if c.incoming {
+		return c.by
+	}
+	return c.to
 }
 
 func (c call) establish(e callEstablished) (call, []action) {

@@ -3,7 +3,6 @@ package phone
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,9 +14,6 @@ import (
 // longer than two retransmissions of a BYE (RFC 3261 17.1.2.2: 0.5 and 1 s); a
 // new call need not wait for it.
 const releaseWait = 2 * time.Second
-
-// anewPause is between two tries to call a peer anew whose row says nothing new.
-const anewPause = 3 * time.Second
 
 // releaseTries is how often a peer is told of the end while that fails at once.
 const releaseTries = 3
@@ -59,6 +55,7 @@ type worker struct {
 	side sync.WaitGroup // what runs beside the function
 
 	incoming bool
+	name     string      // of whom is called
 	call     Call        // whose peer is to be told of the end; nil: nobody is
 	answers  atomic.Bool // it came in and is being answered: it cannot be refused any more
 	sounding
@@ -125,190 +122,6 @@ func (p *Phone) tellEnd(ctx context.Context, call Call, refusal int) {
 // errPanicked stands for what a part would have said.
 var errPanicked = errors.New("phone: a part has panicked")
 
-// placeCall is a call that starts here: resolve, connect, talk. A phone that
-// answers at the address but is another one than was dialled, or nobody there at
-// all, means that the address is out of date: it is asked for again, once. When an
-// end moves before the call is answered, or the connection to a phone of ours
-// is gone, the peer is called anew; since it may be on the move as well, for a while
-// wherever its row says that it is. It returns the reason of the end; run releases
-// the call.
-func (w *worker) placeCall(ctx context.Context, to Destination) Reason {
-	peer, err := w.parts.Directory.Resolve(ctx, to)
-	if err != nil {
-		return w.notResolved(ctx, to, err)
-	}
-	w.post(callResolved{w.id, peer})
-	stream, err := w.open(ctx)
-	if err != nil {
-		return ReasonSound
-	}
-	var patience time.Time // until when it may be on the move
-	for asked, tried := false, false; ; tried = true {
-		for w.away.Load() { // it is told when there is an address again, or is ended
-			select {
-			case <-w.moves:
-				patience = time.Now().Add(lostAfter)
-			case <-ctx.Done():
-				return w.why()
-			}
-		}
-		if tried {
-			if !w.forsake(ctx, peer) { // the peer has yet to hear of the move
-				return w.carry(ctx, ctx, w.call, stream, w.movedHere)
-			}
-			stream.Renew()
-		}
-		was := peer
-		reason := w.connect(ctx, &peer, stream)
-		switch {
-		case ctx.Err() == nil && (reason == reasonMoved || reason == sip.ReasonCut):
-			if reason == reasonMoved {
-				patience = time.Now().Add(lostAfter)
-			}
-			w.parts.Log.Info("calling anew", "number", to, "address", peer.Target.Addr)
-			if peer != was {
-				w.post(callResolved{w.id, peer})
-			}
-			continue
-		case ctx.Err() == nil && reason == sip.ReasonUnreachable && time.Now().Before(patience):
-			bounded, cancel := context.WithTimeout(ctx, anewPause)
-			_, there := w.untilMoved(bounded, called(peer.Target))
-			if cancel(); there.IsValid() {
-				peer.Target.Addr = there
-			}
-			continue
-		case ctx.Err() != nil, asked, reason != sip.ReasonWrongPhone && reason != sip.ReasonUnreachable:
-			return reason
-		}
-		asked = true
-		again, err := w.parts.Directory.Resolve(ctx, to)
-		if err != nil {
-			return w.notResolved(ctx, to, err)
-		}
-		if reason == sip.ReasonUnreachable && again == peer {
-			return reason // nobody there, and nowhere else to look
-		}
-		w.parts.Log.Info("address out of date, resolved again", "number", to, "reason", reason, "address", again.Target.Addr)
-		w.post(callResolved{w.id, again})
-		peer = again
-	}
-}
-
-// reasonMoved is of an INVITE that was not answered before an end has moved.
-const reasonMoved Reason = "moved"
-
-func (w *worker) notResolved(ctx context.Context, to Destination, err error) Reason {
-	switch {
-	case ctx.Err() != nil:
-		return w.why()
-	case errors.Is(err, ErrUnknown):
-		return sip.ReasonUnknown
-	case errors.Is(err, ErrOffline):
-		return ReasonOffline
-	}
-	w.parts.Log.Warn("number not resolved", "number", to, "err", err)
-	if w.away.Load() {
-		return ReasonNetwork
-	}
-	return ReasonServer
-}
-
-// forsake ends an INVITE that failed, or was sent to where nobody is any more. It
-// returns false if the call has been answered in that moment, and is kept.
-func (w *worker) forsake(ctx context.Context, peer Peer) bool {
-	before, left := w.call, true
-	switch {
-	case before == nil:
-		return true
-	case peer.ours():
-		if !w.contain("call", func() { left = before.Leave() }) {
-			w.tellEnd(ctx, before, 0)
-		}
-	default:
-		w.tellEnd(ctx, before, 0)
-	}
-	if left {
-		w.call = nil
-	}
-	return left
-}
-
-// connect calls peer, and carries the call. When an end moves before the answer,
-// peer is where the other phone is then.
-func (w *worker) connect(ctx context.Context, peer *Peer, stream Stream) Reason {
-	to := peer.Target
-	lm, ok := stream.Local(called(to), Wanted{})
-	if !ok {
-		return ReasonNotPrivate
-	}
-	call, err := w.parts.Line.Invite(ctx, to, lm)
-	switch {
-	case err == nil:
-		w.call = call
-	case ctx.Err() != nil:
-		return w.why()
-	default:
-		w.parts.Log.Warn("call not started", "peer", peer.Name, "err", err)
-		return sip.ReasonUnreachable
-	}
-
-	trying, cut := context.WithCancel(ctx)
-	watched := make(chan struct{})
-	var here bool
-	var there netip.AddrPort
-	w.beside(func() {
-		defer close(watched)
-		defer cut()
-		here, there = w.untilMoved(trying, call.Peer())
-	})
-	unwatch := func() { cut(); <-watched }
-	defer unwatch()
-	reason := w.carry(ctx, trying, call, stream, func() {
-		unwatch() // and what it saw is no reason to call anew
-		if here {
-			w.movedHere()
-		}
-		if there.IsValid() {
-			w.movedThere(call, there)
-		}
-	})
-	if unwatch(); there.IsValid() {
-		peer.Target.Addr = there
-	}
-	return reason
-}
-
-// called is whom a call to a target is with.
-func called(to sip.Target) sip.Peer {
-	return sip.Peer{User: to.User, Addr: to.Addr, Secure: to.Pin != [32]byte{}, Fingerprint: to.Pin, Called: true}
-}
-
-// untilMoved returns when one of the ends of a call that is not answered yet has
-// moved: this phone, or the peer, to an address of its row. If ctx is done first
-// it may be neither.
-func (w *worker) untilMoved(ctx context.Context, with sip.Peer) (here bool, there netip.AddrPort) {
-	row := make(chan netip.AddrPort, 1)
-	w.beside(func() {
-		w.parts.Directory.Follow(ctx, with, func(to netip.AddrPort) {
-			if to != with.Addr {
-				replace(row, to)
-			}
-		})
-	})
-	for {
-		select {
-		case <-w.moves:
-			return true, there
-		case there = <-row:
-			if w.away.Load() { // it cannot be called from nowhere
-				continue
-			}
-		case <-ctx.Done():
-		}
-		return false, there
-	}
-}
-
 // takeCall is a call that comes in: ring, answer, talk. It returns the reason of
 // the end; run releases the call. Whether the caller is who it says is asked while
 // it rings, or before, if another rings already.
@@ -316,11 +129,11 @@ func (w *worker) takeCall(ctx context.Context, call Call, ask bool) Reason {
 	w.call, w.incoming = call, true
 	if ask {
 		w.beside(func() {
-			proved := w.parts.Directory.Vouches(ctx, call.Peer())
+			proved, was := w.parts.Directory.Vouches(ctx, call.Peer())
 			if proved {
 				call.Vouch()
 			}
-			w.post(callProved{w.id, proved})
+			w.post(callProved{w.id, proved, was})
 		})
 	}
 	if reason, over := w.untilAnswered(ctx, call); over {
@@ -446,6 +259,7 @@ func (w *worker) carry(ctx, trying context.Context, call Call, stream Stream, an
 		}
 		switch e.Kind {
 		case sip.Progress:
+			w.met(call)
 			w.post(callProgress{w.id})
 		case sip.Early:
 			if err := w.play(stream, e.Media); err != nil {
@@ -478,6 +292,7 @@ func (w *worker) carry(ctx, trying context.Context, call Call, stream Stream, an
 			}
 			talks, trying = true, ctx
 			hush()
+			w.met(call)
 			answered()
 			if !w.incoming {
 				w.beside(func() { w.followMoves(following, call, stream) })

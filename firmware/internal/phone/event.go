@@ -16,6 +16,7 @@ type (
 	hookMoved  struct{ to hal.HookState }
 	dialled    struct{ number string } // without the handset
 	answered   struct{}
+	accepted   struct{} // the new key of whom the call in focus is with
 	hungUp     struct{}
 	putOnHold  struct{ is bool } // or taken up again
 	networkUp  struct {
@@ -71,6 +72,11 @@ type (
 	sendDigit struct {
 		id  int
 		key hal.Key
+	}
+	// accept makes the key of with the one that its user knows.
+	accept struct {
+		name string
+		with caller
 	}
 	click  struct{ key hal.Key }
 	report struct{ events.Event }

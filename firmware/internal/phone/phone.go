@@ -43,6 +43,9 @@ import (
 type Peer struct {
 	Name   string // as shown and reported: a short number, or as dialled
 	Target sip.Target
+	// Was is the key by which this phone's user knows that number, where it has
+	// another one now that the user has not accepted; zero: nothing has changed.
+	Was [32]byte
 }
 
 // ours reports whether the peer is called by its key.
@@ -62,8 +65,22 @@ type Directory interface {
 	// until ctx is done.
 	Follow(ctx context.Context, with sip.Peer, moved func(netip.AddrPort))
 	// Vouches reports whether a caller is who it says: whether it has the key of
-	// the row with the MAC and the number that it gives.
-	Vouches(ctx context.Context, caller sip.Peer) bool
+	// the row with the MAC and the number that it gives; and, if so, what Peer.Was
+	// is of it.
+	Vouches(ctx context.Context, caller sip.Peer) (proved bool, was [32]byte)
+}
+
+// A Book remembers phones that were called from here, or have called and were proved.
+type Book interface {
+	// Known is who a number was last, and where: the zero Peer, if it is not known.
+	// current: the storing server tells of each change of its row, and has told
+	// none, so that it may be called before Resolve says the same.
+	Known(to Destination) (p Peer, current bool)
+	// Met is told that a phone of ours that was called is there.
+	Met(name string, with sip.Peer)
+	// Accept makes t's key the one by which that number is known. False: it is not
+	// another one.
+	Accept(name string, t sip.Target) bool
 }
 
 // A Call is one call at the signalling level. sip.Call is one.
@@ -93,6 +110,10 @@ type Call interface {
 // A Line sets up calls.
 type Line interface {
 	Invite(ctx context.Context, to sip.Target, local sip.LocalMedia) (Call, error)
+	// Prepare connects with a phone that may be called next, which does not hear of
+	// it, and Prepared reports whether there is a connection.
+	Prepare(ctx context.Context, to sip.Target) error
+	Prepared(to sip.Target) bool
 	// Incoming blocks until there is a call for this phone.
 	Incoming(ctx context.Context) (Call, error)
 }
@@ -145,6 +166,7 @@ type Parts struct {
 	Lamp      hal.Lamp
 	Display   hal.Display
 	Directory Directory
+	Book      Book
 	Line      Line
 	Sound     Sound
 	// Report is told of each step of the method as it happens.
@@ -203,6 +225,10 @@ func (p *Phone) NotRegistered(ctx context.Context) { p.post(ctx, registration{})
 
 // Dial calls number without the handset.
 func (p *Phone) Dial(ctx context.Context, number string) { p.post(ctx, dialled{number}) }
+
+// Accept accepts the new key of whom the present call is with. What comes of it is
+// in the log.
+func (p *Phone) Accept(ctx context.Context) { p.post(ctx, accepted{}) }
 
 // Answer answers a ringing phone without the handset.
 func (p *Phone) Answer(ctx context.Context) { p.post(ctx, answered{}) }

@@ -173,6 +173,8 @@ func (s *shell) do(ctx context.Context, a action) {
 		s.refuse(ctx, a.line, busyWith)
 	case sendDigit:
 		s.sendDigit(a)
+	case accept:
+		s.contain("book", func() { s.parts.Book.Accept(a.name, sip.Target{User: a.with.user, Pin: a.with.key}) })
 	case click:
 		s.contain("sound", func() { s.parts.Sound.Click(a.key) })
 	case report:

@@ -1,6 +1,10 @@
 package phone
 
-import "flexphone/hal"
+import (
+	"encoding/hex"
+
+	"flexphone/hal"
+)
 
 // A Status is what a phone does now, for people and programs.
 type Status struct {
@@ -17,6 +21,8 @@ type CallStatus struct {
 	Peer       string `json:"peer"`
 	Proved     *bool  `json:"proved,omitempty"` // of a call that came in: the caller is who it says
 	Codec      string `json:"codec,omitempty"`
+	Key        string `json:"key,omitempty"`     // of the other end, which it has shown or has to; its SHA-256
+	WasKey     string `json:"was_key,omitempty"` // by which its number was known, if nobody has accepted the other one
 	Security   string `json:"security"`
 	Statistics any    `json:"statistics,omitempty"`
 }
@@ -29,6 +35,10 @@ func statusOf(m model) Status {
 	}
 	if c, busy := m.focused(); busy {
 		s.Call = &CallStatus{Peer: c.peer, Codec: c.codec, Security: security(c.private)}
+		s.Call.Key = c.other().text()
+		if c.was != [32]byte{} {
+			s.Call.WasKey = hex.EncodeToString(c.was[:])
+		}
 		if c.incoming {
 			proved := c.trust == proved
 			s.Call.Proved = &proved

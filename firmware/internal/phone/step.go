@@ -98,6 +98,8 @@ func (m model) step(e event) (model, []action) {
 		return m.dial()
 	case answered:
 		return m.answer()
+	case accepted:
+		return m.accept()
 	case hungUp:
 		return m.hangUp()
 	case putOnHold:
@@ -205,6 +207,9 @@ func (m model) key(k hal.Key) (model, []action) {
 	switch {
 	case busy && c.phase == talking:
 		return m, []action{click{k}, sendDigit{c.id, k}}
+	case busy && k == '#':
+		m, did := m.accept()
+		return m, append(did, click{k})
 	case busy, m.desk == told:
 		return m, nil
 	case m.desk == idle:
@@ -290,6 +295,17 @@ func (m model) hold(is bool) (model, []action) {
 	}
 	m.calls[i].holds = is
 	return m, []action{hold{m.focus, is}}
+}
+
+// accept is the user's word that the new key of the other end may be believed.
+func (m model) accept() (model, []action) {
+	i := m.find(m.focus)
+	if i < 0 {
+		return m, nil
+	}
+	c, did := m.calls[i].accept()
+	m.calls[i] = c
+	return m, did
 }
 
 // hangUp is the user's wish to end whatever goes on.

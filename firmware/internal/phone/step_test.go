@@ -93,9 +93,9 @@ func eventsOf(m model, word string) []event {
 	case "again": // the same phone
 		return []event{offered{from: "103", by: m.calls[m.find(id.of())].by}}
 	case "proved":
-		return []event{callProved{id, true}}
+		return []event{callProved{id, true, [32]byte{}}}
 	case "denied":
-		return []event{callProved{id, false}}
+		return []event{callProved{id, false, [32]byte{}}}
 	case "gone":
 		return []event{callGone{id, ReasonBroken}}
 	case "answer":
@@ -269,7 +269,7 @@ func TestEventsOfAnOldCallAreIgnored(t *testing.T) {
 	m, _ := play(online(), "lift 102# resolved rings lay gone offer")
 	old := callID(m.last - 1)
 	for _, stale := range []event{
-		callResolved{old, Peer{Name: "102"}}, callProgress{old}, callProved{old, true}, callHeard{old, true}, callCodec{old, "PCMA", true},
+		callResolved{old, Peer{Name: "102"}}, callProgress{old}, callProved{old, true, [32]byte{}}, callHeard{old, true}, callCodec{old, "PCMA", true},
 		callEstablished{old, "opus", true}, callChanged{old, "peer"}, callHeld{old, "peer", true}, callOver{old, "busy"}, callGone{old, "busy"},
 	} {
 		if after, actions := step(m, stale); !reflect.DeepEqual(after, m) || actions != nil {

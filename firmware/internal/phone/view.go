@@ -105,6 +105,12 @@ func (c call) view(v View) View {
 			v.Line2 = security(c.private)
 		}
 	}
+	if c.was != [32]byte{} {
+		if c.phase == talking && c.held && !c.missed && !c.holds { // else it is longer than the display
+			v.Line2 = "holds you"
+		}
+		v.Line2 += ", new key"
+	}
 	return v
 }
 

@@ -40,6 +40,7 @@ const lateBy = 3 * time.Second
 var methods = []string{
 	"Keypad.ReadKey", "Hook.ReadHook", "Lamp.SetLamp", "Display.Show",
 	"Directory.Resolve", "Directory.Follow", "Directory.Vouches",
+	"Book.Known", "Book.Met",
 	"Line.Invite", "Line.Incoming",
 	"Call.Next", "Call.Peer", "Call.Ring", "Call.Answer", "Call.Reject", "Call.Hangup", "Call.Leave", "Call.Update", "Call.Retarget", "Call.Probe",
 	"Stream.Local", "Stream.Renew", "Stream.Start", "Stream.SendDigit", "Stream.Received", "Stream.Stats", "Stream.Close",
@@ -58,6 +59,10 @@ type world struct {
 	received  atomic.Uint64 // what a stream says that came from the peer
 	peerMoves chan netip.AddrPort
 	vouched   bool
+	was       [32]byte // of who is vouched for
+	known     Peer     // by any number; zero: nobody is
+	current   bool
+	prepared  bool                 // there is a connection with anybody
 	refuses   func(sip.Media) bool // what streams do not take; nil: they take everything
 
 	method  string // that misbehaves; "": none does
@@ -150,9 +155,36 @@ func (w *world) Follow(ctx context.Context, _ sip.Peer, moved func(netip.AddrPor
 	}
 }
 
-func (w *world) Vouches(context.Context, sip.Peer) bool {
-	return w.meet("Directory.Vouches") == nil && w.vouched
+func (w *world) Vouches(context.Context, sip.Peer) (bool, [32]byte) {
+	return w.meet("Directory.Vouches") == nil && w.vouched, w.was
 }
+
+func (w *world) Known(Destination) (Peer, bool) {
+	if w.meet("Book.Known") != nil {
+		return Peer{}, false
+	}
+	return w.known, w.current
+}
+
+func (w *world) Met(string, sip.Peer) { w.meet("Book.Met") }
+
+func (w *world) Accept(name string, _ sip.Target) bool {
+	w.wrote("accept %s", name)
+	return true
+}
+
+func (w *world) Prepare(ctx context.Context, to sip.Target) error {
+	w.wrote("prepare %v", to.Addr)
+	select {
+	case <-time.After(time.Second):
+		return nil
+	case <-ctx.Done():
+		w.wrote("not needed")
+		return ctx.Err()
+	}
+}
+
+func (w *world) Prepared(sip.Target) bool { return w.prepared }
 
 func found(addr string) func() (Peer, error) {
 	return func() (Peer, error) {
@@ -483,7 +515,7 @@ func try(t *testing.T, w *world, script func(*testing.T, *table)) {
 		d := &table{world: w, ctx: ctx, keys: sim.NewKeypad(), hook: sim.NewHook()}
 		d.Phone = New(Parts{
 			Keypad: keypad{w, d.keys}, Hook: hook{w, d.hook}, Lamp: lamp{w}, Display: display{w},
-			Directory: w, Line: w, Sound: w,
+			Directory: w, Book: w, Line: w, Sound: w,
 			Report: func(e events.Event) {
 				w.meet("Report")
 				w.mu.Lock()
