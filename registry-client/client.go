@@ -78,6 +78,7 @@ type Client struct {
 	closed   bool
 	regions  regions
 	watchers sync.WaitGroup
+	links    *links
 }
 
 // NewClient returns a client that has sent nothing yet.
@@ -102,6 +103,7 @@ func NewClient(cfg Config) (*Client, error) {
 		lost:    make(chan struct{}, 1),
 		dialing: make(chan struct{}, 1),
 	}
+	c.links = newLinks(c)
 	if cfg.Server != "" {
 		if err := c.SetServer(cfg.Server); err != nil {
 			return nil, err
@@ -221,6 +223,7 @@ func (c *Client) Close() error {
 	for _, o := range others {
 		_ = o.Close() // always nil
 	}
+	c.links.close()
 	if s != nil {
 		s.close()
 	}

@@ -176,7 +176,7 @@ func (s *session) cancelObserve(sub *subscription, q wire.Query) {
 func sameRow(a, b wire.Row) bool {
 	return slices.Equal(a.Addrs, b.Addrs) &&
 		a.MAC == b.MAC && a.Number == b.Number && a.Ports == b.Ports && a.Fingerprint == b.Fingerprint &&
-		a.Sequence == b.Sequence && a.Expiry.Equal(b.Expiry) && a.State == b.State && a.Since.Equal(b.Since)
+		a.Sequence == b.Sequence && a.Expiry.Equal(b.Expiry) && a.State == b.State && a.Reach == b.Reach && a.Since.Equal(b.Since)
 }
 
 // jitter returns between half of d and d, so that phones do not retry in step.

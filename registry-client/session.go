@@ -61,6 +61,7 @@ type session struct {
 	observed  map[uint64]*subscription
 	wrote     uint64 // messages that were sent
 	knock     knock  // the newest that was asked for
+	links     *links
 }
 
 // An exchange is a request that waits.
@@ -72,7 +73,7 @@ type exchange struct {
 
 func (e *exchange) ack() { e.ackOnce.Do(func() { close(e.acked) }) }
 
-func newSession(id uint64, t target, sock *socket, conn net.Conn, ackTimeout time.Duration) *session {
+func newSession(id uint64, t target, sock *socket, conn net.Conn, ackTimeout time.Duration, l *links) *session {
 	s := &session{
 		id: id, server: t.server, remote: t.addr, born: time.Now(), sock: sock, conn: conn, ackTimeout: ackTimeout,
 		done:      make(chan struct{}),
@@ -81,6 +82,7 @@ func newSession(id uint64, t target, sock *socket, conn net.Conn, ackTimeout tim
 		byID:      map[uint16]*exchange{},
 		byToken:   map[uint64]*exchange{},
 		observed:  map[uint64]*subscription{},
+		links:     l,
 	}
 	s.reader.Go(s.read)
 	return s
@@ -158,7 +160,7 @@ func (s *session) receive(m message.Message) {
 			s.respond(m)
 		}
 	case message.Confirmable, message.NonConfirmable:
-		known := m.Code != codes.Empty && m.Code >= codes.Created && s.respond(m)
+		known := m.Code >= codes.Created && s.respond(m) || s.links.take(m)
 		if m.Type == message.Confirmable || !known {
 			s.acknowledge(m, known)
 		}
@@ -209,6 +211,21 @@ func (e *exchange) deliver(m message.Message) {
 	select {
 	case e.response <- m:
 	default: // a duplicate
+	}
+}
+
+// post sends r once, and waits for nothing. What is answered all the same comes with
+// the token.
+func (s *session) post(r request, token message.Token) {
+	s.mu.Lock()
+	s.nextID++
+	id := s.nextID
+	s.mu.Unlock()
+	out, err := wire.EncodeMessage(message.Message{
+		Type: message.NonConfirmable, MessageID: int32(id), Token: token, Code: r.code, Options: r.options, Payload: r.payload,
+	})
+	if err == nil {
+		_, _ = s.write(out) // lost like any datagram may be
 	}
 }
 

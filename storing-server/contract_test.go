@@ -18,6 +18,7 @@ import (
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/directory"
 	"flexphone/storing-server/internal/exchange"
+	"flexphone/storing-server/internal/links"
 	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/trust"
 )
@@ -59,10 +60,12 @@ func startUnder(t *testing.T, dir, listen string, limits exchange.Limits, policy
 	if err != nil {
 		t.Fatal(err)
 	}
-	phones, err := exchange.Listen(t.Context(), listen, cert, directory.New(rows, log, m.request).Under(policy).As(door), limits, m, log)
+	d := directory.New(rows, log, m.request).Under(policy).As(door)
+	phones, err := exchange.Listen(t.Context(), listen, cert, d, limits, m, log)
 	if err != nil {
 		t.Fatal(err)
 	}
+	d.Relaying(links.New(links.DefaultLimits(), m), passOn(phones, rows))
 	changed.to(phones.Changed)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"flexphone/storing-server/internal/exchange"
+	"flexphone/storing-server/internal/links"
 	"flexphone/storing-server/internal/trust"
 )
 
@@ -22,6 +23,7 @@ type LimitFlags struct {
 	Requests   float64  `help:"Requests that a session may make each second in the long run, four seconds' worth at once; ${default} by default." default:"50" placeholder:"N"`
 	MostRows   int      `help:"Rows that there may be: then no phone enrols any more. By default what a quarter of the memory holds." placeholder:"N"`
 	Enrolments float64  `help:"New phones that one network may enrol each hour, an hour's worth at once; 0: as many as it likes; ${default} by default." default:"1000" placeholder:"N"`
+	Links      int      `help:"Relayed links between phones at a time, for those that cannot reach each other; 0: nothing is relayed; ${default} by default." default:"10000" placeholder:"N"`
 	Exempt     []string `help:"Networks or addresses that no limit by source holds for, with commas between: a PBX, a proxy, a public resolver." placeholder:"NETWORK"`
 }
 
@@ -47,6 +49,16 @@ func (f LimitFlags) limits(memory uint64) (l exchange.Limits, err error) {
 		return l, &usageError{fmt.Sprintf("--requests=%v: want more than 0, and at most 1000000", f.Requests)}
 	}
 	l.Rate, l.Burst = f.Requests, max(1, 4*f.Requests)
+	return l, nil
+}
+
+// links returns what the flags say of relayed links.
+func (f LimitFlags) links() (l links.Limits, err error) {
+	if f.Links < 0 || f.Links > 1e9 {
+		return l, &usageError{fmt.Sprintf("--links=%d: want 0 to 1000000000", f.Links)}
+	}
+	l = links.DefaultLimits()
+	l.All = f.Links
 	return l, nil
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"flexphone/storing-server/internal/links"
 )
 
 // metrics are what Prometheus may read. It is exchange.Counters.
@@ -22,6 +24,9 @@ type metrics struct {
 	handshakes *prometheus.CounterVec
 	sessions   prometheus.Gauge
 	notified   prometheus.Counter
+	links      prometheus.Gauge
+	linkSaid   *prometheus.CounterVec
+	linkBytes  prometheus.Counter
 	batch      prometheus.Histogram
 	commit     prometheus.Histogram
 	sip        *prometheus.CounterVec
@@ -56,6 +61,16 @@ func newMetrics() *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}),
 	}
+	m.links = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "storing_server_links", Help: "Relayed links between phones that are open, or were lately.",
+	})
+	m.linkSaid = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "storing_server_link_messages_total", Help: "Messages of relayed links, by what became of them.",
+	}, []string{"result"})
+	m.linkBytes = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "storing_server_link_bytes_total", Help: "Bytes of relayed links that were passed on.",
+	})
+	m.registry.MustRegister(m.links, m.linkSaid, m.linkBytes)
 	m.sip = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "storing_server_sip_requests_total", Help: "SIP requests, by method and code; code 0: dropped.",
 	}, []string{"method", "code"})
@@ -116,6 +131,17 @@ func (m *metrics) httpRequest(route string, status int) {
 }
 
 func (m *metrics) dnsQuery(kind, rcode string) { m.dns.WithLabelValues(kind, rcode).Inc() }
+
+// Links implements links.Counters.
+func (m *metrics) Links(delta int) { m.links.Add(float64(delta)) }
+
+// LinkMessage implements links.Counters.
+func (m *metrics) LinkMessage(v links.Verdict, bytes int) {
+	m.linkSaid.WithLabelValues(string(v)).Inc()
+	if v == links.Passed {
+		m.linkBytes.Add(float64(bytes))
+	}
+}
 
 // Session implements exchange.Counters.
 func (m *metrics) Session(delta int) { m.sessions.Add(float64(delta)) }

@@ -20,6 +20,7 @@ import (
 	"flexphone/storing-server/internal/admin"
 	"flexphone/storing-server/internal/directory"
 	"flexphone/storing-server/internal/exchange"
+	"flexphone/storing-server/internal/links"
 	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/trust"
 )
@@ -59,6 +60,7 @@ type settings struct {
 	numbers      store.Numbers
 	policy       trust.Policy
 	limits       exchange.Limits
+	links        links.Limits
 	pages, calls *certificate // of the operator's, for --http and --sip-tls; nil: none
 }
 
@@ -85,6 +87,9 @@ func (c *RunCmd) settings() (s settings, err error) {
 	}
 	has := memory()
 	if s.limits, err = c.LimitFlags.limits(has); err != nil {
+		return s, err
+	}
+	if s.links, err = c.LimitFlags.links(); err != nil {
 		return s, err
 	}
 	if err = c.LimitFlags.policy(&s.policy, has); err != nil {
@@ -183,10 +188,12 @@ func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 		return err
 	}
 	log.Info("limits", "sessions", s.limits.Sessions, "handshakes", s.limits.Handshakes, "rows", s.policy.MostRows)
-	phones, err := exchange.Listen(ctx, c.Listen, cert, directory.New(rows, log, m.request).Under(s.policy).As(door), s.limits, m, log)
+	rowsDirectory := directory.New(rows, log, m.request).Under(s.policy).As(door)
+	phones, err := exchange.Listen(ctx, c.Listen, cert, rowsDirectory, s.limits, m, log)
 	if err != nil {
 		return hint(err)
 	}
+	rowsDirectory.Relaying(links.New(s.links, m), passOn(phones, rows))
 	changed.to(phones.Changed)
 	if n, err := phones.Resume(filepath.Join(c.Data.Data, sessionsName)); err != nil {
 		log.Warn("sessions not resumed: phones shake hands again", "resumed", n, "err", err)

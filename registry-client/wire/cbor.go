@@ -56,6 +56,7 @@ type registrationBody struct {
 	Next     []byte   `cbor:"15,keyasint,omitempty"`
 	Peers    [][]byte `cbor:"16,keyasint,omitempty"`
 	Padding  []byte   `cbor:"23,keyasint,omitempty"`
+	Reach    uint8    `cbor:"18,keyasint,omitempty"`
 }
 
 // roomPerPeer is how long the announcement of a move is for each whom it names, at
@@ -113,6 +114,15 @@ type rowBody struct {
 	Expiry      int64    `cbor:"9,keyasint"`
 	Online      bool     `cbor:"10,keyasint"`
 	Since       int64    `cbor:"11,keyasint"`
+	Reach       uint8    `cbor:"18,keyasint,omitempty"`
+}
+
+// reachOf reads a reach. One of a later version takes links, too.
+func reachOf(b uint8) Reach {
+	if Reach(b) > ReachRelay {
+		return ReachNAT
+	}
+	return Reach(b)
 }
 
 // EncodeRegistration returns r as the body of POST /rd. It refuses what
@@ -124,6 +134,7 @@ func EncodeRegistration(r Registration) ([]byte, error) {
 	body := registrationBody{
 		MAC: r.MAC[:], Addrs: addrBytes(r.Addrs), SIP: r.Ports.SIP, SIPS: r.Ports.SIPS,
 		Sequence: r.Sequence, Lifetime: uint32(r.Lifetime / time.Second), Token: r.Token,
+		Reach: uint8(r.Reach),
 	}
 	if r.Next != (Fingerprint{}) {
 		body.Next = r.Next[:]
@@ -148,7 +159,7 @@ func DecodeRegistration(b []byte) (Registration, error) {
 	r := Registration{
 		Ports:    Ports{SIP: body.SIP, SIPS: body.SIPS},
 		Sequence: body.Sequence, Lifetime: time.Duration(body.Lifetime) * time.Second,
-		Token: body.Token,
+		Token: body.Token, Reach: reachOf(body.Reach),
 	}
 	if len(body.Next) != 0 && len(body.Next) != len(r.Next) {
 		return Registration{}, fmt.Errorf("wire: decode registration: next key's fingerprint of %d bytes: %w", len(body.Next), ErrInvalid)
@@ -231,6 +242,7 @@ func bodyOf(r Row) rowBody {
 		MAC: r.MAC[:], Addrs: addrBytes(r.Addrs), SIP: r.Ports.SIP, SIPS: r.Ports.SIPS,
 		Sequence: r.Sequence, Number: r.Number, Fingerprint: r.Fingerprint[:],
 		Expiry: r.Expiry.UnixMilli(), Online: r.State == Online, Since: r.Since.UnixMilli(),
+		Reach: uint8(r.Reach),
 	}
 }
 
@@ -251,7 +263,7 @@ func DecodeRow(b []byte) (Row, error) {
 func (body rowBody) row() (Row, error) {
 	r := Row{
 		Number: body.Number, Ports: Ports{SIP: body.SIP, SIPS: body.SIPS},
-		Sequence: body.Sequence, State: Offline,
+		Sequence: body.Sequence, State: Offline, Reach: reachOf(body.Reach),
 	}
 	if body.Online {
 		r.State = Online

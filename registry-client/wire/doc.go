@@ -54,17 +54,26 @@
 //	15  fingerprint of the key that owns the row from now on; absent: the present one
 //	16  1 or 2 MACs, as key 1: whom the phone is in a call with; absent: nobody
 //	17  the rows of those, each a map as the answer to Resolve; absent: none is known
+//	18  how it can be reached: 1 directly, 2 it is behind a NAT, 3 by relayed links
+//	    alone; absent: it takes no relayed links
 //	20  a storing server, as host:port; absent: this one
 //	21  the fingerprint of its key, 32 bytes
 //	22  a ticket: this server's word for the phone, 1 to 128 bytes; absent: none
 //	23  padding, zeros, which nobody reads; absent: none
+//	24  name of a relayed link, 8 bytes
+//	25  what a message of it is: 1 open, 2 data, 3 close
+//	26  number of the first of its bytes in its sender's stream; absent: 0
+//	27  bytes, at most 900; absent: none
+//	28  all bytes of the receiver's stream before this number have come; absent: 0
+//	29  and those before this number may be sent; absent: 0
+//	30  why it is closed: 1 done, 2 refused, 3 there is no such link
 //
 // Addresses are those of one host: not loopback, unspecified, multicast,
 // reserved, IPv6 link-local or IPv4 mapped into IPv6, and none stands twice.
 //
 // # Announce
 //
-//	POST /rd            body: 1, 2, 3 and/or 4, 5, 6, perhaps 14 or 15, perhaps 16 and 23
+//	POST /rd            body: 1, 2, 3 and/or 4, 5, 6, perhaps 14 or 15, perhaps 16, 18 and 23
 //	2.01 or 2.04        body: 5, 7, 9, 12, 13, perhaps 17, perhaps 20 and 21
 //
 // The row with that MAC is replaced (2.04) or created (2.01), and is on the
@@ -125,7 +134,7 @@
 //	GET /rd-lookup/mac/02005e005301
 //	GET /rd-lookup/number/101
 //	GET /rd-lookup/addr/192.0.2.7
-//	2.05                body: 1, 2, 3, 4, 5, 7, 8, 9, 10, 11
+//	2.05                body: 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, perhaps 18
 //
 // By address it is the phone that announced it last, of those online. The
 // operator may answer only those who own a row, or nobody (reason 4), and
@@ -147,6 +156,32 @@
 // to speak, and finds out a server that is gone, for two datagrams. A session has one
 // such answer waiting, that to the newest question; a server that was restarted has
 // forgotten it. Where there is no such path, a client pings.
+//
+// # Relayed links
+//
+//	POST /link          body: 1, 24, 25, perhaps 26 to 30
+//
+// A link carries two streams of bytes between two phones that may have no other
+// way to each other. Each of its messages goes from a phone to its server, which
+// puts the sender's MAC for the receiver's (1), checks and counts it, and passes it
+// on in the receiver's session; beyond its limits it keeps nothing. All of them are
+// non-confirmable and have the option No-Response = 2 (RFC 7967): only what is not
+// passed on is answered, with 4.03 (the sender's row is not its key's, or the
+// operator relays nothing), 4.04 (the receiver has no session here), or 4.29. A
+// server that knows no links answers 4.04 with reason 0, and a phone that knows none
+// resets the message; nobody opens a link to a row without key 18.
+//
+// What is lost is the phones' matter. A link is opened by a name that its opener
+// draws (25 = 1), with how much may be sent to it (29), again until something comes.
+// Whoever takes it answers with data (25 = 2), which may have no bytes. Every message
+// says what has come (28) and may come (29). Bytes that have not come in time are
+// sent again from the first of them; those after a hole need not be kept. Who is
+// done closes (25 = 3, 30 = 1) with the number after its last byte (26), again until it is
+// answered with a close. A close with another reason ends the link at once. One with
+// reason 3 is the answer to any message of a link that is not known, but to one
+// with reason 2 or 3.
+// Bytes beyond the limit are dropped and answered: so a sender that may send none
+// asks again.
 //
 // # Errors
 //

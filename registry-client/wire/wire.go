@@ -20,6 +20,30 @@ type Ports struct {
 	SIPS uint16 // over TLS 1.3
 }
 
+// A Reach says how a phone can be reached.
+type Reach uint8
+
+// The reaches, as they are sent. Zero: it takes no relayed links, and that is all
+// that is known.
+const (
+	ReachDirect Reach = iota + 1 // its server sees an address that the phone has
+	ReachNAT                     // it does not: there is a NAT between them
+	ReachRelay                   // by relayed links alone
+)
+
+// String names r for people.
+func (r Reach) String() string {
+	switch r {
+	case ReachDirect:
+		return "direct"
+	case ReachNAT:
+		return "nat"
+	case ReachRelay:
+		return "relay only"
+	}
+	return "unknown"
+}
+
 // A Registration is what a phone announces. A server takes it when it comes
 // from the key that owns MAC and its Sequence is higher than the row's.
 type Registration struct {
@@ -36,6 +60,7 @@ type Registration struct {
 	// Peers are whom the phone is in a call with, at most MaxPeers: the receipt
 	// brings their rows.
 	Peers []MAC
+	Reach Reach
 }
 
 // A Receipt is the server's answer to a Registration that is on its disk.
@@ -80,4 +105,5 @@ type Row struct {
 	Expiry      time.Time
 	State       State
 	Since       time.Time // of State
+	Reach       Reach
 }

@@ -17,6 +17,7 @@ import (
 
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/exchange"
+	"flexphone/storing-server/internal/links"
 	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/trust"
 )
@@ -40,6 +41,8 @@ type Directory struct {
 	rows   Rows
 	policy trust.Policy
 	door   *trust.Door // nil: there are no other regions
+	relay  *links.Relay
+	tell   func(to wire.Fingerprint, path string, body []byte) bool
 	log    *slog.Logger
 	count  func(request string, code codes.Code)
 
@@ -64,6 +67,14 @@ func (d *Directory) Under(p trust.Policy) *Directory {
 // before the first request.
 func (d *Directory) As(door *trust.Door) *Directory {
 	d.door = door
+	return d
+}
+
+// Relaying makes the directory pass messages of links on; without, nothing is. tell
+// posts a body to whoever has a session with a key, and reports whether it could. It
+// is called before the first request.
+func (d *Directory) Relaying(r *links.Relay, tell func(to wire.Fingerprint, path string, body []byte) bool) *Directory {
+	d.relay, d.tell = r, tell
 	return d
 }
 
@@ -218,6 +229,10 @@ func (d *Directory) serve(r exchange.Request) (name string, resp exchange.Respon
 		case codes.DELETE:
 			resp, wait = d.release(r)
 			return "release", resp, wait
+		}
+	case len(path) == 1 && path[0] == wire.PathLink && d.relay != nil:
+		if m.Code == codes.POST {
+			return "link", d.link(r), nil
 		}
 	case len(path) > 0 && path[0] == wire.PathLookup:
 		if m.Code == codes.GET {

@@ -209,10 +209,12 @@ func TestKnock(t *testing.T) {
 func TestDiscover(t *testing.T) {
 	d := directory(nil)
 	rd, lookup, knock := `</rd>;rt="flexphone.rd";ct=60`, `</rd-lookup>;rt="flexphone.rd-lookup";ct=60;obs`, `</rd-knock>;rt="flexphone.rd-knock"`
-	all := rd + "," + lookup + "," + knock
+	link := `</link>;rt="flexphone.link";ct=60`
+	rds := rd + "," + lookup + "," + knock
+	all := rds + "," + link
 	for query, want := range map[string]string{
-		"": all, "rt=flexphone.rd": rd, "rt=flexphone.rd*": all, "rt=*": all,
-		"href=/rd-lookup": lookup, "href=/rd-knock": knock, "ct=60": rd + "," + lookup, "ct=0": "", "rt=core.rd*": "", "x=y": "",
+		"": all, "rt=flexphone.rd": rd, "rt=flexphone.rd*": rds, "rt=*": all,
+		"href=/rd-lookup": lookup, "href=/rd-knock": knock, "ct=60": rd + "," + lookup + "," + link, "ct=0": "", "rt=core.rd*": "", "x=y": "",
 	} {
 		opts := path(".well-known", "core")
 		if query != "" {

@@ -10,17 +10,18 @@ import (
 	"flexphone/storing-server/internal/exchange"
 )
 
-// A link is one that /.well-known/core lists (RFC 6690). Its resource type is
+// A resource is one that /.well-known/core lists (RFC 6690). Its resource type is
 // this project's own: paths and bodies have the shape of a resource directory's
 // (RFC 9176), and are others.
-type link struct{ path, kind, more string }
+type resource struct{ path, kind, more string }
 
-// links are all that there is.
-func links() []link {
-	return []link{
+// resources are all that there is.
+func resources() []resource {
+	return []resource{
 		{"/" + wire.PathDirectory, "flexphone.rd", ";ct=60"},
 		{"/" + wire.PathLookup, "flexphone.rd-lookup", ";ct=60;obs"},
 		{"/" + wire.PathKnock, "flexphone.rd-knock", ""},
+		{"/" + wire.PathLink, "flexphone.link", ";ct=60"},
 	}
 }
 
@@ -34,7 +35,7 @@ func discover(m message.Message) exchange.Response {
 		return problem(codes.NotAcceptable, wire.Problem{Reason: wire.ReasonMalformed, Detail: "only application/link-format is given"})
 	}
 	var out []string
-	for _, l := range links() {
+	for _, l := range resources() {
 		if l.matches(wire.Strings(m, message.URIQuery)) {
 			out = append(out, "<"+l.path+`>;rt="`+l.kind+`"`+l.more)
 		}
@@ -42,8 +43,8 @@ func discover(m message.Message) exchange.Response {
 	return exchange.Response{Code: codes.Content, Format: linkFormat, Payload: []byte(strings.Join(out, ","))}
 }
 
-// matches reports whether a link is what each of the filters asks for.
-func (l link) matches(filters []string) bool {
+// matches reports whether a resource is what each of the filters asks for.
+func (l resource) matches(filters []string) bool {
 	for _, f := range filters {
 		name, want, _ := strings.Cut(f, "=")
 		var is string

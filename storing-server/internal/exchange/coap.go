@@ -73,6 +73,8 @@ type Response struct {
 	// Later is how long the answer to a non-confirmable request waits; of a session
 	// one does, the newest, and a restart forgets it.
 	Later time.Duration
+	// Silent: a request that need not be answered is not (RFC 7967).
+	Silent bool
 	// Key, when it is not the zero value, is what an observation of this
 	// response waits for.
 	Key wire.Query

@@ -178,6 +178,12 @@ func (c *conversation) finish(d *draft, m message.Message, resp Response) {
 	if resp.Code >= codes.BadRequest && resp.Code != codes.NotFound {
 		c.drop(refusals[resp.Code])
 	}
+	if resp.Silent && m.Type == message.NonConfirmable {
+		c.mu.Lock()
+		c.memory.drop(uint16(m.MessageID), time.Now()) // nothing is lost if it is taken twice
+		c.mu.Unlock()
+		return
+	}
 	out := c.answer(m, resp)
 	if resp.Key != (wire.Query{}) {
 		var o *observation

@@ -32,7 +32,7 @@ func Preload(ctx context.Context, dir string, rows iter.Seq[wire.Row]) error {
 		for row := range rows {
 			r := record{
 				MAC: row.MAC, Owner: row.Fingerprint, Number: row.Number, Addrs: row.Addrs, Ports: row.Ports,
-				Sequence: row.Sequence, Since: momentOf(row.Since), Expiry: momentOf(row.Expiry),
+				Sequence: row.Sequence, Since: momentOf(row.Since), Expiry: momentOf(row.Expiry), Reach: row.Reach,
 			}
 			data, err := body.encode(&r)
 			if err == nil {

@@ -207,7 +207,7 @@ func (v *view) register(c Claim, r wire.Registration, numbers Numbers) (created 
 // the row says already. An error says that it may not be made: the row belongs to
 // another key or, standard, to a phone that has none; or it is no newer.
 func (r *record) repeats(key wire.Fingerprint, reg wire.Registration, standard bool) (bool, error) {
-	same := reg.Sequence == r.Sequence && r.Released == 0 && r.Ports == reg.Ports && slices.Equal(r.Addrs, reg.Addrs)
+	same := reg.Sequence == r.Sequence && r.Released == 0 && r.Ports == reg.Ports && r.Reach == reg.Reach && slices.Equal(r.Addrs, reg.Addrs)
 	switch {
 	case standard:
 		return false, foreign(reg.MAC)
@@ -229,7 +229,7 @@ func (v *view) owners(old record, key wire.Fingerprint, r wire.Registration) *re
 	next := record{
 		MAC: r.MAC, Owner: key, Number: old.Number, Addrs: r.Addrs, Ports: r.Ports,
 		Sequence: r.Sequence, Since: momentOf(v.now), Expiry: momentOf(v.now.Add(r.Lifetime)),
-		Trail: old.trailTo(r.Addrs, v.now),
+		Trail: old.trailTo(r.Addrs, v.now), Reach: r.Reach,
 	}
 	if old.online(v.now) {
 		next.Since = old.Since

@@ -27,6 +27,7 @@ type record struct {
 	Expiry   moment
 	Released moment // zero: not released
 	Trail    trail  // where it was before
+	Reach    wire.Reach
 }
 
 // A moment is a time as it is kept: milliseconds of Unix time. Zero is none.
@@ -40,7 +41,7 @@ func (m moment) time() time.Time { return time.UnixMilli(int64(m)) }
 func (r *record) row(now time.Time) wire.Row {
 	row := wire.Row{
 		MAC: r.MAC, Number: r.Number, Addrs: r.Addrs, Ports: r.Ports, Fingerprint: r.Owner,
-		Sequence: r.Sequence, Expiry: r.Expiry.time(), State: wire.Online, Since: r.Since.time(),
+		Sequence: r.Sequence, Expiry: r.Expiry.time(), State: wire.Online, Since: r.Since.time(), Reach: r.Reach,
 	}
 	if !r.online(now) {
 		row.State, row.Since = wire.Offline, r.ended(now)
@@ -63,6 +64,7 @@ type body struct {
 	Owner    []byte   `cbor:"8,keyasint"`
 	Expiry   int64    `cbor:"9,keyasint"`
 	Since    int64    `cbor:"11,keyasint"`
+	Reach    uint8    `cbor:"18,keyasint,omitempty"`
 	Released int64    `cbor:"20,keyasint,omitempty"`
 	Trail    []byte   `cbor:"21,keyasint,omitempty"`
 }
@@ -98,7 +100,7 @@ func (e *recordEncoder) encode(r *record) ([]byte, error) {
 	e.body = body{
 		MAC: r.MAC[:], Addrs: e.body.Addrs[:0], SIP: r.Ports.SIP, SIPS: r.Ports.SIPS, Sequence: r.Sequence,
 		Number: r.Number, Owner: r.Owner[:], Expiry: int64(r.Expiry), Since: int64(r.Since),
-		Released: int64(r.Released), Trail: []byte(r.Trail),
+		Released: int64(r.Released), Trail: []byte(r.Trail), Reach: uint8(r.Reach),
 	}
 	for _, a := range r.Addrs {
 		e.body.Addrs = append(e.body.Addrs, a.AsSlice())
@@ -142,7 +144,7 @@ func decodeRecord(b []byte) (record, error) {
 	}
 	r := record{
 		Number: in.Number, Ports: wire.Ports{SIP: in.SIP, SIPS: in.SIPS}, Sequence: in.Sequence,
-		Since: moment(in.Since), Expiry: moment(in.Expiry), Released: moment(in.Released), Trail: trail(in.Trail),
+		Since: moment(in.Since), Expiry: moment(in.Expiry), Released: moment(in.Released), Trail: trail(in.Trail), Reach: min(wire.Reach(in.Reach), wire.ReachRelay),
 	}
 	if len(in.MAC) != len(r.MAC) || len(in.Owner) != len(r.Owner) {
 		return record{}, fmt.Errorf("store: decode row: MAC of %d bytes, owner of %d", len(in.MAC), len(in.Owner))

@@ -33,6 +33,7 @@ const (
 	slotAddr              // it has an address
 	slotFour              // which is IPv4
 	slotExtra             // it has an extra
+	slotReach             // two bits with the row's reach begin here
 )
 
 // An extra is what a slot has no room for. Fields that say nothing are zero.
@@ -72,7 +73,7 @@ func (s *slabs) put(id rowID, r *record) {
 	if r == nil {
 		return
 	}
-	e.flags = 0
+	e.flags = uint8(r.Reach&3) * slotReach
 	e.sequence, e.since, e.expiry, e.released = r.Sequence, r.Since, r.Expiry, r.Released
 	e.owner, e.sip, e.sips = r.Owner, r.Ports.SIP, r.Ports.SIPS
 	var more extra
@@ -124,6 +125,7 @@ func (s *slabs) get(id rowID) entry {
 	out.record = record{
 		MAC: e.mac, Owner: e.owner, Number: more.number, Addrs: more.addrs, Ports: wire.Ports{SIP: e.sip, SIPS: e.sips},
 		Sequence: e.sequence, Since: e.since, Expiry: e.expiry, Released: e.released, Trail: more.trail,
+		Reach: wire.Reach(e.flags / slotReach & 3),
 	}
 	if e.number != 0 {
 		out.Number = e.number.digits()

@@ -1,0 +1,67 @@
+package links
+
+import (
+	"testing"
+	"time"
+
+	"flexphone/registry-client/wire"
+)
+
+// counted is Counters.
+type counted struct {
+	links int
+	said  map[Verdict]int
+}
+
+func (c *counted) Links(delta int)              { c.links += delta }
+func (c *counted) LinkMessage(v Verdict, _ int) { c.said[v]++ }
+
+func phone(n byte) wire.MAC { return wire.MAC{2, 0, 0x5e, 0, 0x53, n} }
+
+func message(to wire.MAC, id byte, kind wire.LinkKind, bytes int) wire.LinkMessage {
+	return wire.LinkMessage{Peer: to, Link: wire.LinkID{id}, Kind: kind, Data: make([]byte, bytes)}
+}
+
+func TestLimits(t *testing.T) {
+	c := &counted{said: map[Verdict]int{}}
+	now := time.Unix(1e9, 0)
+	r := New(Limits{All: 4, Caller: 2, Called: 2, Rate: 1000, Burst: 2000}, c)
+	pass := func(from, to, id byte, kind wire.LinkKind, bytes int) Verdict {
+		return r.Pass(phone(from), message(phone(to), id, kind, bytes), now, func() bool { return to != 9 })
+	}
+	for i, tt := range []struct {
+		wait         time.Duration
+		from, to, id byte
+		kind         wire.LinkKind
+		bytes        int
+		want         Verdict
+	}{
+		{0, 1, 2, 1, wire.LinkOpen, 0, Passed},
+		{0, 2, 1, 1, wire.LinkData, 0, Passed}, // the same link, the other way
+		{0, 1, 2, 2, wire.LinkOpen, 0, Passed},
+		{0, 1, 3, 3, wire.LinkOpen, 0, FullCaller},
+		{0, 4, 2, 4, wire.LinkOpen, 0, FullCalled},
+		{0, 2, 4, 5, wire.LinkOpen, 0, Passed}, // who is called may call
+		{0, 5, 9, 6, wire.LinkOpen, 0, Nobody}, // counted all the same: trying is what is limited
+		{0, 6, 7, 7, wire.LinkOpen, 0, Full},
+		{0, 1, 2, 1, wire.LinkData, 900, Passed},
+		{0, 1, 2, 1, wire.LinkData, 900, TooMuch},
+		{time.Second, 2, 1, 1, wire.LinkData, 900, Passed},
+		{time.Second, 1, 2, 1, wire.LinkClose, 0, Passed},
+		{closing - 1, 2, 1, 1, wire.LinkClose, 0, Passed}, // the answer to it
+		{closing - 1, 1, 3, 8, wire.LinkOpen, 0, Full},
+		{1, 1, 3, 8, wire.LinkOpen, 0, Passed},
+		{idle, 4, 2, 4, wire.LinkData, 10, Passed}, // a link that another server knew
+	} {
+		now = now.Add(tt.wait)
+		if got := pass(tt.from, tt.to, tt.id, tt.kind, tt.bytes); got != tt.want {
+			t.Errorf("message %d: %s; want %s", i, got, tt.want)
+		}
+	}
+	if c.links != 1 || len(r.links) != 1 || len(r.caller) != 1 || len(r.called) != 1 {
+		t.Errorf("%d links counted, %d kept, of %d callers and %d called; want one", c.links, len(r.links), len(r.caller), len(r.called))
+	}
+	if got := New(Limits{}, c).Pass(phone(1), message(phone(2), 1, wire.LinkOpen, 0), now, func() bool { panic("passed on") }); got != Off {
+		t.Errorf("a server that relays nothing: %s", got)
+	}
+}
