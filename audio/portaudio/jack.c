@@ -48,4 +48,13 @@ void jack_is_down(void) {
 		portaudio.tell(portaudio.arg);
 }
 
+int jack_sleep(void) {
+	return portaudio.tell == NULL ? 0 : jack_deactivate(portaudio.client);
+}
+
+int jack_awake(void) {
+	int (*next)(void *) = dlsym(RTLD_NEXT, "jack_activate");
+	return portaudio.tell == NULL || next == NULL ? 0 : next(portaudio.client);
+}
+
 void jack_forget(void) { portaudio.tell = NULL; }

@@ -82,11 +82,13 @@ func TestSoundThroughJack(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if b, err := exec.Command("jack_connect", "-s", os.Getenv("JACK_DEFAULT_SERVER"),
-		"PortAudio:out_0", "PortAudio:in_0").CombinedOutput(); err != nil {
-		t.Fatalf("join ports: %v\n%s", err, b)
-	}
 	play, captured := make([]int16, rate/100), make([]int16, rate/100)
+	if err := d.Exchange(ctx, play, captured); err != nil { // awake: a card at rest has no ports to join
+		t.Fatal(err)
+	}
+	if err := join(t); err != nil {
+		t.Fatal(err)
+	}
 	begin := time.Now()
 	const ticks = 100
 	loud := 0
@@ -111,7 +113,39 @@ func TestSoundThroughJack(t *testing.T) {
 	}
 }
 
-// TestCardRests: what was waiting is forgotten, and the next tick comes soon.
+// TestServerThatIsKilledMeanwhile: a card whose server goes while it rests fails, and
+// is closed.
+func TestServerThatIsKilledMeanwhile(t *testing.T) {
+	server := jack(t, 48000)
+	d := openJack(t)
+	play, captured := make([]int16, 480), make([]int16, 480)
+	if err := d.Exchange(t.Context(), play, captured); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Rest(); err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	server.Wait()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := d.Exchange(ctx, play, captured); err == nil {
+			t.Error("a card without a server plays")
+		}
+		d.Close() // whatever it says
+	}()
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Fatal("the card is not closed")
+	}
+}
+
+// TestCardRests: what was waiting is forgotten, JACK does not know of us meanwhile, and
+// the next tick comes soon.
 func TestCardRests(t *testing.T) {
 	jack(t, 48000)
 	d := openJack(t)
@@ -127,8 +161,18 @@ func TestCardRests(t *testing.T) {
 		if err := d.Rest(); err != nil {
 			t.Fatal(err)
 		}
+		if join(t) == nil {
+			t.Error("JACK calls us while the card rests")
+		}
 		cancel()
 	}
+}
+
+// join leads what is played into what is captured.
+func join(t testing.TB) error {
+	out, err := exec.Command("jack_connect", "-s", os.Getenv("JACK_DEFAULT_SERVER"), "PortAudio:out_0", "PortAudio:in_0").CombinedOutput()
+	t.Logf("%s", out)
+	return err
 }
 
 // A sounding is an engine that plays for ever, and what it reports.

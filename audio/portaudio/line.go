@@ -37,6 +37,7 @@ const (
 // reader, and is woken once a tick.
 type line struct {
 	c              *C.line
+	jack           bool
 	tick, ahead    int // samples
 	play, captured ring
 	event          *os.File
@@ -120,17 +121,41 @@ func (l *line) end() {
 	l.interrupt()
 }
 
-// open opens the card, which does not run yet.
+// open opens the card, which sleeps then.
 func (l *line) open(in, out *pa.DeviceInfo, rate int, cfg Config) error {
-	return failure(C.line_open(l.c, C.PaDeviceIndex(in.Index), C.double(max(in.DefaultLowInputLatency, cfg.Buffer).Seconds()),
+	l.jack = in.HostApi.Type == pa.JACK || out.HostApi.Type == pa.JACK
+	err := failure(C.line_open(l.c, C.PaDeviceIndex(in.Index), C.double(max(in.DefaultLowInputLatency, cfg.Buffer).Seconds()),
 		C.PaDeviceIndex(out.Index), C.double(max(out.DefaultLowOutputLatency, cfg.Buffer).Seconds()),
 		C.double(rate), C.ulong(cfg.period(rate))))
+	if err == nil {
+		C.jack_sleep()
+	}
+	return err
 }
 
-func (l *line) start() error { return failure(C.Pa_StartStream(l.c.stream)) }
+// awake makes a card answer that sleeps.
+func (l *line) awake() error {
+	if l.jack && C.jack_awake() != 0 {
+		return errors.New("JACK's server does not take us any more")
+	}
+	return nil
+}
 
-// stop does not wait until all is played.
-func (l *line) stop() error { return failure(C.Pa_AbortStream(l.c.stream)) }
+func (l *line) start() error {
+	if err := l.awake(); err != nil {
+		return err
+	}
+	return failure(C.Pa_StartStream(l.c.stream))
+}
+
+// stop does not wait until all is played. The card sleeps then.
+func (l *line) stop() error {
+	err := failure(C.Pa_AbortStream(l.c.stream))
+	if err == nil {
+		C.jack_sleep()
+	}
+	return err
+}
 
 func (l *line) close() error { return failure(C.Pa_CloseStream(l.c.stream)) }
 
