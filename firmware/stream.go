@@ -166,10 +166,14 @@ func (s *stream) Received() uint64 {
 // Stats implements phone.Stream.
 func (s *stream) Stats() any {
 	t := s.Stream.Stats()
+	strangers := s.ways.plain.Strangers()
+	if s.ways.private != nil {
+		strangers += s.ways.private.Strangers()
+	}
 	return statistics{
 		Codec: t.Codec, PacketsSent: t.PacketsSent, PacketsReceived: t.PacketsReceived,
 		PacketsLost: t.PacketsLost, Late: t.Late, JitterMS: inMS(t.Jitter), RoundTripMS: inMS(t.RoundTrip), DelayMS: inMS(t.Delay),
-		ConcealedMS: inMS(t.Concealed), Refused: t.Refused, Strangers: s.ways.plain.Strangers(),
+		ConcealedMS: inMS(t.Concealed), Refused: t.Refused, Strangers: strangers,
 		Crowded: t.Crowded, Unsent: t.Unsent, Underruns: s.engine.Underruns() - s.underruns,
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // A Stranger is a host with a fixed address that speaks SIP over UDP word for
@@ -18,6 +19,7 @@ type Stranger struct {
 
 	sip, rtp *net.UDPConn
 	came     chan Said
+	heard    atomic.Int64
 }
 
 // A Said is a SIP message that came to a Stranger.
@@ -68,6 +70,7 @@ func (s *Stranger) drain() {
 		if _, err := s.rtp.Read(packet); err != nil {
 			return
 		}
+		s.heard.Add(1)
 	}
 }
 
@@ -84,6 +87,9 @@ func (s *Stranger) Sound(to netip.AddrPort, packet []byte) error {
 	_, err := s.rtp.WriteToUDPAddrPort(packet, to)
 	return err
 }
+
+// Heard returns how many packets of RTP came so far.
+func (s *Stranger) Heard() int { return int(s.heard.Load()) }
 
 // Next returns the next message that ok accepts, and drops what comes before it.
 func (s *Stranger) Next(ctx context.Context, ok func(Said) bool) (Said, error) {

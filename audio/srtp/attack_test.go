@@ -362,6 +362,9 @@ func TestAttackerOnThePath(t *testing.T) {
 	strike(taken) // once more
 	b.say(t, 4, "heard")
 	ha.await(t, "heard")
+	if n := a.Strangers(); n != 2 {
+		t.Errorf("%d packets did not open; one was changed and one repeated", n)
+	}
 
 	// The newest one, which only he has: a goes there, asks for a proof, and goes back.
 	lead(b, r.seen(1))

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"flexphone/audio"
@@ -81,6 +82,8 @@ type Path struct {
 	close func() error
 	work  sync.WaitGroup
 
+	strangers atomic.Uint64
+
 	mu       sync.Mutex // of what follows; held for short
 	closed   bool
 	agreed   *Agreement // nil: nothing yet
@@ -144,6 +147,10 @@ func (p *Path) Own() Credentials {
 
 // Fingerprint returns the fingerprint of the certificate that this end shows.
 func (p *Path) Fingerprint() Fingerprint { return FingerprintOf(p.cfg.Certificate) }
+
+// Strangers returns how many packets did not open: others than the peer have sent or
+// changed them, or somebody has sent them twice.
+func (p *Path) Strangers() uint64 { return p.strangers.Load() }
 
 // Close implements audio.Path.
 func (p *Path) Close() error { return p.close() }
@@ -593,6 +600,7 @@ func (p *Path) open(b []byte, from netip.AddrPort, now time.Time, take func(audi
 // shut: b did not open. The lock is held.
 func (p *Path) shut(b []byte, what audio.Protocol, from netip.AddrPort, now time.Time) {
 	if !from.IsValid() || p.agreed == nil && !p.mayShake(from) {
+		p.strangers.Add(1)
 		return
 	}
 	home := p.agreed == nil || from == p.follow.home || from == p.follow.trial
@@ -600,6 +608,7 @@ func (p *Path) shut(b []byte, what audio.Protocol, from netip.AddrPort, now time
 		p.waiting = append(p.waiting, slices.Clone(b))
 		return
 	}
+	p.strangers.Add(1)
 	if home && what == audio.RTP && p.doubt.shut(now) {
 		p.renew()
 	}
