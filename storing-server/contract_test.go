@@ -289,7 +289,11 @@ func TestFirstThatMovesIsToldAtOnce(t *testing.T) {
 	rows := make(chan wire.Row, 64)
 	done := make(chan error, 1)
 	go func() {
-		done <- one.Observe(ctx, wire.Query{MAC: wire.MAC(phoneMAC(2))}, func(r wire.Row) { rows <- r })
+		done <- one.Observe(ctx, wire.Query{MAC: wire.MAC(phoneMAC(2))}, func(r wire.Row, current bool) {
+			if current {
+				rows <- r
+			}
+		})
 	}()
 	<-rows
 	twoMoves := func(n int) {
