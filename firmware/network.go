@@ -177,7 +177,8 @@ func (n *network) take(upper context.Context, e netlink.Event) {
 
 // doubt tells the agent that a server has not taken an announcement: the network may be
 // another one. Where a server is known and nothing came back from it, the line may be
-// dead; a phone without any is called by its address, and does not leave it.
+// dead, as where name servers that may know one say nothing; a phone that needs none is
+// called by its address, and does not leave it.
 func (n *network) doubt(server string, err error) {
 	source, ok := n.source.Now()
 	if !ok {
@@ -185,7 +186,7 @@ func (n *network) doubt(server string, err error) {
 	}
 	netlink.Doubt(source)
 	var busy *registry.BusyError
-	if server != "" && errors.Is(err, registry.ErrUnreachable) && !errors.As(err, &busy) {
+	if (server != "" || n.finder.Mute()) && errors.Is(err, registry.ErrUnreachable) && !errors.As(err, &busy) {
 		netlink.Unreached(source)
 	}
 }

@@ -68,6 +68,7 @@ type Finder struct {
 	doubted  time.Time
 	doubt    bool // somebody wants to know again
 	again    bool // there is reason to hope for another answer
+	mute     bool // the last search in this network was in vain, and some name servers did not answer
 	told     [][]string
 }
 
@@ -96,7 +97,7 @@ func (f *Finder) SetNetwork(n Network) {
 	}
 	f.version++
 	f.network = Network{slices.Clone(n.Named), slices.Clone(n.Domains)}
-	f.services, f.answered, f.doubt, f.doubted = nil, "", false, time.Time{}
+	f.services, f.answered, f.doubt, f.doubted, f.mute = nil, "", false, time.Time{}, false
 	f.name(n.Named, "the network")
 	if len(f.named) == 0 && len(n.Domains) == 0 {
 		f.cfg.Log.Warn("the network names no storing server; set `storing_server`, or DHCP option 66 or 160")
@@ -147,6 +148,14 @@ func (f *Finder) Doubt() {
 	}
 	f.doubt = true
 	f.nudge()
+}
+
+// Mute reports whether nobody knows where the server is since name servers do not
+// answer, as on a line that is dead: another network may know.
+func (f *Finder) Mute() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mute && len(f.told) == 0
 }
 
 // Again has a search that was in vain made again at once: there is reason to hope
@@ -220,7 +229,13 @@ func (f *Finder) Run(ctx context.Context) error {
 			since = now
 		}
 		services, err := f.search(ctx, version, n.Domains)
-		if ctx.Err() != nil || f.changed(version) {
+		f.mu.Lock()
+		current := ctx.Err() == nil && f.version == version
+		if current {
+			f.mute = errors.Is(err, errMute)
+		}
+		f.mu.Unlock()
+		if !current {
 			continue
 		}
 		if err != nil {

@@ -285,6 +285,46 @@ func TestServersLeave(t *testing.T) {
 	})
 }
 
+// Who knows of a server by the DNS alone, and hears nothing of its name servers, has a
+// line that may be dead. That a server is not there is an answer, and who knows of one
+// otherwise does not need them.
+func TestMute(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		fixed string
+		n     Network
+		slow  bool // a.test's name servers say nothing
+		want  bool
+	}{
+		{"silence", "", Network{Domains: []string{"a.test"}}, true, true},
+		{"silence of one, and no name at another", "", Network{Domains: []string{"none.test", "a.test"}}, true, true},
+		{"no name", "", Network{Domains: []string{"none.test"}}, false, false},
+		{"no domain", "", Network{}, true, false},
+		{"named by the network too", "", Network{Named: []string{"192.0.2.1"}, Domains: []string{"a.test"}}, true, false},
+		{"named by the settings", "192.0.2.1", Network{Domains: []string{"a.test"}}, true, false},
+	} {
+		inTown(t, tt.fixed, func(w *town) {
+			if tt.slow {
+				w.slow["a.test"] = time.Hour
+			}
+			if w.Mute() {
+				t.Errorf("%s: mute before anything is known", tt.name)
+			}
+			w.SetNetwork(tt.n)
+			time.Sleep(20 * time.Second)
+			if w.Mute() != tt.want {
+				t.Errorf("%s: mute is %v", tt.name, w.Mute())
+			}
+			w.set("b.test", "b:1")
+			w.SetNetwork(Network{Domains: []string{"b.test"}})
+			time.Sleep(time.Second)
+			if w.Mute() {
+				t.Errorf("%s: mute in a network that knows one", tt.name)
+			}
+		})
+	}
+}
+
 // A network that names nothing is complained of once, and again after another has
 // named something.
 func TestNamelessNetwork(t *testing.T) {
