@@ -3,6 +3,7 @@ package testbed
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -68,6 +69,13 @@ func TestFindingTheStoringServer(t *testing.T) {
 		{"66, a name", []string{dns, "66,store.office.test"}, ""},
 		{"66, a name without its domain", []string{dns, office, "66,store"}, ""},
 		{"66, two addresses, the first dead", []string{"66," + nobody + " " + server}, ""},
+		{"66, two names, the first of nobody", []string{dns, "66,nobody.office.test store.office.test"}, ""},
+		{"66, quotes around", []string{`66,'` + server + `'`}, ""},
+		{"66, a line's end behind", []string{"66," + server + "\n"}, ""},
+		{"160, a name", []string{dns, raw160("store.office.test:5684\n")}, ""},
+		{"160, a web server's and ours", []string{raw160("http://" + nobody + "/cfg coaps://" + server)}, "http://"},
+		{"160 is dead, and 66 ours", []string{"66,coaps://" + server, raw160(nobody)}, ""},
+		{"160 is four bytes of another's, and 66 ours", []string{"66,coaps://" + server + ":5684", raw160("\xcb\x00\x71\x63")}, ""},
 		{"160, a URL", []string{"160,coaps://" + server}, ""},
 		{"160, a list whose first is dead", []string{raw160(nobody + ", " + server)}, ""},
 		{"160, blanks around", []string{raw160(" " + server + " ")}, ""},
@@ -80,6 +88,7 @@ func TestFindingTheStoringServer(t *testing.T) {
 		{"66 is TFTP, beside a service", []string{dns, office, "66,tftp://" + nobody + "/phones"}, "tftp://"},
 		{"66 is a plain TFTP server, beside a service", []string{dns, office, "66," + nobody}, ""},
 		{"160 is a web server's, beside a service", []string{dns, office, "160,http://" + nobody + ":80/cfg/"}, "http://"},
+		{"66 is a web server's, beside a service", []string{dns, office, "66,http://" + nobody + ":8080/polycom/cfg"}, "http://"},
 		{"66 is nonsense, beside a service", []string{dns, office, "66,10.77.0.1:99999"}, "10.77.0.1:99999"},
 	}
 	if board() != hostBoard { // a virtual machine takes long to start
@@ -101,6 +110,40 @@ func TestFindingTheStoringServer(t *testing.T) {
 		if err != nil || len(names) > 0 {
 			t.Errorf("the host's resolv.conf has become %q, %v", names, err)
 		}
+	}
+}
+
+// An IPv6 address is named as any other is, by option or by service, and by settings.
+func TestFindingTheStoringServerByIPv6(t *testing.T) {
+	ctx, bed := ownTown(t, Config{})
+	server := netip.MustParsePrefix("2001:db8:77::10/64")
+	advertise(ctx, t, bed.ISP)
+	must(t, bed.Server.host.sysctl("net/ipv6/conf/eth0/accept_dad", "0"))
+	must(t, bed.Server.host.address("eth0", server, netip.Addr{}))
+	at := server.Addr().String()
+	must(t, bed.AddDNS(ctx, "--local=/test/", "--srv-host=_coaps._udp.office.test,store.office.test,5684", "--host-record=store.office.test,"+at))
+	dns := "option:dns-server," + fixedRouter.Addr().String()
+	p := addPhone(ctx, t, bed, 101)
+	cases := map[string][]string{
+		"66, an address":                    {"66," + at},
+		"66, an address in brackets":        {"66,[" + at + "]"},
+		"66, a URL":                         {"66,coaps://[" + at + "]:5684"},
+		"160, an address and a port":        {raw160("[" + at + "]:5684\x00")},
+		"160, after an address of nobody":   {raw160("2001:db8:77::99, " + at)},
+		"66, a name":                        {dns, "66,store.office.test"},
+		"a service of option 15's domain":   {dns, "15,office.test"},
+		"66 is TFTP by IPv6, 160 is ours":   {"66,tftp://[2001:db8:77::99]/", raw160("coaps://" + "[" + at + "]")},
+		"66 is IPv4 of nobody, 160 is ours": {"66,203.0.113.99", raw160(at)},
+	}
+	if board() != hostBoard { // a virtual machine takes long to start
+		cases = map[string][]string{"66, a URL": cases["66, a URL"]}
+	}
+	for name, options := range cases {
+		t.Run(name, func(t *testing.T) {
+			must(t, p.PowerOff())
+			must(t, bed.ISP.Say(ctx, options...))
+			boot(ctx, t, p)
+		})
 	}
 }
 
