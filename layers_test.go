@@ -54,7 +54,7 @@ var floorPlan = map[string]room{
 	"audio/noise":     {"audio/resample", "arithmetic on samples, and their rates"},
 	"audio/opus":      {"audio audio/resample", "a codec knows the engine's words and rates"},
 	"audio/pathtest":  {"audio audio/rtp", "a conformance suite knows the contract, and none of the paths that it tests"},
-	"audio/portaudio": {"audio", "a device knows the contract of devices"},
+	"audio/portaudio": {"audio audio/resample", "a device knows the contract of devices, and makes up for a card whose rate nobody else has"},
 	"audio/resample":  {"", "arithmetic on samples"},
 	"audio/rtp":       {"", "packets, whatever sound is in them"},
 	"audio/srtp":      {"audio internal/secret", "a path knows the contract of paths, and keeps its keys out of sight"},

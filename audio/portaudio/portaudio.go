@@ -69,7 +69,7 @@ type Config struct {
 	// empty: the system's default.
 	Capture, Playback string
 	// Rate is 8000, 16000 or 48000; 0: the first of 16000, 48000 and 8000 that
-	// the card takes.
+	// the card takes, or 48000 of one that has 44100 alone.
 	Rate int
 	// Buffer is how much sound waits for the card, in whole ticks: what the
 	// machine may stand still without a gap in what is heard, and what everything
@@ -106,8 +106,9 @@ type Device struct {
 	rate int
 	use  chan struct{} // full while somebody calls PortAudio, or waits for the card
 	line *line
-	runs bool // the card's clock does
-	dead bool // the card did not answer
+	odd  *between // nil: the card has the engine's rate
+	runs bool     // the card's clock does
+	dead bool     // the card did not answer
 }
 
 var _ audio.Device = (*Device)(nil)
@@ -157,7 +158,7 @@ func openCard(cfg Config) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("portaudio: find playback device %q: %w", cfg.Playback, err)
 	}
-	rates := []int{16000, 48000, 8000}
+	rates := []int{16000, 48000, 8000, odd}
 	if cfg.Rate != 0 {
 		rates = []int{cfg.Rate}
 	}
@@ -207,10 +208,15 @@ func openAt(in, out *pa.DeviceInfo, rate int, cfg Config) (*Device, error) {
 	if err := l.open(in, out, rate, cfg); err != nil {
 		return nil, errors.Join(err, l.free())
 	}
-	return &Device{cfg: cfg, rate: rate, line: l, use: make(chan struct{}, 1)}, nil
+	d := &Device{cfg: cfg, rate: rate, line: l, use: make(chan struct{}, 1)}
+	if rate == odd {
+		d.rate = instead
+		d.odd = newBetween()
+	}
+	return d, nil
 }
 
-// Rate returns the card's rate.
+// Rate returns the card's rate, or what its sound is changed to.
 func (d *Device) Rate() int { return d.rate }
 
 // Patience returns how long a card that lives may keep silent.
@@ -230,6 +236,10 @@ func (d *Device) Exchange(ctx context.Context, play, captured []int16) error {
 		}
 		d.runs = true
 	}
+	whole := captured
+	if d.odd != nil {
+		play, captured = d.odd.play(play), d.odd.captured
+	}
 	d.line.put(play)
 	began := time.Now()
 	for !d.line.take(captured) {
@@ -240,6 +250,9 @@ func (d *Device) Exchange(ctx context.Context, play, captured []int16) error {
 			}
 			return fmt.Errorf("portaudio: exchange: %w", err)
 		}
+	}
+	if d.odd != nil {
+		d.odd.up.Process(whole, captured)
 	}
 	return nil
 }

@@ -1,12 +1,13 @@
-// Package resample changes the rate of 16-bit sound by a whole factor: between
-// the 8 kHz of G.711 and a device's 16 or 48 kHz.
+// Package resample changes the rate of 16-bit sound: by a whole factor, between the
+// 8 kHz of G.711 and a device's 16 or 48 kHz, and by a ratio, between 48 kHz and
+// what some cards have alone, 44.1.
 //
 // It knows one linear-phase low-pass filter in polyphase form and nothing else:
-// no clock drift, no rational factors.
+// no clock drift.
 //
 // # Why not speexdsp
 //
-// Our factors are 2 and 6. For these a polyphase FIR is a page of Go without a
+// Our factors are 2 and 6, and one ratio. For these a polyphase FIR is a page of Go without a
 // C library to cross-build for each board, is exact in length (n samples in,
 // n times or n divided by the factor out, always, so that a 10 ms tick stays
 // one), and at 12 samples of 8 kHz (1.5 ms) has the delay of speexdsp's quality
@@ -31,8 +32,8 @@ const (
 const Delay = taps / 2
 
 // kernel returns a low-pass filter of taps*factor coefficients at the higher
-// rate, whose sum is 1.
-func kernel(factor int) []float32 {
+// rate, whose sum is 1, and whose -6 dB point is cutoff, as a part of the lower rate.
+func kernel(factor int, cutoff float64) []float32 {
 	n := taps * factor
 	h := make([]float64, n)
 	fc := cutoff / float64(factor)
@@ -88,7 +89,7 @@ type Up struct {
 // NewUp returns an Up by factor, which is at least 1; 1 copies.
 func NewUp(factor int) *Up {
 	u := &Up{factor: factor, phases: make([][taps]float32, factor)}
-	k := kernel(factor)
+	k := kernel(factor, cutoff)
 	for p := range u.phases {
 		for t := range taps {
 			u.phases[p][taps-1-t] = k[t*factor+p] * float32(factor)
@@ -130,7 +131,7 @@ type Down struct {
 
 // NewDown returns a Down by factor, which is at least 1; 1 copies.
 func NewDown(factor int) *Down {
-	k := kernel(factor)
+	k := kernel(factor, cutoff)
 	return &Down{factor: factor, kernel: k, past: make([]float32, 2*len(k))}
 }
 
