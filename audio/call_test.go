@@ -24,7 +24,7 @@ func quality(codec audio.Codec) (correlation float64, delay time.Duration) {
 	switch codec.Name {
 	case "opus":
 		return 0.9, 110 * time.Millisecond
-	case "G722": // whose delay at 48 kHz lies between two places that Compare tries
+	case "G722", "L16": // whose delay at 48 kHz lies between two places that Compare tries
 		return 0.94, 110 * time.Millisecond
 	}
 	return 0.98, 110 * time.Millisecond

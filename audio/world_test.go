@@ -12,12 +12,13 @@ import (
 	"flexphone/audio"
 	"flexphone/audio/g711"
 	"flexphone/audio/g722"
+	"flexphone/audio/l16"
 	"flexphone/audio/opus"
 	"flexphone/audio/pathtest"
 )
 
 func formats() []audio.Format {
-	return []audio.Format{opus.Format{}, g711.PCMA(), g711.PCMU(), g722.Format{}}
+	return []audio.Format{opus.Format{}, g711.PCMA(), g711.PCMU(), g722.Format{}, l16.Format{}}
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

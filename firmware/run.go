@@ -79,7 +79,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	})
 	line := &line{keys: &self.key, cfg: sip.Config{
 		Owns: self.owns, DisplayName: self.name,
-		Answerable: media.Answerable(codecs(), settings.OnlyPrivate), SIPPort: sip.Port, SIPSPort: sip.SecurePort, Trace: tracing.SIP(), Panicked: keeper.Panicked, Log: log,
+		Answerable: media.Answerable(codecs(settings.Audio.Codecs), settings.OnlyPrivate), SIPPort: sip.Port, SIPSPort: sip.SecurePort, Trace: tracing.SIP(), Panicked: keeper.Panicked, Log: log,
 	}}
 	desk := deskOf(board.Sound, settings.Audio)
 	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, settings.Audio, log), Formats: formats(), Processor: desk.Processor, Log: log})
@@ -89,7 +89,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	ph := phone.New(phone.Parts{
 		Keypad: hardware.keypad, Hook: &hardware.hook, Lamp: &hardware.lamp, Display: &hardware.display,
 		Directory: rows, Book: rows, Line: line, Sound: newSound(engine, soundConfig{
-			address: self.addressFor, own: self.certificate, onlyPrivate: settings.OnlyPrivate, traced: tracing.RTP, log: log,
+			address: self.addressFor, own: self.certificate, onlyPrivate: settings.OnlyPrivate, codecs: codecs(settings.Audio.Codecs), traced: tracing.RTP, log: log,
 		}),
 		Report: reporting(events, storing), Panicked: keeper.Panicked, Log: log,
 	})

@@ -18,6 +18,10 @@ func checks() config.Checks {
 			_, err := boards.Named(name)
 			return err
 		},
+		"audio.codecs": func(text string) error {
+			_, err := preferred(text)
+			return err
+		},
 		"storing_server": func(text string) error {
 			_, err := finder.Parse(text)
 			return err

@@ -1,15 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"flexphone/audio"
 	"flexphone/audio/g711"
 	"flexphone/audio/g722"
+	"flexphone/audio/l16"
 	"flexphone/audio/opus"
 	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/phone"
@@ -29,16 +34,37 @@ const (
 	eventType8k  = 101
 )
 
-// formats are what the engine can carry.
+// formats are what the engine can carry, as they are preferred.
 func formats() []audio.Format {
-	return []audio.Format{opus.Format{}, g722.Format{}, g711.PCMA(), g711.PCMU()}
+	return []audio.Format{opus.Format{}, g722.Format{}, g711.PCMA(), g711.PCMU(), l16.Format{}}
 }
 
-// codecs are formats as SDP names them, preferred first, comfort noise for those of
-// its clock, and digits at the clock of each of them.
-func codecs() []media.Codec {
+// usualCodecs are what is described where the settings say nothing. L16 takes eight
+// times as much of a network as Opus, which both ends have to want.
+const usualCodecs = "opus G722 PCMA PCMU"
+
+// preferred returns the formats that a setting names, in its order.
+func preferred(names string) ([]audio.Format, error) {
+	all := formats()
+	var out []audio.Format
+	for _, name := range strings.Fields(cmp.Or(strings.TrimSpace(names), usualCodecs)) {
+		is := func(f audio.Format) bool { return strings.EqualFold(f.Codec().Name, name) }
+		i := slices.IndexFunc(all, is)
+		if i < 0 || slices.ContainsFunc(out, is) {
+			return nil, fmt.Errorf("%q is no codec, or named twice; there are %s L16", name, usualCodecs)
+		}
+		out = append(out, all[i])
+	}
+	return out, nil
+}
+
+// codecs are what a setting names as SDP does, preferred first, comfort noise for
+// those of its clock, and digits at the clock of each of them. A setting that is none
+// was refused before.
+func codecs(names string) []media.Codec {
 	var cs []media.Codec
-	for _, f := range formats() {
+	some, _ := preferred(names)
+	for _, f := range some {
 		c := f.Codec()
 		s := media.Codec{Name: c.Name, PayloadType: c.PayloadType, ClockRate: c.ClockRate, Channels: 1}
 		if c.Name == "opus" {
@@ -64,6 +90,7 @@ type soundConfig struct {
 	address     func(peer netip.Addr) netip.Addr
 	own         func() (tls.Certificate, bool) // what this phone proves itself with, once there is something
 	onlyPrivate bool
+	codecs      []media.Codec
 	traced      func(audio.Path) audio.Path // a path, traced if that is wanted
 	log         *slog.Logger
 }
@@ -93,7 +120,7 @@ func (s *sound) Open(ctx context.Context) (phone.Stream, error) {
 		return nil, err
 	}
 	call := &stream{
-		Stream: s.engine.Open(s.traced(ways)), ways: ways, address: s.address, onlyPrivate: s.onlyPrivate,
+		Stream: s.engine.Open(s.traced(ways)), ways: ways, address: s.address, onlyPrivate: s.onlyPrivate, codecs: s.codecs,
 		engine: s.engine, underruns: s.engine.Underruns(),
 	}
 	call.Renew()

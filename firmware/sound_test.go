@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 // each way, and what it asks of the codec.
 func TestWhatWasAgreedReachesTheEngine(t *testing.T) {
 	here := netip.MustParseAddr("127.0.0.1")
-	ours, theirs := codecs(), codecs()
+	ours, theirs := codecs(""), codecs("")
 	theirs[0].PayloadType, theirs[0].Params = 96, "maxplaybackrate=16000;maxaveragebitrate=12000"
 	end := media.NewCall().With(media.Local{Addr: here, Port: 4000, Codecs: ours})
 	offer, err := end.Offer()
@@ -109,10 +110,7 @@ func TestOffersWithoutWhatIsNotTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer opened.Close()
-	var names []string
-	for _, f := range formats() {
-		names = append(names, f.Codec().Name)
-	}
+	names := strings.Fields(usualCodecs)
 	for i, codec := range append(names, "") { // of an answer to a peer that can do everything; empty: none
 		without := names[:i]
 		opened.Renew()
@@ -121,7 +119,7 @@ func TestOffersWithoutWhatIsNotTaken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		peer := media.NewCall().With(media.Local{Addr: here(netip.Addr{}), Port: 5000, Codecs: codecs()})
+		peer := media.NewCall().With(media.Local{Addr: here(netip.Addr{}), Port: 5000, Codecs: codecs("")})
 		_, m, err := peer.Answer(offer, here(netip.Addr{}))
 		if ok != (codec != "") || ok != (err == nil) || m.Codec != codec {
 			t.Errorf("without %q: %v, answered %q, %v; want %q", without, ok, m.Codec, err, codec)
@@ -138,6 +136,49 @@ func soundFor(t *testing.T, engine *audio.Engine, address func(netip.Addr) netip
 		t.Fatal(err)
 	}
 	return newSound(engine, soundConfig{
-		address: address, own: func() (tls.Certificate, bool) { return id.Certificate, true }, traced: trace.Trace{}.RTP, log: slog.New(slog.DiscardHandler),
+		address: address, own: func() (tls.Certificate, bool) { return id.Certificate, true }, codecs: codecs(""), traced: trace.Trace{}.RTP, log: slog.New(slog.DiscardHandler),
 	})
+}
+
+// The settings say which codecs are spoken, and in which order; L16 is spoken where
+// both ends name it.
+func TestCodecsAsTheyArePreferred(t *testing.T) {
+	here := netip.MustParseAddr("127.0.0.1")
+	local := func(names string) media.Local { return media.Local{Addr: here, Port: 5000, Codecs: codecs(names)} }
+	for _, tt := range []struct{ ours, theirs, offered, answered string }{
+		{"", "", "opus", "opus"},
+		{"PCMU opus", "", "opus", "PCMU"}, // who answers chooses
+		{"pcma", "", "PCMA", "PCMA"},
+		{"L16 opus", "", "opus", "opus"},
+		{"L16 opus", "opus L16", "opus", "L16"},
+		{"L16", "L16", "L16", "L16"},
+		{"L16", "", "", ""},
+	} {
+		talk := func(from, to string) string {
+			end, other := media.NewCall().With(local(from)), media.NewCall().With(local(to))
+			offer, err := end.Offer()
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, m, err := other.Answer(offer, here)
+			if err != nil {
+				return ""
+			}
+			if back, err := end.Take(answer, here); err != nil || back.Codec != m.Codec {
+				t.Errorf("%q to %q: %q and %q, %v", from, to, m.Codec, back.Codec, err)
+			}
+			return m.Codec
+		}
+		if got := talk(tt.ours, tt.theirs); got != tt.offered {
+			t.Errorf("%q offered to %q: %q", tt.ours, tt.theirs, got)
+		}
+		if got := talk(tt.theirs, tt.ours); got != tt.answered {
+			t.Errorf("%q answers %q: %q", tt.ours, tt.theirs, got)
+		}
+	}
+	for _, wrong := range []string{"opus, PCMA", "G729", "opus Opus"} {
+		if _, err := preferred(wrong); err == nil {
+			t.Errorf("%q was taken", wrong)
+		}
+	}
 }

@@ -30,6 +30,7 @@ type stream struct {
 	call        atomic.Pointer[media.Call] // whose sound it is
 	address     func(peer netip.Addr) netip.Addr
 	onlyPrivate bool
+	codecs      []media.Codec
 
 	mu  sync.Mutex
 	pin [32]byte // of the peer, if it is a phone of ours
@@ -69,7 +70,7 @@ func pinOf(peer sip.Peer) [32]byte {
 
 // Local implements phone.Stream.
 func (s *stream) Local(peer sip.Peer, wanted phone.Wanted) (sip.LocalMedia, bool) {
-	some := slices.DeleteFunc(codecs(), func(c media.Codec) bool { return slices.Contains(wanted.Without, c.Name) })
+	some := slices.DeleteFunc(slices.Clone(s.codecs), func(c media.Codec) bool { return slices.Contains(wanted.Without, c.Name) })
 	lm := s.local(peer, some)
 	lm.Hold, lm.NewKeys = wanted.Hold, wanted.NewKeys
 	if lm.Private != nil && lm.Private.Ours {
@@ -93,7 +94,7 @@ func (s *stream) Renew() {
 // Prepare implements phone.Stream. Sound itself is agreed upon when the call is
 // answered; what is agreed of keys is the same then.
 func (s *stream) Prepare(peer sip.Peer, offer []byte, from netip.Addr) {
-	_, m, err := s.call.Load().With(s.local(peer, codecs())).Answer(offer, from)
+	_, m, err := s.call.Load().With(s.local(peer, s.codecs)).Answer(offer, from)
 	if err != nil {
 		return // the answer will say so
 	}

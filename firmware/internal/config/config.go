@@ -40,6 +40,7 @@ type Audio struct {
 	Capture  string `toml:"capture"`   // device name, or a WAV file that is spoken
 	Playback string `toml:"playback"`  // device name, or a WAV file that is written
 	Mode     string `toml:"mode"`      // how it is talked into: "handset", "hands-free", or "off"; empty: off with WAV files, else the board's
+	Codecs   string `toml:"codecs"`    // by their names, preferred first, with spaces between; empty: as the program does
 	SideTone bool   `toml:"side_tone"` // whoever speaks hears himself in the handset
 	Volume   int    `toml:"volume"`    // at the start: 0 to 10, in steps of 3 dB; 6 is as it comes
 }
