@@ -15,10 +15,7 @@ import (
 
 // addFixed makes a host whose address never changes, with a folder of its own.
 func (b *Bed) addFixed() (*host, netip.Addr, error) {
-	addr := fixedPhones.Addr()
-	for range b.fixed {
-		addr = addr.Next()
-	}
+	addr := b.nextFixed()
 	b.fixed++
 	name := fmt.Sprintf("fixed-%d", b.fixed)
 	h, err := newHost(name)
@@ -36,6 +33,15 @@ func (b *Bed) addFixed() (*host, netip.Addr, error) {
 		return nil, addr, err
 	}
 	return h, addr, h.address("eth0", netip.PrefixFrom(addr, fixedPhones.Bits()), fixedRouter.Addr())
+}
+
+// nextFixed is the address of the next host that addFixed makes.
+func (b *Bed) nextFixed() netip.Addr {
+	addr := fixedPhones.Addr()
+	for range b.fixed {
+		addr = addr.Next()
+	}
+	return addr
 }
 
 // DialledAddr returns an address as it is dialled on twelve keys.
@@ -125,6 +131,27 @@ func (s *Sipp) Listening(ctx context.Context) error {
 			return fmt.Errorf("testbed: start sipp: %w", s.proc.err)
 		case <-ctx.Done():
 			return fmt.Errorf("testbed: start sipp: %w", ctx.Err())
+		}
+	}
+}
+
+// AwaitBYE waits until the first BYE has come to sipp.
+func (s *Sipp) AwaitBYE(ctx context.Context) error {
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for {
+		logs, _ := filepath.Glob(filepath.Join(s.dir, "*_messages.log")) // the pattern is right
+		for _, log := range logs {
+			if text, err := os.ReadFile(log); err == nil && bytes.Contains(text, []byte("\nBYE sip:")) {
+				return nil
+			}
+		}
+		select {
+		case <-look.C:
+		case <-s.proc.done:
+			return fmt.Errorf("testbed: wait for a BYE: sipp has ended: %w", s.proc.err)
+		case <-ctx.Done():
+			return fmt.Errorf("testbed: wait for a BYE: %w", ctx.Err())
 		}
 	}
 }

@@ -130,6 +130,27 @@ func TestBaresip(t *testing.T) {
 				must(t, p.OnHook(ctx))
 				heardBy(ctx, t, fixed, p)
 			})
+			if codec != "pcma" {
+				return
+			}
+			t.Run("holds and is held", func(t *testing.T) {
+				dial(ctx, t, p, DialledAddr(fixed.Addr))
+				await(ctx, t, p, "established")
+				_, err := p.Ctl(ctx, "hold")
+				must(t, err)
+				await(ctx, t, p, "held", "who", "local")
+				_, err = p.Ctl(ctx, "retrieve")
+				must(t, err)
+				await(ctx, t, p, "retrieved", "who", "local")
+				hearSpeech(ctx, t, p, voice)
+				must(t, fixed.Hold())
+				await(ctx, t, p, "held", "who", "peer")
+				must(t, fixed.Resume())
+				await(ctx, t, p, "retrieved", "who", "peer")
+				hearSpeech(ctx, t, p, voice)
+				must(t, p.OnHook(ctx))
+				await(ctx, t, p, "ended", "reason", "hangup")
+			})
 		})
 	}
 }
@@ -188,6 +209,42 @@ func TestSipp(t *testing.T) {
 		must(t, p.OnHook(ctx))
 		await(ctx, t, p, "ended", "reason", "hangup")
 		must(t, s.Wait(ctx))
+	})
+	t.Run("uac that holds", func(t *testing.T) {
+		p.Mark()
+		s, err := bed.StartSipp("uac-holds", p.MAC.Hex(), addressOf(ctx, t, p))
+		must(t, err)
+		await(ctx, t, p, "ringing")
+		must(t, p.OffHook(ctx))
+		for _, name := range []string{"established", "held", "retrieved", "held", "retrieved", "ended"} {
+			if e := await(ctx, t, p, name); name == "held" && e.Field("who") != "peer" {
+				t.Errorf("%v; want it of the peer", e)
+			}
+		}
+		must(t, s.Wait(ctx))
+		must(t, p.OnHook(ctx))
+	})
+	t.Run("uas of which there are two", func(t *testing.T) {
+		s, err := bed.StartSipp("uas-forks", "", addressOf(ctx, t, p))
+		must(t, err)
+		must(t, s.Listening(ctx))
+		dial(ctx, t, p, DialledAddr(s.Addr))
+		await(ctx, t, p, "established")
+		must(t, s.AwaitBYE(ctx)) // of the second
+		must(t, p.OnHook(ctx))
+		await(ctx, t, p, "ended", "reason", "hangup")
+		must(t, s.Wait(ctx))
+	})
+	t.Run("uas that leads in a circle", func(t *testing.T) {
+		s, err := bed.StartSipp("uas-redirect", "", bed.nextFixed())
+		must(t, err)
+		must(t, s.Listening(ctx))
+		dial(ctx, t, p, DialledAddr(s.Addr))
+		if e := await(ctx, t, p, "ended"); e.Field("reason") == "hangup" {
+			t.Errorf("%v of a call that leads to itself", e)
+		}
+		must(t, s.Wait(ctx)) // and it was asked once
+		must(t, p.OnHook(ctx))
 	})
 	t.Run("uas elsewhere", func(t *testing.T) {
 		there, err := bed.StartSipp("uas", "", addressOf(ctx, t, p))
