@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -61,11 +62,18 @@ var scenarios embed.FS
 
 // StartSipp starts a scenario for one call: "uas" waits for a call and "uac" calls
 // the user at target, as sipp itself has it; so do those of that beginning in the
-// folder sipp, of which "uas-redirect" sends who calls to target.
+// folder sipp, of which "uas-redirect" sends who calls to target, and "uas-redirect-sips" to TLS there.
+// Who calls an IPv6 address has one as well.
 func (b *Bed) StartSipp(scenario, user string, target netip.Addr) (*Sipp, error) {
 	h, addr, err := b.addFixed()
 	if err != nil {
 		return nil, err
+	}
+	if target.Is6() {
+		addr = address6At(b.fixed)
+		if err := errors.Join(h.sysctl("net/ipv6/conf/eth0/accept_dad", "0"), h.address("eth0", netip.PrefixFrom(addr, 64), netip.Addr{})); err != nil {
+			return nil, err
+		}
 	}
 	dir := filepath.Join(b.Dir, h.name)
 	play := []string{"-sn", scenario}
@@ -78,13 +86,13 @@ func (b *Bed) StartSipp(scenario, user string, target netip.Addr) (*Sipp, error)
 	}
 	args := append(play, "-m", "1", "-nostdin", "-i", addr.String(), "-p", "5060",
 		"-timeout", "600s", "-timeout_error", "-trace_err", "-trace_msg")
-	if scenario == "uas-redirect" {
+	if strings.HasPrefix(scenario, "uas-redirect") {
 		args = append(args, "-key", "place", target.String())
 	}
 	if strings.HasPrefix(scenario, "uac") {
 		// It talks for three seconds: its BYE is not to overtake its ACK at a slow phone,
 		// for which the call would have ended before it was established.
-		args = append(args, "-d", "3000", "-s", user, target.String())
+		args = append(args, "-d", "3000", "-s", user, netip.AddrPortFrom(target, 5060).String())
 	}
 	proc, err := h.run(dir, command{name: "sipp", path: "sipp", args: args, env: []string{"TERM=dumb"}})
 	if err != nil {
@@ -133,6 +141,13 @@ func (s *Sipp) Listening(ctx context.Context) error {
 			return fmt.Errorf("testbed: start sipp: %w", ctx.Err())
 		}
 	}
+}
+
+// address6At is the n-th fixed address of a street that has IPv6 (RFC 3849).
+func address6At(n int) netip.Addr {
+	b := netip.MustParseAddr("2001:db8:77::f000").As16()
+	b[15] = byte(n)
+	return netip.AddrFrom16(b)
 }
 
 // AwaitBYE waits until the first BYE has come to sipp.

@@ -120,6 +120,18 @@ func TestCallOverIPv6(t *testing.T) {
 	}
 	callWithSound(ctx, t, a, b, "102", address6(b))
 
+	if board() == hostBoard { // nor does a telephone of another make notice the board
+		b.Mark()
+		s, err := bed.StartSipp("uac-holds", b.MAC.Hex(), address6(b))
+		must(t, err)
+		await(ctx, t, b, "ringing")
+		must(t, b.OffHook(ctx))
+		await(ctx, t, b, "established")
+		await(ctx, t, b, "ended", "reason", "hangup")
+		must(t, s.Wait(ctx))
+		must(t, b.OnHook(ctx))
+	}
+
 	must(t, b.machine.sysctl("net/ipv6/conf/eth0/disable_ipv6", "1"))
 	awaitRow(ctx, t, bed, b, func(addrs []string) bool { return slices.Equal(addrs, []string{four.String()}) })
 	callWithSound(ctx, t, a, b, "102", four)
