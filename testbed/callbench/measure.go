@@ -226,10 +226,19 @@ func (b *bench) setups(ctx context.Context, trip time.Duration) error {
 	return nil
 }
 
+// askPause is how often a storing server lets a client ask in the long run: who asks more
+// often, for longer than a minute's worth, is refused.
+const askPause = 500 * time.Millisecond
+
 // setup measures one call of that kind.
 func (b *bench) setup(ctx context.Context, p *party, trip time.Duration, kind string) error {
 	ctx, cancel := b.limit(ctx, p, 0)
 	defer cancel()
+	if p == b.parties[0] {
+		if err := pause(ctx, askPause); err != nil {
+			return err
+		}
+	}
 	s, err := b.call(ctx, p, trip)
 	if err != nil {
 		return err

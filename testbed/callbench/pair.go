@@ -55,11 +55,17 @@ func (p *phones) call(ctx context.Context, lift time.Duration) (s setup, err err
 	if err != nil {
 		return s, err
 	}
-	rang, err := callee.Await(ctx, "ringing")
+	heard, err := caller.Await(ctx, "")
+	for err == nil && heard.Name != "ringing" {
+		if heard.Name == "ended" {
+			return s, fmt.Errorf("callbench: %s does not ring: %v", callee.Name, heard)
+		}
+		heard, err = caller.Await(ctx, "")
+	}
 	if err != nil {
 		return s, err
 	}
-	heard, err := caller.Await(ctx, "ringing")
+	rang, err := callee.Await(ctx, "ringing")
 	if err != nil {
 		return s, err
 	}
