@@ -29,6 +29,13 @@
 // Opus or to cancel an echo, wakes that thread again: 800 switches, and 18 % of what
 // such a call costs.
 //
+// # A card that dies
+//
+// PortAudio does not say that a card is gone: it just keeps silent, and the engine
+// gives it up. A machine that may stand still, as an emulated one does, has a
+// longer buffer, and so much more patience. Closing a dead card takes as long as
+// its driver, or its server, likes; it is not opened again before that.
+//
 // # A card that rests
 //
 // Its stream is stopped. JACK calls its clients each period all the same, so that an
