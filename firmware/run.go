@@ -89,7 +89,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	ph := phone.New(phone.Parts{
 		Keypad: hardware.keypad, Hook: &hardware.hook, Lamp: &hardware.lamp, Display: &hardware.display,
 		Directory: rows, Book: rows, Line: line, Sound: newSound(engine, soundConfig{
-			address: self.addressFor, own: self.certificate, onlyPrivate: settings.OnlyPrivate, codecs: codecs(settings.Audio.Codecs), traced: tracing.RTP, log: log,
+			address: self.addressFor, near: self.near, own: self.certificate, onlyPrivate: settings.OnlyPrivate, codecs: codecs(settings.Audio.Codecs), traced: tracing.RTP, log: log,
 		}),
 		Report: reporting(events, storing), Panicked: keeper.Panicked, Log: log,
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -41,6 +42,13 @@ func (s *self) owns(user string) bool { return s.now().Owns(user) }
 func (s *self) name() string { return s.now().Name() }
 
 func (s *self) addressFor(peer netip.Addr) netip.Addr { return s.now().AddressFor(peer) }
+
+// near reports whether a peer is on the network of this phone's own address, and the
+// phone has more than one processor: a single one of the kind that desk phones have has
+// none to spare for twice as many packets.
+func (s *self) near(peer netip.Addr) bool {
+	return runtime.NumCPU() > 1 && s.held().Prefix.Masked().Contains(peer.Unmap())
+}
 
 // certificate returns what this phone proves itself with, if it has it yet.
 func (s *self) certificate() (tls.Certificate, bool) {

@@ -127,6 +127,39 @@ func TestOffersWithoutWhatIsNotTaken(t *testing.T) {
 	}
 }
 
+// nearHost alone is on the network of the phones of soundFor.
+var nearHost = netip.MustParseAddr("127.0.0.9")
+
+// Who is near is asked for short packets, offering and answering, and sends them if
+// it is a phone of ours; others are asked for the usual ones.
+func TestShortPackets(t *testing.T) {
+	here := func(netip.Addr) netip.Addr { return netip.MustParseAddr("127.0.0.1") }
+	engine := audio.NewEngine(audio.Config{Formats: formats(), Log: slog.New(slog.DiscardHandler)})
+	for host, want := range map[string]time.Duration{"127.0.0.9": 10 * time.Millisecond, "127.0.0.2": 20 * time.Millisecond} {
+		var ends [2]sip.LocalMedia
+		for i := range ends {
+			opened, err := soundFor(t, engine, here).Open(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer opened.Close()
+			ends[i], _ = opened.Local(sip.Peer{Addr: netip.AddrPortFrom(netip.MustParseAddr(host), 5060)}, phone.Wanted{})
+		}
+		offer, err := ends[0].Offer()
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, there, err := ends[1].Answer(offer, here(netip.Addr{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := ends[0].Take(answer, here(netip.Addr{}))
+		if err != nil || there.PacketTime != want || back.PacketTime != want {
+			t.Errorf("%s: packets of %v and %v, %v", host, there.PacketTime, back.PacketTime, err)
+		}
+	}
+}
+
 // soundFor is the sound of a phone with a key.
 func soundFor(t *testing.T, engine *audio.Engine, address func(netip.Addr) netip.Addr) *sound {
 	t.Helper()
@@ -136,7 +169,7 @@ func soundFor(t *testing.T, engine *audio.Engine, address func(netip.Addr) netip
 		t.Fatal(err)
 	}
 	return newSound(engine, soundConfig{
-		address: address, own: func() (tls.Certificate, bool) { return id.Certificate, true }, codecs: codecs(""), traced: trace.Trace{}.RTP, log: slog.New(slog.DiscardHandler),
+		address: address, near: func(peer netip.Addr) bool { return peer == nearHost }, own: func() (tls.Certificate, bool) { return id.Certificate, true }, codecs: codecs(""), traced: trace.Trace{}.RTP, log: slog.New(slog.DiscardHandler),
 	})
 }
 

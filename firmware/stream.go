@@ -29,6 +29,7 @@ type stream struct {
 	underruns   uint64                     // of the engine, before the call
 	call        atomic.Pointer[media.Call] // whose sound it is
 	address     func(peer netip.Addr) netip.Addr
+	near        func(peer netip.Addr) bool
 	onlyPrivate bool
 	codecs      []media.Codec
 
@@ -41,6 +42,9 @@ func (s *stream) local(peer sip.Peer, codecs []media.Codec) media.Local {
 	lm := media.Local{
 		Addr: s.address(peer.Addr.Addr()), Port: s.ways.plain.Port(), Codecs: codecs,
 		Vouched: peer.Secure, OnlyPrivate: s.onlyPrivate || s.ways.taken.Load() == private,
+	}
+	if s.near(peer.Addr.Addr()) {
+		lm.PacketTime = nearPacket
 	}
 	p := s.ways.private
 	if p == nil || s.ways.taken.Load() == plain {

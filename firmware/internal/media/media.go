@@ -28,6 +28,7 @@ package media
 
 import (
 	"net/netip"
+	"time"
 
 	"flexphone/firmware/internal/reach"
 	"flexphone/firmware/internal/sip"
@@ -48,6 +49,9 @@ type Local struct {
 	Port   uint16     // RTP
 	Codecs []Codec    // preferred first, telephone-event and CN among them
 	Hold   bool       // nothing is to be said or heard for now: a=inactive
+	// PacketTime is how long the peer's packets should be, in whole milliseconds; 0: as
+	// usual, 20 ms.
+	PacketTime time.Duration
 	// NewKeys: what was offered of keys (RFC 4568) is worn, and others are to be.
 	NewKeys bool
 	// Private is how this end can be private; nil: it cannot.

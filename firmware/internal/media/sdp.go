@@ -1,6 +1,7 @@
 package media
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
@@ -20,7 +21,7 @@ const (
 	noiseName      = "CN"     // RFC 3389
 	maxSDP         = 64 << 10 // bytes; a phone's description is about 500, a browser's up to 10,000
 	maxStreamLines = 64       // m= lines that we read and answer
-	packetTimeMS   = 20       // what we ask for: the usual packet of G.711 and Opus
+	packetTimeMS   = 20       // what we ask for where nothing else is wanted: the usual packet of G.711 and Opus
 )
 
 // session is what descriptions of one call have in common: the o= line
@@ -415,7 +416,7 @@ func audioLine(lm Local, w way, protos []string, codecs []Codec, recv, send bool
 			add("fmtp", pt+" "+c.Params)
 		}
 	}
-	add("ptime", strconv.Itoa(packetTimeMS))
+	add("ptime", strconv.FormatInt(cmp.Or(lm.PacketTime.Milliseconds(), packetTimeMS), 10))
 	switch {
 	case send && recv:
 		add("sendrecv", "")
