@@ -128,9 +128,13 @@ bench: packages-compare packages-peers build-host ## Benchmarks of every room, a
 
 	@$(GO) run ./testbed/compare bench
 	@$(GO) run ./testbed/callbench -n $(CALLS)
+	@$(MAKE) --no-print-directory bench-audio
 	@build/host/storing-server bench
 	@$(GO) run ./testbed/registrars build/host/storing-server
 	@cd storing-server/engines && $(GO) run .
+
+bench-audio: packages-test build-host ## The part of it that listens to calls: from mouth to ear, processor, memory, words (CALLS=10; an hour)
+	@$(GO) run ./testbed/audiobench -n $(CALLS)
 
 moves: packages-test build-host ## Whatever can happen to the networks of two phones in a call, to each and both, at every time
 	@FLEXPHONE_MOVES=all $(GO) test -count=1 -parallel 4 -timeout 1h -v -run '^TestCallsOutliveTheirNetworks$$' ./testbed | grep -e ' --- ' -e '^ok' -e FAIL -e _test.go
@@ -195,7 +199,7 @@ $(OWN_GO):
 	dir=$$(sed -n 's/.*"Dir": "\(.*\)".*/\1/p' <<<"$$got"); \
 	chmod -R u+w "$$dir"; chmod +x "$$dir"/bin/* "$$dir"/pkg/tool/*/*; mv "$$dir" $(CURDIR)/build/go
 
-.PHONY: help build deb run check test test-unit test-e2e fuzz bench moves faults life soak soak-calls kill clean build-host run-host \
+.PHONY: help build deb run check test test-unit test-e2e fuzz bench bench-audio moves faults life soak soak-calls kill clean build-host run-host \
   packages-build packages-run packages-test packages-compare packages-peers packages-go own-go
 
 # Images, and the boards that are not the host: image, flash, build-BOARD, run-BOARD.

@@ -104,6 +104,7 @@ var floorPlan = map[string]room{
 	"testbed/ears":          {"testbed/wire", "sound that comes is heard in the same way, whoever measures calls"},
 	"testbed/soak":          {"internal/usage testbed", "a life in haste is lived with what the testbed offers"},
 	"testbed/callbench":     {"internal/usage testbed testbed/ears testbed/wire", "calls are measured with what the testbed offers, at the end of the wire"},
+	"testbed/audiobench":    {"audio/audiotest audio/portaudio audio/resample audio/wav internal/usage testbed testbed/wire", "calls are listened to with what the testbed offers, by a card of its own"},
 	"testbed/compare":       {"netlink testbed/lab testbed/faults", "whoever compares must know all that are compared"},
 }
 

@@ -64,8 +64,64 @@ type BaresipConfig struct {
 	// Encryption is what it offers, by baresip's name, such as "dtls_srtp"; empty: none.
 	Encryption string
 	TLS        bool // it calls over TLS, with a certificate of its own
+	// Card has it speak and hear by the JACK server of the environment, of 48 kHz, in
+	// place of files. The zero Buffers are its own.
+	Card    bool
+	Buffers Buffers
 	// Waits has it ring until Answer, instead of answering every call at once.
 	Waits bool
+}
+
+// Buffers are in how small pieces baresip takes sound, and how much it keeps.
+type Buffers struct {
+	Packet time.Duration // in each packet; 0: 20 ms
+	Sound  string        // milliseconds between card and codec, as its setting audio_buffer has them; empty: its own
+	Jitter string        // packets that wait, as jitter_buffer_delay; empty: its own
+}
+
+// settings are the lines of these that baresip is not to decide.
+func (b Buffers) settings() (text string) {
+	if b.Sound != "" {
+		text += "audio_buffer " + b.Sound + "\n"
+	}
+	if b.Jitter != "" {
+		text += "jitter_buffer_delay " + b.Jitter + "\n"
+	}
+	return text
+}
+
+func (b Buffers) account() string {
+	if b.Packet == 0 {
+		return ""
+	}
+	return fmt.Sprintf(";ptime=%d", b.Packet.Milliseconds())
+}
+
+// cardRate is the rate of a JACK server that baresip is given.
+const cardRate = 48000
+
+// sound are the settings by which baresip speaks and hears.
+func (c BaresipConfig) sound(voice string, rate int, records string) string {
+	if c.Card {
+		return fmt.Sprintf(`audio_source jack,
+audio_player jack,
+jack_connect_ports yes
+ausrc_format float
+auplay_format float
+ausrc_srate %d
+auplay_srate %d
+ausrc_channels 1
+auplay_channels 1
+module jack.so
+`, cardRate, cardRate) + c.Buffers.settings()
+	}
+	return fmt.Sprintf(`audio_source aufile,%s
+ausrc_srate %d
+ausrc_channels 1
+snd_path %s
+module aufile.so
+module sndfile.so
+`, voice, rate, records) + c.Buffers.settings()
 }
 
 // AddBaresip starts a baresip.
@@ -107,25 +163,19 @@ func (b *Bed) AddBaresip(ctx context.Context, c BaresipConfig) (*Baresip, error)
 sip_listen %s:5060
 call_max_calls 4
 ctrl_tcp_listen %s
-audio_source aufile,%s
-ausrc_srate %d
-ausrc_channels 1
-snd_path %s
 rtp_tos 184
 statmode_default off
 module g711.so
 module g722.so
 module opus.so
-module aufile.so
-module sndfile.so
 module srtp.so
 module dtls_srtp.so
 module_tmp account.so
 module_app menu.so
 module_app ctrl_tcp.so
-%s`, modules, listen, baresipControl, voice, rate, s.records(), c.secured(s.dir)),
+%s%s`, modules, listen, baresipControl, c.sound(voice, rate, s.records()), c.secured(s.dir)),
 		// The user is what our phones call when an address is dialled.
-		"accounts": fmt.Sprintf("<sip:%s@%s%s>;regint=0;answermode=%s;audio_codecs=%s%s\n", addr, addr, c.transport(), mode, baresipCodecs.Replace(c.Codec), c.encryption()),
+		"accounts": fmt.Sprintf("<sip:%s@%s%s>;regint=0;answermode=%s;audio_codecs=%s%s%s\n", addr, addr, c.transport(), mode, baresipCodecs.Replace(c.Codec), c.Buffers.account(), c.encryption()),
 		"contacts": "",
 	}
 	if c.TLS {

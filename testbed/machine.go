@@ -60,6 +60,10 @@ func (m program) settings() string {
 	if m.p.fixed {
 		source = "watch"
 	}
+	backend, capture, playback := "wav", m.p.Speech, m.p.Heard
+	if m.p.card != "" {
+		backend, capture, playback = "portaudio", m.p.card, m.p.card
+	}
 	return fmt.Sprintf(`board = "host"
 interface = "eth0"
 storing_server = %q
@@ -67,13 +71,13 @@ data = %q
 control = %q
 
 [audio]
-backend = "wav"
+backend = %q
 capture = %q
 playback = %q
 
 [address]
 source = %q
-`, m.p.server, filepath.Join(m.p.dir, "data"), m.p.Control(), m.p.Speech, m.p.Heard, source)
+`, m.p.server, filepath.Join(m.p.dir, "data"), m.p.Control(), backend, capture, playback, source)
 }
 
 func (m program) start(context.Context) (*process, error) {

@@ -39,6 +39,7 @@ type Phone struct {
 	special  GuestConfig
 	server   string // in its settings
 	fixed    bool   // its host has its address, and it leases none
+	card     string // its sound card; empty: files
 	proc     *process
 	board    string
 	followed chan struct{} // closed when it has told its last event
@@ -117,6 +118,9 @@ type PhoneConfig struct {
 	// Addr is the address, of East or West, that its host has from the beginning and
 	// its program watches. Zero: it leases one. For programs alone.
 	Addr netip.Addr
+	// Card is the sound card that its program opens, by PortAudio's name; empty: it
+	// has files for one. For programs alone.
+	Card string
 	// Board is what it is; empty: as the bed says.
 	Board string
 	Guest GuestConfig
@@ -130,7 +134,7 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 		return nil, err
 	}
 	p := &Phone{
-		Name: c.Name, MAC: c.MAC, bed: b, binary: binary, spoken: c.Speech, special: c.Guest, server: c.StoringServer, fixed: c.Addr.IsValid(),
+		Name: c.Name, MAC: c.MAC, bed: b, binary: binary, spoken: c.Speech, special: c.Guest, server: c.StoringServer, fixed: c.Addr.IsValid(), card: c.Card,
 		board:  cmp.Or(c.Board, b.Board),
 		dir:    filepath.Join(b.Dir, c.Name),
 		events: newJournal[Event](),

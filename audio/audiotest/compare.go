@@ -63,7 +63,7 @@ func Compare(original, recorded []int16, rate int) Report {
 	shifts := make([]int, len(x)/n(block)+1)
 	for i := range shifts {
 		from := i * n(block)
-		shifts[i] = blockShift(x[from:min(from+n(block), len(x))], y, from, shift, n(search))
+		shifts[i], _ = blockShift(x[from:min(from+n(block), len(x))], y, from, shift, n(search))
 	}
 	var xy, xx, yy float64
 	found := 0
@@ -85,15 +85,15 @@ func Compare(original, recorded []int16, rate int) Report {
 
 // blockShift returns where a block, which begins at from in the original, lies
 // in y: near shift if it is found there, else at shift.
-func blockShift(x, y []float64, from, shift, search int) int {
+func blockShift(x, y []float64, from, shift, search int) (at int, found bool) {
 	near := window(y, from+shift-search, len(x)+2*search)
 	c := correlate(x, near)
 	at, peak := c.best(0, 2*search)
 	there := near[at : at+len(x)]
 	if ratio(peak, dot(x, x), dot(there, there)) < blockMin {
-		return shift
+		return shift, false
 	}
-	return shift - search + at
+	return shift - search + at, true
 }
 
 // window returns n samples of y from a place on, with silence where there are none.

@@ -58,6 +58,16 @@ func Proportional(pid int) int64 {
 	return sum
 }
 
+// Resident returns the resident bytes of pid and its children and theirs, of which
+// those that are shared count wholly for each (RSS). 0: they may not be read.
+func Resident(pid int) int64 {
+	var sum int64
+	for _, p := range Family(pid) {
+		sum += bytesOf(fmt.Sprintf("/proc/%d/status", p), "VmRSS:")
+	}
+	return sum
+}
+
 // bytesOf reads the line of a file that begins with word and counts in kB; 0:
 // there is none.
 func bytesOf(file, word string) int64 {

@@ -27,6 +27,9 @@ func TestOf(t *testing.T) {
 	if all, one := Proportional(os.Getpid()), Proportional(child.Process.Pid); one <= 0 || all <= one {
 		t.Errorf("Proportional(this process) = %d, of its child %d; want more of the first", all, one)
 	}
+	if all, part := Resident(os.Getpid()), Proportional(os.Getpid()); all < part {
+		t.Errorf("Resident(this process) = %d; want no less than Proportional, %d", all, part)
+	}
 	if alone.Anonymous <= 0 || alone.CPU > time.Minute {
 		t.Errorf("Of(a program that sleeps) = %+v", alone)
 	}

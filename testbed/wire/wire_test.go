@@ -103,6 +103,88 @@ func TestLoss(t *testing.T) {
 	}
 }
 
+// through returns what comes out of a way, and when, of n packets to one address that
+// enter 20 ms after each other: their numbers.
+func through(c Config, n int) (which []int, when []time.Duration) {
+	l := NewLine(c, 1)
+	for i := range n {
+		data := make([]byte, 22)
+		binary.BigEndian.PutUint16(data[20:], uint16(i))
+		now := start.Add(time.Duration(i) * 20 * time.Millisecond)
+		l.Enter(now, data)
+	}
+	for {
+		due, ok := l.Due()
+		if !ok {
+			return which, when
+		}
+		data, _ := l.Leave(due)
+		which, when = append(which, int(binary.BigEndian.Uint16(data[20:]))), append(when, due.Sub(start))
+	}
+}
+
+// Losses come in runs, and are as many.
+func TestRunsOfLosses(t *testing.T) {
+	const n = 10000
+	which, _ := through(Config{Loss: 0.1, Run: 2}, n)
+	if lost := n - len(which); lost < 850 || lost > 1150 {
+		t.Errorf("%d of %d lost; want 1000", lost, n)
+	}
+	for i, k := range which[1:] {
+		if gap := k - which[i] - 1; gap%2 != 0 {
+			t.Fatalf("%d lost in a row", gap)
+		}
+	}
+}
+
+// Nothing comes out while the way stalls, and all of it afterwards.
+func TestStall(t *testing.T) {
+	const every, stall = 3 * time.Second, 200 * time.Millisecond
+	which, when := through(Config{Delay: 10 * time.Millisecond, Stall: stall, Every: every}, 1000)
+	if len(which) != 1000 || !slices.IsSorted(which) {
+		t.Errorf("%d of 1000 came, sorted %v", len(which), slices.IsSorted(which))
+	}
+	at := 0
+	for i, d := range when {
+		if d%every >= every-stall {
+			t.Fatalf("packet %d came after %v", which[i], d)
+		}
+		if d%every == 0 {
+			at++
+		}
+	}
+	if at < 6*8 {
+		t.Errorf("%d packets came at the ends of 6 stalls", at)
+	}
+}
+
+// Some come twice, and some are overtaken.
+func TestRepeatedAndOvertaken(t *testing.T) {
+	if which, _ := through(Config{Repeated: 0.1}, 1000); len(which) < 1060 || len(which) > 1140 {
+		t.Errorf("%d came of 1000, a tenth of which come twice", len(which))
+	}
+	which, _ := through(Config{Overtaken: 0.1}, 1000)
+	behind := 0
+	for i, k := range which[1:] {
+		if k < which[i] {
+			behind++
+		}
+	}
+	if len(which) != 1000 || behind < 60 || behind > 140 {
+		t.Errorf("%d came, %d of them behind a later one; want 1000 and 100", len(which), behind)
+	}
+}
+
+func TestDrift(t *testing.T) {
+	for _, ppm := range []float64{300, -300} {
+		_, when := through(Config{Delay: time.Second, Drift: ppm}, 10001)
+		grew := when[10000] - when[0] - 10000*20*time.Millisecond
+		if want := time.Duration(200 * ppm * float64(time.Microsecond)); grew < want-time.Microsecond || grew > want+time.Microsecond {
+			t.Errorf("%v ppm: %v later after 200 s; want %v", ppm, grew, want)
+		}
+	}
+}
+
 // A loop is a device: what is sent is read, and what is written is received.
 type loop struct {
 	sent     chan []byte
