@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -40,7 +41,7 @@ const (
 
 // formats are what the engine can carry, as they are preferred.
 func formats() []audio.Format {
-	return []audio.Format{opus.Format{}, g722.Format{}, g711.PCMA(), g711.PCMU(), l16.Format{}}
+	return []audio.Format{opus.Format{Sparing: runtime.NumCPU() == 1}, g722.Format{}, g711.PCMA(), g711.PCMU(), l16.Format{}}
 }
 
 // usualCodecs are what is described where the settings say nothing. L16 takes eight

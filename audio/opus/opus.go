@@ -8,7 +8,8 @@
 //
 // # How much is sent
 //
-// 24 kbit/s, or less and narrower where the peer asks for that. A peer that can use
+// 24 kbit/s, 40 in packets of 10 ms, or less and narrower where the peer asks for that.
+// Longer packets get no less: 16 kbit/s leave .92 of what 24 leave .96. A peer that can use
 // redundancy (useinbandfec) and reports loss gets it, and more bits for it: at 24
 // kbit/s it takes so much of the sound itself that little is won. STOI of half a
 // minute of speech in packets of 20 ms, without and with it:
@@ -39,12 +40,28 @@ const (
 	// original, at 1.15 million instructions per 20 ms.
 	bitrate    = 24000
 	complexity = 5
+	// sparing is a complexity that takes less than half of that, and leaves .955 where
+	// the other leaves .964 (STOI of 7 s of speech); 1 and 0 leave .94.
+	sparing = 2
+	// shortBitrate is of packets of 10 ms, whose headers alone take 32 kbit/s: .989
+	// where 24 kbit/s leave .960.
+	shortBitrate = 40000
 	// PayloadType is what we offer; any dynamic one may be agreed.
 	PayloadType = 111
 )
 
 // A Format is Opus as an audio.Format.
-type Format struct{}
+type Format struct {
+	// Sparing is of a processor that has little to spare: encoding takes less than half.
+	Sparing bool
+}
+
+func (f Format) complexity() int {
+	if f.Sparing {
+		return sparing
+	}
+	return complexity
+}
 
 var _ audio.Format = Format{}
 
@@ -65,7 +82,7 @@ func (Format) Packet(wish time.Duration) time.Duration {
 
 // NewEncoder returns an encoder from rate, one of 8000, 16000 and 48000, of
 // packets of 10, 20, 40 or 60 ms, as params (RFC 7587, section 6.1) ask for them.
-func (Format) NewEncoder(rate int, packet time.Duration, params string) (audio.Encoder, error) {
+func (f Format) NewEncoder(rate int, packet time.Duration, params string) (audio.Encoder, error) {
 	switch packet / time.Millisecond {
 	case 10, 20, 40, 60:
 	default:
@@ -75,11 +92,11 @@ func (Format) NewEncoder(rate int, packet time.Duration, params string) (audio.E
 	if err != nil {
 		return nil, fmt.Errorf("opus: make encoder of %d Hz: %w", rate, err)
 	}
-	if err := e.SetComplexity(complexity); err != nil {
+	if err := e.SetComplexity(f.complexity()); err != nil {
 		return nil, fmt.Errorf("opus: set complexity: %w", err)
 	}
 	w := wishesOf(params)
-	if err := w.meet(e); err != nil {
+	if err := w.meet(e, packet); err != nil {
 		return nil, err
 	}
 	return &encoder{e: e, wishes: w, packet: packet}, nil

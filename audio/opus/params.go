@@ -73,9 +73,17 @@ func bandwidthOf(rate int) opus.Bandwidth {
 	return opus.SuperWideband
 }
 
-// meet makes e do what w says.
-func (w wishes) meet(e *opus.Encoder) error {
-	if err := e.SetBitrate(min(bitrate, w.most)); err != nil {
+// usual is the bit rate for packets of a duration, where nothing is lost.
+func (w wishes) usual(packet time.Duration) int {
+	if packet < 20*time.Millisecond {
+		return min(shortBitrate, w.most)
+	}
+	return min(bitrate, w.most)
+}
+
+// meet makes e, of packets of a duration, do what w says.
+func (w wishes) meet(e *opus.Encoder, packet time.Duration) error {
+	if err := e.SetBitrate(w.usual(packet)); err != nil {
 		return fmt.Errorf("opus: set bit rate of %d: %w", w.most, err)
 	}
 	if w.bandwidth != 0 {
@@ -103,7 +111,7 @@ type plan struct {
 
 // against is the plan for a part of packets lost, from 0 to 1.
 func (w wishes) against(lost float64, packet time.Duration) plan {
-	p := plan{lost: int(math.Ceil(100 * lost)), bitrate: min(bitrate, w.most)}
+	p := plan{lost: int(math.Ceil(100 * lost)), bitrate: w.usual(packet)}
 	if lost < 0.01 || !w.fec {
 		return plan{bitrate: p.bitrate}
 	}

@@ -152,8 +152,10 @@ func TestPlans(t *testing.T) {
 		{"useinbandfec=1;maxaveragebitrate=12000", 0.1, long, plan{10, 12000}},
 		{"useinbandfec=1;maxaveragebitrate=30000", 0.1, long, plan{10, 30000}},
 		{"maxaveragebitrate=30000", 0.1, long, plan{0, 24000}},
+		{"", 0, short, plan{0, 40000}},
+		{"maxaveragebitrate=30000", 0, short, plan{0, 30000}},
 		{"useinbandfec=1", 0.02, short, plan{2, 40000}},
-		{"useinbandfec=1;maxaveragebitrate=39000", 0.3, short, plan{0, 24000}},
+		{"useinbandfec=1;maxaveragebitrate=39000", 0.3, short, plan{0, 39000}},
 	} {
 		if got := wishesOf(tt.params).against(tt.lost, tt.packet); got != tt.want {
 			t.Errorf("%q, %v lost, packets of %v: %+v, want %+v", tt.params, tt.lost, tt.packet, got, tt.want)
@@ -240,4 +242,24 @@ func FuzzParams(f *testing.F) {
 			t.Fatalf("%d bytes, %v", n, err)
 		}
 	})
+}
+
+// What an encoder is made for, by processor and packet.
+func TestHowMuchIsSpentOnAVoice(t *testing.T) {
+	for _, tt := range []struct {
+		sparing             bool
+		packet              time.Duration
+		complexity, bitrate int
+	}{{false, 20, 5, 24000}, {true, 20, 2, 24000}, {false, 10, 5, 40000}, {false, 60, 5, 24000}} {
+		made, err := Format{Sparing: tt.sparing}.NewEncoder(16000, tt.packet*time.Millisecond, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := made.(*encoder).e
+		complexity, _ := e.Complexity()
+		bitrate, _ := e.Bitrate()
+		if complexity != tt.complexity || bitrate != tt.bitrate {
+			t.Errorf("%+v: complexity %d, %d bit/s", tt, complexity, bitrate)
+		}
+	}
 }
