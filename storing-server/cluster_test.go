@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -203,6 +204,24 @@ func TestCluster(t *testing.T) {
 		row, err := other.Resolve(t.Context(), wire.Query{Number: receipt.Number})
 		return err == nil && row.Sequence == 2 && row.Addrs[0] == netip.MustParseAddr("192.0.2.2")
 	})
+
+	// Each has its session with another server; a link between them is passed on.
+	taken := make(chan net.Conn, 1)
+	go func() {
+		c, err := other.AcceptRelayed(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		taken <- c
+	}()
+	here, err := first.DialRelayed(t.Context(), wire.MAC(phoneMAC(101)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := <-taken
+	exchanged(t, here, there, 10000)
+	here.Close()
+	there.Close()
 
 	// Load, with half of the phones at each server first.
 	var acknowledged [phones]atomic.Uint64
