@@ -51,6 +51,7 @@ var floorPlan = map[string]room{
 	"audio/g722":      {"audio audio/conceal audio/resample", "a codec knows the engine's words and rates"},
 	"audio/jitter":    {"audio/noise", "arithmetic on packets' times; what is heard between them is noise"},
 	"audio/l16":       {"audio audio/conceal audio/resample", "a codec knows the engine's words and rates"},
+	"audio/emodel":    {"", "how good a call is follows from a few figures, whoever counts them"},
 	"audio/limit":     {"", "arithmetic on samples"},
 	"audio/noise":     {"audio/resample", "arithmetic on samples, and their rates"},
 	"audio/opus":      {"audio audio/resample", "a codec knows the engine's words and rates"},

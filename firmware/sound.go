@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"flexphone/audio"
+	"flexphone/audio/emodel"
 	"flexphone/audio/g711"
 	"flexphone/audio/g722"
 	"flexphone/audio/l16"
@@ -175,6 +176,20 @@ type statistics struct {
 	Crowded   uint64 `json:"crowded"`
 	Unsent    uint64 `json:"unsent"`
 	Underruns uint64 `json:"underruns"`
+	// How good it is, by the E-model (audio/emodel): R, to 93.2, and what people think
+	// of that, 1 to 4.5.
+	R   float64 `json:"r"`
+	MOS float64 `json:"mos"`
+}
+
+// rating is R of what a stream hears: what was lost or late of all that was sent, and
+// how late the rest is heard, but for what the sound card takes.
+func rating(t audio.Stats) float64 {
+	lost := 0.0
+	if sent := t.PacketsReceived + t.PacketsLost; sent > 0 {
+		lost = float64(t.PacketsLost+t.Late) / float64(sent)
+	}
+	return emodel.R(emodel.Of(t.Codec), lost, inMS(t.RoundTrip/2+t.Delay))
 }
 
 func inMS(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

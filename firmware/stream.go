@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	"flexphone/audio"
+	"flexphone/audio/emodel"
 	"flexphone/audio/srtp"
 	"flexphone/audio/udp"
 	"flexphone/firmware/internal/media"
@@ -181,6 +183,17 @@ func (s *stream) Stats() any {
 		ConcealedMS: inMS(t.Concealed), Refused: t.Refused, Strangers: strangers,
 		Crowded: t.Crowded, Unsent: t.Unsent, Underruns: s.engine.Underruns() - s.underruns,
 	}
+}
+
+// Close implements phone.Stream. The log says how good the call was.
+func (s *stream) Close() error {
+	err := s.Stream.Close()
+	if t := s.Stream.Stats(); t.PacketsReceived > 0 {
+		r := rating(t)
+		s.ways.log.Info("sound ended", "mos", math.Round(100*emodel.MOS(r))/100, "r", math.Round(10*r)/10, "codec", t.Codec, "received", t.PacketsReceived,
+			"lost", t.PacketsLost, "late", t.Late, "concealed", t.Concealed, "jitter", t.Jitter, "round_trip", t.RoundTrip, "delay", t.Delay)
+	}
+	return err
 }
 
 var _ phone.Stream = (*stream)(nil)
