@@ -13,6 +13,7 @@ import (
 	"github.com/plgd-dev/go-coap/v3/message/codes"
 
 	"flexphone/storing-server/internal/exchange"
+	"flexphone/storing-server/internal/links"
 )
 
 // exported returns the names of the metrics that there are, with the labels that
@@ -31,6 +32,8 @@ func exported(t *testing.T) map[string]map[string]bool {
 	c.Handshake(true)
 	c.Dropped("full")
 	c.Notified()
+	m.Links(1)
+	m.LinkMessage(links.Passed, 1)
 	all, err := m.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
