@@ -69,7 +69,7 @@ var floorPlan = map[string]room{
 	"storing-server/engines": {"storing-server/internal/journal", "whoever compares engines must know ours; a module of its own, so that nobody depends on the others"},
 
 	"firmware/internal/config":   {"", "settings are text until somebody acts on them"},
-	"firmware/internal/watchdog": {"", "a watchdog asks whether somebody moves, not what for"},
+	"firmware/internal/watchdog": {"internal/durable", "a watchdog asks whether somebody moves, not what for; why one crashed is kept durably"},
 	"firmware/internal/poweron":  {"", "times since power-on are the kernel's"},
 	"firmware/internal/reach":    {"", "the order of addresses is the same whatever is spoken there"},
 	"firmware/internal/parts":    {"", "whoever runs parts does not know what they do"},

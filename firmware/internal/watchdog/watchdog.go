@@ -21,8 +21,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
+
+	"flexphone/internal/durable"
 
 	"golang.org/x/sys/unix"
 )
@@ -99,7 +102,8 @@ func all(ctx context.Context, checks []Check) error {
 const maxReport = 256 << 10
 
 // TakeReport returns what the crash of an earlier run left at path, empty if
-// there was none, and moves it to path.last, where it stays until the next one.
+// there was none, and moves it to path.last, where it stays until the next one: on
+// the disk when TakeReport returns, whatever becomes of the power then.
 func TakeReport(path string) (string, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -116,7 +120,14 @@ func TakeReport(path string) (string, error) {
 	if len(text) == 0 {
 		return "", nil
 	}
+	// The runtime wrote it as it died: nobody has brought it to the disk yet.
+	if err := f.Sync(); err != nil {
+		return "", fmt.Errorf("watchdog: keep crash report: %w", err)
+	}
 	if err := os.Rename(path, path+".last"); err != nil {
+		return "", fmt.Errorf("watchdog: keep crash report: %w", err)
+	}
+	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
 		return "", fmt.Errorf("watchdog: keep crash report: %w", err)
 	}
 	return string(text), nil
@@ -125,7 +136,7 @@ func TakeReport(path string) (string, error) {
 // KeepReport keeps the report of a panic that the program has survived where
 // TakeReport keeps that of a crash: at path.last.
 func KeepReport(path, report string) error {
-	if err := os.WriteFile(path+".last", []byte(report[:min(len(report), maxReport)]), 0o600); err != nil {
+	if err := durable.WriteFile(path+".last", []byte(report[:min(len(report), maxReport)]), 0o600); err != nil {
 		return fmt.Errorf("watchdog: keep report: %w", err)
 	}
 	return nil
