@@ -43,7 +43,7 @@ var floorPlan = map[string]room{
 	"netlink/prefer":    {"netlink netlink/internal/moment netlink/internal/resolvconf", "who chooses among Sources knows what they tell, and no interface"},
 	"netlink/voice":     {"netlink netlink/internal/link netlink/internal/lldp netlink/internal/moment", "a VLAN is made below a Source, whatever that does on it; the switch is heard on the link"},
 
-	"audio":           {"audio/limit audio/noise audio/rtp audio/jitter", "the engine joins a device, codecs and packets without knowing who calls whom"},
+	"audio":           {"audio/emodel audio/limit audio/noise audio/rtp audio/jitter", "the engine joins a device, codecs and packets without knowing who calls whom"},
 	"audio/audiotest": {"audio/resample", "measures sound, wherever it comes from"},
 	"audio/conceal":   {"", "arithmetic on samples"},
 	"audio/echo":      {"audio audio/resample", "works on ticks at the engine's hook, whatever is said in them"},

@@ -53,11 +53,19 @@
 // themselves: these are understood as well, where we gave them to nothing else.
 // Comfort noise (RFC 3389) has its number from RFC 3551, and is heard whether it was
 // agreed or not.
+//
+// # How good it is
+//
+// It is told by one figure, R of the E-model, from what was lost or late and from the
+// delay. Each report tells the peer, if it asked for that, how it is heard (RFC 3611),
+// and the encoder goes by the loss that the peer's reports tell of.
 package audio
 
 import (
 	"context"
 	"time"
+
+	"flexphone/audio/rtp"
 )
 
 // TickDuration is the engine's clock: one frame of capture and of playback.
@@ -119,6 +127,8 @@ type Session struct {
 	// none), from which the next shorter duration that the codec can do is made.
 	PacketTime time.Duration
 	Send, Recv bool // SDP's direction (RFC 3264)
+	// Metrics: the peer wants to be told how it is heard (RFC 3611, section 5).
+	Metrics bool
 }
 
 // Stats are the figures of one stream.
@@ -136,4 +146,6 @@ type Stats struct {
 	Crowded         uint64        // packets that came when more waited for a tick than can
 	Unsent          uint64        // packets that the path did not take, though it has a peer
 	Concealed       time.Duration // sound that was made up for what was lost or late
+	Told            bool          // the peer has said how it hears us, which is Peer
+	Peer            rtp.Metrics
 }

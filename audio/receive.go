@@ -121,8 +121,10 @@ func (s *Stream) receive(n int, now time.Time) {
 	s.in = nil
 	l := s.leg.Load()
 	for a := s.inbox.next(); a != nil; a = s.inbox.next() {
-		if l != nil && a.ear == l.ear {
-			l.ear.take(a)
+		if l != nil && a.ear == l.ear && !l.ear.take(a) {
+			s.books.Lock()
+			s.heard.Discard(a.sequence)
+			s.books.Unlock()
 		}
 		s.inbox.done()
 	}
@@ -139,15 +141,18 @@ func (s *Stream) receive(n int, now time.Time) {
 	e.late, e.concealed = late, made
 }
 
-func (e *ear) take(a *arrival) {
+// take puts what arrived into the buffer, and reports whether it was in time.
+func (e *ear) take(a *arrival) bool {
 	if a.restart {
 		e.buffer.Reset()
 	}
+	before := e.buffer.Late()
 	if a.coding == nil {
 		e.buffer.PutSilence(a.sequence, a.timestamp, a.payload[:a.size])
-		return
+	} else {
+		e.buffer.Put(a.coding, a.sequence, a.timestamp, a.at, a.payload[:a.size])
 	}
-	e.buffer.Put(a.coding, a.sequence, a.timestamp, a.at, a.payload[:a.size])
+	return e.buffer.Late() == before
 }
 
 func (s *Stream) arriveReport(b []byte, now time.Time) {
@@ -189,6 +194,7 @@ func (s *Stream) sendReport(now time.Time, last bool) {
 	if l == nil {
 		return
 	}
+	stats := s.Stats()
 	s.books.Lock()
 	sent := s.sent
 	if sent.SSRC == 0 {
@@ -200,7 +206,11 @@ func (s *Stream) sendReport(now time.Time, last bool) {
 	if r, ok := s.heard.Report(); ok {
 		heard = &r
 	}
-	b, err := s.control.Report(now, sent, heard, last)
+	var metrics *rtp.Metrics
+	if m, ok := s.heard.Metrics(); ok && l.session.Metrics {
+		metrics = stats.tell(m)
+	}
+	b, err := s.control.Report(now, sent, heard, metrics, last)
 	s.books.Unlock()
 	if err == nil {
 		err = s.path.Send(RTCP, b)

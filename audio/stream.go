@@ -253,6 +253,7 @@ func (s *Stream) Stats() Stats {
 	st.PacketsLost = s.heard.Lost()
 	st.Jitter = s.heard.Jitter()
 	st.RoundTrip = s.control.RoundTrip()
+	st.Peer, st.Told = s.control.Metrics()
 	return st
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -147,6 +148,7 @@ func sessionOf(m sip.Media, terms media.RTP) audio.Session {
 		DTMFClock:  terms.DTMFRate,
 		Noise:      terms.Noise,
 		Receive:    receive,
+		Metrics:    terms.Metrics,
 		PacketTime: m.PacketTime,
 		Send:       m.Send, Recv: m.Recv,
 	}
@@ -177,19 +179,28 @@ type statistics struct {
 	Unsent    uint64 `json:"unsent"`
 	Underruns uint64 `json:"underruns"`
 	// How good it is, by the E-model (audio/emodel): R, to 93.2, and what people think
-	// of that, 1 to 4.5.
-	R   float64 `json:"r"`
-	MOS float64 `json:"mos"`
+	// of that, 1 to 4.5; and what the peer has said of how it hears us (RFC 3611), where
+	// it said that.
+	R       float64  `json:"r"`
+	MOS     float64  `json:"mos"`
+	PeerR   *float64 `json:"peer_r,omitempty"`
+	PeerMOS *float64 `json:"peer_mos,omitempty"`
 }
 
-// rating is R of what a stream hears: what was lost or late of all that was sent, and
-// how late the rest is heard, but for what the sound card takes.
-func rating(t audio.Stats) float64 {
-	lost := 0.0
-	if sent := t.PacketsReceived + t.PacketsLost; sent > 0 {
-		lost = float64(t.PacketsLost+t.Late) / float64(sent)
+// rate enters what is known of how good t is.
+func (s *statistics) rate(t audio.Stats) {
+	r := t.Rating()
+	s.R, s.MOS = rounded(r, 10), rounded(emodel.MOS(r), 100)
+	known := func(v float64) *float64 {
+		if !t.Told || math.IsNaN(v) {
+			return nil
+		}
+		return &v
 	}
-	return emodel.R(emodel.Of(t.Codec), lost, inMS(t.RoundTrip/2+t.Delay))
+	s.PeerR, s.PeerMOS = known(t.Peer.R), known(t.Peer.Conversing)
 }
+
+// rounded is v in parts of one.
+func rounded(v, parts float64) float64 { return math.Round(parts*v) / parts }
 
 func inMS(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -215,18 +215,3 @@ func TestCodecsAsTheyArePreferred(t *testing.T) {
 		}
 	}
 }
-
-// What is lost and what is late count alike, and so does what the way takes.
-func TestRating(t *testing.T) {
-	if r := rating(audio.Stats{}); r != 93.2 {
-		t.Errorf("a call without a flaw is rated %v", r)
-	}
-	lost := rating(audio.Stats{PacketsReceived: 90, PacketsLost: 10})
-	late := rating(audio.Stats{PacketsReceived: 100, Late: 10})
-	if lost != late || lost > 70 || lost < 60 {
-		t.Errorf("a tenth that is lost is rated %v, one that is late %v", lost, late)
-	}
-	if far := rating(audio.Stats{RoundTrip: 600 * time.Millisecond, Delay: 100 * time.Millisecond}); far > 80 || far < 50 {
-		t.Errorf("a delay of 400 ms is rated %v", far)
-	}
-}

@@ -6,14 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	"flexphone/audio"
-	"flexphone/audio/emodel"
 	"flexphone/audio/srtp"
 	"flexphone/audio/udp"
 	"flexphone/firmware/internal/media"
@@ -177,20 +175,23 @@ func (s *stream) Stats() any {
 	if s.ways.private != nil {
 		strangers += s.ways.private.Strangers()
 	}
-	return statistics{
+	now := statistics{
 		Codec: t.Codec, PacketsSent: t.PacketsSent, PacketsReceived: t.PacketsReceived,
 		PacketsLost: t.PacketsLost, Late: t.Late, JitterMS: inMS(t.Jitter), RoundTripMS: inMS(t.RoundTrip), DelayMS: inMS(t.Delay),
 		ConcealedMS: inMS(t.Concealed), Refused: t.Refused, Strangers: strangers,
 		Crowded: t.Crowded, Unsent: t.Unsent, Underruns: s.engine.Underruns() - s.underruns,
 	}
+	now.rate(t)
+	return now
 }
 
 // Close implements phone.Stream. The log says how good the call was.
 func (s *stream) Close() error {
 	err := s.Stream.Close()
 	if t := s.Stream.Stats(); t.PacketsReceived > 0 {
-		r := rating(t)
-		s.ways.log.Info("sound ended", "mos", math.Round(100*emodel.MOS(r))/100, "r", math.Round(10*r)/10, "codec", t.Codec, "received", t.PacketsReceived,
+		var good statistics
+		good.rate(t)
+		s.ways.log.Info("sound ended", "mos", good.MOS, "r", good.R, "codec", t.Codec, "received", t.PacketsReceived,
 			"lost", t.PacketsLost, "late", t.Late, "concealed", t.Concealed, "jitter", t.Jitter, "round_trip", t.RoundTrip, "delay", t.Delay)
 	}
 	return err

@@ -63,10 +63,12 @@ type Coding struct {
 	Clock   int // timestamp units per second
 }
 
+// Most is how much sound may ever wait; beyond it it is cut at once.
+const Most = 300 * time.Millisecond
+
 const (
 	tick = 10 * time.Millisecond
-	// most is what may ever wait; beyond it sound is cut at once.
-	most = 300 * time.Millisecond
+	most = Most
 	// slack is by how little the delay may fall short of the target.
 	slack = 2 * time.Millisecond
 	// concealed is how long a decoder may invent sound.

@@ -38,6 +38,8 @@ type Control struct {
 	trip     time.Duration
 	told     uint32 // reports on us
 	lost     uint8
+	metrics  Metrics // of the peer, on us
+	measured bool    // there are some
 }
 
 // NewControl returns a Control that names us cname, which ought not to say who
@@ -52,10 +54,14 @@ func (c *Control) RoundTrip() time.Duration { return c.trip }
 // these there were.
 func (c *Control) Lost() (of256 uint8, reports uint32) { return c.lost, c.told }
 
+// Metrics returns how the peer hears us, as it said last, and whether it ever did.
+func (c *Control) Metrics() (Metrics, bool) { return c.metrics, c.measured }
+
 // Report returns a compound packet: a sender report if something was sent,
 // else a receiver report, with a block on the source heard if there is one, the
-// source's description, and a BYE if this is the last.
-func (c *Control) Report(now time.Time, sent Sent, heard *Reception, last bool) ([]byte, error) {
+// source's description, metrics if there are any to be told (RFC 3611), and a BYE if
+// this is the last.
+func (c *Control) Report(now time.Time, sent Sent, heard *Reception, metrics *Metrics, last bool) ([]byte, error) {
 	var blocks []rtcp.ReceptionReport
 	if heard != nil {
 		b := rtcp.ReceptionReport{
@@ -86,6 +92,9 @@ func (c *Control) Report(now time.Time, sent Sent, heard *Reception, last bool) 
 		packets = append(packets, &rtcp.ReceiverReport{SSRC: sent.SSRC, Reports: blocks})
 	}
 	packets = append(packets, rtcp.NewCNAMESourceDescription(sent.SSRC, c.cname))
+	if metrics != nil {
+		packets = append(packets, &rtcp.ExtendedReport{SenderSSRC: sent.SSRC, Reports: []rtcp.ReportBlock{metrics.block()}})
+	}
 	if last {
 		packets = append(packets, &rtcp.Goodbye{Sources: []uint32{sent.SSRC}})
 	}
@@ -110,6 +119,12 @@ func (c *Control) Receive(b []byte, ours uint32, now time.Time) error {
 			c.measure(p.Reports, ours, now)
 		case *rtcp.ReceiverReport:
 			c.measure(p.Reports, ours, now)
+		case *rtcp.ExtendedReport:
+			for _, b := range p.Reports {
+				if v, ok := b.(*rtcp.VoIPMetricsReportBlock); ok && v.SSRC == ours {
+					c.metrics, c.measured = metricsOf(v), true
+				}
+			}
 		}
 	}
 	return nil

@@ -43,6 +43,15 @@ type Receiver struct {
 	jitter   uint32
 	first    time.Time
 	measured bool // transit is of the clock that we have now
+	// of RFC 3611: the newest packets, the bits of those that came, the newest lowest;
+	// what can come no more is in gone
+	window    uint64
+	windowed  int // packets in window
+	gone      bursts
+	discarded uint32
+	follows   bool   // the packet that was added last is the one after that measured last
+	timestamp uint32 // measured last
+	length    uint32 // of a packet, in timestamp units; 0: unknown
 	// the source or position that may take over
 	next struct {
 		ssrc uint32
@@ -66,15 +75,18 @@ func (r *Receiver) Add(p *Packet, now time.Time) Verdict {
 		return r.candidate(p, now)
 	}
 	ahead := p.Sequence - r.maxSeq
+	r.follows = ahead == 1
 	switch {
 	case ahead < maxDropout:
 		if p.Sequence < r.maxSeq {
 			r.cycles += 1 << 16
 		}
 		r.maxSeq = p.Sequence
+		r.pass(int(ahead))
 	case ahead <= 0xffff-maxMisorder:
 		return r.candidate(p, now)
 	}
+	r.mark(p.Sequence, true)
 	r.next.run = 0
 	r.received++
 	return Keep
@@ -107,8 +119,67 @@ func (r *Receiver) begin(p *Packet, now time.Time) {
 		lostBefore: r.Lost(),
 		first:      now,
 		measured:   true,
+		window:     1,
+		windowed:   1,
 	}
-	r.transit = -int32(p.Timestamp)
+	r.transit, r.timestamp = -int32(p.Timestamp), p.Timestamp
+}
+
+// recent is how many packets may still come, out of order.
+const recent = 64
+
+// pass moves the window on by n packets.
+func (r *Receiver) pass(n int) {
+	for range n {
+		if r.windowed == recent {
+			r.gone.add(r.window>>(recent-1) != 0)
+		} else {
+			r.windowed++
+		}
+		r.window <<= 1
+	}
+}
+
+// mark says of a packet whether it came in time.
+func (r *Receiver) mark(sequence uint16, came bool) {
+	back := r.maxSeq - sequence
+	switch {
+	case int(back) >= r.windowed:
+	case came:
+		r.window |= 1 << back
+	default:
+		r.window &^= 1 << back
+	}
+}
+
+// Discard says of a packet that was kept that it came too late to be played.
+func (r *Receiver) Discard(sequence uint16) {
+	if !r.heard {
+		return
+	}
+	r.discarded++
+	r.mark(sequence, false)
+}
+
+// Metrics returns what is known here of how the source is heard, and false while
+// nobody is. The last packets, which may still come, are in the totals alone.
+func (r *Receiver) Metrics() (Metrics, bool) {
+	if !r.heard {
+		return Metrics{}, false
+	}
+	expected := float64(r.expected())
+	m := Metrics{
+		SSRC:      r.ssrc,
+		Lost:      max(0, float64(int32(r.expected()-r.received))) / expected,
+		Discarded: min(1, float64(r.discarded)/expected),
+	}
+	var length time.Duration
+	if r.clock != 0 {
+		length = time.Duration(r.length) * time.Second / time.Duration(r.clock)
+	}
+	m.BurstDensity, m.GapDensity, m.Burst, m.Gap = r.gone.figures(length)
+	m.EndSystem = length
+	return m, true
 }
 
 // SetClock says what the timestamps count from the next packet on, since another
@@ -119,6 +190,7 @@ func (r *Receiver) SetClock(clock int) {
 	}
 	if r.clock != 0 {
 		r.jitter = uint32(int64(r.jitter) * int64(clock) / int64(r.clock))
+		r.length = uint32(int64(r.length) * int64(clock) / int64(r.clock))
 	}
 	r.clock, r.measured = clock, false
 }
@@ -129,6 +201,10 @@ func (r *Receiver) SetClock(clock int) {
 func (r *Receiver) Measure(timestamp uint32, now time.Time) {
 	arrival := int64(now.Sub(r.first)) * int64(r.clock) / int64(time.Second)
 	transit := int32(uint32(arrival) - timestamp)
+	if step := timestamp - r.timestamp; r.measured && r.follows && step > 0 && step <= uint32(r.clock)/5 {
+		r.length = step
+	}
+	r.timestamp = timestamp
 	d := transit - r.transit
 	r.transit = transit
 	if !r.measured {

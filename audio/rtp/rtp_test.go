@@ -2,6 +2,7 @@ package rtp
 
 import (
 	"bytes"
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -123,14 +124,14 @@ func TestJitterOfAlternatingPackets(t *testing.T) {
 func TestRoundTripFromReports(t *testing.T) {
 	a, b := NewControl("a"), NewControl("b")
 	sent := func(ssrc uint32) Sent { return Sent{SSRC: ssrc, Packets: 1, At: epoch, Clock: 8000, Lately: true} }
-	first, err := a.Report(epoch, sent(1), nil, false)
+	first, err := a.Report(epoch, sent(1), nil, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Receive(first, 2, epoch.Add(40*time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
-	answer, err := b.Report(epoch.Add(3*time.Second), sent(2), &Reception{SSRC: 1}, true)
+	answer, err := b.Report(epoch.Add(3*time.Second), sent(2), &Reception{SSRC: 1}, nil, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +149,7 @@ func TestRoundTripFromReports(t *testing.T) {
 func TestWhatIsReportedLost(t *testing.T) {
 	a, b := NewControl("a"), NewControl("b")
 	for i, heard := range []*Reception{nil, {SSRC: 9, FractionLost: 70}, {SSRC: 1, FractionLost: 26}, {SSRC: 1}} {
-		report, err := b.Report(epoch, Sent{SSRC: 2}, heard, false)
+		report, err := b.Report(epoch, Sent{SSRC: 2}, heard, nil, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -267,12 +268,18 @@ func FuzzEvent(f *testing.F) {
 func FuzzReport(f *testing.F) {
 	c := NewControl("somebody")
 	for _, last := range []bool{false, true} {
-		b, err := c.Report(epoch, Sent{SSRC: 1, Packets: 5, At: epoch, Clock: 48000, Lately: !last}, &Reception{SSRC: 9}, last)
+		b, err := c.Report(epoch, Sent{SSRC: 1, Packets: 5, At: epoch, Clock: 48000, Lately: !last}, &Reception{SSRC: 9}, nil, last)
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(b)
 	}
+	told, err := c.Report(epoch, Sent{SSRC: 2}, nil, &Metrics{SSRC: 1, R: 80, Listening: 4, Conversing: 4}, false)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(told)
+	f.Add(append(told, 0x80, 207, 0, 6, 0, 0, 0, 2, 1, 0, 0, 2, 0, 0, 0, 1, 0, 1, 0, 2, 7, 0, 0, 0)) // a run of losses, and a block that is cut
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := NewControl("me")
 		if c.Receive(b, 1, epoch) != nil {
@@ -281,8 +288,26 @@ func FuzzReport(f *testing.F) {
 		if c.RoundTrip() < 0 || c.RoundTrip() > time.Minute {
 			t.Fatalf("round trip %v", c.RoundTrip())
 		}
-		if _, err := c.Report(epoch.Add(time.Second), Sent{SSRC: 1}, &Reception{SSRC: 7}, true); err != nil {
+		var back *Metrics
+		if m, ok := c.Metrics(); ok {
+			if !(math.IsNaN(m.R) || m.R >= 0 && m.R <= 100) || !(math.IsNaN(m.Conversing) || m.Conversing >= 1 && m.Conversing <= 5) || m.Lost > 1 {
+				t.Fatalf("%+v", m)
+			}
+			back = &m
+		}
+		again, err := c.Report(epoch.Add(time.Second), Sent{SSRC: 1}, &Reception{SSRC: 7}, back, true)
+		if err != nil {
 			t.Fatal(err)
+		}
+		if back == nil {
+			return
+		}
+		other := NewControl("you")
+		if err := other.Receive(again, 1, epoch); err != nil {
+			t.Fatal(err)
+		}
+		if m, ok := other.Metrics(); !ok || *m.block() != *back.block() {
+			t.Fatalf("%+v became %+v", *back, m)
 		}
 	})
 }

@@ -1,5 +1,6 @@
 // Package udp is the plain path of a stream: RTP and RTCP as they are, on two
-// ports that follow each other (RFC 3550, section 11).
+// ports that follow each other (RFC 3550, section 11), or, with a peer that wants
+// that, both on the first (RFC 5761).
 //
 // It knows sockets, that voice is marked as expedited (RFC 3246), and from which
 // address packets are taken. It refuses to know what is in them.
@@ -41,14 +42,15 @@ type Path struct {
 	port      uint16
 	peer      atomic.Pointer[peer]
 	strangers atomic.Uint64
+	reports   sync.Mutex // of taking RTCP, which comes to either port while a peer changes its mind
 }
 
 // A peer is where packets go and from where they are taken; but for fresh it
 // never changes.
 type peer struct {
-	rtp, rtcp netip.AddrPort
-	host      netip.Addr  // of rtp, as it can be compared
-	fresh     atomic.Bool // nothing was heard of this host
+	rtp, rtcp netip.AddrPort // equal: both go one way
+	host      netip.Addr     // of rtp, as it can be compared
+	fresh     atomic.Bool    // nothing was heard of this host
 }
 
 // Open binds a path's two sockets: on local, or on all addresses if local is the
@@ -68,7 +70,8 @@ func (p *Path) Port() uint16 { return p.port }
 
 // SetPeer says where RTP and RTCP go from now on. It is called by one goroutine at
 // a time. A zero rtcp is RTP's next port
-// (RFC 3550, section 11). An invalid or unspecified address is nobody's: nothing
+// (RFC 3550, section 11), and one that is rtp says that both come and go by the port
+// of RTP (RFC 5761). An invalid or unspecified address is nobody's: nothing
 // is sent there.
 func (p *Path) SetPeer(rtp, rtcp netip.AddrPort) {
 	if rtcp == (netip.AddrPort{}) && rtp.Port() < 65535 {
@@ -119,13 +122,31 @@ func (p *Path) receive(c *Conn, what audio.Protocol, take func(audio.Datagram)) 
 		if what == audio.RTCP {
 			named = of.rtcp
 		}
-		if !heard.take(from, named, now) {
+		if what == audio.RTCP && of.both() || !heard.take(from, named, now) {
 			p.strangers.Add(1)
 			continue
 		}
-		take(audio.Datagram{Protocol: what, Bytes: b[:n], At: now, NewPeer: what == audio.RTP && of.fresh.Swap(false)})
+		d := audio.Datagram{Protocol: what, Bytes: b[:n], At: now}
+		if of.both() && isRTCP(d.Bytes) {
+			d.Protocol = audio.RTCP
+		}
+		if d.Protocol == audio.RTCP {
+			p.reports.Lock()
+			take(d)
+			p.reports.Unlock()
+			continue
+		}
+		d.NewPeer = of.fresh.Swap(false)
+		take(d)
 	}
 }
+
+// both reports whether RTP and RTCP go one way.
+func (p *peer) both() bool { return p.rtp == p.rtcp }
+
+// isRTCP tells RTCP from RTP by its second byte: that is no payload type, with or
+// without a marker, where both go one way (RFC 5761, section 4).
+func isRTCP(b []byte) bool { return len(b) > 1 && b[1] >= 192 && b[1] <= 223 }
 
 // A source is the port of the peer that is heard.
 type source struct {
@@ -152,7 +173,7 @@ func (p *Path) Send(what audio.Protocol, b []byte) error {
 		return audio.ErrNoPeer
 	}
 	c, addr := p.rtp, to.rtp
-	if what == audio.RTCP {
+	if what == audio.RTCP && !to.both() {
 		c, addr = p.rtcp, to.rtcp
 	}
 	if !addr.IsValid() || addr.Addr().IsUnspecified() {

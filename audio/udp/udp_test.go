@@ -187,6 +187,43 @@ func TestWhereReportsGo(t *testing.T) {
 	}
 }
 
+// With a peer that wants that, sound and reports share the port of sound both ways, and
+// each is told from the other; the other port is nobody's then.
+func TestSoundAndReportsByOnePort(t *testing.T) {
+	const host = "127.0.0.1"
+	a, b := open(t, host), open(t, host)
+	both := func(p *Path) netip.AddrPort { return p.addr(host) }
+	a.SetPeer(both(b), both(b))
+	b.SetPeer(both(a), both(a))
+	got := make(chan audio.Datagram, 4)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- b.Receive(func(d audio.Datagram) {
+			d.Bytes = append([]byte(nil), d.Bytes...)
+			got <- d
+		})
+	}()
+	report, marked, last := []byte{0x80, 201, 0, 1, 0, 0, 0, 7}, []byte{0x80, 128 + 127, 0, 1}, []byte{0x80, 96, 0, 2}
+	if _, err := a.rtcp.WriteToUDPAddrPort(report, netip.AddrPortFrom(both(b).Addr(), b.Port()+1)); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []audio.Datagram{{Protocol: audio.RTCP, Bytes: report}, {Protocol: audio.RTP, Bytes: marked, NewPeer: true}, {Protocol: audio.RTCP, Bytes: report}, {Protocol: audio.RTP, Bytes: last}} {
+		if err := a.Send(d.Protocol, d.Bytes); err != nil {
+			t.Fatal(err)
+		}
+		if g := <-got; g.Protocol != d.Protocol || string(g.Bytes) != string(d.Bytes) || g.NewPeer != d.NewPeer {
+			t.Errorf("%+v came as %+v", d, g)
+		}
+	}
+	for b.Strangers() == 0 {
+		runtime.Gosched()
+	}
+	b.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOpenBindsAMarkedPairAndGivesItBack(t *testing.T) {
 	p, err := Open(t.Context(), netip.Addr{}, PortRange{})
 	if err != nil {

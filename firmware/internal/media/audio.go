@@ -24,6 +24,7 @@ type audio struct {
 	ptime      time.Duration // what it wishes; 0: nothing
 	maxptime   time.Duration // the most that it takes; 0: anything
 	silent     bool          // it may send neither sound nor reports
+	metrics    bool          // it wants to be told how it is heard
 }
 
 // audios are the streams of d that we can take, in its order. One whose address
@@ -72,6 +73,8 @@ func (a *audio) hear(attributes []sdp.Attribute) {
 				a.rtcp = to
 			}
 			a.silent = a.silent || first == "0"
+		case "rtcp-xr": // RFC 3611, 5.1
+			a.metrics = slices.Contains(strings.Fields(strings.ToLower(at.Value)), voiceMetrics)
 		case "silencesupp": // RFC 3108, 5.6.3.4
 			a.silent = a.silent || strings.EqualFold(first, "on")
 		case "vad":
@@ -94,6 +97,9 @@ func (a *audio) conclude(s mediaLine) {
 	a.codecs = formats(s)
 	a.silent = a.silent || s.noReports || slices.ContainsFunc(a.codecs, pauses)
 }
+
+// voiceMetrics are what is told of how a peer is heard (RFC 3611, section 5.1).
+const voiceMetrics = "voip-metrics"
 
 // longestPacket bounds what is believed of a=ptime and a=maxptime.
 const longestPacket = time.Second

@@ -66,7 +66,7 @@ type Local struct {
 
 // RTP are the terms of RTP, beside what a sip.Media says itself.
 type RTP struct {
-	RemoteRTCP netip.AddrPort // RTP's port + 1, or a=rtcp (RFC 3605); invalid: none
+	RemoteRTCP netip.AddrPort // RTP's port + 1, or a=rtcp (RFC 3605), or RTP's where both go one way (RFC 5761); invalid: none
 	Codec      Codec          // to send with, under the peer's payload type and with its parameters
 	DTMF       uint8          // payload type of telephone-event as the peer wants it; 0: none
 	DTMFRate   int            // its clock rate in Hz
@@ -76,6 +76,8 @@ type RTP struct {
 	// peer may change from one to another with each packet (RFC 3264, 6.1 and
 	// 7). No two have the same payload type.
 	Receive []Codec
+	// Metrics: the peer wants to be told how it is heard (RFC 3611, section 5).
+	Metrics bool
 	// Protection keeps it private; nil: it goes as it is.
 	Protection *Protection
 }

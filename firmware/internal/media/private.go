@@ -120,7 +120,7 @@ func (s *security) hear(attributes []sdp.Attribute) {
 			s.ufrag = iceText(at.Value, 4)
 		case "ice-pwd":
 			s.pwd = secret.Of([]byte(iceText(at.Value, 22)))
-		case "rtcp-mux":
+		case sharedPort:
 			s.mux = true
 		case "crypto":
 			if c, ok := cryptoOf(at.Value); ok {
@@ -318,7 +318,7 @@ func privateAttributes(w way, lm Local, p *Protection, tag string) []sdp.Attribu
 		add("ice-pwd", string(lm.Private.Pwd.Reveal()))
 	}
 	if p == nil || p.Mux {
-		add("rtcp-mux", "")
+		add(sharedPort, "")
 	}
 	return out
 }

@@ -18,10 +18,11 @@ import (
 
 const (
 	eventName      = "telephone-event"
-	noiseName      = "CN"     // RFC 3389
-	maxSDP         = 64 << 10 // bytes; a phone's description is about 500, a browser's up to 10,000
-	maxStreamLines = 64       // m= lines that we read and answer
-	packetTimeMS   = 20       // what we ask for where nothing else is wanted: the usual packet of G.711 and Opus
+	noiseName      = "CN"       // RFC 3389
+	maxSDP         = 64 << 10   // bytes; a phone's description is about 500, a browser's up to 10,000
+	sharedPort     = "rtcp-mux" // RFC 5761
+	maxStreamLines = 64         // m= lines that we read and answer
+	packetTimeMS   = 20         // what we ask for where nothing else is wanted: the usual packet of G.711 and Opus
 )
 
 // session is what descriptions of one call have in common: the o= line
@@ -72,6 +73,9 @@ func (s *session) offer(lm Local) ([]byte, Local, []way, error) {
 	}
 	lines[s.audio], ways[s.audio] = audioLine(lm, w, protos, lm.Codecs, !lm.Hold, !lm.Hold), w
 	lines[s.audio].Attributes = append(lines[s.audio].Attributes, privateAttributes(w, lm, p, s.tag)...)
+	if w == inPlain {
+		lines[s.audio].WithPropertyAttribute(sharedPort)
+	}
 	b, err := s.marshal(lm, lines, nil)
 	return b, lm, ways, err
 }
@@ -87,7 +91,8 @@ func (s *session) firstOffer(lm Local) ([]byte, Local, []way, error) {
 		lines, ways = append(lines, l), append(ways, byDTLS)
 	}
 	if !lm.OnlyPrivate {
-		lines = append(lines, audioLine(lm, inPlain, plainProtos, lm.Codecs, !lm.Hold, !lm.Hold))
+		l := audioLine(lm, inPlain, plainProtos, lm.Codecs, !lm.Hold, !lm.Hold)
+		lines = append(lines, l.WithPropertyAttribute(sharedPort))
 		ways = append(ways, inPlain)
 	}
 	if len(lines) == 0 {
@@ -160,6 +165,9 @@ func (s *session) answer(offer []byte, from origin, lm Local) ([]byte, sip.Media
 	tag := peer.crypto().tag
 	lines[peer.index] = audioLine(lm, u.way, peer.protos, chosen, m.Recv, m.Send)
 	lines[peer.index].Attributes = append(lines[peer.index].Attributes, privateAttributes(u.way, lm, p, tag)...)
+	if u.way == inPlain && peer.mux {
+		lines[peer.index].WithPropertyAttribute(sharedPort)
+	}
 	b, err := s.marshal(lm, lines, d.when)
 	if err != nil {
 		return nil, sip.Media{}, err
@@ -344,7 +352,11 @@ func match(local, remote []Codec) (pair, bool) {
 
 // agreed is what a pair means with peer, when receive may come.
 func agreed(p pair, peer audio, lm Local, receive []Codec, keys *Protection) sip.Media {
-	terms := RTP{RemoteRTCP: peer.rtcp, Codec: p.remote, Receive: receive, Protection: keys}
+	rtcp := peer.rtcp
+	if keys == nil && peer.mux { // we always offer it, and answer it where it is offered
+		rtcp = netip.AddrPortFrom(peer.addr, peer.port)
+	}
+	terms := RTP{RemoteRTCP: rtcp, Codec: p.remote, Receive: receive, Metrics: peer.metrics, Protection: keys}
 	terms.Codec.Name = p.local.Name
 	if p.hasEvent {
 		terms.DTMF, terms.DTMFRate = p.remoteEvent.PayloadType, p.remoteEvent.ClockRate
@@ -416,6 +428,7 @@ func audioLine(lm Local, w way, protos []string, codecs []Codec, recv, send bool
 			add("fmtp", pt+" "+c.Params)
 		}
 	}
+	add("rtcp-xr", voiceMetrics)
 	add("ptime", strconv.FormatInt(cmp.Or(lm.PacketTime.Milliseconds(), packetTimeMS), 10))
 	switch {
 	case send && recv:

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"slices"
@@ -272,6 +273,55 @@ func TestPlain(t *testing.T) {
 	}
 	if err := Answerable([]Codec{pcma}, false)([]byte(head+"m=audio 5000 RTP/AVP 0\r\n"), here, false); !errors.Is(err, sip.ErrNoMedia) {
 		t.Errorf("PCMU where nothing but PCMA is had: %v", err)
+	}
+}
+
+// Reports share the port of plain sound where both ends say so (RFC 5761, section
+// 5.1.1), and metrics are told to whom wants them, whatever the other end wants (RFC
+// 3611, section 5).
+func TestReportsOfPlainSound(t *testing.T) {
+	for name, tt := range map[string]struct {
+		lines   string
+		port    uint16
+		shared  bool
+		metrics bool
+	}{
+		"neither":           {"", 5001, false, false},
+		"one port":          {"a=rtcp-mux\r\n", 5000, true, false},
+		"a port of its own": {"a=rtcp:5009\r\na=rtcp-xr:pkt-loss-rle\r\n", 5009, false, false},
+		"all of it":         {"a=rtcp:5009\r\na=rtcp-mux\r\na=rtcp-xr:pkt-loss-rle VoIP-metrics stat-summary=loss\r\n", 5000, true, true},
+	} {
+		said := []byte(head + "m=audio 5000 RTP/AVP 8\r\n" + tt.lines)
+		s := newSession()
+		answer, m, err := s.answer(said, fuzzSource, fuzzLocal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if shared := bytes.Contains(answer, []byte("a=rtcp-mux\r\n")); shared != tt.shared {
+			t.Errorf("%s: answered with\n%s", name, answer)
+		}
+		own := newSession()
+		offer, lm, ways, err := own.offer(fuzzLocal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken, err := own.take(said, fuzzSource, lm, ways)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range []sip.Media{m, taken} {
+			if r := terms(m); r.RemoteRTCP.Port() != tt.port || r.Metrics != tt.metrics {
+				t.Errorf("%s: agreed on %+v", name, r)
+			}
+		}
+		for _, b := range [][]byte{offer, answer} {
+			if !bytes.Contains(b, []byte("a=rtcp-xr:voip-metrics\r\n")) {
+				t.Errorf("%s: no metrics are asked for:\n%s", name, b)
+			}
+		}
+		if again, _, _, err := own.offer(fuzzLocal); err != nil || !bytes.Contains(again, []byte("a=rtcp-mux\r\n")) || !bytes.Contains(offer, []byte("a=rtcp-mux\r\n")) {
+			t.Errorf("%s: offered\n%s\nand again\n%s", name, offer, again)
+		}
 	}
 }
 
