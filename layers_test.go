@@ -64,8 +64,9 @@ var floorPlan = map[string]room{
 	"audio/wav":       {"audio", "a device knows the contract of devices"},
 
 	"registry-client/wire":   {"internal/mac", "both sides of the wire import it, so it knows neither"},
-	"registry-client":        {"internal/durable internal/ownkey registry-client/wire netlink", "it carries leases to the wire, and needs both words"},
-	"storing-server":         {"internal/durable internal/ownkey internal/sipcheck internal/usage registry-client/wire", "the server serves any phone that speaks the wire, and knows none"},
+	"registry-client/link":   {"registry-client/wire", "bytes in order are the same for both ends of a link, whoever carries its messages"},
+	"registry-client":        {"internal/durable internal/ownkey registry-client/link registry-client/wire netlink", "it carries leases to the wire, and needs both words"},
+	"storing-server":         {"internal/durable internal/ownkey internal/sipcheck internal/usage registry-client/link registry-client/wire", "the server serves any phone that speaks the wire, and knows none"},
 	"storing-server/engines": {"storing-server/internal/journal", "whoever compares engines must know ours; a module of its own, so that nobody depends on the others"},
 
 	"firmware/internal/config":   {"", "settings are text until somebody acts on them"},

@@ -15,6 +15,7 @@ import (
 	"github.com/plgd-dev/go-coap/v3/message"
 	"github.com/plgd-dev/go-coap/v3/message/codes"
 
+	"flexphone/registry-client/link"
 	"flexphone/registry-client/wire"
 )
 
@@ -78,7 +79,7 @@ type Client struct {
 	closed   bool
 	regions  regions
 	watchers sync.WaitGroup
-	links    *links
+	links    *link.Links
 }
 
 // NewClient returns a client that has sent nothing yet.
@@ -103,7 +104,7 @@ func NewClient(cfg Config) (*Client, error) {
 		lost:    make(chan struct{}, 1),
 		dialing: make(chan struct{}, 1),
 	}
-	c.links = newLinks(c)
+	c.links = link.New(cfg.Identity.MAC, carrier{c})
 	if cfg.Server != "" {
 		if err := c.SetServer(cfg.Server); err != nil {
 			return nil, err
@@ -223,7 +224,7 @@ func (c *Client) Close() error {
 	for _, o := range others {
 		_ = o.Close() // always nil
 	}
-	c.links.close()
+	c.links.Close()
 	if s != nil {
 		s.close()
 	}

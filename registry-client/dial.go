@@ -77,9 +77,9 @@ func (c *Client) dial(ctx context.Context, t target, locals []netip.Addr) (*sess
 	c.mu.Unlock()
 	c.log.Debug("session made", "server", t.server, "at", t.addr, "session", id)
 	if c.cfg.Tap != nil {
-		return newSession(id, t, sock, c.cfg.Tap(association), c.cfg.AckTimeout, c.links), nil
+		return newSession(id, t, sock, c.cfg.Tap(association), c.cfg.AckTimeout, c.take), nil
 	}
-	return newSession(id, t, sock, association, c.cfg.AckTimeout, c.links), nil
+	return newSession(id, t, sock, association, c.cfg.AckTimeout, c.take), nil
 }
 
 // turnedAway reports whether a handshake failed by the alert user_canceled, by

@@ -59,9 +59,9 @@ type session struct {
 	byID      map[uint16]*exchange
 	byToken   map[uint64]*exchange
 	observed  map[uint64]*subscription
-	wrote     uint64 // messages that were sent
-	knock     knock  // the newest that was asked for
-	links     *links
+	wrote     uint64                     // messages that were sent
+	knock     knock                      // the newest that was asked for
+	other     func(message.Message) bool // takes what is no answer, and reports whether it is known
 }
 
 // An exchange is a request that waits.
@@ -73,7 +73,7 @@ type exchange struct {
 
 func (e *exchange) ack() { e.ackOnce.Do(func() { close(e.acked) }) }
 
-func newSession(id uint64, t target, sock *socket, conn net.Conn, ackTimeout time.Duration, l *links) *session {
+func newSession(id uint64, t target, sock *socket, conn net.Conn, ackTimeout time.Duration, other func(message.Message) bool) *session {
 	s := &session{
 		id: id, server: t.server, remote: t.addr, born: time.Now(), sock: sock, conn: conn, ackTimeout: ackTimeout,
 		done:      make(chan struct{}),
@@ -82,7 +82,7 @@ func newSession(id uint64, t target, sock *socket, conn net.Conn, ackTimeout tim
 		byID:      map[uint16]*exchange{},
 		byToken:   map[uint64]*exchange{},
 		observed:  map[uint64]*subscription{},
-		links:     l,
+		other:     other,
 	}
 	s.reader.Go(s.read)
 	return s
@@ -160,7 +160,7 @@ func (s *session) receive(m message.Message) {
 			s.respond(m)
 		}
 	case message.Confirmable, message.NonConfirmable:
-		known := m.Code >= codes.Created && s.respond(m) || s.links.take(m)
+		known := m.Code >= codes.Created && s.respond(m) || s.other(m)
 		if m.Type == message.Confirmable || !known {
 			s.acknowledge(m, known)
 		}

@@ -67,6 +67,12 @@
 //	28  all bytes of the receiver's stream before this number have come; absent: 0
 //	29  and those before this number may be sent; absent: 0
 //	30  why it is closed: 1 done, 2 refused, 3 there is no such link
+//	31  name of who calls from a browser, 1 to 40 printable characters
+//	32  session description of the browser, or of the phone; at most 7000 bytes
+//	33  what the page has drawn for this call, 32 bytes
+//	34  the phone's key, a SubjectPublicKeyInfo
+//	35  a signature by that key
+//	36  why the phone takes no call from a browser, at most 64 bytes
 //
 // Addresses are those of one host: not loopback, unspecified, multicast,
 // reserved, IPv6 link-local or IPv4 mapped into IPv6, and none stands twice.
@@ -182,6 +188,26 @@
 // with reason 2 or 3.
 // Bytes beyond the limit are dropped and answered: so a sender that may send none
 // asks again.
+//
+// # Browsers
+//
+// A storing server opens links of its own, for browsers, with MACs that begin with
+// 06:62:72, which no phone can announce. Whom it lets call is its matter; a phone takes
+// its word for that and for the name. In a link of a browser each end says one thing: 2
+// bytes of length, and a map as in bodies.
+//
+//	browser to phone    31, 32, 33
+//	phone to browser    32, 34, 35, or 36
+//
+// The descriptions are WebRTC's offer and answer (RFC 9429), with all candidates. The
+// signature is of the text "flexphone browser call 1", a zero byte, 33, the SHA-256 hash
+// of the offer, and that of the answer, each as it was sent. The page believes an answer
+// if the hash of the key is the fingerprint in the row and the signature is the key's:
+// so that who passes it on can put no other fingerprint into either description.
+//
+// All else goes directly, encrypted with the keys that these name: in the data channel 0,
+// one word a message. The phone says ringing, answered, hold, retrieve, or ended and why,
+// and the browser says hangup. Digits are telephone-events (RFC 4733).
 //
 // # Errors
 //

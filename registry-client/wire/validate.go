@@ -39,6 +39,9 @@ func (r Registration) Validate() error {
 	if !r.MAC.Valid() {
 		return fmt.Errorf("wire: registration: MAC %v is not unicast: %w", r.MAC, ErrInvalid)
 	}
+	if IsBrowser(r.MAC) {
+		return fmt.Errorf("wire: registration: MAC %v stands for browsers: %w", r.MAC, ErrInvalid)
+	}
 	if err := validAddrs(r.Addrs); err != nil {
 		return fmt.Errorf("wire: registration: %w", err)
 	}
