@@ -194,7 +194,7 @@ func TestOnlyTheCalledPhoneShakesHands(t *testing.T) {
 	eventually(t, "the stranger was refused", func() bool {
 		caller.mu.Lock()
 		defer caller.mu.Unlock()
-		return caller.hand != nil && caller.hand.done && caller.hand.made == nil
+		return len(caller.early) > 0 && caller.early[0].done && caller.early[0].made == nil
 	})
 	callee.listen(t)
 	must(t, callee.Start(caller.with(true)))

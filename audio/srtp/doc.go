@@ -34,9 +34,22 @@
 // phones shake hands anew (doubt.go), and whoever keeps the signalling is told where
 // that has brought the keys; the keys before stay until there are others.
 //
-// # Why one handshake at a time
+// # Keys for as long as the call lasts
+//
+// A handshake that fails is begun anew (shake.go): at once where nobody has answered for
+// ten seconds, else after half a second, and twice as long each time, up to eight. The
+// end that is not active begins as well, where it has neither keys nor a handshake for
+// two seconds and the peer is a phone of ours: keys that the peer believes in may have
+// been made with a path that is forgotten here. What of the peer's yields then, and
+// what does not, begins() says. Only another certificate than was agreed upon, at the
+// place where the peer has to be, is final: the owner of the path is told.
+//
+// # Why few handshakes at a time
 //
 // pion/dtls keeps goroutines and buffers for a handshake. There is one, and
 // only with the host that is called or described: who floods the port with hellos
-// from elsewhere costs the look at their first bytes.
+// from elsewhere costs the look at their first bytes. Until the answer says at which
+// port of its host the peer is, there may be three, each with one port: a phone that is
+// called anew has another path for some moments, which goes on to begin, and must not
+// end what the one that counts has begun.
 package srtp

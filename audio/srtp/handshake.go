@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"hash"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -90,7 +91,8 @@ type keys struct {
 // writes to.
 type handshake struct {
 	client bool
-	random [32]byte // of the hello that began it, if that was the peer's
+	random [32]byte       // of the hello that began it, if that was the peer's
+	from   netip.AddrPort // whence that came, where it is not known whether the peer is there; zero: where the peer is
 	began  time.Time
 	conn   *dtls.Conn
 	queue  chan []byte
@@ -99,8 +101,11 @@ type handshake struct {
 	over   chan struct{}
 	close  func()
 
-	made *keys // once it has succeeded; guarded by the path's lock
-	done bool  // it has ended, well or not; likewise
+	// Guarded by the path's lock, as random and from are.
+	made  *keys // once it has succeeded
+	done  bool  // it has ended, well or not
+	heard bool  // something of the peer's has come
+	wrong bool  // it was with another than the peer
 }
 
 // newHandshake prepares a handshake; write sends a datagram to the peer. judge is
@@ -192,8 +197,9 @@ func (h *handshake) linger() {
 	}
 }
 
-// give has the handshake read b, or drops it.
+// give has the handshake read b, or drops it. The path's lock is held.
 func (h *handshake) give(b []byte) {
+	h.heard = true
 	select {
 	case h.queue <- bytes.Clone(b):
 	default: // it is sent again

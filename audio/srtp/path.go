@@ -26,9 +26,6 @@ const (
 	mostWaiting = 128
 	// oldTime is how long the keys before the present ones still open packets.
 	oldTime = 5 * time.Second
-	// greetPause is the least time between two hellos of a peer that each begin a
-	// handshake.
-	greetPause = time.Second
 )
 
 // An Agreement is what both ends have told each other about a path. It has keys by
@@ -63,7 +60,11 @@ type Config struct {
 	// Worn is told when keys are worn that the signalling has brought: Start is to bring
 	// others. It does not block. Nil: nobody cares.
 	Worn func()
-	Log  *slog.Logger
+	// Wrong is told when whoever is where the peer has to be shows another certificate
+	// than the one that was agreed upon, so that there will be no keys. It does not
+	// block. Nil: nobody cares.
+	Wrong func()
+	Log   *slog.Logger
 }
 
 // A Conn is a socket, as net.UDPConn is one.
@@ -92,8 +93,10 @@ type Path struct {
 	prove    prover
 	doubt    doubt
 	ring     keyring
-	hand     *handshake // the present or the last one
-	greeted  time.Time  // when a hello of the peer's last began one
+	early    []*handshake // before the agreement: by the place that has begun it, newest last
+	hand     *handshake   // after it: the present or the last one
+	failures int          // handshakes in a row
+	again    *time.Timer  // the next one is begun then
 	out      *outbound
 	in, old  *inbound
 	oldUntil time.Time
@@ -165,10 +168,15 @@ func (p *Path) Renew() {
 
 // drop forgets all keys. The lock is held.
 func (p *Path) drop() {
-	if p.hand != nil {
-		p.hand.close()
+	p.count(nil)
+	for _, h := range p.early {
+		h.close()
 	}
-	p.hand, p.out, p.in, p.old, p.sdes, p.waiting, p.fresh, p.doubt = nil, nil, nil, nil, SDES{}, nil, true, doubt{}
+	if p.again != nil {
+		p.again.Stop()
+	}
+	p.early, p.failures, p.again = nil, 0, nil
+	p.out, p.in, p.old, p.sdes, p.waiting, p.fresh, p.doubt = nil, nil, nil, SDES{}, nil, true, doubt{}
 }
 
 // Expect lets the owner of the key pin shake hands from host before the agreement
@@ -197,8 +205,11 @@ func (p *Path) Start(a Agreement) error {
 		p.drop()
 	}
 	remote := plainPort(a.Remote)
-	if before == nil || plainPort(before.Remote) != remote {
-		p.follow.told(remote)
+	switch {
+	case before == nil:
+		p.settle(remote)
+	case plainPort(before.Remote) != remote:
+		p.told(remote)
 	}
 	p.prove.peer = a.Peer
 	p.agreed = &a
@@ -206,13 +217,20 @@ func (p *Path) Start(a Agreement) error {
 		return p.useSDES(*a.SDES)
 	}
 	switch h := p.hand; {
-	case h == nil && a.DTLS.Active:
-		return p.shake(true, [32]byte{})
-	case h != nil && h.made != nil && p.out == nil: // it was done before the answer came
+	case p.out != nil:
+	case h != nil && h.made != nil: // it was done before the answer came
+		if err := a.DTLS.judge(h.made.certificate); err != nil {
+			h.made = nil
+			h.close()
+			p.wrong(h)
+			p.cfg.Log.Warn("keys of a call not made", "err", err, "again", false)
+			return nil
+		}
 		return p.useDTLS(h.made)
-	case h != nil && h.made == nil && !h.client && a.DTLS.Active:
-		h.close()
-		return p.shake(true, [32]byte{})
+	case p.idle() && !a.DTLS.Active:
+		p.seek(0)
+	case p.idle(), !h.client && a.DTLS.Active:
+		return p.shake()
 	}
 	return nil
 }
@@ -231,7 +249,7 @@ func (p *Path) Move(to netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if at := p.follow.remote(); at.IsValid() && at.Addr() != to.Unmap() {
-		p.follow.told(netip.AddrPortFrom(to.Unmap(), at.Port()))
+		p.told(netip.AddrPortFrom(to.Unmap(), at.Port()))
 	}
 }
 
@@ -246,143 +264,6 @@ func (p *Path) Remote() netip.AddrPort {
 func plainPort(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
-
-// useSDES makes contexts of keys that are new. The lock is held.
-func (p *Path) useSDES(s SDES) error {
-	if p.out == nil || p.sdes.Suite != s.Suite || !p.sdes.Own.Equal(s.Own) {
-		ctx, err := p.ring.context(s.Suite, s.Own)
-		if err != nil {
-			return fmt.Errorf("srtp: start: %w", err)
-		}
-		p.out = &outbound{ctx: ctx}
-	}
-	if p.in == nil || p.sdes.Suite != s.Suite || !p.sdes.Peer.Equal(s.Peer) {
-		ctx, err := p.ring.context(s.Suite, s.Peer)
-		if err != nil {
-			return fmt.Errorf("srtp: start: %w", err)
-		}
-		if p.in != nil {
-			p.old, p.oldUntil = p.in, time.Now().Add(oldTime)
-		}
-		p.in = newInbound(s.Suite, ctx)
-		p.wake()
-	}
-	p.sdes = s
-	return nil
-}
-
-// useDTLS makes contexts of what a handshake has made, if it was with the peer that
-// is meant. The lock is held.
-func (p *Path) useDTLS(k *keys) error {
-	if err := p.agreed.DTLS.judge(k.certificate); err != nil {
-		p.hand.close()
-		return fmt.Errorf("srtp: start: %w", err)
-	}
-	out, err := p.ring.context(k.suite, k.own)
-	if err != nil {
-		return fmt.Errorf("srtp: start: %w", err)
-	}
-	in, err := p.ring.context(k.suite, k.peer)
-	if err != nil {
-		return fmt.Errorf("srtp: start: %w", err)
-	}
-	if p.in != nil {
-		p.old, p.oldUntil = p.in, time.Now().Add(oldTime)
-	}
-	p.out, p.in = &outbound{ctx: out}, newInbound(k.suite, in)
-	p.wake()
-	return nil
-}
-
-func (d *DTLS) judge(der []byte) error {
-	if d.Pin != [32]byte{} && !pinned(der, d.Pin) {
-		return errWrongKey
-	}
-	if !slices.ContainsFunc(d.Fingerprints, func(f Fingerprint) bool { return f.of(der) }) {
-		return errWrongKey
-	}
-	return nil
-}
-
-// judge is asked about a certificate while hands are shaken: it must be the peer's,
-// as far as it is known yet.
-func (p *Path) judge(der []byte) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case p.agreed != nil && p.agreed.DTLS != nil:
-		return p.agreed.DTLS.judge(der)
-	case p.agreed == nil && p.expected.pin != [32]byte{} && pinned(der, p.expected.pin):
-		return nil
-	}
-	return errWrongKey
-}
-
-// shake begins a handshake. The lock is held.
-func (p *Path) shake(client bool, random [32]byte) error {
-	h, err := newHandshake(client, p.cfg.Certificate, p.toPeer, p.judge, time.Now())
-	if err != nil {
-		return err
-	}
-	h.random = random
-	p.hand = h
-	p.spawn(func(ctx context.Context) { p.carry(ctx, h) })
-	return nil
-}
-
-// toPeer sends a datagram of a handshake.
-func (p *Path) toPeer(b []byte) error {
-	p.mu.Lock()
-	to := p.follow.remote()
-	p.mu.Unlock()
-	if !sendable(to) {
-		return audio.ErrNoPeer
-	}
-	_, err := p.conn.WriteToUDPAddrPort(b, to)
-	return err
-}
-
-func sendable(to netip.AddrPort) bool {
-	return to.IsValid() && to.Port() != 0 && !to.Addr().IsUnspecified()
-}
-
-// carry is the life of a handshake.
-func (p *Path) carry(ctx context.Context, h *handshake) {
-	defer h.conn.Close()
-	made, err := h.shake(ctx)
-	p.mu.Lock()
-	h.done = true
-	ours := p.hand == h && !p.closed
-	if err == nil && ours {
-		h.made = made
-		if p.agreed != nil {
-			err = p.useDTLS(made)
-		}
-	}
-	again := err != nil && ours && h.client && p.agreed != nil && !errors.Is(err, errWrongKey) && ctx.Err() == nil
-	if again {
-		err = errors.Join(err, p.shake(true, [32]byte{}))
-	}
-	p.mu.Unlock()
-	if err != nil {
-		if ours {
-			p.cfg.Log.Warn("keys of a call not made", "err", err, "again", again)
-		}
-		return
-	}
-	p.cfg.Log.Debug("keys of a call made", "suite", made.suite, "took", time.Since(h.began))
-	h.linger()
-}
-
-// wake makes Receive look for what it may open now. The lock is held.
-func (p *Path) wake() {
-	p.ready = true
-	p.deadline = past
-	_ = p.conn.SetReadDeadline(past) // fails only when it is closed
-}
-
-// past is a deadline that is over.
-var past = time.Unix(1, 0)
 
 // Send implements audio.Path.
 func (p *Path) Send(what audio.Protocol, b []byte) error {
@@ -485,68 +366,6 @@ func (p *Path) arriveSTUN(b []byte, from netip.AddrPort) {
 	}
 }
 
-// arriveDTLS gives b to the handshake that it belongs to, and begins one if the
-// peer wishes that.
-func (p *Path) arriveDTLS(b []byte, from netip.AddrPort, now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed || !p.mayShake(from) {
-		return
-	}
-	h := p.hand
-	if isClientHello(b) {
-		var random [32]byte
-		if len(b) >= helloRandom+len(random) {
-			copy(random[:], b[helloRandom:])
-		}
-		if p.begins(h, random, now) {
-			if h != nil {
-				h.close()
-			}
-			p.greeted = now
-			if err := p.shake(false, random); err != nil {
-				p.cfg.Log.Debug("handshake not begun", "err", err)
-				return
-			}
-			if p.agreed == nil {
-				p.follow.told(from)
-			}
-			h = p.hand
-		}
-	}
-	if h != nil {
-		h.give(b)
-	}
-}
-
-// helloRandom is where a ClientHello's random is, in its datagram: behind the headers
-// of the record and of the message, and the version.
-const helloRandom = 13 + 12 + 2
-
-// mayShake reports whether a handshake with from is wanted: with the peer alone.
-func (p *Path) mayShake(from netip.AddrPort) bool {
-	host := from.Addr().WithZone("")
-	if p.agreed == nil {
-		return p.expected.pin != [32]byte{} && host == p.expected.host
-	}
-	return p.agreed.DTLS != nil && (host == p.follow.home.Addr().WithZone("") || host == p.follow.trial.Addr().WithZone(""))
-}
-
-// begins reports whether a hello of the peer's begins another handshake than h.
-func (p *Path) begins(h *handshake, random [32]byte, now time.Time) bool {
-	switch {
-	case h == nil:
-		return p.agreed == nil || !p.agreed.DTLS.Active
-	case h.random == random || now.Sub(p.greeted) < greetPause:
-		return false
-	case h.done:
-		return true
-	case h.client: // both have begun: who did at first goes on
-		return p.agreed != nil && !p.agreed.DTLS.Active
-	}
-	return true
-}
-
 // open takes SRTP or SRTCP. A packet that came before its keys is kept, as long as
 // it may become clear whose it is; from is zero when it is looked at again.
 func (p *Path) open(b []byte, from netip.AddrPort, now time.Time, take func(audio.Datagram)) {
@@ -611,23 +430,5 @@ func (p *Path) shut(b []byte, what audio.Protocol, from netip.AddrPort, now time
 	p.strangers.Add(1)
 	if home && what == audio.RTP && p.doubt.shut(now) {
 		p.renew()
-	}
-}
-
-// renew makes new keys, where the peer is a phone that can: one of ours, which
-// is known by its key. Those of SDES come by the signalling. The lock is held.
-func (p *Path) renew() {
-	if p.agreed != nil && p.agreed.SDES != nil && p.cfg.Worn != nil {
-		p.cfg.Worn()
-		return
-	}
-	if a := p.agreed; a == nil || a.DTLS == nil || a.DTLS.Pin == [32]byte{} || p.in == nil || p.hand != nil && !p.hand.done {
-		return
-	}
-	if p.hand != nil {
-		p.hand.close()
-	}
-	if err := p.shake(true, [32]byte{}); err != nil {
-		p.cfg.Log.Warn("keys of a call not made new", "err", err)
 	}
 }
