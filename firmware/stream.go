@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"flexphone/audio"
+	"flexphone/audio/emodel"
 	"flexphone/audio/srtp"
 	"flexphone/audio/udp"
 	"flexphone/firmware/internal/media"
@@ -183,6 +184,15 @@ func (s *stream) Stats() any {
 	}
 	now.rate(t)
 	return now
+}
+
+// Opinion implements phone.Stream.
+func (s *stream) Opinion() float64 {
+	t := s.Stream.Stats()
+	if t.PacketsReceived == 0 {
+		return 0
+	}
+	return emodel.MOS(t.Rating())
 }
 
 // Close implements phone.Stream. The log says how good the call was.

@@ -73,7 +73,8 @@ type call struct {
 	held     bool // the peer has put us on hold
 	codec    string
 	private  bool
-	timer    timer // of people's patience
+	opinion  float64 // of how good it is, 1 to 4.5, while that is shown; 0: it is not
+	timer    timer   // of people's patience; in a call, of opinion
 }
 
 // timer is one thing that is waited for. A new seq restarts it.
@@ -121,6 +122,10 @@ type (
 		callID
 		who string // "local" or "peer"
 		is  bool
+	}
+	callRated struct {
+		callID
+		opinion float64 // MOS; 0: nothing has been heard
 	}
 	callChanged struct {
 		callID
@@ -217,12 +222,25 @@ func (c call) step(e callEvent) (call, []action) {
 			return c, []action{report{events.Held{Who: e.who, Peer: c.peer}}}
 		}
 		return c, []action{report{events.Retrieved{Who: e.who, Peer: c.peer}}}
+	case callRated:
+		if c.phase == talking {
+			return c.rated(e.opinion), nil
+		}
 	case callChanged:
 		if c.phase == talking {
 			return c, []action{report{events.Moved{Who: e.what, Peer: c.peer}}}
 		}
 	}
 	return c, nil
+}
+
+// rated shows how good the call is, for a while; 0: no longer.
+func (c call) rated(opinion float64) call {
+	c.opinion = opinion
+	if opinion == 0 {
+		return c.wait(0)
+	}
+	return c.wait(lingerWait)
 }
 
 // rekeyed notes, and tells, that the other end is not known by its key, but by was;

@@ -73,6 +73,7 @@ type (
 		id  int
 		key hal.Key
 	}
+	rate struct{ id int } // tells how good the call is, by callRated
 	// accept makes the key of with the one that its user knows.
 	accept struct {
 		name string

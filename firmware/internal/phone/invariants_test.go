@@ -22,7 +22,7 @@ import (
 var words = strings.Fields("lift lay 1 102# * # dial:102 dial:12 answer hold retrieve hangup offer ours ours down up back registered away broken mended")
 
 // callWords are what can happen to a call.
-var callWords = strings.Fields("again resolved rings flows stops established codec moved held heard proved denied over:hangup over:busy over:no_answer gone")
+var callWords = strings.Fields("again resolved rings flows stops established rated codec moved held heard proved denied over:hangup over:busy over:no_answer gone")
 
 // book keeps what the model owes to each call.
 type book struct {
@@ -185,7 +185,7 @@ func TestWhateverHappensThePhoneComesBack(t *testing.T) {
 // and the phone takes the next call.
 func TestWhateverHappensEverythingIsReleased(t *testing.T) {
 	doings := map[string]func(*table){
-		"lift": lifts, "lay": lays, "number": presses("102#"), "digit": presses("5"), "offer": isOffered,
+		"lift": lifts, "lay": lays, "number": presses("102#"), "digit": presses("5*"), "offer": isOffered,
 		"stranger": func(d *table) { d.offers(sip.Peer{User: "666"}) },
 		"rings":    rings, "early": isEarly, "agrees": agrees, "holds": holds, "reshapes": reshapes, "hangs up": hangsUp, "gives up": givesUp, "is wrong": isWrong,
 		"moves": movesTo("192.0.2.7"), "comes back": movesTo("192.0.2.1"), "loses": loses, "is heard": isHeard, "peer moves": peerMoves,

@@ -148,6 +148,9 @@ type Stream interface {
 	// Received counts whatever has come from the peer, sound or not.
 	Received() uint64
 	Stats() any // encoded by the control socket as JSON
+	// Opinion is how good what is heard is, as a mean opinion score of 1 to 4.5 (ITU-T
+	// P.800); 0 where nothing has been heard.
+	Opinion() float64
 	Close() error
 }
 

@@ -173,6 +173,8 @@ func (s *shell) do(ctx context.Context, a action) {
 		s.refuse(ctx, a.line, busyWith)
 	case sendDigit:
 		s.sendDigit(a)
+	case rate:
+		s.rate(ctx, a.id)
 	case accept:
 		s.contain("book", func() { s.parts.Book.Accept(a.name, sip.Target{User: a.with.user, Pin: a.with.key}) })
 	case click:
@@ -246,6 +248,19 @@ func (s *shell) sendDigit(a sendDigit) {
 	if err != nil {
 		s.parts.Log.Warn("digit not sent", "err", err)
 	}
+}
+
+// rate tells the model how good a call is.
+func (s *shell) rate(ctx context.Context, id int) {
+	s.mu.Lock()
+	stream := s.streams[id]
+	s.mu.Unlock()
+	if stream == nil {
+		return
+	}
+	opinion := 0.0
+	s.contain("statistics of a call", func() { opinion = stream.Opinion() })
+	s.works.Go(func() { s.post(ctx, callRated{callID(id), opinion}) })
 }
 
 // stop ends everything. Events are of no use any more.

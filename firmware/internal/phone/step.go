@@ -32,7 +32,7 @@ const (
 	interDigitWait = 4 * time.Second  // then what has been dialled is the number
 	noAnswerWait   = 60 * time.Second // ringing there
 	ringWait       = 90 * time.Second // ringing here; longer than any caller's patience
-	lingerWait     = 4 * time.Second  // the display tells of an end, with the handset on the phone
+	lingerWait     = 4 * time.Second  // the display tells of an end, with the handset on the phone, or how good a call is
 )
 
 // A desk is what the handset and the keys are used for while no call is in focus.
@@ -206,7 +206,11 @@ func (m model) key(k hal.Key) (model, []action) {
 	c, busy := m.focused()
 	switch {
 	case busy && c.phase == talking:
-		return m, []action{click{k}, sendDigit{c.id, k}}
+		did := []action{click{k}, sendDigit{c.id, k}}
+		if k == '*' {
+			did = append(did, rate{c.id})
+		}
+		return m, did
 	case busy && k == '#':
 		m, did := m.accept()
 		return m, append(did, click{k})
@@ -428,6 +432,10 @@ func (m model) timeOut(e timedOut) (model, []action) {
 			return m.dial()
 		}
 		return m.fail(notice{reason: ReasonNoDigit}), nil
+	}
+	if i := m.find(e.id); m.calls[i].phase == talking {
+		m.calls[i] = m.calls[i].rated(0)
+		return m, nil
 	}
 	return m.end(e.id, sip.ReasonNoAnswer, false)
 }

@@ -74,6 +74,8 @@ func eventsOf(m model, word string) []event {
 		return []event{callEstablished{id, "opus", false}}
 	case "codec":
 		return []event{callCodec{id, "PCMA", false}}
+	case "rated":
+		return []event{callRated{id, 4.26}}
 	case "held":
 		return []event{callHeld{id, "peer", true}}
 	case "heard":
@@ -172,6 +174,10 @@ func TestStep(t *testing.T) {
 		{"an address", "lift 10*77*0*9#", "dialed place:10*77*0*9 | resolving"},
 		{"a whole address needs no more", "lift 10*77*0*109", "dialed place:10*77*0*109 | resolving"},
 		{"digits in a call", "lift 102# resolved established 5#", "dialed place:102 resolved connected established digit:5 digit:# | talking"},
+		{"* in a call asks how good it is", "lift 102# resolved established * rated wait wait 5",
+			"dialed place:102 resolved connected established digit:* rate digit:5 | talking"},
+		{"how good a call was that is over", "lift 102# resolved established * ended:hangup rated lay",
+			"dialed place:102 resolved connected established digit:* rate release:hangup ended | standby"},
 		{"nothing dialled", "lift wait", "| releasing"},
 		{"# alone is nothing", "lift #", "| dialing"},
 		{"outside the dial plan", "lift 12#", "dialed ended | releasing"},
@@ -315,6 +321,10 @@ func TestView(t *testing.T) {
 		{"lift 102# resolved rings", "ringing tone | 102 | ringing"},
 		{"lift 102# resolved established", " | 102 | not private"},
 		{"offer", "alerting | 102 | calls, not proved"},
+		{"lift 102# resolved established rated", " | 102 | MOS 4.3 of 4.5"},
+		{"lift 102# resolved established rated wait", " | 102 | not private"},
+		{"lift 102# resolved established rated hold", " | 102 | MOS 4.3 of 4.5"},
+		{"lift 102# resolved established rated hold wait", " | 102 | on hold"},
 		{"ours proved", "alerting | 103 | is calling"},
 		{"lift 102# resolved rings flows", " | 102 | ringing"},
 		{"lift 102# resolved rings flows stops", "ringing tone | 102 | ringing"},

@@ -1,6 +1,10 @@
 package phone
 
-import "flexphone/hal"
+import (
+	"fmt"
+
+	"flexphone/hal"
+)
 
 // A Tone names what the phone's user hears beside speech.
 type Tone string
@@ -97,6 +101,8 @@ func (c call) view(v View) View {
 		switch {
 		case c.missed:
 			v.Line2 = "reconnecting"
+		case c.opinion != 0:
+			v.Line2 = fmt.Sprintf("MOS %.1f of %.1f", c.opinion, bestOpinion)
 		case c.holds:
 			v.Line2 = "on hold"
 		case c.held:
@@ -106,13 +112,16 @@ func (c call) view(v View) View {
 		}
 	}
 	if c.was != [32]byte{} {
-		if c.phase == talking && c.held && !c.missed && !c.holds { // else it is longer than the display
+		if c.phase == talking && c.held && !c.missed && !c.holds && c.opinion == 0 { // else it is longer than the display
 			v.Line2 = "holds you"
 		}
 		v.Line2 += ", new key"
 	}
 	return v
 }
+
+// bestOpinion is the most that the E-model gives, whatever is heard (ITU-T G.107).
+const bestOpinion = 4.5
 
 func security(private bool) string {
 	if private {

@@ -43,7 +43,7 @@ var methods = []string{
 	"Book.Known", "Book.Met",
 	"Line.Invite", "Line.Incoming",
 	"Call.Next", "Call.Peer", "Call.Ring", "Call.Answer", "Call.Reject", "Call.Hangup", "Call.Leave", "Call.Update", "Call.Retarget", "Call.Probe",
-	"Stream.Local", "Stream.Renew", "Stream.Start", "Stream.SendDigit", "Stream.Received", "Stream.Stats", "Stream.Close",
+	"Stream.Local", "Stream.Renew", "Stream.Start", "Stream.SendDigit", "Stream.Received", "Stream.Stats", "Stream.Opinion", "Stream.Close",
 	"Sound.Play", "Sound.Click", "Sound.Open", "Report",
 }
 
@@ -302,6 +302,11 @@ func (s *fakeStream) Received() uint64 {
 func (s *fakeStream) Stats() any {
 	s.meet("Stream.Stats")
 	return map[string]int{"sent": 1}
+}
+
+func (s *fakeStream) Opinion() float64 {
+	s.meet("Stream.Opinion")
+	return 4.26
 }
 
 func (s *fakeStream) Close() error {
