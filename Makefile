@@ -13,6 +13,8 @@ BENCH ?= .
 BENCHTIME ?= 1s
 # How many calls, and moves of either kind, it measures at each round trip.
 CALLS ?= 10
+# How often addresses change hands in `make swaps`.
+SWAPS ?= 200
 # How long `make soak-calls` lasts, and what happens in it; empty: anything, and it says what.
 SOAK ?= 10m
 SEED ?=
@@ -139,6 +141,9 @@ bench-audio: packages-test build-host ## The part of it that listens to calls: f
 moves: packages-test build-host ## Whatever can happen to the networks of two phones in a call, to each and both, at every time
 	@FLEXPHONE_MOVES=all $(GO) test -count=1 -parallel 4 -timeout 1h -v -run '^TestCallsOutliveTheirNetworks$$' ./testbed | grep -e ' --- ' -e '^ok' -e FAIL -e _test.go
 
+swaps: packages-test build-host ## Two phones swap their addresses while others dial them, ring them and talk with them (SWAPS=200)
+	@FLEXPHONE_SWAPS=$(SWAPS) $(GO) test -count=1 -timeout 1h -v -run '^TestSwappedAddresses$$' ./testbed | grep -e ' --- FAIL' -e 'swaps_test.go' -e '^ok' -e FAIL
+
 faults: packages-compare ## Every DHCP fault: our client beside udhcpc, dhclient, dhcpcd and systemd-networkd (8 min)
 	@$(GO) run ./testbed/compare faults
 
@@ -199,7 +204,7 @@ $(OWN_GO):
 	dir=$$(sed -n 's/.*"Dir": "\(.*\)".*/\1/p' <<<"$$got"); \
 	chmod -R u+w "$$dir"; chmod +x "$$dir"/bin/* "$$dir"/pkg/tool/*/*; mv "$$dir" $(CURDIR)/build/go
 
-.PHONY: help build deb run check test test-unit test-e2e fuzz bench bench-audio moves faults life soak soak-calls kill clean build-host run-host \
+.PHONY: help build deb run check test test-unit test-e2e fuzz bench bench-audio moves swaps faults life soak soak-calls kill clean build-host run-host \
   packages-build packages-run packages-test packages-compare packages-peers packages-go own-go
 
 # Images, and the boards that are not the host: image, flash, build-BOARD, run-BOARD.
