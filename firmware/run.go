@@ -79,7 +79,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	})
 	line := &line{keys: &self.key, cfg: sip.Config{
 		Owns: self.owns, DisplayName: self.name,
-		Answerable: media.Answerable(codecs(settings.Audio.Codecs), settings.OnlyPrivate), SIPPort: sip.Port, SIPSPort: sip.SecurePort, Trace: tracing.SIP(), Panicked: keeper.Panicked, Log: log,
+		Answerable: media.Answerable(codecs(settings.Audio.Codecs), settings.OnlyPrivate), SIPPort: sip.Port, SIPSPort: sip.SecurePort, Relay: storing, AddressFor: self.addressFor, Trace: tracing.SIP(), Panicked: keeper.Panicked, Log: log,
 	}}
 	desk := deskOf(board.Sound, settings.Audio)
 	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, settings.Audio, log), Formats: formats(), Processor: desk.Processor, Log: log})

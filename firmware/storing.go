@@ -56,7 +56,7 @@ func (s *storing) run(ctx context.Context, works func()) error {
 	defer client.Close()
 	announcer := registry.NewAnnouncer(registry.AnnouncerConfig{
 		MAC: id.MAC, Ports: wire.Ports{SIP: sip.Port, SIPS: sip.SecurePort},
-		Registrar: client, Link: client, Sequence: s.folder.Sequence(), Token: s.token, Log: s.log, Spread: s.spread, Peers: s.peers,
+		Registrar: client, Link: client, Sequence: s.folder.Sequence(), Token: s.token, Log: s.log, Spread: s.spread, Peers: s.peers, TakesLinks: true,
 		Report: func(o registry.Outcome) { s.report(o, client.Server()) },
 	})
 	s.mu.Lock()
@@ -174,4 +174,40 @@ func (s *storing) Observe(ctx context.Context, q wire.Query, told func(row wire.
 		return errNoKey
 	}
 	return client.Observe(ctx, q, told)
+}
+
+// Dial implements sip.Relay: the storing server is one.
+func (s *storing) Dial(ctx context.Context, user string) (net.Conn, error) {
+	client, ok := s.client.Now()
+	if !ok {
+		return nil, errNoKey
+	}
+	mac, err := wire.ParseMAC(user)
+	if err != nil {
+		return nil, err
+	}
+	return client.DialRelayed(ctx, mac)
+}
+
+// Accept implements sip.Relay.
+func (s *storing) Accept(ctx context.Context) (net.Conn, string, error) {
+	for {
+		client, changed, err := s.client.Get(ctx)
+		if err != nil {
+			return nil, "", err
+		}
+		c, err := client.AcceptRelayed(ctx)
+		switch {
+		case err == nil:
+			from, _ := c.RemoteAddr().(registry.PhoneAddr) // which it is
+			return c, from.MAC.Hex(), nil
+		case !errors.Is(err, net.ErrClosed):
+			return nil, "", err
+		}
+		select { // of another key
+		case <-changed:
+		case <-ctx.Done():
+			return nil, "", ctx.Err()
+		}
+	}
 }

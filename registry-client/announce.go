@@ -96,6 +96,8 @@ type AnnouncerConfig struct {
 	// Peers tells whom the phone is in a call with, so that the receipt of a move
 	// brings their rows; nil: nobody. It is called with each try and must not block.
 	Peers func() []wire.MAC
+	// TakesLinks: the phone takes relayed links, and its row says how it is reached.
+	TakesLinks bool
 	// Report is called with each outcome, from one goroutine at a time; of the
 	// Announcer it may call Again and Check.
 	Report func(Outcome)
@@ -121,7 +123,8 @@ type Announcer struct {
 	check   bool   // somebody is about to need the server
 	again   bool   // there is reason to hope that it can be reached now
 
-	enrolled bool // an announcement was taken; of the goroutine that announces
+	enrolled bool       // an announcement was taken; of the goroutine that announces
+	reach    wire.Reach // as the last receipt has shown it; likewise
 
 	turn chan struct{} // held while something is sent
 
@@ -133,7 +136,7 @@ func NewAnnouncer(cfg AnnouncerConfig) *Announcer {
 	if cfg.Report == nil {
 		cfg.Report = func(Outcome) {}
 	}
-	return &Announcer{cfg: cfg, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), networks: map[network]keeping{}}
+	return &Announcer{cfg: cfg, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), networks: map[network]keeping{}, reach: wire.ReachDirect}
 }
 
 // Update takes a lease event. It never blocks; Run acts on the newest event.
@@ -259,6 +262,7 @@ type plan struct {
 	lost      time.Time // since when nobody knows where the server is; zero: it is known
 	wait      time.Duration
 	moved     bool // the link sends from the address of version
+	corrects  bool // what the last announcement said of how the phone is reached
 
 	// Of a phone that is registered.
 	network network
@@ -368,12 +372,18 @@ func (a *Announcer) announce(ctx context.Context, l netlink.Lease, p *plan) {
 	r, receipt, session, err := a.register(try, l)
 	took := time.Since(start)
 	if err == nil {
-		life := r.Lifetime
+		life, corrected := r.Lifetime, p.corrects
 		*p = plan{
 			announced: true, version: p.version, session: session, wait: retryFirst, moved: true,
 			expiry:  start.Add(life),
 			refresh: start.Add(life/2 + rand.N(life/4+1)),
 			direct:  slices.Contains(r.Addrs, receipt.Reflexive.Addr().Unmap()), network: networkOf(l, receipt),
+		}
+		if a.reach = wire.ReachNAT; p.direct {
+			a.reach = wire.ReachDirect
+		}
+		if r.Reach != 0 && r.Reach != a.reach && !corrected { // the row does not say what the server has seen
+			p.announced, p.corrects = false, true
 		}
 		a.keep(p)
 		a.cfg.Log.Debug("registered", "addr", l.Addr(), "sequence", r.Sequence, "expiry", receipt.Expiry, "took", took)
@@ -418,6 +428,9 @@ func (a *Announcer) register(ctx context.Context, l netlink.Lease) (r wire.Regis
 	r = wire.Registration{MAC: a.cfg.MAC, Addrs: l.Addrs(), Ports: a.cfg.Ports, Lifetime: lifetime(l, time.Now())}
 	if !a.enrolled {
 		r.Token = a.cfg.Token
+	}
+	if a.cfg.TakesLinks {
+		r.Reach = a.reach
 	}
 	if a.cfg.Peers != nil {
 		r.Peers = a.cfg.Peers()

@@ -40,7 +40,7 @@ func (c *Client) DialRelayed(ctx context.Context, to wire.MAC) (net.Conn, error)
 }
 
 // AcceptRelayed waits for the next link that another phone opens: which one it is
-// says its remote address, a PhoneAddr, as the server does.
+// says its remote address, a PhoneAddr, as the server does. Until then the phone waits.
 func (c *Client) AcceptRelayed(ctx context.Context) (net.Conn, error) {
 	conn, err := c.links.Accept(ctx)
 	if err != nil {

@@ -149,24 +149,33 @@ func TestNoRelayedLink(t *testing.T) {
 	}
 }
 
-// Links that nobody takes are refused, the rest waits.
+// Links that nobody takes yet wait, and too many are refused.
 func TestRelayedLinksWait(t *testing.T) {
 	s := startServer(t, t.TempDir(), "127.0.0.1:0")
 	one, two := twoPhones(t, s.addr)
-	refused := 0
+	dialled := make(chan error, 10)
 	for range 10 {
-		c, err := one.DialRelayed(t.Context(), wire.MAC(phoneMAC(2)))
-		switch {
-		case errors.Is(err, registry.ErrNotTaken):
-			refused++
-		case err != nil:
-			t.Fatal(err)
-		default:
-			t.Cleanup(func() { c.Close() })
+		go func() {
+			c, err := one.DialRelayed(t.Context(), wire.MAC(phoneMAC(2)))
+			if err == nil {
+				t.Cleanup(func() { c.Close() })
+			}
+			dialled <- err
+		}()
+	}
+	for range 2 {
+		if err := <-dialled; !errors.Is(err, registry.ErrNotTaken) {
+			t.Errorf("DialRelayed() beyond what waits: %v; want ErrNotTaken", err)
 		}
 	}
-	if refused != 2 {
-		t.Errorf("%d of 10 links were refused; want 2", refused)
+	for range 8 {
+		c, err := two.AcceptRelayed(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if err := <-dialled; err != nil {
+			t.Errorf("DialRelayed() of one that is taken: %v", err)
+		}
 	}
-	_ = two
 }

@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pion/transport/v5/deadline"
@@ -63,10 +64,9 @@ type Carrier interface {
 type Links struct {
 	own      wire.MAC
 	carrier  Carrier
-	ctx      context.Context // of those who send; it ends with Close
-	end      context.CancelFunc
-	incoming chan *Conn // of phones
-	browsers chan *Conn
+	done     chan struct{} // closed by Close
+	incoming chan *Conn    // of phones; they wait to be taken, and are answered then
+	browsers chan *Conn    // likewise
 
 	mu     sync.Mutex
 	open   map[linkName]*Conn
@@ -81,23 +81,33 @@ type linkName struct {
 
 // New returns the links of whoever has the MAC own; there are none yet.
 func New(own wire.MAC, carrier Carrier) *Links {
-	l := &Links{own: own, carrier: carrier, incoming: make(chan *Conn, linksWaiting), browsers: make(chan *Conn, linksWaiting), open: map[linkName]*Conn{}}
-	l.ctx, l.end = context.WithCancel(context.Background())
-	return l
+	return &Links{
+		own: own, carrier: carrier, done: make(chan struct{}),
+		incoming: make(chan *Conn, linksWaiting), browsers: make(chan *Conn, linksWaiting), open: map[linkName]*Conn{},
+	}
 }
 
 // Close ends all links, without a word.
 func (l *Links) Close() {
 	l.mu.Lock()
-	l.closed = true
+	if !l.closed {
+		l.closed = true
+		close(l.done)
+		for _, r := range l.open {
+			if r.end != nil {
+				r.end()
+			}
+		}
+	}
 	l.mu.Unlock()
-	l.end()
 	l.both.Wait()
 }
 
 // A Conn is one end of a link. It is a net.Conn.
 type Conn struct {
 	links *Links
+	name  linkName
+	end   context.CancelFunc // of who sends; nil: nobody does yet. Guarded by links.mu
 
 	read, write *deadline.Deadline
 
@@ -108,20 +118,27 @@ type Conn struct {
 	shut    bool          // at this end
 }
 
-// begin makes an end of a link. l.mu is held.
-func (l *Links) begin(n linkName, opening bool) *Conn {
+// add makes an end of a link. l.mu is held.
+func (l *Links) add(n linkName, opening bool) *Conn {
 	r := &Conn{
-		links: l, read: deadline.New(), write: deadline.New(),
+		links: l, name: n, read: deadline.New(), write: deadline.New(),
 		stream: newStream(n.peer, n.id, opening), changed: make(chan struct{}),
 	}
 	l.open[n] = r
+	return r
+}
+
+// begin sends what r has to say from now on, until it is over or all links are closed.
+// The end of ctx does not end it. l.mu is held.
+func (l *Links) begin(ctx context.Context, r *Conn) {
+	ctx, r.end = context.WithCancel(context.WithoutCancel(ctx))
 	l.both.Go(func() {
-		r.run(l.ctx)
+		defer r.end()
+		r.run(ctx)
 		l.mu.Lock()
-		delete(l.open, n)
+		delete(l.open, r.name)
 		l.mu.Unlock()
 	})
-	return r
 }
 
 // Dial opens a link. It survives changes of the addresses of both ends, and ends when
@@ -138,7 +155,8 @@ func (l *Links) Dial(ctx context.Context, to wire.MAC) (*Conn, error) {
 		l.mu.Unlock()
 		return nil, fmt.Errorf("link: open to %v: %w", to, unreachable(net.ErrClosed))
 	}
-	r := l.begin(n, true)
+	r := l.add(n, true)
+	l.begin(ctx, r)
 	l.mu.Unlock()
 	for {
 		r.mu.Lock()
@@ -160,7 +178,8 @@ func (l *Links) Dial(ctx context.Context, to wire.MAC) (*Conn, error) {
 }
 
 // Accept waits for the next link that a phone opens: which one it is says its remote
-// address, an Addr, as the server does. At the end of all links it is net.ErrClosed.
+// address, an Addr, as the server does. Until then the phone waits. At the end of all links
+// it is net.ErrClosed.
 func (l *Links) Accept(ctx context.Context) (*Conn, error) { return l.accept(ctx, l.incoming) }
 
 // AcceptBrowser does the same for links of browsers.
@@ -169,8 +188,14 @@ func (l *Links) AcceptBrowser(ctx context.Context) (*Conn, error) { return l.acc
 func (l *Links) accept(ctx context.Context, from <-chan *Conn) (*Conn, error) {
 	select {
 	case c := <-from:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.closed {
+			return nil, net.ErrClosed
+		}
+		l.begin(ctx, c)
 		return c, nil
-	case <-l.ctx.Done():
+	case <-l.done:
 		return nil, net.ErrClosed
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -189,7 +214,7 @@ func (l *Links) Came(m wire.LinkMessage) {
 			waiting = l.browsers
 		}
 		if why = wire.EndRefused; len(waiting) < cap(waiting) { // this alone fills it
-			r = l.begin(n, false)
+			r = l.add(n, false)
 			waiting <- r
 		}
 	}
@@ -295,6 +320,8 @@ func (r *Conn) gone() error {
 		return unreachable(errSilent)
 	case r.stream.parted == wire.EndUnknown:
 		return unreachable(io.ErrUnexpectedEOF)
+	case r.stream.parted == wire.EndReset:
+		return unreachable(syscall.ECONNRESET)
 	case r.stream.parted != 0 && r.stream.parted != wire.EndDone:
 		return ErrNotTaken
 	}
@@ -368,6 +395,15 @@ func (r *Conn) Close() error {
 	r.stream.end()
 	r.tell()
 	return nil
+}
+
+// Reset closes the link without sending what was written before.
+func (r *Conn) Reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shut = true
+	r.stream.reset()
+	r.tell()
 }
 
 // abandon is Close of a link that was never one.

@@ -51,6 +51,7 @@ type stream struct {
 	over   bool        // there is nothing to say any more
 	parted wire.Ending // why, when the other end says it; 0: it does not
 	bye    bool        // a last close is to be sent
+	left   bool        // and it says that nothing of what was sent before counts
 	lost   bool        // over, since the other end has said nothing for linkStall
 }
 
@@ -83,6 +84,13 @@ func (s *stream) window() uint64 { return s.come - uint64(len(s.in)) + wire.Link
 
 // end says that nothing more will be written.
 func (s *stream) end() { s.ending = true }
+
+// reset ends the stream at once.
+func (s *stream) reset() {
+	if !s.over {
+		s.over, s.bye, s.left = true, true, true
+	}
+}
 
 // take takes what the other end has sent.
 func (s *stream) take(now time.Time, m wire.LinkMessage) {
@@ -237,10 +245,14 @@ func (s *stream) say(now time.Time) (m wire.LinkMessage, ok bool, at time.Time) 
 }
 
 func (s *stream) close() wire.LinkMessage {
-	return wire.LinkMessage{
+	m := wire.LinkMessage{
 		Peer: s.peer, Link: s.link, Kind: wire.LinkClose, Ending: wire.EndDone,
 		Offset: s.first + uint64(len(s.out)), Next: s.come,
 	}
+	if s.left {
+		m.Ending = wire.EndReset
+	}
+	return m
 }
 
 // await notes that what is sent now is to be answered.

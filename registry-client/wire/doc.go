@@ -66,7 +66,8 @@
 //	27  bytes, at most 900; absent: none
 //	28  all bytes of the receiver's stream before this number have come; absent: 0
 //	29  and those before this number may be sent; absent: 0
-//	30  why it is closed: 1 done, 2 refused, 3 there is no such link
+//	30  why it is closed: 1 done, 2 refused, 3 there is no such link, 4 left
+//	    without regard to what is on its way
 //	31  name of who calls from a browser, 1 to 40 printable characters
 //	32  session description of the browser, or of the phone; at most 7000 bytes
 //	33  what the page has drawn for this call, 32 bytes
@@ -175,7 +176,7 @@
 // passed on is answered, with 4.03 (the sender's row is not its key's, or the
 // operator relays nothing), 4.04 (the receiver has no session here), or 4.29. A
 // server that knows no links answers 4.04 with reason 0, and a phone that knows none
-// resets the message; nobody opens a link to a row without key 18.
+// resets the message; nobody begins a call by a link to a row without key 18.
 //
 // What is lost is the phones' matter. A link is opened by a name that its opener
 // draws (25 = 1), with how much may be sent to it (29), again until something comes.
@@ -184,8 +185,8 @@
 // sent again from the first of them; those after a hole need not be kept. Who is
 // done closes (25 = 3, 30 = 1) with the number after its last byte (26), again until it is
 // answered with a close. A close with another reason ends the link at once. One with
-// reason 3 is the answer to any message of a link that is not known, but to one
-// with reason 2 or 3.
+// reason 3 is the answer to any message of a link that is not known, but to a
+// close with another reason than 1.
 // Bytes beyond the limit are dropped and answered: so a sender that may send none
 // asks again.
 //

@@ -36,6 +36,7 @@ const (
 	EndDone    Ending = iota + 1 // all bytes before Offset were sent: there are no more
 	EndRefused                   // the phone takes no links, or not this one
 	EndUnknown                   // it knows of no such link
+	EndReset                     // the phone has left it, and nothing on its way counts
 )
 
 // A LinkID names a link, beside the two phones. Who opens it draws it.

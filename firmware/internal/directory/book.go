@@ -36,7 +36,8 @@ type acquaintance struct {
 	// New is another key that the number has now, which nobody has accepted yet;
 	// nil: it has the one above. All zero: it has none any more.
 	New    *wire.Fingerprint `json:"new_key,omitempty"`
-	Addr   netip.AddrPort    `json:"address"` // where it took calls over TLS last
+	Addr   netip.AddrPort    `json:"address"`       // where it took calls over TLS last
+	Way    sip.Way           `json:"way,omitempty"` // by what, as its row said last
 	Met    time.Time         `json:"met"`
 	Called bool              `json:"called"` // from here
 }
@@ -112,6 +113,10 @@ func (b *book) compare(row wire.Row, offered wire.Fingerprint) wire.Fingerprint 
 		if a.New = &offered; a.Key == offered { // it is back
 			a.New = nil
 		}
+		b.changed()
+	}
+	if way := wayOf(row); a.Way != way {
+		a.Way = way
 		b.changed()
 	}
 	return a.was()
@@ -282,7 +287,14 @@ func parseBook(text []byte) ([]acquaintance, error) {
 	return read, nil
 }
 
+// knows reports whether a phone with that key was met.
+func (b *book) knows(key wire.Fingerprint) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(b.phones, func(a acquaintance) bool { return a.now() == key })
+}
+
 // peerOf is how a is called.
 func peerOf(a acquaintance) phone.Peer {
-	return phone.Peer{Name: a.Name, Target: sip.Target{User: a.MAC.Hex(), Addr: a.Addr, Pin: a.now()}, Was: a.was()}
+	return phone.Peer{Name: a.Name, Target: sip.Target{User: a.MAC.Hex(), Addr: a.Addr, Pin: a.now(), Way: a.Way}, Was: a.was()}
 }

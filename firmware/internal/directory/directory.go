@@ -252,7 +252,7 @@ func (d *Directory) ask(ctx context.Context, q wire.Query) (wire.Row, error) {
 // phone where it does not offer that.
 func (d *Directory) peer(ctx context.Context, row wire.Row) phone.Peer {
 	p := phone.Peer{Name: Name(row.Number, row.MAC), Target: sip.Target{User: row.MAC.Hex()}, Was: d.compare(row)}
-	p.Target.Pin = offered(row)
+	p.Target.Pin, p.Target.Way = offered(row), wayOf(row)
 	last := netip.Addr{}
 	if a, known := d.book.find(phone.Destination{Number: p.Name, MAC: row.MAC}); known {
 		last = a.Addr.Addr()
@@ -275,12 +275,26 @@ func offered(row wire.Row) wire.Fingerprint {
 	return row.Fingerprint
 }
 
+// wayOf says by what the phone of row may be connected with.
+func wayOf(row wire.Row) sip.Way {
+	switch {
+	case offered(row) == wire.Fingerprint{} || row.Reach == 0:
+		return sip.Direct
+	case row.Reach == wire.ReachRelay:
+		return sip.Relayed
+	}
+	return sip.Either
+}
+
 // choose returns which of addrs, one at least, to call t's phone at. Where there is a
 // choice, the first that takes a connection is it. t.Addr is tried first if it is one
 // of them.
 func (d *Directory) choose(ctx context.Context, addrs []netip.Addr, t sip.Target) netip.AddrPort {
 	at := func(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, t.Addr.Port()) }
 	usable := reach.Order(addrs, d.source)
+	if t.Way == sip.Relayed {
+		return at(addrs[0]) // nobody is there
+	}
 	if i := slices.Index(usable, t.Addr.Addr()); i > 0 {
 		usable = slices.Insert(slices.Delete(usable, i, i+1), 0, t.Addr.Addr())
 	}
@@ -294,7 +308,11 @@ func (d *Directory) choose(ctx context.Context, addrs []netip.Addr, t sip.Target
 		if t.Pin == [32]byte{} {
 			return d.knock(ctx, at(a))
 		}
-		return d.cfg.Prepare(ctx, sip.Target{User: t.User, Addr: at(a), Pin: t.Pin})
+		way := sip.Direct // the relay comes after all addresses
+		if a == usable[len(usable)-1] {
+			way = t.Way
+		}
+		return d.cfg.Prepare(ctx, sip.Target{User: t.User, Addr: at(a), Pin: t.Pin, Way: way})
 	})
 	return at(chosen)
 }

@@ -125,8 +125,13 @@ func (d *Directory) Known(to phone.Destination) (p phone.Peer, current bool) {
 	if !slices.Contains(w.row.Addrs, p.Target.Addr.Addr()) || p.Target.Addr.Port() != w.row.Ports.SIPS { // it has moved since
 		p.Target.Addr = netip.AddrPortFrom(w.row.Addrs[0], w.row.Ports.SIPS)
 	}
+	p.Target.Way = wayOf(w.row)
 	return p, true
 }
+
+// Acquainted reports whether a phone with that key was called from here, or has called
+// and was proved.
+func (d *Directory) Acquainted(key [32]byte) bool { return d.book.knows(key) }
 
 // Met implements phone.Book.
 func (d *Directory) Met(name string, with sip.Peer) {

@@ -56,6 +56,15 @@ type Config struct {
 	SIPPort, SIPSPort uint16
 	// AnyPort takes ports that the kernel chooses instead of those above.
 	AnyPort bool
+	// Relay connects with phones that cannot be reached at their address, and takes the
+	// connections of those that cannot reach us. Nil: nobody does.
+	Relay Relay
+	// AddressFor is our address for a peer at that one, of whatever family: the kernel
+	// knows none where no route leads there. Nil: it is not known. It is called concurrently.
+	AddressFor func(peer netip.Addr) netip.Addr
+	// Acquainted tells whether a relayed call of the phone with that key may ring; others
+	// are answered 403. Nil: all may. It is called concurrently.
+	Acquainted func(key [32]byte) bool
 	// Panicked is told of each panic: in what, its cause, the stack. It has cost
 	// one call or one request, and is in the log. Nil: nobody else is told. It is
 	// called concurrently.
@@ -203,7 +212,7 @@ func (a *Agent) listen() error {
 		}
 		l, a.sips = newGuard(tcp, a.cfg.timers.stall), addrPortOf(tcp.Addr())
 	}
-	a.tls = newLinks(a.cfg.Identity, l, a.cfg.timers, a.known, a.log)
+	a.tls = newLinks(a.cfg.Identity, l, a.cfg.Relay, a.cfg.timers, a.known, a.log)
 	return nil
 }
 
@@ -225,7 +234,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		servers.Go(func() { _ = a.tp.ServeTCP(a.tcp) }) // ends with its listener, as it should
 	}
 	if a.tls.tcp != nil {
-		servers.Go(func() { a.tls.accept(serving) })
+		servers.Go(func() { a.tls.accept(serving, a.tls.tcp) })
+	}
+	if a.cfg.Relay != nil {
+		servers.Go(func() { a.tls.by.take(serving, a.cfg.Relay, a.log) })
+		servers.Go(func() { a.tls.accept(serving, newGuard(a.tls.by, a.cfg.timers.stall)) })
 	}
 	servers.Go(func() { _ = a.tp.ServeTLS(a.tls) }) // likewise
 	for ctx.Err() == nil {
@@ -259,6 +272,7 @@ func (a *Agent) close() {
 		if a.tls.tcp != nil {
 			a.tls.tcp.Close()
 		}
+		a.tls.by.Close()
 		a.tls.Close()
 	}
 }
@@ -373,14 +387,20 @@ func (a *Agent) streamPath(s *stream) (path, error) {
 	return p, err
 }
 
-// linkPath is how a request leaves on k. Contact and Via name the port at
-// which we listen, so that the peer can come back when k is gone.
-func (a *Agent) linkPath(k *link) path {
+// linkPath is how a request leaves on k to a peer that is at dest. Contact and Via
+// name the port at which we listen, so that the peer can come back when k is gone, and
+// our own address, also where k has none.
+func (a *Agent) linkPath(k *link, dest netip.Addr) path {
 	p := path{transport: "TLS", local: k.local, dest: k.remote.String(), lost: k.closed, link: k}
 	if a.sips.IsValid() {
 		p.local = netip.AddrPortFrom(k.local.Addr(), a.sips.Port())
 	}
-	if k.dialled {
+	switch {
+	case k.user != "":
+		if own := a.ownFor(dest); own.IsValid() { // else nobody comes back by it
+			p.local = netip.AddrPortFrom(own, p.local.Port())
+		}
+	case k.dialled:
 		p.bind = gosip.Addr{IP: k.local.Addr().AsSlice(), Port: int(k.local.Port())}
 	}
 	return p

@@ -93,8 +93,22 @@ func look(msg letter) (found, error) {
 	return f, err
 }
 
-// hostOfSender is the host that msg came from.
-func hostOfSender(msg letter) netip.Addr { return sourceOf(msg.Source()).Addr() }
+// hostOfSender is the host that msg came from. Of a relayed one only itself says it;
+// the zero Addr: it does not.
+func hostOfSender(msg letter) netip.Addr {
+	from := sourceOf(msg.Source()).Addr()
+	if !isRelayed(from) {
+		return from
+	}
+	for _, h := range msg.Headers() {
+		if c, ok := h.(*gosip.ContactHeader); ok {
+			if at, _, ok := hop(c.Address); ok {
+				return at.Addr().Unmap()
+			}
+		}
+	}
+	return netip.Addr{}
+}
 
 // search looks through p and the parts of it.
 func (f *found) search(p part, depth int) error {

@@ -39,6 +39,8 @@ type Peer struct {
 	// Called: User is whom we have called at the place that we knew, and not what
 	// the peer says of itself.
 	Called bool
+	// Relayed: signalling goes by the relay now.
+	Relayed bool
 	// Known: a phone with that key has been proved before to be who it says
 	// (Vouch). It may be another number that it gives now.
 	Known bool
@@ -64,6 +66,7 @@ type Call struct {
 	settled  atomic.Bool              // incoming: no longer waits for the user
 	pin      atomic.Pointer[[32]byte] // nil: plain SIP
 	source   netip.Addr               // incoming: where the INVITE came from
+	host     netip.Addr               // incoming: the same, or what it says of itself if it was relayed
 	kept     count                    // transactions of the peer's requests in the dialog
 	box      *mailbox
 	done     chan struct{} // closed when nothing of the call is left
@@ -166,6 +169,26 @@ func (c *Call) use(k *link) {
 		c.a.tls.release(c.link)
 	}
 	c.link = k
+	if k != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.peer.Relayed = k.user != ""
+	}
+}
+
+// place is where the peer of a secure call is connected with, if its link is gone: by
+// whatever there is, unless it was called by one way. What it says that it is called
+// the relay believes no more than we do.
+func (c *Call) place() place {
+	p := c.target.place()
+	if c.incoming {
+		p = place{user: c.Peer().User, way: Either}
+	}
+	if c.link != nil && c.link.user != "" {
+		p.user, p.way = c.link.user, max(p.way, Either)
+	}
+	p.addr, p.pin = c.dest, c.key()
+	return p
 }
 
 // Next waits for the next event. After Ended it returns ErrEnded.
@@ -174,7 +197,7 @@ func (c *Call) Next(ctx context.Context) (Event, error) { return c.events.next(c
 // Offer is what the INVITE of a call that came in offers, and the host that it came
 // from; nil: it offers nothing, or the call was made here. It may be read before
 // the call is answered, and must not be changed.
-func (c *Call) Offer() (offer []byte, from netip.Addr) { return c.offer, c.source }
+func (c *Call) Offer() (offer []byte, from netip.Addr) { return c.offer, c.host }
 
 // ID is the Call-ID, which both ends know the call by.
 func (c *Call) ID() string { return c.id.callID }

@@ -94,6 +94,10 @@ func (c *Call) Retarget(addr netip.AddrPort) error {
 		c.d.target.Host, c.d.target.Port, c.d.routes = hostOf(addr.Addr()), int(addr.Port()), nil
 		c.dest, c.nat = addr, false
 		c.carriedBy(nil)
+		if k := c.link; k != nil && k.user != "" && k.alive() {
+			c.setPeerAddr(addr)
+			return nil // a relayed link goes with the peer
+		}
 		if k := c.link; k != nil && (k.remote.Addr() != addr.Addr() || k.dialled && k.remote != addr) {
 			k.Close() // the peer has left its other end
 		}

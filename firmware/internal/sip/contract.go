@@ -66,6 +66,7 @@ type Target struct {
 	// Pin, unless zero, asks for TLS 1.3 to Addr with the peer's certificate
 	// holding the key of this SHA-256 fingerprint (of SubjectPublicKeyInfo).
 	Pin [32]byte
+	Way Way // by what the phone may be connected with, if it is called by its key
 }
 
 // An EventKind says what happened to a call.

@@ -27,6 +27,12 @@
 // for two minutes after its last call, and takes the next call to or from the same
 // key (keep.go); Prepare makes one for a call that is about to be.
 //
+// A phone that cannot be reached at its address, behind a NAT for instance, is connected
+// with by a Relay, which the two phones need not trust: the same TLS, to the same key,
+// over what is a net.Conn (relay.go). Both ways are tried, the relay later, and the first
+// to shake hands is it (race.go). To sipgo, which finds connections by their addresses,
+// a relayed one has one that nobody else can have.
+//
 // # Bodies are bytes
 //
 // What two phones tell each other about their media goes through here unread. A

@@ -257,15 +257,15 @@ func (c *Call) wayfinder(d *dialog) func(context.Context) (path, error) {
 			return c.a.plainPath(dest, transport)
 		}
 	}
-	k, pin, dest := c.link, c.key(), c.dest
+	k, at := c.link, c.place()
 	if to, _, ok := hop(d.target); ok {
-		dest = to
+		at.addr = to
 	}
 	return func(ctx context.Context) (path, error) {
 		if k != nil && k.alive() && k.here() {
-			return c.a.linkPath(k), nil
+			return c.a.linkPath(k, at.addr.Addr()), nil
 		}
-		k, idle, err := c.a.tls.dial(ctx, dest, pin)
+		k, idle, err := c.a.tls.dial(ctx, at)
 		if err != nil {
 			if errors.Is(err, errWrongKey) {
 				return path{}, err
@@ -276,7 +276,7 @@ func (c *Call) wayfinder(d *dialog) func(context.Context) (path, error) {
 			c.a.tls.release(k)
 			return path{}, ErrEnded
 		}
-		p := c.a.linkPath(k)
+		p := c.a.linkPath(k, at.addr.Addr())
 		p.idle = idle
 		return p, nil
 	}

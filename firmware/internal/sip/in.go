@@ -31,7 +31,7 @@ func newIncoming(a *Agent, req *gosip.Request, tx *gosip.ServerTx) *Call {
 	c.incoming, c.d = true, d
 	c.firstTag, c.firstSeq = d.remoteTag, d.remoteSeq
 	c.dest = sourceOf(req.Source())
-	c.source = c.dest.Addr()
+	c.source, c.host = c.dest.Addr(), hostOfSender(req)
 	c.offer = descriptionIn(req)
 	c.peer = Peer{User: shown(plainText(req.From().Address.User)), DisplayName: shown(req.From().DisplayName), Addr: c.dest}
 	if to, _, ok := hop(d.target); ok {
@@ -40,6 +40,7 @@ func newIncoming(a *Agent, req *gosip.Request, tx *gosip.ServerTx) *Call {
 	if k := a.linkOf(req); k != nil {
 		c.link = k
 		c.bind(k.fingerprint)
+		c.peer.Relayed = k.user != ""
 		c.peer.Known = a.known.of(k.fingerprint) == known
 	}
 	c.begin = func(ctx context.Context) { c.arrived(ctx, req, tx) }

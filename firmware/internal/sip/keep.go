@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"net/netip"
 	"time"
 )
 
@@ -91,18 +90,25 @@ func (l *links) surplus() *link {
 	return oldest
 }
 
-// open is a link to the phone at addr with that key; nil if there is none. Who made
-// it does not matter: what proves the phone is its key. l.mu is held.
-func (l *links) open(addr netip.AddrPort, pin [32]byte) *link {
-	if k := l.byRemote[addr]; k != nil && k.fingerprint == pin && k.alive() && k.here() {
+// open is a link to the phone at that place; nil if there is none. Who made it, and over
+// what, does not matter: what proves the phone is its key. A direct one comes before a
+// relayed one. l.mu is held.
+func (l *links) open(to place) *link {
+	good := func(k *link) bool { return k.fingerprint == to.pin && k.alive() && k.here() }
+	if k := l.byRemote[to.addr]; k != nil && good(k) {
 		return k
 	}
+	var relayed *link
 	for _, k := range l.byRemote {
-		if !k.dialled && k.fingerprint == pin && k.remote.Addr() == addr.Addr() && k.alive() && k.here() {
+		switch {
+		case !good(k):
+		case k.user != "":
+			relayed = k
+		case !k.dialled && k.remote.Addr() == to.addr.Addr():
 			return k
 		}
 	}
-	return nil
+	return relayed
 }
 
 // A dialling is a connection that is being made. sipgo finds connections by their
@@ -113,13 +119,13 @@ type dialling struct {
 	err  error
 }
 
-// dial returns a link to addr and to nobody but the owner of the pinned key (zero:
-// to whoever is there), held for the caller: one that is open, or else a new one.
-// idle: it carried no call.
-func (l *links) dial(ctx context.Context, addr netip.AddrPort, pin [32]byte) (k *link, idle bool, err error) {
+// dial returns a link to the phone at that place, held for the caller: one that is
+// open, or else a new one. idle: it carried no call.
+func (l *links) dial(ctx context.Context, to place) (k *link, idle bool, err error) {
+	addr := to.addr
 	for {
 		l.mu.Lock()
-		if k := l.open(addr, pin); k != nil {
+		if k := l.open(to); k != nil {
 			idle = k.calls == 0
 			l.take(k)
 			l.mu.Unlock()
@@ -138,11 +144,11 @@ func (l *links) dial(ctx context.Context, addr netip.AddrPort, pin [32]byte) (k 
 		case <-ctx.Done():
 			return nil, false, fmt.Errorf("sip: connect to %v: %w", addr, ctx.Err())
 		}
-		if d.err != nil && d.pin == pin {
+		if d.err != nil && d.pin == to.pin {
 			return nil, false, d.err
 		}
 	}
-	d := &dialling{pin: pin, done: make(chan struct{})}
+	d := &dialling{pin: to.pin, done: make(chan struct{})}
 	l.dialling[addr] = d
 	old := l.byRemote[addr]
 	if old != nil && old.calls > 0 {
@@ -152,7 +158,7 @@ func (l *links) dial(ctx context.Context, addr netip.AddrPort, pin [32]byte) (k 
 	if old != nil { // of another key, or from an address that we had
 		old.Close()
 	}
-	k, err = l.connectTo(ctx, addr, pin)
+	k, err = l.connectTo(ctx, to)
 	if ctx.Err() == nil { // else it says nothing about the peer
 		d.err = err
 	}
@@ -172,11 +178,13 @@ func (l *links) wake(k *link) {
 	time.AfterFunc(l.timers.stall, func() { _ = endStalled(c.NetConn(), l.timers.stall) }) // fails only when it is closed
 }
 
+func (t Target) place() place { return place{t.Addr, t.Pin, t.User, t.Way} }
+
 // Prepare connects with the phone that t means, which must have a Pin, so that a
 // call to it in the next two minutes need not wait for that. The phone does not
 // hear of it. It returns when there is a connection, or why there is none.
 func (a *Agent) Prepare(ctx context.Context, t Target) error {
-	k, _, err := a.tls.dial(ctx, t.Addr, t.Pin)
+	k, _, err := a.tls.dial(ctx, t.place())
 	if err != nil {
 		return err
 	}
@@ -191,5 +199,5 @@ func (a *Agent) Prepared(t Target) bool {
 	}
 	a.tls.mu.Lock()
 	defer a.tls.mu.Unlock()
-	return a.tls.open(t.Addr, t.Pin) != nil
+	return a.tls.open(t.place()) != nil
 }

@@ -138,7 +138,7 @@ func (c *Call) callAgain(ctx context.Context) bool {
 func (c *Call) connectAny(ctx context.Context, at netip.AddrPort) {
 	c.open++
 	c.aside(func() {
-		k, _, err := c.a.tls.dial(ctx, at, [32]byte{})
+		k, _, err := c.a.tls.dial(ctx, place{addr: at})
 		posted := c.box.post(func(ctx context.Context) {
 			c.open--
 			switch {

@@ -163,7 +163,7 @@ func (c *Call) updated(ctx context.Context, req *gosip.Request, tx *gosip.Server
 
 func (c *Call) contactNow() (*gosip.ContactHeader, error) {
 	if c.link != nil {
-		return contact(c.a.cfg.User, c.a.linkPath(c.link)), nil
+		return contact(c.a.cfg.User, c.a.linkPath(c.link, c.Peer().Addr.Addr())), nil
 	}
 	dest, transport := c.plainHop(c.d)
 	p, err := c.a.plainPath(dest, transport)

@@ -256,6 +256,9 @@ func (s *screen) invited(w wire, m *sipcheck.Message) int {
 		return 0
 	}
 	key := s.keyOf(w)
+	if isRelayed(w.remote.Addr()) && s.a.cfg.Acquainted != nil && !s.a.cfg.Acquainted(key) {
+		return 403
+	}
 	is := s.a.known.of(key)
 	if !s.a.room(key, w.remote.Addr()) {
 		return 486

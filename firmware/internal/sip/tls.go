@@ -24,6 +24,7 @@ type link struct {
 	fingerprint   [32]byte // SHA-256 of the peer's SubjectPublicKeyInfo
 	local, remote netip.AddrPort
 	dialled       bool
+	user          string  // whom it is relayed to or from; "": it is direct
 	stream        *stream // what it runs over, unless it is dialled
 	calls         int     // that use it, guarded by links.mu
 	rests         int64   // when the last of them let it go, on the clock of links, likewise
@@ -54,6 +55,8 @@ func (l *link) reset() {
 		if c, ok := secure.NetConn().(*net.TCPConn); ok {
 			_ = c.SetLinger(0) // else it is closed as any other
 			c.Close()
+		} else if c, ok := secure.NetConn().(*relayedConn); ok {
+			c.Reset()
 		}
 	}
 	l.Close()
@@ -68,8 +71,12 @@ func (l *link) alive() bool {
 	}
 }
 
-// here reports whether the kernel would still use the link's own address.
+// here reports whether the kernel would still use the link's own address. A relayed
+// one has none.
 func (l *link) here() bool {
+	if l.user != "" {
+		return true
+	}
 	now, err := localFor(l.remote)
 	return err == nil && now == l.local.Addr()
 }
@@ -78,6 +85,8 @@ func (l *link) here() bool {
 // sipgo's transport, to which it is a net.Listener.
 type links struct {
 	tcp     net.Listener // nil: takes no connections
+	relay   Relay        // nil: there is none
+	by      *relayListener
 	server  *tls.Config
 	client  *tls.Config
 	timers  timers
@@ -99,7 +108,7 @@ type handed struct {
 	taken chan struct{} // closed when sipgo reads from it
 }
 
-func newLinks(id tls.Certificate, tcp net.Listener, t timers, known *acquaintances, log *slog.Logger) *links {
+func newLinks(id tls.Certificate, tcp net.Listener, relay Relay, t timers, known *acquaintances, log *slog.Logger) *links {
 	l := &links{
 		tcp: tcp, timers: t, known: known, log: log,
 		handed:   make(chan handed),
@@ -108,6 +117,7 @@ func newLinks(id tls.Certificate, tcp net.Listener, t timers, known *acquaintanc
 		dialling: make(map[netip.AddrPort]*dialling),
 	}
 	l.close = sync.OnceFunc(func() { close(l.closing) })
+	l.relay, l.by = relay, newRelayListener()
 	// Device certificates are self-signed: what proves a phone is its key, so
 	// chain and names mean nothing and the key is compared instead.
 	l.client = &tls.Config{Certificates: []tls.Certificate{id}, MinVersion: tls.VersionTLS13, InsecureSkipVerify: true}
@@ -154,12 +164,12 @@ func (l *links) Addr() net.Addr {
 	return l.tcp.Addr()
 }
 
-// accept takes connections until the TCP listener is closed.
-func (l *links) accept(ctx context.Context) {
+// accept takes connections until the listener is closed.
+func (l *links) accept(ctx context.Context, from net.Listener) {
 	var open sync.WaitGroup
 	defer open.Wait()
 	for {
-		c, err := l.tcp.Accept()
+		c, err := from.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return
@@ -173,30 +183,21 @@ func (l *links) accept(ctx context.Context) {
 			}
 		}
 		open.Go(func() {
-			if _, err := l.secure(ctx, tls.Server(c, l.server), addrPortOf(c.RemoteAddr()), false); err != nil {
+			remote, user := addrPortOf(c.RemoteAddr()), userOf(c)
+			if user == "" && isRelayed(remote.Addr()) { // nobody has such an address
+				c.Close()
+				return
+			}
+			secure := tls.Server(c, l.server)
+			err := l.shake(ctx, secure, remote)
+			if err == nil {
+				_, err = l.add(secure, remote, user, false)
+			}
+			if err != nil {
 				l.log.Debug("sip: TLS connection refused", "from", c.RemoteAddr(), "err", err)
 			}
 		})
 	}
-}
-
-// connectTo connects to addr and to nobody but the owner of the pinned key; zero:
-// to whoever is there. The link is held for the caller.
-func (l *links) connectTo(ctx context.Context, addr netip.AddrPort, pin [32]byte) (*link, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.timers.connect)
-	defer cancel()
-	c, err := connect(ctx, addr)
-	if err != nil {
-		return nil, fmt.Errorf("sip: connect to %v: %w", addr, err)
-	}
-	conf := l.client.Clone()
-	conf.VerifyConnection = func(s tls.ConnectionState) error {
-		if pin != [32]byte{} && fingerprintOf(s) != pin {
-			return errWrongKey
-		}
-		return nil
-	}
-	return l.secure(ctx, tls.Client(c, conf), addr, true)
 }
 
 // connect connects by TCP, unless it becomes known that nobody is there.
@@ -225,23 +226,29 @@ func fingerprintOf(s tls.ConnectionState) [32]byte {
 	return sha256.Sum256(s.PeerCertificates[0].RawSubjectPublicKeyInfo)
 }
 
-// secure shakes hands on c and gives it to sipgo.
-func (l *links) secure(ctx context.Context, c *tls.Conn, remote netip.AddrPort, dialled bool) (*link, error) {
+// shake shakes hands on c. One that fails is closed.
+func (l *links) shake(ctx context.Context, c *tls.Conn, remote netip.AddrPort) error {
 	ctx, cancel := context.WithTimeout(ctx, l.timers.connect)
 	defer cancel()
 	if err := c.HandshakeContext(ctx); err != nil {
 		c.Close()
 		if errors.Is(err, errWrongKey) {
-			return nil, errWrongKey
+			return errWrongKey
 		}
-		return nil, fmt.Errorf("sip: secure connection with %v: %w", remote, err)
+		return fmt.Errorf("sip: secure connection with %v: %w", remote, err)
 	}
+	return nil
+}
+
+// add gives c, on which hands are shaken, to sipgo. user is of whom it is relayed to
+// or from.
+func (l *links) add(c *tls.Conn, remote netip.AddrPort, user string, dialled bool) (*link, error) {
 	if err := endStalled(c.NetConn(), l.timers.stall); err != nil {
 		l.log.Debug("sip: connection may stall for long", "with", remote, "err", err)
 	}
 	k := &link{
 		Conn: c, fingerprint: fingerprintOf(c.ConnectionState()), dialled: dialled,
-		local: addrPortOf(c.LocalAddr()), remote: remote, closed: make(chan struct{}),
+		local: addrPortOf(c.LocalAddr()), remote: remote, user: user, closed: make(chan struct{}),
 	}
 	k.forget = sync.OnceFunc(func() {
 		close(k.closed)
