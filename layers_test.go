@@ -63,10 +63,10 @@ var floorPlan = map[string]room{
 	"audio/udp":       {"audio", "a path knows the contract of paths"},
 	"audio/wav":       {"audio", "a device knows the contract of devices"},
 
-	"registry-client/wire":   {"internal/mac", "both sides of the wire import it, so it knows neither"},
+	"registry-client/wire":   {"internal/mac internal/pass", "both sides of the wire import it, so it knows neither"},
 	"registry-client/link":   {"registry-client/wire", "bytes in order are the same for both ends of a link, whoever carries its messages"},
-	"registry-client":        {"internal/durable internal/ownkey registry-client/link registry-client/wire netlink", "it carries leases to the wire, and needs both words"},
-	"storing-server":         {"internal/durable internal/ownkey internal/sipcheck internal/usage registry-client/link registry-client/wire", "the server serves any phone that speaks the wire, and knows none"},
+	"registry-client":        {"internal/durable internal/ownkey internal/pass registry-client/link registry-client/wire netlink", "it carries leases to the wire, and needs both words"},
+	"storing-server":         {"internal/durable internal/ownkey internal/pass internal/sipcheck internal/usage registry-client/link registry-client/wire", "the server serves any phone that speaks the wire, and knows none"},
 	"storing-server/engines": {"storing-server/internal/journal", "whoever compares engines must know ours; a module of its own, so that nobody depends on the others"},
 
 	"firmware/internal/config":   {"", "settings are text until somebody acts on them"},
@@ -82,6 +82,7 @@ var floorPlan = map[string]room{
 	"internal/mac":               {"", "a phone's permanent number is the same on its interface, on the wire, in a row and on a keypad"},
 	"internal/usage":             {"", "what a process takes is the kernel's figure, whoever measures it"},
 	"internal/ownkey":            {"internal/durable", "a key and the certificate that it signs itself are the same for whoever has one; it is kept durably"},
+	"internal/pass":              {"", "what a phone shows a relay is the same for both"},
 	"internal/secret":            {"", "what must not be read in a log is that, whatever it opens"},
 	"internal/sipcheck":          {"", "what a SIP message has to look like is the same for a phone and a registrar"},
 	"internal/sipcheck/torture":  {"", "the messages of RFC 4475 are the same for whoever reads them; tests alone do"},

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/plgd-dev/go-coap/v3/message/codes"
@@ -13,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"flexphone/storing-server/internal/links"
+	"flexphone/storing-server/internal/mirror"
+	"flexphone/storing-server/internal/pairs"
 )
 
 // metrics are what Prometheus may read. It is exchange.Counters.
@@ -27,6 +30,10 @@ type metrics struct {
 	links      prometheus.Gauge
 	linkSaid   *prometheus.CounterVec
 	linkBytes  prometheus.Counter
+	stun       *prometheus.CounterVec
+	datagrams  map[pairs.Verdict]prometheus.Counter
+	soundBytes prometheus.Counter
+	openPairs  atomic.Pointer[func() int]
 	batch      prometheus.Histogram
 	commit     prometheus.Histogram
 	sip        *prometheus.CounterVec
@@ -71,6 +78,31 @@ func newMetrics() *metrics {
 		Name: "storing_server_link_bytes_total", Help: "Bytes of relayed links that were passed on.",
 	})
 	m.registry.MustRegister(m.links, m.linkSaid, m.linkBytes)
+	m.stun = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "storing_server_stun_total", Help: "Datagrams at the STUN ports, by what became of them.",
+	}, []string{"result"})
+	relayed := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "storing_server_relay_datagrams_total", Help: "Datagrams at the port that relays sound, by what became of them.",
+	}, []string{"result"})
+	m.datagrams = map[pairs.Verdict]prometheus.Counter{}
+	for _, v := range []pairs.Verdict{pairs.Forwarded, pairs.Asked, pairs.Taken, pairs.Stranger, pairs.Alone, pairs.TooMuch} {
+		m.datagrams[v] = relayed.WithLabelValues(string(v))
+	}
+	m.soundBytes = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "storing_server_relay_bytes_total", Help: "Bytes of sound that were relayed.",
+	})
+	for _, result := range []string{mirror.Answered, mirror.Malformed, mirror.TooOften} {
+		m.stun.WithLabelValues(result)
+	}
+	pairsOpen := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "storing_server_relay_pairs", Help: "Pairs of phones whose sound is relayed, or may be.",
+	}, func() float64 {
+		if open := m.openPairs.Load(); open != nil {
+			return float64((*open)())
+		}
+		return 0
+	})
+	m.registry.MustRegister(m.stun, relayed, m.soundBytes, pairsOpen)
 	m.sip = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "storing_server_sip_requests_total", Help: "SIP requests, by method and code; code 0: dropped.",
 	}, []string{"method", "code"})
@@ -142,6 +174,20 @@ func (m *metrics) LinkMessage(v links.Verdict, bytes int) {
 		m.linkBytes.Add(float64(bytes))
 	}
 }
+
+// stunQuestion counts what came to a STUN port.
+func (m *metrics) stunQuestion(result string) { m.stun.WithLabelValues(result).Inc() }
+
+// relayed counts what came to the port that relays sound.
+func (m *metrics) relayed(v pairs.Verdict, bytes int) {
+	m.datagrams[v].Inc()
+	if v == pairs.Forwarded {
+		m.soundBytes.Add(float64(bytes))
+	}
+}
+
+// pairs makes the number of pairs a metric.
+func (m *metrics) pairs(open func() int) { m.openPairs.Store(&open) }
 
 // Session implements exchange.Counters.
 func (m *metrics) Session(delta int) { m.sessions.Add(float64(delta)) }

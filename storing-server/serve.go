@@ -21,6 +21,7 @@ import (
 	"flexphone/storing-server/internal/directory"
 	"flexphone/storing-server/internal/exchange"
 	"flexphone/storing-server/internal/links"
+	"flexphone/storing-server/internal/pairs"
 	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/trust"
 )
@@ -41,6 +42,7 @@ type RunCmd struct {
 	HTTPFlags
 	SIPFlags
 	DNSFlags
+	SoundFlags
 	NewKey     bool   `name:"new-server-key" help:"Make a new server key where there are rows and none is left, and have every phone told: each has pinned the old one."`
 	AcceptLoss bool   `help:"Go on with what is left when acknowledged rows are missing from the data folder. The damaged files are kept aside there."`
 	Log        string `help:"Form of the log on standard error." enum:"text,json" default:"text"`
@@ -61,6 +63,7 @@ type settings struct {
 	policy       trust.Policy
 	limits       exchange.Limits
 	links        links.Limits
+	pairs        pairs.Limits
 	pages, calls *certificate // of the operator's, for --http and --sip-tls; nil: none
 }
 
@@ -77,6 +80,7 @@ func (c *RunCmd) settings() (s settings, err error) {
 	}
 	for _, f := range []struct{ flag, at string }{
 		{"--listen", c.Listen}, {"--http", c.HTTP}, {"--health", c.Health}, {"--sip", c.SIP}, {"--sip-tls", c.SIPTLS}, {"--dns", c.DNS},
+		{"--stun", c.STUN}, {"--relay", c.Relay},
 	} {
 		if err := checkAddress(f.flag, f.at); err != nil {
 			return s, err
@@ -90,6 +94,9 @@ func (c *RunCmd) settings() (s settings, err error) {
 		return s, err
 	}
 	if s.links, err = c.LimitFlags.links(); err != nil {
+		return s, err
+	}
+	if s.pairs, err = c.SoundFlags.pairs(); err != nil {
 		return s, err
 	}
 	if err = c.LimitFlags.policy(&s.policy, has); err != nil {
@@ -194,6 +201,10 @@ func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 		return hint(err)
 	}
 	rowsDirectory.Relaying(links.New(s.links, m), passOn(phones, rows))
+	beside, err := c.SoundFlags.open(ctx, s, rowsDirectory, m)
+	if err != nil {
+		return hint(err)
+	}
 	changed.to(phones.Changed)
 	if n, err := phones.Resume(filepath.Join(c.Data.Data, sessionsName)); err != nil {
 		log.Warn("sessions not resumed: phones shake hands again", "resumed", n, "err", err)
@@ -204,6 +215,7 @@ func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	others = append(others, beside...)
 	ready := []any{"listen", phones.Addr().String(), "rows", rows.Size(), "key", fingerprint(cert).String()}
 
 	var all sync.WaitGroup

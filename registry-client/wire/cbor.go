@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"flexphone/internal/pass"
 )
 
 // MaxBody bounds every CBOR body, in bytes: a registration with eight IPv6
@@ -74,7 +76,44 @@ type receiptBody struct {
 	Reflexive []byte    `cbor:"12,keyasint"`
 	Port      uint16    `cbor:"13,keyasint"`
 	Peers     []rowBody `cbor:"17,keyasint,omitempty"`
+	Beside    []uint16  `cbor:"19,keyasint,omitempty"`
 	referralBody
+}
+
+// besideOf reads a Beside. What cannot be read is none: the announcement was taken all
+// the same.
+func besideOf(ports []uint16) Beside {
+	if len(ports) < 3 {
+		return Beside{}
+	}
+	return Beside{STUN: [2]uint16(ports), Relay: ports[2]}
+}
+
+func (b Beside) ports() []uint16 {
+	if b == (Beside{}) {
+		return nil
+	}
+	return []uint16{b.STUN[0], b.STUN[1], b.Relay}
+}
+
+type passBody struct {
+	Pass []byte `cbor:"37,keyasint"`
+}
+
+// EncodePass returns p as the body of the answer to POST /pair.
+func EncodePass(p pass.Pass) ([]byte, error) { return encode("pass", passBody{p.Bytes()}) }
+
+// DecodePass reads the body of the answer to POST /pair.
+func DecodePass(b []byte) (pass.Pass, error) {
+	var body passBody
+	if err := decode("pass", b, &body); err != nil {
+		return pass.Pass{}, err
+	}
+	p, ok := pass.Of(body.Pass)
+	if !ok {
+		return pass.Pass{}, fmt.Errorf("wire: decode pass: %d bytes: %w", len(body.Pass), ErrInvalid)
+	}
+	return p, nil
 }
 
 // A referralBody is a Referral; the zero one is left out.
@@ -190,7 +229,7 @@ func EncodeReceipt(r Receipt) ([]byte, error) {
 	ip := r.Reflexive.Addr().Unmap().WithZone("")
 	body := receiptBody{
 		Sequence: r.Sequence, Number: r.Number, Expiry: r.Expiry.UnixMilli(),
-		Reflexive: ip.AsSlice(), Port: r.Reflexive.Port(), referralBody: referralOf(r.Elsewhere),
+		Reflexive: ip.AsSlice(), Port: r.Reflexive.Port(), Beside: r.Beside.ports(), referralBody: referralOf(r.Elsewhere),
 	}
 	for _, row := range r.Peers {
 		body.Peers = append(body.Peers, bodyOf(row))
@@ -217,7 +256,7 @@ func DecodeReceipt(b []byte) (Receipt, error) {
 	}
 	r := Receipt{
 		Reflexive: netip.AddrPortFrom(ip, body.Port), Number: body.Number,
-		Expiry: expiry, Sequence: body.Sequence,
+		Expiry: expiry, Sequence: body.Sequence, Beside: besideOf(body.Beside),
 	}
 	if to, err := body.referral(); err == nil { // else the announcement was taken all the same
 		r.Elsewhere = to

@@ -56,6 +56,8 @@
 //	17  the rows of those, each a map as the answer to Resolve; absent: none is known
 //	18  how it can be reached: 1 directly, 2 it is behind a NAT, 3 by relayed links
 //	    alone; absent: it takes no relayed links
+//	19  UDP ports of the server's host: two of STUN and the relay's, each 0: none;
+//	    absent: none of them
 //	20  a storing server, as host:port; absent: this one
 //	21  the fingerprint of its key, 32 bytes
 //	22  a ticket: this server's word for the phone, 1 to 128 bytes; absent: none
@@ -74,6 +76,7 @@
 //	34  the phone's key, a SubjectPublicKeyInfo
 //	35  a signature by that key
 //	36  why the phone takes no call from a browser, at most 64 bytes
+//	37  a pass: the name of a pair, 16 bytes, and its key, 16 bytes
 //
 // Addresses are those of one host: not loopback, unspecified, multicast,
 // reserved, IPv6 link-local or IPv4 mapped into IPv6, and none stands twice.
@@ -81,7 +84,7 @@
 // # Announce
 //
 //	POST /rd            body: 1, 2, 3 and/or 4, 5, 6, perhaps 14 or 15, perhaps 16, 18 and 23
-//	2.01 or 2.04        body: 5, 7, 9, 12, 13, perhaps 17, perhaps 20 and 21
+//	2.01 or 2.04        body: 5, 7, 9, 12, 13, perhaps 17, perhaps 19, perhaps 20 and 21
 //
 // The row with that MAC is replaced (2.04) or created (2.01), and is on the
 // server's disk when the answer comes. The MAC must be the one that the
@@ -209,6 +212,22 @@
 // All else goes directly, encrypted with the keys that these name: in the data channel 0,
 // one word a message. The phone says ringing, answered, hold, retrieve, or ended and why,
 // and the browser says hangup. Digits are telephone-events (RFC 4733).
+//
+// # Sound
+//
+// Key 19 of a receipt names ports at the address that the phone reaches the server by. Two
+// answer STUN Bindings (RFC 8489): a phone asks both from the socket of a call's
+// sound, since each NAT has its own way with sockets. The third is the relay's, for calls
+// whose ends have no other way to each other:
+//
+//	POST /pair          no body
+//	2.01                body: 37
+//
+// Who owns a row gets a pass, and hands it to the other phone by their signalling. Both
+// show it to the relay, which forwards between the two (package internal/pass says how).
+// 4.03 with reason 4: nothing is relayed; 4.29: too many pairs. A pass is good for a day,
+// while it is shown every two minutes at least. A server that knows none answers 4.04
+// with reason 0.
 //
 // # Errors
 //

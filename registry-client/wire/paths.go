@@ -29,6 +29,7 @@ const (
 	LookupNumber  = "number"    // 3 to 8 digits
 	LookupAddr    = "addr"      // an address as RFC 5952 writes it, or dotted
 	PathKnock     = "rd-knock"  // GET
+	PathPair      = "pair"      // POST
 )
 
 // queryAfter is the name of the query of GET /rd-knock.

@@ -75,6 +75,17 @@ type Receipt struct {
 	// Elsewhere, unless it is zero, is where the phone is to announce itself from now
 	// on.
 	Elsewhere Referral
+	// Beside says what else the server's host does for sound; a server of before says
+	// nothing.
+	Beside Beside
+}
+
+// A Beside is UDP ports at the storing server's address that help sound to find its way.
+type Beside struct {
+	// STUN are two of a STUN server (RFC 8489); zero: there is none.
+	STUN [2]uint16
+	// Relay is where a pass is shown; 0: nothing is relayed.
+	Relay uint16
 }
 
 // A Referral names the storing server that keeps a row: that of another region.

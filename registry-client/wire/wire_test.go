@@ -94,6 +94,7 @@ func longestReceipt() Receipt {
 	r := Receipt{
 		Reflexive: netip.MustParseAddrPort("[2001:db8::ffff]:65535"), Number: "12345678",
 		Expiry: time.UnixMilli(253402300799999), Sequence: MaxSequence,
+		Beside: Beside{STUN: [2]uint16{65534, 65535}, Relay: 65533},
 	}
 	for i := range MaxPeers {
 		row := Row{

@@ -18,6 +18,7 @@ import (
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/exchange"
 	"flexphone/storing-server/internal/links"
+	"flexphone/storing-server/internal/pairs"
 	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/trust"
 )
@@ -42,6 +43,8 @@ type Directory struct {
 	policy trust.Policy
 	door   *trust.Door // nil: there are no other regions
 	relay  *links.Relay
+	pairs  *pairs.Relay // nil: there is none
+	beside wire.Beside
 	tell   func(to wire.Fingerprint, path string, body []byte) bool
 	log    *slog.Logger
 	count  func(request string, code codes.Code)
@@ -75,6 +78,13 @@ func (d *Directory) As(door *trust.Door) *Directory {
 // is called before the first request.
 func (d *Directory) Relaying(r *links.Relay, tell func(to wire.Fingerprint, path string, body []byte) bool) *Directory {
 	d.relay, d.tell = r, tell
+	return d
+}
+
+// Beside makes the directory tell phones of ports for their sound, and give out passes
+// for r; nil: none. It is called before the first request.
+func (d *Directory) Beside(b wire.Beside, r *pairs.Relay) *Directory {
+	d.beside, d.pairs = b, r
 	return d
 }
 
@@ -234,6 +244,10 @@ func (d *Directory) serve(r exchange.Request) (name string, resp exchange.Respon
 		if m.Code == codes.POST {
 			return "link", d.link(r), nil
 		}
+	case len(path) == 1 && path[0] == wire.PathPair:
+		if m.Code == codes.POST {
+			return "pair", d.pair(r), nil
+		}
 	case len(path) > 0 && path[0] == wire.PathLookup:
 		if m.Code == codes.GET {
 			return "lookup", d.lookup(r, path), nil
@@ -309,7 +323,7 @@ func (d *Directory) hold(peer exchange.Peer, from netip.AddrPort, err error) {
 // receipt answers an announcement that is on the disk, with the rows of others
 // that it asked for and may look up.
 func (d *Directory) receipt(peer exchange.Peer, from netip.AddrPort, others []wire.MAC, row wire.Row, created bool) exchange.Response {
-	receipt := wire.Receipt{Reflexive: from, Number: row.Number, Expiry: row.Expiry, Sequence: row.Sequence}
+	receipt := wire.Receipt{Reflexive: from, Number: row.Number, Expiry: row.Expiry, Sequence: row.Sequence, Beside: d.beside}
 	if to, ok := d.elsewhere(wire.Query{MAC: peer.MAC}); ok {
 		receipt.Elsewhere, others = to, nil // both do not fit into one datagram
 	}
