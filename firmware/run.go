@@ -85,10 +85,12 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, settings.Audio, log), Formats: formats(), Processor: desk.Processor, Log: log})
 	rows := directory.New(storing, directory.Config{Path: filepath.Join(settings.Data, "phones.json"), Prepare: line.Prepare, Log: log})
 	storing.peers = rows.Followed
+	pages := newBrowsers(self.certificate, self.addresses, keeper.Panicked, log)
+	storing.browsers = pages.take
 	hardware := newHardware(board, settings)
 	ph := phone.New(phone.Parts{
 		Keypad: hardware.keypad, Hook: &hardware.hook, Lamp: &hardware.lamp, Display: &hardware.display,
-		Directory: rows, Book: rows, Line: line, Sound: newSound(engine, soundConfig{
+		Directory: rows, Book: rows, Line: newLines(line, pages), Sound: newSound(engine, soundConfig{
 			address: self.addressFor, near: self.near, own: self.certificate, onlyPrivate: settings.OnlyPrivate, codecs: codecs(settings.Audio.Codecs), traced: tracing.RTP, log: log,
 		}),
 		Report: reporting(events, storing), Panicked: keeper.Panicked, Log: log,

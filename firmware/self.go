@@ -43,6 +43,9 @@ func (s *self) name() string { return s.now().Name() }
 
 func (s *self) addressFor(peer netip.Addr) netip.Addr { return s.now().AddressFor(peer) }
 
+// addresses are those that this phone has, preferred first.
+func (s *self) addresses() []netip.Addr { return s.now().Addrs }
+
 // near reports whether a peer is on the network of this phone's own address, and the
 // phone has more than one processor: a single one of the kind that desk phones have has
 // none to spare for twice as many packets.

@@ -30,7 +30,9 @@ type storing struct {
 	spread   time.Duration                           // as in registry.AnnouncerConfig
 	peers    func() []wire.MAC                       // likewise
 	report   func(o registry.Outcome, server string) // server: who was asked
-	tap      func(net.Conn) net.Conn                 // as in registry.Config
+	// browsers takes links of browsers, until accept brings no more.
+	browsers func(ctx context.Context, accept func(context.Context) (net.Conn, error))
+	tap      func(net.Conn) net.Conn // as in registry.Config
 	log      *slog.Logger
 
 	client parts.Slot[*registry.Client]
@@ -86,6 +88,10 @@ func (s *storing) run(ctx context.Context, works func()) error {
 		case <-life.Done():
 		}
 	}()
+	var beside sync.WaitGroup
+	beside.Go(func() { s.browsers(life, client.AcceptBrowser) })
+	defer beside.Wait()
+	defer end()
 	if err := announcer.Run(life); ctx.Err() != nil || life.Err() == nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"flexphone/audio/emodel"
 	"flexphone/audio/srtp"
 	"flexphone/audio/udp"
+	"flexphone/firmware/internal/browser"
 	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/phone"
 	"flexphone/firmware/internal/sip"
@@ -75,6 +76,9 @@ func pinOf(peer sip.Peer) [32]byte {
 
 // Local implements phone.Stream.
 func (s *stream) Local(peer sip.Peer, wanted phone.Wanted) (sip.LocalMedia, bool) {
+	if peer.Browser {
+		return browser.Local{Hold: wanted.Hold}, !slices.Contains(wanted.Without, "opus")
+	}
 	some := slices.DeleteFunc(slices.Clone(s.codecs), func(c media.Codec) bool { return slices.Contains(wanted.Without, c.Name) })
 	lm := s.local(peer, some)
 	lm.Hold, lm.NewKeys = wanted.Hold, wanted.NewKeys
@@ -120,6 +124,14 @@ func (s *stream) Retarget(peer netip.Addr) {
 
 // Start implements phone.Stream.
 func (s *stream) Start(m sip.Media) error {
+	if terms, ok := m.Terms.(browser.Terms); ok {
+		session := terms.Session
+		session.Send, session.Recv = m.Send, m.Recv
+		if err := s.Stream.Start(session); err != nil {
+			return err
+		}
+		return s.ways.lead(terms.Path)
+	}
 	terms, ok := m.Terms.(media.RTP)
 	if !ok {
 		return fmt.Errorf("flexphone: start sound: %T is not RTP", m.Terms)
@@ -214,13 +226,16 @@ const (
 	undecided int32 = iota
 	plain
 	private
+	led // by a path of the call's own
 )
 
 // ways are both paths that a call's sound may take until it is agreed which; the
-// other one is closed then. It is an audio.Path.
+// other one is closed then, or both, where the call has brought another. It is an
+// audio.Path.
 type ways struct {
 	plain   *udp.Path
-	private *srtp.Path // nil: there is no key yet to be private with, or no port
+	private *srtp.Path                 // nil: there is no key yet to be private with, or no port
+	other   atomic.Pointer[audio.Path] // that the call has brought
 	taken   atomic.Int32
 	worn    chan struct{} // holds one when the private path wants new keys
 	log     *slog.Logger
@@ -271,6 +286,23 @@ func (w *ways) take(way int32) error {
 	return nil
 }
 
+// lead takes the path that the call has brought, once.
+func (w *ways) lead(by audio.Path) error {
+	if w.other.CompareAndSwap(nil, &by); *w.other.Load() != by || !w.taken.CompareAndSwap(undecided, led) && w.taken.Load() != led {
+		return errors.New("flexphone: start sound: it is carried in another way already")
+	}
+	return w.closeOwn()
+}
+
+// closeOwn closes the paths that were opened for any call.
+func (w *ways) closeOwn() error {
+	err := w.plain.Close()
+	if w.private != nil {
+		err = errors.Join(err, w.private.Close())
+	}
+	return err
+}
+
 // Receive implements audio.Path.
 func (w *ways) Receive(take func(audio.Datagram)) error {
 	only := func(way int32) func(audio.Datagram) {
@@ -287,6 +319,9 @@ func (w *ways) Receive(take func(audio.Datagram)) error {
 	}
 	err := w.plain.Receive(only(plain))
 	beside.Wait()
+	if other := w.other.Load(); other != nil && w.taken.Load() == led {
+		return (*other).Receive(take)
+	}
 	return errors.Join(err, failed)
 }
 
@@ -297,15 +332,17 @@ func (w *ways) Send(p audio.Protocol, b []byte) error {
 		return w.plain.Send(p, b)
 	case private:
 		return w.private.Send(p, b)
+	case led:
+		return (*w.other.Load()).Send(p, b)
 	}
 	return audio.ErrNoPeer
 }
 
 // Close implements audio.Path.
 func (w *ways) Close() error {
-	err := w.plain.Close()
-	if w.private != nil {
-		err = errors.Join(err, w.private.Close())
+	err := w.closeOwn()
+	if other := w.other.Load(); other != nil {
+		err = errors.Join(err, (*other).Close())
 	}
 	return err
 }

@@ -62,6 +62,7 @@ type call struct {
 	number   string   // as it was dialled here
 	peer     string   // whom we talk to, as shown
 	by       caller   // who made it
+	page     string   // the name of who made it in a browser, as the storing server says; empty: a phone did
 	to       caller   // whom it was made to
 	was      [32]byte // Peer.Was of the other end
 	known    bool     // by its key, from before

@@ -32,6 +32,7 @@ type (
 		call Call
 		from string
 		by   caller // one that is not zero may be able to prove who it is
+		page string // the name of who calls from a browser; empty: it is a phone
 		// known: by that key somebody has proved before who he is.
 		known bool
 	}

@@ -26,7 +26,7 @@ func (m model) offer(e offered) (model, []action) {
 	if i := m.unanswered(e.by); secure && i >= 0 && len(m.calls) < mostCalls {
 		return m.again(i, e)
 	}
-	c := call{incoming: true, peer: e.from, by: e.by, known: e.known, phase: waiting, trust: stranger}
+	c := call{incoming: true, peer: e.from, by: e.by, page: e.page, known: e.known, phase: waiting, trust: stranger}
 	if secure {
 		c.trust = asked
 	}

@@ -298,10 +298,16 @@ func (p *Phone) panicked(what string, cause any, stack []byte) {
 	}
 }
 
+// fromBrowser begins the name of a caller that is no phone.
+const fromBrowser = "from a browser: "
+
 // callerName is what the display says of a caller: its own words, cut to the
 // display, or its address when it says none.
 func callerName(p sip.Peer) string {
 	name := p.DisplayName
+	if p.Browser {
+		return fromBrowser + name
+	}
 	switch {
 	case name != "":
 	case p.User != "":
@@ -309,8 +315,5 @@ func callerName(p sip.Peer) string {
 	default:
 		name = p.Addr.Addr().String()
 	}
-	if r := []rune(name); len(r) > hal.DisplayColumns {
-		name = string(r[:hal.DisplayColumns])
-	}
-	return name
+	return cut(name)
 }

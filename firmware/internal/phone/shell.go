@@ -415,6 +415,10 @@ func (s *shell) readLine(ctx context.Context) error {
 		s.tellEnd(ctx, c, ReasonBroken.status())
 		return nil
 	}
-	s.post(ctx, offered{c, callerName(peer), callerOf(peer), peer.Known})
+	o := offered{call: c, from: callerName(peer), by: callerOf(peer), known: peer.Known}
+	if peer.Browser {
+		o.page = peer.DisplayName
+	}
+	s.post(ctx, o)
 	return nil
 }

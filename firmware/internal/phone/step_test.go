@@ -88,6 +88,8 @@ func eventsOf(m model, word string) []event {
 		return []event{callChanged{id, "peer"}}
 	case "offer": // a stranger's
 		return []event{offered{from: "102"}}
+	case "page": // of a browser
+		return []event{offered{from: fromBrowser + "Ada Lovelace of London", page: "Ada Lovelace of London"}}
 	case "ours": // each another phone
 		return []event{offered{from: "103", by: caller{user: strconv.Itoa(m.last)}}}
 	case "friend": // likewise, of which it is known
@@ -325,6 +327,8 @@ func TestView(t *testing.T) {
 		{"lift 102# resolved established rated wait", " | 102 | not private"},
 		{"lift 102# resolved established rated hold", " | 102 | MOS 4.3 of 4.5"},
 		{"lift 102# resolved established rated hold wait", " | 102 | on hold"},
+		{"page", "alerting | from a browser: | Ada Lovelace of London"},
+		{"page answer established", " | Ada Lovelace of London | not private"},
 		{"ours proved", "alerting | 103 | is calling"},
 		{"lift 102# resolved rings flows", " | 102 | ringing"},
 		{"lift 102# resolved rings flows stops", "ringing tone | 102 | ringing"},

@@ -2,6 +2,7 @@ package phone
 
 import (
 	"fmt"
+	"strings"
 
 	"flexphone/hal"
 )
@@ -73,12 +74,24 @@ func view(m model) View {
 			v.Line2 = "no network, waiting"
 		}
 	}
+	v.Line1, v.Line2 = cut(v.Line1), cut(v.Line2)
 	return v
+}
+
+// cut is a line as a display shows it.
+func cut(line string) string {
+	if r := []rune(line); len(r) > hal.DisplayColumns {
+		return string(r[:hal.DisplayColumns])
+	}
+	return line
 }
 
 // view is what a call shows and sounds, in place of v's lines and tone.
 func (c call) view(v View) View {
 	v.Line1 = c.peer
+	if c.page != "" {
+		v.Line1 = c.page
+	}
 	switch c.phase {
 	case resolving:
 		v.Line2 = "looking up"
@@ -93,6 +106,9 @@ func (c call) view(v View) View {
 		v.Line2, v.Lamp = "calls, not proved", hal.LampBlink
 		if c.trust == proved { // anybody can say that he is 102
 			v.Line2 = "is calling"
+		}
+		if c.page != "" {
+			v.Line1, v.Line2 = strings.TrimSpace(fromBrowser), c.page
 		}
 		if c.phase == ringing {
 			v.Tone = ToneAlert

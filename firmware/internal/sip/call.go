@@ -44,6 +44,8 @@ type Peer struct {
 	// Known: a phone with that key has been proved before to be who it says
 	// (Vouch). It may be another number that it gives now.
 	Known bool
+	// Browser: it is no phone, but a page that the storing server has let call.
+	Browser bool
 }
 
 type state int
@@ -276,7 +278,7 @@ func (c *Call) Reject(code int) error {
 		if !c.incoming || c.state != starting {
 			return c.wrongState()
 		}
-		c.reject(code, reasonOf(code))
+		c.reject(code, ReasonOf(code))
 		return nil
 	})
 }

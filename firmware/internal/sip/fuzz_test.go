@@ -116,7 +116,7 @@ func FuzzResponse(f *testing.F) {
 		target := gosip.Uri{Scheme: "sip", User: "user", Host: "192.0.2.2", Port: 5060}
 		d := &dialog{callID: "id", localTag: "tag", local: target, remote: target, target: target, localSeq: 1}
 		d.learn(res)
-		if reasonOf(res.StatusCode) == "" {
+		if ReasonOf(res.StatusCode) == "" {
 			t.Fatal("no reason")
 		}
 		_ = descriptionIn(res)

@@ -132,7 +132,7 @@ func (c *Call) inviteResponse(ctx context.Context, i *inviting, res *gosip.Respo
 	case i.agreed != nil:
 		c.changeRefused(ctx, i, res)
 	case !c.redirected(ctx, res):
-		c.end(res.StatusCode, reasonOf(res.StatusCode))
+		c.end(res.StatusCode, ReasonOf(res.StatusCode))
 	}
 }
 

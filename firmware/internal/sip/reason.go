@@ -19,8 +19,8 @@ const (
 	ReasonStopped     = "stopped"         // this agent was stopped
 )
 
-// reasonOf is what a final status says about a call that was not answered.
-func reasonOf(code int) string {
+// ReasonOf is what a final status says about a call that was not answered.
+func ReasonOf(code int) string {
 	switch code {
 	case 486, 600:
 		return ReasonBusy

@@ -1,0 +1,215 @@
+//go:build !nobrowser
+
+package browser
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"flexphone/firmware/internal/sip"
+	"flexphone/registry-client/wire"
+)
+
+const (
+	// most is how many calls of browsers there may be, rung for or not.
+	most = 4
+	// offerWait bounds how long a link may take to bring its offer, and answerWait
+	// what takes the answer.
+	offerWait  = 5 * time.Second
+	answerWait = 10 * time.Second
+	// openWait bounds how long the page may take from the answer to the data channel:
+	// ICE tries each pair for some seconds.
+	openWait = 15 * time.Second
+)
+
+// Config is what a Line needs.
+type Config struct {
+	Own      func() (tls.Certificate, bool) // what the phone proves itself with, once it has it
+	Addrs    func() []netip.Addr            // of the phone, preferred first
+	Log      *slog.Logger
+	Panicked func(what string, cause any, stack []byte)
+}
+
+// A Line takes calls from browsers.
+type Line struct {
+	cfg   Config
+	calls chan *Call
+	slots chan struct{} // holds one for each call
+
+	mu      sync.Mutex
+	dtls    tls.Certificate
+	dtlsFor string // the certificate that has signed it
+}
+
+// New returns a line that no offer has reached.
+func New(cfg Config) *Line {
+	return &Line{cfg: cfg, calls: make(chan *Call, most), slots: make(chan struct{}, most)}
+}
+
+// Incoming waits for the next call.
+func (l *Line) Incoming(ctx context.Context) (*Call, error) {
+	for {
+		select {
+		case c := <-l.calls:
+			if c.gone() {
+				continue
+			}
+			return c, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Take answers what comes over a link, which it closes, and offers the call to
+// Incoming once the page and the phone speak directly. It returns before the call
+// ends.
+func (l *Line) Take(ctx context.Context, conn net.Conn) {
+	defer conn.Close()
+	defer func() {
+		if cause := recover(); cause != nil {
+			l.cfg.Log.Error("panic", "in", "browser's offer", "cause", cause)
+			if l.cfg.Panicked != nil {
+				l.cfg.Panicked("browser's offer", cause, debug.Stack())
+			}
+		}
+	}()
+	_ = conn.SetDeadline(time.Now().Add(offerWait))
+	offer, err := wire.ReadBrowserOffer(conn)
+	if err != nil {
+		l.cfg.Log.Info("browser's offer not read", "err", err)
+		return
+	}
+	c, answer, err := l.answer(ctx, offer)
+	if err != nil {
+		l.cfg.Log.Info("browser's call not taken", "name", offer.Name, "err", err)
+		answer = wire.BrowserAnswer{Refusal: refusalOf(err)}
+	}
+	_ = conn.SetDeadline(time.Now().Add(offerWait))
+	if err := wire.WriteBrowserAnswer(conn, answer); err != nil {
+		l.cfg.Log.Info("browser not answered", "err", err)
+		if c != nil {
+			c.end(sip.ReasonUnreachable)
+		}
+		return
+	}
+	if c == nil {
+		return
+	}
+	opening, cancel := context.WithTimeout(ctx, openWait)
+	defer cancel()
+	select {
+	case <-c.session.opened:
+		l.calls <- c // there is room for as many as there are slots
+	case <-c.done:
+	case <-opening.Done():
+		l.cfg.Log.Info("browser not reached", "name", offer.Name)
+		c.end(sip.ReasonUnreachable)
+	}
+}
+
+var (
+	errBusy  = errors.New("browser: answer: too many calls of browsers")
+	errNoKey = errors.New("browser: answer: the phone has no key yet")
+)
+
+// refusalOf is what a page is told: a reason of package sip.
+func refusalOf(err error) string {
+	switch {
+	case errors.Is(err, errBusy):
+		return sip.ReasonBusy
+	case errors.Is(err, sip.ErrNoMedia), errors.Is(err, sip.ErrDescription):
+		return sip.ReasonNoCodec
+	}
+	return sip.ReasonFailed
+}
+
+// answer makes a session of an offer, and the signed answer to it.
+func (l *Line) answer(ctx context.Context, o wire.BrowserOffer) (*Call, wire.BrowserAnswer, error) {
+	select {
+	case l.slots <- struct{}{}:
+	default:
+		return nil, wire.BrowserAnswer{}, errBusy
+	}
+	free := func() { <-l.slots }
+	own, ok := l.cfg.Own()
+	if !ok {
+		free()
+		return nil, wire.BrowserAnswer{}, errNoKey
+	}
+	certificate, err := l.certificate(own)
+	if err != nil {
+		free()
+		return nil, wire.BrowserAnswer{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	s, description, err := openSession(ctx, certificate, l.cfg.Addrs(), o.Description, l.cfg.Log)
+	if err != nil {
+		free()
+		return nil, wire.BrowserAnswer{}, err
+	}
+	c := newCall(s, o.Name, free)
+	signer, ok := own.PrivateKey.(crypto.Signer)
+	if !ok {
+		c.end(sip.ReasonFailed)
+		return nil, wire.BrowserAnswer{}, errNoKey
+	}
+	signature, err := signer.Sign(rand.Reader, wire.SignedAnswer(o.Nonce, o.Description, description), crypto.Hash(0))
+	if err != nil {
+		c.end(sip.ReasonFailed)
+		return nil, wire.BrowserAnswer{}, fmt.Errorf("browser: sign answer: %w", err)
+	}
+	return c, wire.BrowserAnswer{Description: description, Key: own.Leaf.RawSubjectPublicKeyInfo, Signature: signature}, nil
+}
+
+// certificate returns the certificate for DTLS, signed by own, and makes it first
+// when there is none: its key is of this run of the program.
+func (l *Line) certificate(own tls.Certificate) (tls.Certificate, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if by := string(own.Leaf.Raw); l.dtlsFor != by {
+		made, err := makeCertificate(own)
+		if err != nil {
+			return tls.Certificate{}, fmt.Errorf("browser: make certificate: %w", err)
+		}
+		l.dtls, l.dtlsFor = made, by
+	}
+	return l.dtls, nil
+}
+
+func makeCertificate(own tls.Certificate) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	serial := make([]byte, 16)
+	rand.Read(serial) // never fails
+	serial[0] &= 0x7f // RFC 5280, section 4.1.2.2: positive
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: new(big.Int).SetBytes(serial), Subject: own.Leaf.Subject, URIs: own.Leaf.URIs,
+		NotBefore: own.Leaf.NotBefore, NotAfter: own.Leaf.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature,
+	}, own.Leaf, &key.PublicKey, own.PrivateKey)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
+}
