@@ -84,7 +84,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	desk := deskOf(board.Sound, settings.Audio)
 	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, settings.Audio, log), Formats: formats(), Processor: desk.Processor, Log: log})
 	rows := directory.New(storing, directory.Config{Path: filepath.Join(settings.Data, "phones.json"), Prepare: line.Prepare, Log: log})
-	storing.peers = rows.Followed
+	storing.peers, storing.urgent = rows.Followed, rows.Urgent
 	pages := newBrowsers(self.certificate, self.addresses, keeper.Panicked, log)
 	storing.browsers = pages.take
 	hardware := newHardware(board, settings)

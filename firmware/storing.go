@@ -29,6 +29,7 @@ type storing struct {
 	token    string
 	spread   time.Duration                           // as in registry.AnnouncerConfig
 	peers    func() []wire.MAC                       // likewise
+	urgent   func() bool                             // likewise
 	report   func(o registry.Outcome, server string) // server: who was asked
 	// browsers takes links of browsers, until accept brings no more.
 	browsers func(ctx context.Context, accept func(context.Context) (net.Conn, error))
@@ -58,7 +59,7 @@ func (s *storing) run(ctx context.Context, works func()) error {
 	defer client.Close()
 	announcer := registry.NewAnnouncer(registry.AnnouncerConfig{
 		MAC: id.MAC, Ports: wire.Ports{SIP: sip.Port, SIPS: sip.SecurePort},
-		Registrar: client, Link: client, Sequence: s.folder.Sequence(), Token: s.token, Log: s.log, Spread: s.spread, Peers: s.peers, TakesLinks: true,
+		Registrar: client, Link: client, Sequence: s.folder.Sequence(), Token: s.token, Log: s.log, Spread: s.spread, Peers: s.peers, TakesLinks: true, Urgent: s.urgent,
 		Report: func(o registry.Outcome) { s.report(o, client.Server()) },
 	})
 	s.mu.Lock()

@@ -92,6 +92,12 @@ func (s *stream) Local(peer sip.Peer, wanted phone.Wanted) (sip.LocalMedia, bool
 // Worn implements phone.Stream.
 func (s *stream) Worn() <-chan struct{} { return s.ways.worn }
 
+// Wrong implements phone.Stream.
+func (s *stream) Wrong() <-chan struct{} { return s.ways.wrong }
+
+// Keyed implements phone.Stream.
+func (s *stream) Keyed() bool { return s.ways.taken.Load() != private || s.ways.private.Keyed() }
+
 // Renew implements phone.Stream.
 func (s *stream) Renew() {
 	s.call.Store(media.NewCall())
@@ -238,6 +244,7 @@ type ways struct {
 	other   atomic.Pointer[audio.Path] // that the call has brought
 	taken   atomic.Int32
 	worn    chan struct{} // holds one when the private path wants new keys
+	wrong   chan struct{} // holds one when another than the peer shakes hands
 	log     *slog.Logger
 }
 
@@ -247,7 +254,7 @@ func openWays(ctx context.Context, own func() (tls.Certificate, bool), log *slog
 	if err != nil {
 		return nil, err
 	}
-	w := &ways{plain: p, log: log, worn: make(chan struct{}, 1)}
+	w := &ways{plain: p, log: log, worn: make(chan struct{}, 1), wrong: make(chan struct{}, 1)}
 	certificate, ok := own()
 	if !ok {
 		return w, nil
@@ -257,15 +264,17 @@ func openWays(ctx context.Context, own func() (tls.Certificate, bool), log *slog
 		log.Warn("no private sound for the call", "err", err)
 		return w, nil
 	}
-	w.private = srtp.New(ctx, conn, srtp.Config{Certificate: certificate, Worn: w.wearOut, Log: log})
+	w.private = srtp.New(ctx, conn, srtp.Config{Certificate: certificate, Worn: note(w.worn), Wrong: note(w.wrong), Log: log})
 	return w, nil
 }
 
-// wearOut is that the keys of the private path are worn.
-func (w *ways) wearOut() {
-	select {
-	case w.worn <- struct{}{}:
-	default: // it has been told
+// note returns what has c hold one.
+func note(c chan struct{}) func() {
+	return func() {
+		select {
+		case c <- struct{}{}:
+		default: // it has been told
+		}
 	}
 }
 

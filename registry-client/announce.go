@@ -98,6 +98,8 @@ type AnnouncerConfig struct {
 	Peers func() []wire.MAC
 	// TakesLinks: the phone takes relayed links, and its row says how it is reached.
 	TakesLinks bool
+	// Urgent reports whether a call with one of them is being set up; nil: never. Likewise.
+	Urgent func() bool
 	// Report is called with each outcome, from one goroutine at a time; of the
 	// Announcer it may call Again and Check.
 	Report func(Outcome)
@@ -475,7 +477,7 @@ func (a *Announcer) probe(ctx context.Context, p *plan) {
 		return
 	}
 	defer done()
-	missed := p.word != nil && !p.asked && len(p.word) == 0
+	missed := p.word != nil && !p.asked && len(p.word) == 0 && p.silence > keepUrgent // no network forgets so soon
 	session, err := a.cfg.Link.Alive(try)
 	v, _, _ := a.state()
 	switch {
@@ -495,8 +497,14 @@ func (a *Announcer) probe(ctx context.Context, p *plan) {
 
 // keep plans the next silence, and asks for the server's word after it.
 func (a *Announcer) keep(p *plan) {
-	calling := p.asked || a.cfg.Peers != nil && len(a.cfg.Peers()) > 0 // or it may soon be
-	p.silence, p.word, p.asked = a.keeping(p).asked(calling), nil, false
+	most := keepMost
+	switch {
+	case p.asked, a.cfg.Urgent != nil && a.cfg.Urgent(): // or it may soon be
+		most = keepUrgent
+	case a.cfg.Peers != nil && len(a.cfg.Peers()) > 0:
+		most = keepNAT
+	}
+	p.silence, p.word, p.asked = a.keeping(p).asked(most), nil, false
 	p.probe = time.Now().Add(p.silence)
 	if p.pings {
 		return

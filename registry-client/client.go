@@ -75,7 +75,8 @@ type Client struct {
 	locals   []netip.Addr   // to send from; empty: the kernel chooses
 	moves    int            // counts changes of locals
 	session  *session
-	sessions uint64 // made so far
+	sessions uint64        // made so far
+	renewed  chan struct{} // closed when the next one is made
 	closed   bool
 	regions  regions
 	watchers sync.WaitGroup
@@ -102,7 +103,7 @@ func NewClient(cfg Config) (*Client, error) {
 	c := &Client{
 		cfg: cfg, log: cfg.Log,
 		lost:    make(chan struct{}, 1),
-		dialing: make(chan struct{}, 1),
+		dialing: make(chan struct{}, 1), renewed: make(chan struct{}),
 	}
 	c.links = link.New(cfg.Identity.MAC, carrier{c})
 	if cfg.Server != "" {
@@ -393,6 +394,8 @@ func (c *Client) acquire(ctx context.Context) (*session, bool, error) {
 		return nil, false, unreachable(errSessionLost)
 	}
 	c.session, c.server = s, s.server
+	close(c.renewed)
+	c.renewed = make(chan struct{})
 	moved := c.moves != moves
 	locals = c.locals
 	c.watchers.Go(func() { // tells Lost when the session ends

@@ -19,6 +19,9 @@ const (
 	keepNAT = 25 * time.Second
 	// keepDirect is the same where it sees the phone's own.
 	keepDirect = 60 * time.Second
+	// keepUrgent is while a call is set up: whose server was killed just then does not
+	// hear where the other end is, which has half a minute to be found by that.
+	keepUrgent = 5 * time.Second
 	// keepLeast is for those who forget sooner than any that is known.
 	keepLeast = 15 * time.Second
 	// keepMost bounds how long a server that was killed, and so knows no session, is
@@ -52,13 +55,9 @@ func newKeeping(direct bool) keeping {
 }
 
 // asked returns how long to be silent now: phones that began together do not speak
-// together for ever, and no margin is needed beside that. calling says that the phone
-// is in a call.
-func (k keeping) asked(calling bool) time.Duration {
-	every := k.every
-	if calling {
-		every = min(every, keepNAT)
-	}
+// together for ever, and no margin is needed beside that. No more than most is asked.
+func (k keeping) asked(most time.Duration) time.Duration {
+	every := min(k.every, most)
 	return (every - rand.N(every/8+1)).Truncate(time.Second)
 }
 

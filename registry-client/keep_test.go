@@ -151,6 +151,40 @@ func TestNetworksAreKnownAgain(t *testing.T) {
 	})
 }
 
+// While a call is set up that is sooner, and nobody takes two lost words for what the
+// network keeps.
+func TestAPhoneThatCallsAsksAtOnce(t *testing.T) {
+	announcing(t, func(a *Announcer, f *fakeServer, outcomes func() []Outcome) {
+		var calling atomic.Bool
+		a.cfg.Peers = func() []wire.MAC { return []wire.MAC{{2, 1}} }
+		a.cfg.Urgent = calling.Load
+		a.Update(bound("192.0.2.9", 24*time.Hour))
+		time.Sleep(time.Hour)
+		calling.Store(true)
+		a.Check()
+		time.Sleep(12 * time.Second)
+		before := len(outcomes())
+		f.set(func() { f.session++ })
+		time.Sleep(keepUrgent + overdue)
+		synctest.Wait()
+		if n := len(outcomes()); n != before+1 {
+			t.Errorf("%d announcements in %v after the server was killed; want 1", n-before, keepUrgent+overdue)
+		}
+		f.set(func() { f.loses = 1 })
+		time.Sleep(time.Minute)
+		f.set(func() { f.loses = 0 })
+		calling.Store(false)
+		time.Sleep(time.Minute)
+		f.set(func() { f.packets = 0 })
+		time.Sleep(time.Hour)
+		f.set(func() {
+			if f.packets > 400 {
+				t.Errorf("%d packets in an hour of a call; half of them are the server's", f.packets)
+			}
+		})
+	})
+}
+
 // In a call a server that was killed is found out within half a minute: what it would
 // tell of the peer does not come.
 func TestAPhoneInACallAsksMoreOften(t *testing.T) {

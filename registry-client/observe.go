@@ -108,11 +108,27 @@ func (c *Client) observe(ctx context.Context, q wire.Query, ticket wire.Ticket, 
 			return fmt.Errorf("registry: observe %v: %w", q, err)
 		}
 		c.log.Debug("observation interrupted", "query", q.String(), "retry", wait, "err", err)
-		if err := sleep(ctx, jitter(wait)); err != nil {
+		if err := c.untilRenewed(ctx, jitter(wait)); err != nil {
 			return err
 		}
 		wait = min(2*wait, retryMost)
 	}
+}
+
+// untilRenewed waits for d, or until somebody has made another session.
+func (c *Client) untilRenewed(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	c.mu.Lock()
+	renewed := c.renewed
+	c.mu.Unlock()
+	select {
+	case <-t.C:
+	case <-renewed:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
 }
 
 // observeOnce observes q as long as one session lasts. Whatever may pass is

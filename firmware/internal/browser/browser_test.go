@@ -140,7 +140,7 @@ func TestCall(t *testing.T) {
 	if err := c.Probe(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if err := c.Hangup(t.Context()); err != nil {
+	if err := c.HangupFor(t.Context(), sip.ReasonHangup); err != nil {
 		t.Fatal(err)
 	}
 	p.hear(t, "ended hangup")

@@ -104,7 +104,7 @@ func (c *Call) gone() bool {
 // media is what is agreed upon.
 func (c *Call) media() sip.Media {
 	terms := Terms{Path: c.session.path, Session: c.session.carried}
-	return sip.Media{Remote: c.session.remote(), Codec: terms.Session.Codec.Name, Send: !c.held, Recv: !c.held, Private: true, Silent: c.held, Terms: terms}
+	return sip.Media{Remote: c.session.remote(), Codec: terms.Session.Codec.Name, Send: !c.held, Recv: !c.held, Private: true, Silent: c.held, Holds: c.held, Terms: terms}
 }
 
 // Next implements phone.Call.
@@ -189,8 +189,8 @@ func (c *Call) Update(_ context.Context, local sip.LocalMedia) error {
 // Reject implements phone.Call.
 func (c *Call) Reject(code int) error { return c.part(sip.ReasonOf(code)) }
 
-// Hangup implements phone.Call.
-func (c *Call) Hangup(context.Context) error { return c.part(sip.ReasonHangup) }
+// HangupFor implements phone.Call. The page is told of a person's wish, whatever it was.
+func (c *Call) HangupFor(context.Context, string) error { return c.part(sip.ReasonHangup) }
 
 // part tells the page that the call is over, and why.
 func (c *Call) part(reason string) error {

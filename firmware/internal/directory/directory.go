@@ -108,7 +108,7 @@ func (d *Directory) Follow(ctx context.Context, with sip.Peer, moved func(netip.
 	if err != nil || !with.Secure && !with.Called {
 		return
 	}
-	f := &followed{mac: mac, rows: make(chan wire.Row, rowsWaiting)}
+	f := &followed{mac: mac, rows: make(chan wire.Row, rowsWaiting), began: time.Now()}
 	d.follow(f)
 	defer d.leave(f)
 	if with.Secure { // and afterwards for a while
@@ -178,8 +178,9 @@ const rowsWaiting = 4
 
 // A followed is a phone of Follow's.
 type followed struct {
-	mac  wire.MAC
-	rows chan wire.Row
+	mac   wire.MAC
+	rows  chan wire.Row
+	began time.Time
 }
 
 func (d *Directory) follow(f *followed) {
@@ -206,6 +207,17 @@ func (d *Directory) Followed() []wire.MAC {
 		}
 	}
 	return macs
+}
+
+// urgentFor is how long a call is being set up: as long as it may ring.
+const urgentFor = time.Minute
+
+// Urgent reports whether one of them is followed since lately: where it is must be heard
+// of soon, since nobody has agreed upon anything yet.
+func (d *Directory) Urgent() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(d.followed, func(f *followed) bool { return time.Since(f.began) < urgentFor })
 }
 
 // Told takes rows that a receipt has brought. It does not block.

@@ -138,6 +138,11 @@ type (
 		Who  string `name:"who" means:"as in held"`
 		Peer string `name:"peer" means:"the other end"`
 	}
+	// Kept is told when the other end refuses to be put on hold, or to be taken up again.
+	Kept struct {
+		Holds bool   `name:"holds" means:"whether it waits, as before"`
+		Peer  string `name:"peer" means:"the other end"`
+	}
 	// Ended is told when a call is over for this phone's user.
 	Ended struct {
 		Reason string `name:"reason" means:"why, in the words of the display"`
@@ -171,7 +176,7 @@ type (
 var All = []Event{
 	LeaseBound{}, LeaseRenewed{}, LeaseLost{}, AddressChanged{},
 	Registered{}, RegisterFailed{}, Released{}, Booted{},
-	State{}, Dialed{}, Resolved{}, KeyChanged{}, Connected{}, RingingThere{}, RingingHere{}, Established{}, Moved{}, Reconnecting{}, Reconnected{}, Held{}, Retrieved{}, Ended{}, Misdialled{},
+	State{}, Dialed{}, Resolved{}, KeyChanged{}, Connected{}, RingingThere{}, RingingHere{}, Established{}, Moved{}, Reconnecting{}, Reconnected{}, Held{}, Retrieved{}, Kept{}, Ended{}, Misdialled{},
 	Failed{}, Mended{}, Lost{},
 }
 
@@ -196,6 +201,7 @@ func (Reconnecting) Name() string   { return "reconnecting" }
 func (Reconnected) Name() string    { return "reconnected" }
 func (Held) Name() string           { return "held" }
 func (Retrieved) Name() string      { return "retrieved" }
+func (Kept) Name() string           { return "kept" }
 func (Ended) Name() string          { return "ended" }
 func (Misdialled) Name() string     { return "ended" }
 func (Failed) Name() string         { return "failed" }
@@ -234,7 +240,10 @@ func (Reconnected) means() string { return "It is heard again." }
 func (Held) means() string {
 	return "One end of a call has put the other on hold: neither is heard. The call goes on."
 }
-func (Retrieved) means() string  { return "It is on hold no more." }
+func (Retrieved) means() string { return "It is on hold no more." }
+func (Kept) means() string {
+	return "The other end of a call refuses to be put on hold, or to be taken up again, and was asked five times."
+}
 func (Ended) means() string      { return "A call is over." }
 func (Misdialled) means() string { return "No call came of what was dialled." }
 func (Failed) means() string     { return "A part of the phone does not work. The rest goes on." }

@@ -370,6 +370,7 @@ func agreed(p pair, peer audio, lm Local, receive []Codec, keys *Protection) sip
 		PacketTime: peer.ptime,
 		Send:       peer.recv && !lm.Hold,
 		Recv:       peer.send && !lm.Hold,
+		Holds:      lm.Hold,
 		Private:    keys != nil && lm.Vouched,
 		Terms:      terms,
 	}

@@ -128,6 +128,10 @@ type (
 		callID
 		opinion float64 // MOS; 0: nothing has been heard
 	}
+	callKept struct { // the peer does not agree to wait, or to be taken up again
+		callID
+		holds bool // as it was
+	}
 	callChanged struct {
 		callID
 		what string // "local" or "peer": whose address is new
@@ -227,6 +231,12 @@ func (c call) step(e callEvent) (call, []action) {
 		if c.phase == talking {
 			return c.rated(e.opinion), nil
 		}
+	case callKept:
+		if c.phase != talking {
+			return c, nil
+		}
+		c.holds = e.holds
+		return c, []action{report{events.Kept{Holds: e.holds, Peer: c.peer}}}
 	case callChanged:
 		if c.phase == talking {
 			return c, []action{report{events.Moved{Who: e.what, Peer: c.peer}}}

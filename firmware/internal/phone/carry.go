@@ -75,7 +75,7 @@ func (w *worker) run(ctx context.Context, f func(context.Context, *worker) Reaso
 		if w.incoming && !w.answers.Load() {
 			refusal = reason.status()
 		}
-		releasing.Go(func() { w.tellEnd(ctx, w.call, refusal) })
+		releasing.Go(func() { w.tellEnd(ctx, w.call, refusal, reason) })
 	}
 	releasing.Go(w.close)
 	w.post(callOver{w.id, reason})
@@ -93,9 +93,9 @@ func (w *worker) beside(f func()) {
 	})
 }
 
-// tellEnd tells the peer of call that it is over: by the final status refusal,
-// unless that is 0.
-func (p *Phone) tellEnd(ctx context.Context, call Call, refusal int) {
+// tellEnd tells the peer of call that it is over for reason: by the final status
+// refusal, unless that is 0.
+func (p *Phone) tellEnd(ctx context.Context, call Call, refusal int, reason Reason) {
 	for range releaseTries {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWait)
 		err := errPanicked
@@ -103,7 +103,7 @@ func (p *Phone) tellEnd(ctx context.Context, call Call, refusal int) {
 			if refusal != 0 {
 				err = call.Reject(refusal)
 			} else {
-				err = call.Hangup(bounded)
+				err = call.HangupFor(bounded, string(reason))
 			}
 		})
 		given := bounded.Err() != nil
@@ -280,8 +280,7 @@ func (w *worker) carry(ctx, trying context.Context, call Call, stream Stream, an
 					w.post(callChanged{w.id, "peer"})
 				}
 				w.post(callCodec{w.id, e.Media.Codec, e.Media.Private})
-				// Of who waits here the agreement does not say whether it would listen.
-				if is := !e.Media.Send; is != held && !w.holds.Load() {
+				if is := !e.Media.Send; is != held && !e.Media.Holds {
 					held = is
 					w.post(callHeld{w.id, "peer", held})
 				}

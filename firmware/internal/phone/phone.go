@@ -92,7 +92,7 @@ type Call interface {
 	Offer() (offer []byte, from netip.Addr)
 	Answer(local sip.LocalMedia) error
 	Reject(code int) error
-	Hangup(ctx context.Context) error
+	HangupFor(ctx context.Context, reason string) error
 	// Leave ends a call that is not answered without a word: a phone of ours is
 	// called anew, and lets the new call take the place of this one. It returns
 	// false if the call has been answered meanwhile, and goes on.
@@ -142,6 +142,10 @@ type Stream interface {
 	Renew()
 	// Worn holds one when the peer is to be offered new keys.
 	Worn() <-chan struct{}
+	// Wrong holds one when whoever speaks where the peer has to be owns another key, and
+	// Keyed reports whether there are keys to speak by, or none are needed.
+	Wrong() <-chan struct{}
+	Keyed() bool
 	// Start exchanges sound as agreed; called again it changes it.
 	Start(sip.Media) error
 	SendDigit(hal.Key) error

@@ -173,7 +173,7 @@ func (w *worker) met(call Call) {
 // dismiss ends an INVITE to a phone that was not meant.
 func (w *worker) dismiss(ctx context.Context) {
 	if w.call != nil {
-		w.tellEnd(ctx, w.call, 0)
+		w.tellEnd(ctx, w.call, 0, sip.ReasonWrongPhone)
 		w.call = nil
 	}
 }
@@ -203,10 +203,10 @@ func (w *worker) forsake(ctx context.Context, peer Peer) bool {
 		return true
 	case peer.ours():
 		if !w.contain("call", func() { left = before.Leave() }) {
-			w.tellEnd(ctx, before, 0)
+			w.tellEnd(ctx, before, 0, reasonMoved)
 		}
 	default:
-		w.tellEnd(ctx, before, 0)
+		w.tellEnd(ctx, before, 0, reasonMoved)
 	}
 	if left {
 		w.call = nil

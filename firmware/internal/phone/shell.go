@@ -222,7 +222,7 @@ func (s *shell) begin(ctx context.Context, id int, f func(context.Context, *work
 func (s *shell) refuse(ctx context.Context, line Call, why Reason) {
 	s.works.Go(func() {
 		defer s.settled()
-		s.tellEnd(ctx, line, why.status())
+		s.tellEnd(ctx, line, why.status(), why)
 	})
 }
 
@@ -412,7 +412,7 @@ func (s *shell) readLine(ctx context.Context) error {
 	}
 	var peer sip.Peer
 	if offers = s.contain("call", func() { peer = c.Peer() }); !offers {
-		s.tellEnd(ctx, c, ReasonBroken.status())
+		s.tellEnd(ctx, c, ReasonBroken.status(), ReasonBroken)
 		return nil
 	}
 	o := offered{call: c, from: callerName(peer), by: callerOf(peer), known: peer.Known}

@@ -19,6 +19,11 @@ const updateWait = 500 * time.Millisecond
 // says by the present ones is still heard, or the stream asks again.
 const newKeysTries = 3
 
+// updateTries is how often a peer is asked for a change that it refuses, each time after
+// twice as long: another change of its own, or what it lacks for some moments, is over
+// then.
+const updateTries = 5
+
 // recodeWait bounds a try to agree with the peer upon another codec, in which
 // nothing is heard.
 const recodeWait = 8 * time.Second
@@ -220,13 +225,15 @@ func (w *worker) followMoves(ctx context.Context, call Call, stream Stream) {
 	again.Stop()
 	defer again.Stop()
 	moved, held, keys := false, false, 0 // held: as the peer knows it; keys: how often others are to be offered
+	refused := 0                         // how often in a row
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.moves:
-			moved = true
+			moved, refused = true, 0
 		case <-w.wishes:
+			refused = 0
 		case <-stream.Worn():
 			keys = newKeysTries
 		case <-again.C:
@@ -241,11 +248,22 @@ func (w *worker) followMoves(ctx context.Context, call Call, stream Stream) {
 		}
 		if err != nil {
 			w.parts.Log.Info("peer not yet told of the change", "err", err)
-			if moved || wanted.Hold != held || keys > 0 {
-				again.Reset(updateWait)
+			if !errors.Is(err, sip.ErrRefused) {
+				refused = 0
+			} else if refused++; refused == updateTries {
+				// It may want the rest. Where it is told of a move alone, it has heard that.
+				moved, keys, refused = moved && wanted.Hold != held, 0, 0
+				if wanted.Hold != held && w.holds.CompareAndSwap(wanted.Hold, held) {
+					w.parts.Log.Warn("peer does not agree to be put on hold, or to be taken up again", "err", err)
+					w.post(callKept{w.id, held})
+				}
+			}
+			if moved || w.holds.Load() != held || keys > 0 {
+				again.Reset(updateWait << max(refused-1, 0))
 			}
 			continue
 		}
+		refused = 0
 		if moved {
 			moved = false
 			w.post(callChanged{w.id, "local"})
@@ -283,12 +301,14 @@ func (w *worker) movedThere(call Call, to netip.AddrPort) {
 // watch ends a call whose peer is gone without a word. One that was heard and is
 // heard no more is, unless silence was agreed upon (RFC 3264, 8.4): then, and where
 // nothing was ever heard, it is asked. Without an address here nobody can be heard,
-// which says nothing about the peer.
+// which says nothing about the peer. One whose key is wrong ends at once, and one for
+// which no keys come, though both ends have a network, after the same time.
 func (w *worker) watch(ctx context.Context, call Call, stream Stream) {
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
 	received, silent := stream.Received(), w.playing().Silent
 	at := time.Now() // when it was known last that the peer lives
+	keyed := at      // when there were keys last, or no network
 	patience, missed := missedStrangerAfter, false
 	if call.Peer().Secure {
 		patience = missedAfter
@@ -297,7 +317,16 @@ func (w *worker) watch(ctx context.Context, call Call, stream Stream) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-stream.Wrong():
+			w.wish(sip.ReasonWrongKey)
+			return
 		case <-look.C:
+		}
+		if stream.Keyed() || w.away.Load() {
+			keyed = time.Now()
+		} else if time.Since(keyed) >= lostAfter {
+			w.wish(sip.ReasonNoKeys)
+			return
 		}
 		n, agreed := stream.Received(), w.playing().Silent
 		if is := n == received && n > 0 && !agreed && time.Since(at) >= patience; is != missed {

@@ -238,7 +238,7 @@ func (w *world) Open(context.Context) (Stream, error) {
 	if err := w.meet("Sound.Open"); err != nil {
 		return nil, err
 	}
-	s := &fakeStream{world: w, worn: make(chan struct{}, 1)}
+	s := &fakeStream{world: w, worn: make(chan struct{}, 1), wrong: make(chan struct{}, 1)}
 	w.mu.Lock()
 	w.streams = append(w.streams, s)
 	w.mu.Unlock()
@@ -247,7 +247,8 @@ func (w *world) Open(context.Context) (Stream, error) {
 
 type fakeStream struct {
 	*world
-	worn            chan struct{}
+	worn, wrong     chan struct{}
+	keyless         atomic.Bool
 	started, closed bool
 }
 
@@ -269,6 +270,10 @@ func (s *fakeStream) Local(_ sip.Peer, wanted Wanted) (sip.LocalMedia, bool) {
 }
 
 func (s *fakeStream) Worn() <-chan struct{} { return s.worn }
+
+func (s *fakeStream) Wrong() <-chan struct{} { return s.wrong }
+
+func (s *fakeStream) Keyed() bool { return !s.keyless.Load() }
 
 func (s *fakeStream) Renew() { s.meet("Stream.Renew") }
 
@@ -328,6 +333,7 @@ type fakeCall struct {
 	over    bool // the phone knows from the peer
 	updates []sip.LocalMedia
 	update  func(sip.LocalMedia) []sip.Event // what an update brings
+	refuses func(sip.LocalMedia) bool        // which the peer does not agree to; nil: none
 }
 
 func newFakeCall(events ...sip.Event) *fakeCall {
@@ -412,7 +418,11 @@ func (c *fakeCall) Reject(code int) error {
 	return c.end("Call.Reject")
 }
 
-func (c *fakeCall) Hangup(context.Context) error {
+func (c *fakeCall) HangupFor(_ context.Context, reason string) error {
+	if reason == sip.ReasonWrongKey || reason == sip.ReasonNoKeys {
+		c.wrote("hangup for %s", reason)
+		return c.end("Call.Hangup")
+	}
 	c.wrote("hangup")
 	return c.end("Call.Hangup")
 }
@@ -425,6 +435,9 @@ func (c *fakeCall) Update(_ context.Context, lm sip.LocalMedia) error {
 	c.mu.Lock()
 	c.updates = append(c.updates, lm)
 	c.mu.Unlock()
+	if c.refuses != nil && c.refuses(lm) {
+		return sip.ErrRefused
+	}
 	if c.update != nil {
 		for _, e := range c.update(lm) {
 			c.events <- e
@@ -505,6 +518,14 @@ type table struct {
 	keys   *sim.Keypad
 	hook   *sim.Hook
 	events []string
+	full   []events.Event
+}
+
+// told are the names of the events until now.
+func (d *table) told() []string {
+	d.world.mu.Lock()
+	defer d.world.mu.Unlock()
+	return slices.Clone(d.events)
 }
 
 // try runs script at a phone that is online, in simulated time, and checks that
@@ -525,6 +546,7 @@ func try(t *testing.T, w *world, script func(*testing.T, *table)) {
 				w.meet("Report")
 				w.mu.Lock()
 				defer w.mu.Unlock()
+				d.full = append(d.full, e)
 				if _, is := e.(events.State); !is {
 					d.events = append(d.events, e.Name())
 				}

@@ -46,6 +46,30 @@ func TestCallAndHangUp(t *testing.T) {
 	}
 }
 
+// TestReasonOfTheEnd: the peer hears why a call ends where that is no person's wish, and
+// believes no other words.
+func TestReasonOfTheEnd(t *testing.T) {
+	for reason, want := range map[string]string{
+		sip.ReasonWrongKey: sip.ReasonWrongKey, sip.ReasonNoKeys: sip.ReasonNoKeys, sip.ReasonBusy: sip.ReasonHangup,
+	} {
+		for name, way := range ways {
+			a, b := newPhone(t, userA), newPhone(t, userB)
+			ca, cb := connect(t, a, b, way(b))
+			must(t, ca.HangupFor(patience(t), reason))
+			expect(t, ca, sip.Ended, reason)
+			if e := expect(t, cb, sip.Ended, want); e.Code != 0 {
+				t.Errorf("%s, %s: code %d", name, reason, e.Code)
+			}
+		}
+	}
+	b := newPhone(t, userB)
+	p := calls(t, b)
+	c := established(t, p, b)
+	p.sends("BYE", "", `Reason: SIP;cause=488;text="busy"`)
+	p.expects("200")
+	expect(t, c, sip.Ended, sip.ReasonHangup)
+}
+
 func TestRefusals(t *testing.T) {
 	for code, reason := range map[int]string{
 		486: sip.ReasonBusy, 600: sip.ReasonBusy, 480: sip.ReasonNoAnswer, 603: sip.ReasonDeclined,

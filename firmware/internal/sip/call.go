@@ -19,6 +19,9 @@ var (
 	// answering an outgoing call.
 	ErrState = errors.New("sip: not possible in this state of the call")
 
+	// ErrRefused is returned where the peer does not agree to a change.
+	ErrRefused = errors.New("sip: change call: the peer does not agree")
+
 	errUnreachable = errors.New("sip: send request: nothing there")
 	errLost        = fmt.Errorf("%w: the connection is gone", errUnreachable)
 	errCut         = fmt.Errorf("%w: the connection is gone on which it has begun to answer", errUnreachable)
@@ -83,6 +86,7 @@ type Call struct {
 	d           *dialog
 	redirection redirection // outgoing, plain
 	state       state
+	why         string // it has ended
 	local       LocalMedia
 	media       Media
 	dest        netip.AddrPort // where the peer was last heard, or is to be tried first
@@ -286,8 +290,12 @@ func (c *Call) Reject(code int) error {
 // Hangup ends the call: BYE once it is established, CANCEL or a refusal
 // before. The Ended event comes at once; Hangup returns when the peer has
 // confirmed, or with an error when ctx is done first.
-func (c *Call) Hangup(ctx context.Context) error {
-	err := c.ask(func(ctx context.Context) error { c.hangUp(ctx, ReasonHangup); return nil })
+func (c *Call) Hangup(ctx context.Context) error { return c.HangupFor(ctx, ReasonHangup) }
+
+// HangupFor is Hangup for a reason, which the peer of an established call is told
+// where it is one of those that both ends have to know.
+func (c *Call) HangupFor(ctx context.Context, reason string) error {
+	err := c.ask(func(ctx context.Context) error { c.hangUp(ctx, reason); return nil })
 	if err != nil {
 		return nil // it has ended already
 	}
@@ -311,7 +319,7 @@ func (c *Call) end(code int, reason string) {
 	if c.state == ended {
 		return
 	}
-	c.state = ended
+	c.state, c.why = ended, reason
 	c.settled.Store(true)
 	c.a.log.Debug("sip: call ended", "call", c.id.callID, "code", code, "reason", reason)
 	c.events.push(Event{Kind: Ended, Code: code, Reason: reason})
@@ -348,7 +356,7 @@ func (c *Call) hangUp(ctx context.Context, reason string) {
 }
 
 // byed: the peer has hung up.
-func (c *Call) byed() {
+func (c *Call) byed(req *gosip.Request) {
 	if s := c.in; s != nil {
 		if s.final == nil {
 			c.a.respond(s.tx, s.req, 487, nil)
@@ -360,14 +368,21 @@ func (c *Call) byed() {
 			c.quit(x)
 		}
 	}
-	c.end(0, ReasonHangup)
+	c.end(0, byeReason(req))
 }
 
 // bye sends a BYE in dialog d.
 func (c *Call) bye(ctx context.Context, d *dialog) {
+	why := c.why
 	c.exchange(ctx, &exchange{
 		d: d, parting: true,
-		build:    func(p path) *gosip.Request { return d.request(gosip.BYE, p, 0) },
+		build: func(p path) *gosip.Request {
+			req := d.request(gosip.BYE, p, 0)
+			if told(why) {
+				req.AppendHeader(gosip.NewHeader("Reason", reasonHeader(why)))
+			}
+			return req
+		},
 		response: func(context.Context, *gosip.Response) {},
 		failed: func(_ context.Context, err error) {
 			c.a.log.Debug("sip: BYE not confirmed", "call", c.id.callID, "err", err)

@@ -119,13 +119,13 @@ func (c *Call) changeRefused(ctx context.Context, i *inviting, res *gosip.Respon
 			i.agreed <- errMoved // and so it is sent again at once
 			return
 		}
-		i.agreed <- fmt.Errorf("sip: change call: peer says %d", res.StatusCode)
+		i.agreed <- fmt.Errorf("%w: %d", ErrRefused, res.StatusCode)
 	case 408, 481:
 		c.end(0, ReasonUnreachable)
 		c.bye(ctx, c.d)
 		i.agreed <- ErrEnded
 	default:
-		i.agreed <- fmt.Errorf("sip: change call: peer says %d", res.StatusCode)
+		i.agreed <- fmt.Errorf("%w: %d", ErrRefused, res.StatusCode)
 	}
 }
 

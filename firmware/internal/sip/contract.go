@@ -42,6 +42,9 @@ type Media struct {
 	Codec      string         // that we say it in, by its name
 	PacketTime time.Duration  // a=ptime of the peer: a wish (RFC 8866, 6.4); 0: none
 	Send, Recv bool           // our direction
+	// Holds: this end has the other wait, so that Send does not say whether the other
+	// would listen.
+	Holds bool
 	// Private: what is said is encrypted, with keys of which TLS says that they
 	// are the peer's.
 	Private bool

@@ -52,6 +52,7 @@ func newIncoming(a *Agent, req *gosip.Request, tx *gosip.ServerTx) *Call {
 func (c *Call) arrived(ctx context.Context, req *gosip.Request, tx *gosip.ServerTx) {
 	if c.link != nil {
 		c.a.tls.hold(c.link)
+		c.link.watched(c.a.cfg.timers)
 	}
 	c.heardFrom(req)
 	c.in = &serving{req: req, tx: tx}

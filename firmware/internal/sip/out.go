@@ -170,7 +170,7 @@ func (c *Call) inviteTaken(ctx context.Context, i *inviting, res *gosip.Response
 	if err != nil {
 		c.a.log.Debug("sip: answer not usable", "call", c.id.callID, "err", err)
 		if i.agreed != nil {
-			i.agreed <- fmt.Errorf("sip: change call: %w", err)
+			i.agreed <- fmt.Errorf("%w: %w", ErrRefused, err)
 			return
 		}
 		c.end(488, ReasonNoCodec)

@@ -395,7 +395,7 @@ func TestUpdateRefused(t *testing.T) {
 	go update()
 	p.answers(p.expects("INVITE"), "488", "")
 	p.expects("ACK")
-	if err := <-updated; err == nil || errors.Is(err, sip.ErrEnded) {
+	if err := <-updated; !errors.Is(err, sip.ErrRefused) {
 		t.Errorf("after 488: %v", err)
 	}
 	go update()

@@ -1,5 +1,7 @@
 package sip
 
+import "strings"
+
 // Reasons of an Ended event. These words are stable: the phone turns them into
 // tones and lines on the display, tests and logs compare them.
 const (
@@ -15,9 +17,28 @@ const (
 	ReasonMoved       = "moved"           // any 3xx
 	ReasonUnreachable = "unreachable"     // nothing listens there, or nothing comes back
 	ReasonCut         = "cut off"         // the connection to a phone of ours is gone on which it had begun to answer
+	ReasonWrongKey    = "wrong key"       // who speaks where the peer has to be owns another key
+	ReasonNoKeys      = "no keys"         // those of the sound never came
 	ReasonFailed      = "failed"          // any other refusal
 	ReasonStopped     = "stopped"         // this agent was stopped
 )
+
+// told reports whether the peer is told of an end for that reason: it would take it for a
+// person's wish.
+func told(reason string) bool { return reason == ReasonWrongKey || reason == ReasonNoKeys }
+
+// reasonHeader is the Reason of a BYE (RFC 3326): of SIP, Not Acceptable Here.
+func reasonHeader(reason string) string { return `SIP;cause=488;text="` + reason + `"` }
+
+// byeReason is why the peer has ended the call.
+func byeReason(req headed) string {
+	for _, reason := range []string{ReasonWrongKey, ReasonNoKeys} {
+		if strings.TrimSpace(valueOf(req, "Reason")) == reasonHeader(reason) {
+			return reason
+		}
+	}
+	return ReasonHangup
+}
 
 // ReasonOf is what a final status says about a call that was not answered.
 func ReasonOf(code int) string {

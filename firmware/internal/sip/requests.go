@@ -28,7 +28,7 @@ func (c *Call) requested(ctx context.Context, req *gosip.Request, tx *gosip.Serv
 	switch req.Method {
 	case gosip.BYE:
 		c.a.respond(tx, req, 200, nil)
-		c.byed()
+		c.byed(req)
 	case gosip.INVITE:
 		c.reinvited(ctx, req, tx)
 	case gosip.UPDATE:

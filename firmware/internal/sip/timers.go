@@ -21,9 +21,12 @@ type timers struct {
 	// stall is how long a connection may leave unacknowledged what we sent.
 	stall time.Duration
 	// anew is how long a caller whose connection is gone may take to call anew: a cable
-	// that is out for half a minute, there or here, until its phone knows of that, has
-	// looked for us and has shaken hands.
+	// may be out for half a minute, there or here. What its phone takes to look for us
+	// and to shake hands is less than what passed before the loss was seen.
 	anew time.Duration
+	// quiet is how long nothing may come from who waits for an answer until the kernel
+	// asks whether it is there, and look how long it may take to say so.
+	quiet, look time.Duration
 	// glare is the unit in which to wait after a 491.
 	glare time.Duration
 	// session is the unit of what RFC 4028 counts in seconds.
@@ -41,7 +44,9 @@ func standard() timers {
 		late:    500 * time.Millisecond,
 		connect: 5 * time.Second,
 		stall:   5 * time.Second,
-		anew:    40 * time.Second,
+		anew:    30 * time.Second,
+		quiet:   5 * time.Second,
+		look:    5 * time.Second,
 		glare:   10 * time.Millisecond,
 		session: time.Second,
 		refresh: 0.5, // RFC 4028, 10

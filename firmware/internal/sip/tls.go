@@ -49,6 +49,20 @@ func (l *link) Close() error {
 	return l.Conn.Close()
 }
 
+// watched has the kernel find out in time when the caller at the other end is cut off:
+// nothing is sent to it while it rings here. What cannot be watched takes longer.
+func (l *link) watched(t timers) {
+	if secure, ok := l.Conn.(*tls.Conn); ok {
+		c := secure.NetConn()
+		if s, ok := c.(*stream); ok {
+			c = s.Conn
+		}
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: t.quiet, Interval: t.look}) // fails only when it is closed
+		}
+	}
+}
+
 // reset closes the link without waiting for the peer to have had what was sent on it.
 func (l *link) reset() {
 	if secure, ok := l.Conn.(*tls.Conn); ok {
