@@ -23,6 +23,7 @@ import (
 	"flexphone/firmware/internal/trace"
 	"flexphone/firmware/internal/watchdog"
 	registry "flexphone/registry-client"
+	"flexphone/registry-client/wire"
 )
 
 // releaseWait bounds how long a phone that is switched off tries to tell the
@@ -83,6 +84,11 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	}}
 	desk := deskOf(board.Sound, settings.Audio)
 	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, settings.Audio, log), Formats: formats(), Processor: desk.Processor, Log: log})
+	var heard func(wire.Heard)
+	if settings.TellQuality {
+		storing.heard = &heardCalls{full: storing.announce}
+		heard = storing.heard.add
+	}
 	rows := directory.New(storing, directory.Config{Path: filepath.Join(settings.Data, "phones.json"), Prepare: line.Prepare, Log: log})
 	storing.peers, storing.urgent = rows.Followed, rows.Urgent
 	pages := newBrowsers(self.certificate, self.addresses, keeper.Panicked, log)
@@ -91,7 +97,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	ph := phone.New(phone.Parts{
 		Keypad: hardware.keypad, Hook: &hardware.hook, Lamp: &hardware.lamp, Display: &hardware.display,
 		Directory: rows, Book: rows, Line: newLines(line, pages), Sound: newSound(engine, soundConfig{
-			address: self.addressFor, near: self.near, own: self.certificate, onlyPrivate: settings.OnlyPrivate, codecs: codecs(settings.Audio.Codecs), traced: tracing.RTP, log: log,
+			address: self.addressFor, near: self.near, own: self.certificate, onlyPrivate: settings.OnlyPrivate, codecs: codecs(settings.Audio.Codecs), heard: heard, traced: tracing.RTP, log: log,
 		}),
 		Report: reporting(events, storing), Panicked: keeper.Panicked, Log: log,
 	})
@@ -108,6 +114,9 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 		self.announced(ctx, o, ph, events)
 		switch o.Kind {
 		case registry.Registered:
+			if storing.heard != nil {
+				storing.heard.told()
+			}
 			rows.Told(o.Receipt.Peers)
 			finding.Answers(server)
 			network.reached()

@@ -23,6 +23,7 @@ import (
 	"flexphone/firmware/internal/phone"
 	"flexphone/firmware/internal/sip"
 	"flexphone/hal"
+	"flexphone/registry-client/wire"
 )
 
 // clickFor is how long a key is heard by whoever presses it.
@@ -99,6 +100,7 @@ type soundConfig struct {
 	own         func() (tls.Certificate, bool) // what this phone proves itself with, once there is something
 	onlyPrivate bool
 	codecs      []media.Codec
+	heard       func(wire.Heard)            // is told of each call that is over; nil: nobody is
 	traced      func(audio.Path) audio.Path // a path, traced if that is wanted
 	log         *slog.Logger
 }
@@ -128,7 +130,7 @@ func (s *sound) Open(ctx context.Context) (phone.Stream, error) {
 		return nil, err
 	}
 	call := &stream{
-		Stream: s.engine.Open(s.traced(ways)), ways: ways, address: s.address, near: s.near, onlyPrivate: s.onlyPrivate, codecs: s.codecs,
+		Stream: s.engine.Open(s.traced(ways)), ways: ways, address: s.address, near: s.near, onlyPrivate: s.onlyPrivate, codecs: s.codecs, heard: s.heard,
 		engine: s.engine, underruns: s.engine.Underruns(),
 	}
 	call.Renew()

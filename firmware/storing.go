@@ -30,6 +30,7 @@ type storing struct {
 	spread   time.Duration                           // as in registry.AnnouncerConfig
 	peers    func() []wire.MAC                       // likewise
 	urgent   func() bool                             // likewise
+	heard    *heardCalls                             // nil: the server is not told how calls were
 	report   func(o registry.Outcome, server string) // server: who was asked
 	// browsers takes links of browsers, until accept brings no more.
 	browsers func(ctx context.Context, accept func(context.Context) (net.Conn, error))
@@ -57,8 +58,13 @@ func (s *storing) run(ctx context.Context, works func()) error {
 		return err
 	}
 	defer client.Close()
+	var heard func() []wire.Heard
+	if s.heard != nil {
+		heard = s.heard.show
+	}
 	announcer := registry.NewAnnouncer(registry.AnnouncerConfig{
-		MAC: id.MAC, Ports: wire.Ports{SIP: sip.Port, SIPS: sip.SecurePort},
+		Heard: heard,
+		MAC:   id.MAC, Ports: wire.Ports{SIP: sip.Port, SIPS: sip.SecurePort},
 		Registrar: client, Link: client, Sequence: s.folder.Sequence(), Token: s.token, Log: s.log, Spread: s.spread, Peers: s.peers, TakesLinks: true, Urgent: s.urgent,
 		Report: func(o registry.Outcome) { s.report(o, client.Server()) },
 	})
@@ -123,6 +129,15 @@ func (s *storing) again() {
 	defer s.mu.Unlock()
 	if s.announcer != nil {
 		s.announcer.Again()
+	}
+}
+
+// announce announces the phone again, with what else there is to tell.
+func (s *storing) announce() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.announcer != nil {
+		s.announcer.Announce()
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"flexphone/audio"
 	"flexphone/audio/emodel"
@@ -21,6 +22,7 @@ import (
 	"flexphone/firmware/internal/sip"
 	"flexphone/hal"
 	"flexphone/internal/mac"
+	"flexphone/registry-client/wire"
 )
 
 // stream is the sound of one call as call control sees it.
@@ -34,6 +36,8 @@ type stream struct {
 	near        func(peer netip.Addr) bool
 	onlyPrivate bool
 	codecs      []media.Codec
+	began       atomic.Pointer[time.Time] // nil: nothing was agreed yet
+	heard       func(wire.Heard)          // nil: nobody is told
 
 	mu  sync.Mutex
 	pin [32]byte // of the peer, if it is a phone of ours
@@ -145,6 +149,8 @@ func (s *stream) Start(m sip.Media) error {
 	if err := s.Stream.Start(sessionOf(m, terms)); err != nil {
 		return err
 	}
+	now := time.Now()
+	s.began.CompareAndSwap(nil, &now)
 	if terms.Protection == nil {
 		if err := s.ways.take(plain); err != nil {
 			return err
@@ -213,10 +219,14 @@ func (s *stream) Opinion() float64 {
 	return emodel.MOS(t.Rating())
 }
 
-// Close implements phone.Stream. The log says how good the call was.
+// Close implements phone.Stream. The log says how good the call was, and the storing
+// server is told if that is wanted.
 func (s *stream) Close() error {
 	err := s.Stream.Close()
 	if t := s.Stream.Stats(); t.PacketsReceived > 0 {
+		if began := s.began.Load(); began != nil && s.heard != nil {
+			s.heard(heardOf(t, time.Since(*began)))
+		}
 		var good statistics
 		good.rate(t)
 		s.ways.log.Info("sound ended", "mos", good.MOS, "r", good.R, "codec", t.Codec, "received", t.PacketsReceived,

@@ -100,6 +100,10 @@ type AnnouncerConfig struct {
 	TakesLinks bool
 	// Urgent reports whether a call with one of them is being set up; nil: never. Likewise.
 	Urgent func() bool
+	// Heard tells how the calls were that no announcement has told of, the newest last;
+	// nil: nothing is told. It is called with each try and must not block. What stood in
+	// the Registration of an Outcome of the kind Registered has been told.
+	Heard func() []wire.Heard
 	// Report is called with each outcome, from one goroutine at a time; of the
 	// Announcer it may call Again and Check.
 	Report func(Outcome)
@@ -124,6 +128,7 @@ type Announcer struct {
 	trying  func() // cuts the running try short
 	check   bool   // somebody is about to need the server
 	again   bool   // there is reason to hope that it can be reached now
+	more    bool   // there is more to tell than the address
 
 	enrolled bool       // an announcement was taken; of the goroutine that announces
 	reach    wire.Reach // as the last receipt has shown it; likewise
@@ -193,6 +198,27 @@ func (a *Announcer) Again() {
 	case a.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Announce has a registered phone announce itself again, since there is more to tell
+// than its address. It never blocks.
+func (a *Announcer) Announce() {
+	a.mu.Lock()
+	a.more = true
+	a.mu.Unlock()
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// tells takes what Announce asked for.
+func (a *Announcer) tells() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	asked := a.more
+	a.more = false
+	return asked
 }
 
 // hopes takes what Again asked for.
@@ -289,6 +315,9 @@ func (a *Announcer) Run(ctx context.Context) error {
 		now := time.Now()
 		if a.checked() && p.announced {
 			p.probe, p.asked = now, true
+		}
+		if a.tells() {
+			p.announced = false // one that has failed tells it when it is tried again
 		}
 		if a.hopes() && !p.announced {
 			p.retry, p.lost, p.wait = time.Time{}, time.Time{}, retryFirst
@@ -437,6 +466,10 @@ func (a *Announcer) register(ctx context.Context, l netlink.Lease) (r wire.Regis
 	if a.cfg.Peers != nil {
 		r.Peers = a.cfg.Peers()
 		r.Peers = r.Peers[:min(len(r.Peers), wire.MaxPeers)]
+	}
+	if a.cfg.Heard != nil {
+		r.Heard = a.cfg.Heard()
+		r.Heard = r.Heard[:min(len(r.Heard), wire.MaxHeard)]
 	}
 	for range 2 {
 		if r.Sequence, err = a.cfg.Sequence.Next(); err != nil {

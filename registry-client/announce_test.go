@@ -244,6 +244,40 @@ func TestAnnounceNamesThePeers(t *testing.T) {
 	})
 }
 
+// What there is to tell beside the address is told in an announcement of its own where
+// that is wanted, once, and in the next one where that has failed.
+func TestAnnounceTellsOfCalls(t *testing.T) {
+	waiting := []wire.Heard{{Opinion: 430}}
+	announcing(t, func(a *Announcer, f *fakeServer, outcomes func() []Outcome) {
+		a.cfg.Heard = func() []wire.Heard { f.mu.Lock(); defer f.mu.Unlock(); return waiting }
+		a.Announce() // there is no address to tell it from
+		time.Sleep(time.Minute)
+		a.Update(bound("192.0.2.1", time.Hour))
+		time.Sleep(time.Minute)
+		f.set(func() { waiting = slices.Repeat([]wire.Heard{{Opinion: 200}}, wire.MaxHeard+1) })
+		a.Announce()
+		a.Announce()
+		time.Sleep(time.Minute)
+		f.set(func() { f.refuse = fmt.Errorf("test: %w", ErrUnreachable); waiting = nil })
+		a.Announce()
+		time.Sleep(time.Second / 4)
+		f.set(func() { f.refuse, waiting = nil, []wire.Heard{{Opinion: 300}} })
+		time.Sleep(time.Minute)
+		if seen := f.seen(); len(seen) != 3 {
+			t.Errorf("server saw %q; want three registrations", seen)
+		}
+		var told []int
+		for _, o := range outcomes() {
+			if o.Kind == Registered {
+				told = append(told, len(o.Registration.Heard), int(o.Registration.Heard[0].Opinion))
+			}
+		}
+		if want := []int{1, 430, wire.MaxHeard, 200, 1, 300}; !slices.Equal(told, want) {
+			t.Errorf("told %v; want %v", told, want)
+		}
+	})
+}
+
 // A newer address takes the place of one whose try has not ended, and does not
 // wait for its back-off.
 func TestNewestWins(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/links"
 	"flexphone/storing-server/internal/mirror"
 	"flexphone/storing-server/internal/pairs"
@@ -36,6 +37,9 @@ type metrics struct {
 	openPairs  atomic.Pointer[func() int]
 	batch      prometheus.Histogram
 	commit     prometheus.Histogram
+	opinion    prometheus.Histogram
+	lost       prometheus.Histogram
+	delay      prometheus.Histogram
 	sip        *prometheus.CounterVec
 	dns        *prometheus.CounterVec
 	http       *prometheus.CounterVec
@@ -103,6 +107,19 @@ func newMetrics() *metrics {
 		return 0
 	})
 	m.registry.MustRegister(m.stun, relayed, m.soundBytes, pairsOpen)
+	m.opinion = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "storing_server_call_mos", Help: "Mean opinion score of calls, 1 to 4.5, as phones tell that are set to it.",
+		Buckets: []float64{1.5, 2, 2.58, 3.1, 3.6, 4.03, 4.34}, // from 2.58 on where ITU-T G.107, annex B, finds users differently satisfied
+	})
+	m.lost = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "storing_server_call_lost_ratio", Help: "Part of the packets of a call that did not come, or came too late.",
+		Buckets: []float64{0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2},
+	})
+	m.delay = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "storing_server_call_delay_seconds", Help: "From mouth to ear of a call, as far as its phone knows.",
+		Buckets: []float64{0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1}, // 0.15 and 0.4 are those of ITU-T G.114
+	})
+	m.registry.MustRegister(m.opinion, m.lost, m.delay)
 	m.sip = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "storing_server_sip_requests_total", Help: "SIP requests, by method and code; code 0: dropped.",
 	}, []string{"method", "code"})
@@ -131,6 +148,13 @@ func (m *metrics) rows(size func() int) {
 func (m *metrics) committed(n int, took time.Duration) {
 	m.batch.Observe(float64(n))
 	m.commit.Observe(took.Seconds())
+}
+
+// heard counts a call that a phone has told of.
+func (m *metrics) heard(h wire.Heard) {
+	m.opinion.Observe(float64(h.Opinion) / 100)
+	m.lost.Observe(float64(h.Lost) / 1000)
+	m.delay.Observe(h.Delay.Seconds())
 }
 
 func (m *metrics) request(kind string, code codes.Code) {

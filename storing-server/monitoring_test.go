@@ -12,6 +12,7 @@ import (
 
 	"github.com/plgd-dev/go-coap/v3/message/codes"
 
+	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/exchange"
 	"flexphone/storing-server/internal/links"
 )
@@ -27,6 +28,7 @@ func exported(t *testing.T) map[string]map[string]bool {
 	m.dnsQuery("A", "NOERROR")
 	m.httpRequest("/", 200)
 	m.committed(1, time.Millisecond)
+	m.heard(wire.Heard{Opinion: 430})
 	var c exchange.Counters = m
 	c.Session(1)
 	c.Handshake(true)

@@ -22,6 +22,7 @@ import (
 	"flexphone/storing-server/internal/exchange"
 	"flexphone/storing-server/internal/links"
 	"flexphone/storing-server/internal/pairs"
+	"flexphone/storing-server/internal/quality"
 	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/trust"
 )
@@ -52,6 +53,9 @@ type RunCmd struct {
 // sessionsName is the file in the data folder that keeps sessions while the
 // server does not run.
 const sessionsName = "sessions"
+
+// phonesHeard is of how many phones the last calls are kept in memory, 600 bytes each.
+const phonesHeard = 20_000
 
 // maxReplicas is how many NATS keeps of a stream at the most.
 const maxReplicas = 5
@@ -195,7 +199,8 @@ func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 		return err
 	}
 	log.Info("limits", "sessions", s.limits.Sessions, "handshakes", s.limits.Handshakes, "rows", s.policy.MostRows)
-	rowsDirectory := directory.New(rows, log, m.request).Under(s.policy).As(door)
+	calls := quality.NewBook(phonesHeard, m.heard)
+	rowsDirectory := directory.New(rows, log, m.request).Under(s.policy).As(door).Hearing(func(r wire.Registration) { calls.Tell(r, time.Now()) })
 	phones, err := exchange.Listen(ctx, c.Listen, cert, rowsDirectory, s.limits, m, log)
 	if err != nil {
 		return hint(err)
@@ -211,7 +216,7 @@ func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 	} else if n > 0 {
 		log.Info("sessions resumed", "sessions", n)
 	}
-	others, err := c.services(ctx, s, cert, rows, audit, m, changed, log)
+	others, err := c.services(ctx, s, cert, rows, calls, audit, m, changed, log)
 	if err != nil {
 		return err
 	}

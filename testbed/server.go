@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
 	"os/exec"
 	"path/filepath"
@@ -84,7 +85,7 @@ func (s *Server) data() string { return filepath.Join(s.dir, s.name+"-data") }
 func (s *Server) Start(ctx context.Context) error {
 	p, err := s.host.run(s.dir, command{
 		name: "storing-" + s.name, path: s.binary,
-		args: []string{"run", "--data", s.data(), "--listen", fmt.Sprintf(":%d", s.port)},
+		args: []string{"run", "--data", s.data(), "--listen", fmt.Sprintf(":%d", s.port), "--health", s.health()},
 	})
 	if err != nil {
 		return err
@@ -113,6 +114,28 @@ func (s *Server) awaitOperator(ctx context.Context) error {
 			return fmt.Errorf("testbed: start storing server: %w: %w", ctx.Err(), err)
 		}
 	}
+}
+
+// health is where the server tells of itself, on its host alone.
+func (s *Server) health() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
+
+// Metrics returns what Prometheus would read.
+func (s *Server) Metrics(ctx context.Context) (string, error) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: s.host.dial}}
+	ask, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.health()+"/metrics", nil)
+	if err != nil {
+		return "", err
+	}
+	answer, err := client.Do(ask)
+	if err != nil {
+		return "", fmt.Errorf("testbed: read metrics: %w", err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return "", fmt.Errorf("testbed: read metrics: %w", err)
+	}
+	return string(text), nil
 }
 
 // Kill9 ends the storing server at once, as a crash would.

@@ -59,6 +59,8 @@ type registrationBody struct {
 	Peers    [][]byte `cbor:"16,keyasint,omitempty"`
 	Padding  []byte   `cbor:"23,keyasint,omitempty"`
 	Reach    uint8    `cbor:"18,keyasint,omitempty"`
+
+	Heard [][]uint32 `cbor:"40,keyasint,omitempty"`
 }
 
 // roomPerPeer is how long the announcement of a move is for each whom it names, at
@@ -181,6 +183,9 @@ func EncodeRegistration(r Registration) ([]byte, error) {
 	for _, p := range r.Peers {
 		body.Peers = append(body.Peers, p[:])
 	}
+	for _, h := range r.Heard {
+		body.Heard = append(body.Heard, h.figures())
+	}
 	b, err := encode("registration", body)
 	if missing := roomPerPeer*len(r.Peers) - len(b); err == nil && missing > 0 {
 		body.Padding = make([]byte, missing)
@@ -211,6 +216,11 @@ func DecodeRegistration(b []byte) (Registration, error) {
 			return Registration{}, fmt.Errorf("wire: decode registration: peer: %w", err)
 		}
 		r.Peers = append(r.Peers, peer)
+	}
+	for _, f := range body.Heard { // what cannot be read is left out: an address counts for more
+		if h, ok := heardOf(f); ok && len(r.Heard) < MaxHeard {
+			r.Heard = append(r.Heard, h)
+		}
 	}
 	if r.MAC, err = macBytes(body.MAC); err != nil {
 		return Registration{}, fmt.Errorf("wire: decode registration: %w", err)

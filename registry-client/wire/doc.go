@@ -77,13 +77,16 @@
 //	35  a signature by that key
 //	36  why the phone takes no call from a browser, at most 64 bytes
 //	37  a pass: the name of a pair, 16 bytes, and its key, 16 bytes
+//	40  1 to 8 calls, each an array of how it was heard: mean opinion score in
+//	    hundredths (100 to 500), lost or late of a thousand packets, delay and jitter
+//	    in milliseconds (at most 60000), length in seconds (at most 86400); absent: none
 //
 // Addresses are those of one host: not loopback, unspecified, multicast,
 // reserved, IPv6 link-local or IPv4 mapped into IPv6, and none stands twice.
 //
 // # Announce
 //
-//	POST /rd            body: 1, 2, 3 and/or 4, 5, 6, perhaps 14 or 15, perhaps 16, 18 and 23
+//	POST /rd            body: 1, 2, 3 and/or 4, 5, 6, perhaps 14 or 15, perhaps 16, 18, 23 and 40
 //	2.01 or 2.04        body: 5, 7, 9, 12, 13, perhaps 17, perhaps 19, perhaps 20 and 21
 //
 // The row with that MAC is replaced (2.04) or created (2.01), and is on the
@@ -112,6 +115,12 @@
 // yet a server says at most three times what came from there, so that a phone makes this
 // announcement as long as that takes (23). A server that does not know the keys leaves
 // the answer out, and a phone looks up instead.
+//
+// A phone that is set to it tells how its calls since the last announcement were (40),
+// the newest last, and neither whom they were with nor when. A call that cannot be read is left
+// out, and of an array its first five numbers are read. Eight calls are a reason for an
+// announcement. A server that does not know the key passes it over, and the answer is
+// the same.
 //
 // # Regions
 //

@@ -65,6 +65,14 @@ func (r Registration) Validate() error {
 			return fmt.Errorf("wire: registration: peer %v is not unicast: %w", p, ErrInvalid)
 		}
 	}
+	if len(r.Heard) > MaxHeard {
+		return fmt.Errorf("wire: registration: %d calls, want at most %d: %w", len(r.Heard), MaxHeard, ErrInvalid)
+	}
+	for _, h := range r.Heard {
+		if err := h.Validate(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

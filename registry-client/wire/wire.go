@@ -61,6 +61,9 @@ type Registration struct {
 	// brings their rows.
 	Peers []MAC
 	Reach Reach
+	// Heard are the calls since the last announcement, the newest last, at most
+	// MaxHeard, of a phone whose user lets it tell how they were.
+	Heard []Heard
 }
 
 // A Receipt is the server's answer to a Registration that is on its disk.

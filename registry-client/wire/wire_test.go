@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,31 +34,36 @@ func sample() Registration {
 
 func TestRegistrationRefused(t *testing.T) {
 	for name, spoil := range map[string]func(*Registration){
-		"no MAC":               func(r *Registration) { r.MAC = MAC{} },
-		"multicast MAC":        func(r *Registration) { r.MAC[0] |= 1 },
-		"no address":           func(r *Registration) { r.Addrs = nil },
-		"nine addresses":       func(r *Registration) { r.Addrs = make([]netip.Addr, 9) },
-		"the same twice":       func(r *Registration) { r.Addrs[1] = r.Addrs[0] },
-		"loopback":             func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("127.0.0.1") },
-		"loopback 6":           func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("::1") },
-		"unspecified":          func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("0.0.0.0") },
-		"multicast":            func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("224.0.0.1") },
-		"multicast 6":          func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("ff02::1") },
-		"broadcast":            func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("255.255.255.255") },
-		"link-local 6":         func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("fe80::1") },
-		"mapped":               func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("::ffff:192.0.2.1") },
-		"with a zone":          func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("2001:db8::1%eth0") },
-		"no port":              func(r *Registration) { r.Ports = Ports{} },
-		"sequence zero":        func(r *Registration) { r.Sequence = 0 },
-		"sequence too high":    func(r *Registration) { r.Sequence = MaxSequence + 1 },
-		"no lifetime":          func(r *Registration) { r.Lifetime = 0 },
-		"negative lifetime":    func(r *Registration) { r.Lifetime = -time.Second },
-		"lifetime of a decade": func(r *Registration) { r.Lifetime = 10 * MaxLifetime },
-		"half a second more":   func(r *Registration) { r.Lifetime += time.Second / 2 },
-		"a long token":         func(r *Registration) { r.Token = strings.Repeat("a", MaxToken+1) },
-		"three peers":          func(r *Registration) { r.Peers = []MAC{{2, 1}, {2, 2}, {2, 3}} },
-		"a multicast peer":     func(r *Registration) { r.Peers = []MAC{{1, 2}} },
-		"a token of controls":  func(r *Registration) { r.Token = "abc\r\n" },
+		"no MAC":                 func(r *Registration) { r.MAC = MAC{} },
+		"multicast MAC":          func(r *Registration) { r.MAC[0] |= 1 },
+		"no address":             func(r *Registration) { r.Addrs = nil },
+		"nine addresses":         func(r *Registration) { r.Addrs = make([]netip.Addr, 9) },
+		"the same twice":         func(r *Registration) { r.Addrs[1] = r.Addrs[0] },
+		"loopback":               func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("127.0.0.1") },
+		"loopback 6":             func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("::1") },
+		"unspecified":            func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("0.0.0.0") },
+		"multicast":              func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("224.0.0.1") },
+		"multicast 6":            func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("ff02::1") },
+		"broadcast":              func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("255.255.255.255") },
+		"link-local 6":           func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("fe80::1") },
+		"mapped":                 func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("::ffff:192.0.2.1") },
+		"with a zone":            func(r *Registration) { r.Addrs[0] = netip.MustParseAddr("2001:db8::1%eth0") },
+		"no port":                func(r *Registration) { r.Ports = Ports{} },
+		"sequence zero":          func(r *Registration) { r.Sequence = 0 },
+		"sequence too high":      func(r *Registration) { r.Sequence = MaxSequence + 1 },
+		"no lifetime":            func(r *Registration) { r.Lifetime = 0 },
+		"negative lifetime":      func(r *Registration) { r.Lifetime = -time.Second },
+		"lifetime of a decade":   func(r *Registration) { r.Lifetime = 10 * MaxLifetime },
+		"half a second more":     func(r *Registration) { r.Lifetime += time.Second / 2 },
+		"a long token":           func(r *Registration) { r.Token = strings.Repeat("a", MaxToken+1) },
+		"three peers":            func(r *Registration) { r.Peers = []MAC{{2, 1}, {2, 2}, {2, 3}} },
+		"a multicast peer":       func(r *Registration) { r.Peers = []MAC{{1, 2}} },
+		"nine calls":             func(r *Registration) { r.Heard = slices.Repeat([]Heard{{Opinion: 430}}, MaxHeard+1) },
+		"a call of no opinion":   func(r *Registration) { r.Heard = []Heard{{}} },
+		"a loss of all and more": func(r *Registration) { r.Heard = []Heard{{Opinion: 100, Lost: 1001}} },
+		"half a millisecond":     func(r *Registration) { r.Heard = []Heard{{Opinion: 100, Delay: time.Millisecond / 2}} },
+		"a call of two days":     func(r *Registration) { r.Heard = []Heard{{Opinion: 100, Length: 48 * time.Hour}} },
+		"a token of controls":    func(r *Registration) { r.Token = "abc\r\n" },
 	} {
 		r := sample()
 		spoil(&r)
@@ -181,6 +187,47 @@ func TestProblem(t *testing.T) {
 	}
 }
 
+// What is told of calls does not keep a phone from being registered: what cannot be
+// read is left out, what a later version says beside it as well.
+func TestHeard(t *testing.T) {
+	r := sample()
+	for range MaxHeard {
+		r.Heard = append(r.Heard, Heard{Opinion: 500, Lost: 1000, Delay: time.Minute, Jitter: time.Minute, Length: 24 * time.Hour})
+	}
+	for i := range MaxAddrs {
+		a := netip.MustParseAddr("2001:db8::1").As16()
+		a[1], a[14] = 0xd0, byte(i)
+		r.Addrs = append(r.Addrs[:i:i], netip.AddrFrom16(a))
+	}
+	r.Token = strings.Repeat("a", MaxToken)
+	again(t, r, EncodeRegistration, DecodeRegistration)
+	if b, err := EncodeRegistration(r); err != nil || len(b) > MaxBody/2 {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+	body := registrationBody{MAC: r.MAC[:], Addrs: addrBytes(r.Addrs), SIP: 5060, Sequence: 1, Lifetime: 60}
+	body.Heard = [][]uint32{nil, {430, 0, 0, 0}, {99, 0, 0, 0, 0}, {1 << 16, 0, 0, 0, 0}, {430, 1<<16 + 1, 0, 0, 0},
+		{430, 0, 1 << 31, 0, 0}, {430, 0, 0, 60001, 0}, {430, 0, 0, 0, 86401}, {430, 1, 2, 3, 4, 5}, {431, 1, 2, 3, 4}}
+	b, err := encode("registration", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Heard{{430, 1, 2 * time.Millisecond, 3 * time.Millisecond, 4 * time.Second}, {431, 1, 2 * time.Millisecond, 3 * time.Millisecond, 4 * time.Second}}
+	if got, err := DecodeRegistration(b); err != nil || !slices.Equal(got.Heard, want) {
+		t.Errorf("%+v, %v; want %+v", got.Heard, err, want)
+	}
+	body.Heard = slices.Repeat([][]uint32{{430, 1, 2, 3, 4}}, MaxHeard+1)
+	if b, err = encode("registration", body); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := DecodeRegistration(b); err != nil || len(got.Heard) != MaxHeard {
+		t.Errorf("%d calls, %v; want %d", len(got.Heard), err, MaxHeard)
+	}
+	wild := Heard{Opinion: 9, Lost: 2000, Delay: -time.Second, Jitter: time.Hour, Length: 90*time.Second + 1}
+	if err := wild.Fit().Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
 // FuzzBodies: what decodes encodes again, and then decodes to the same.
 func TestHostPort(t *testing.T) {
 	for in, want := range map[string]string{
@@ -231,6 +278,9 @@ func FuzzBodies(f *testing.F) {
 	enrol := sample()
 	enrol.Token, enrol.Next, enrol.Peers = "abcdef-ghjkmn", Fingerprint{7}, []MAC{{2, 9}, {2, 8}}
 	rich, _ := EncodeRegistration(enrol)
+	enrol.Heard = []Heard{{Opinion: 441, Lost: 12, Delay: 80 * time.Millisecond, Jitter: 3 * time.Millisecond, Length: time.Minute}, {Opinion: 100}}
+	heard, _ := EncodeRegistration(enrol)
+	f.Add(heard)
 	receipt, _ := EncodeReceipt(Receipt{Reflexive: netip.MustParseAddrPort("192.0.2.1:9"), Number: "101", Expiry: time.UnixMilli(1), Sequence: 3})
 	row, _ := EncodeRow(Row{MAC: sample().MAC, Addrs: sample().Addrs, State: Online, Since: time.UnixMilli(5), Expiry: time.UnixMilli(7)})
 	problem, _ := EncodeProblem(Problem{Reason: ReasonForeign, Detail: "no"})

@@ -27,6 +27,7 @@ type Config struct {
 	StoringServer string `toml:"storing_server"`     // one or several, as a person may write them; empty: DHCP option 160 or 66, or DNS SRV
 	Token         string `toml:"enrolment_token"`    // shown to a storing server that asks for one, until it has enrolled the phone
 	OnlyPrivate   bool   `toml:"only_private"`       // calls whose sound is not private are neither made nor taken
+	TellQuality   bool   `toml:"tell_quality"`       // the storing server is told how calls were heard
 	Data          string `toml:"data"`               // folder of key, lease and log
 	Control       string `toml:"control"`            // path of the control socket
 

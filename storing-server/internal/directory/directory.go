@@ -46,6 +46,7 @@ type Directory struct {
 	pairs  *pairs.Relay // nil: there is none
 	beside wire.Beside
 	tell   func(to wire.Fingerprint, path string, body []byte) bool
+	heard  func(wire.Registration) // nil: nobody wants to know
 	log    *slog.Logger
 	count  func(request string, code codes.Code)
 
@@ -85,6 +86,13 @@ func (d *Directory) Relaying(r *links.Relay, tell func(to wire.Fingerprint, path
 // for r; nil: none. It is called before the first request.
 func (d *Directory) Beside(b wire.Beside, r *pairs.Relay) *Directory {
 	d.beside, d.pairs = b, r
+	return d
+}
+
+// Hearing has heard told of each announcement that is on the disk, before it is answered,
+// and again when it is answered again. It is called before the first request.
+func (d *Directory) Hearing(heard func(wire.Registration)) *Directory {
+	d.heard = heard
 	return d
 }
 
@@ -305,6 +313,9 @@ func (d *Directory) register(r exchange.Request) (exchange.Response, pending) {
 			}
 			if created {
 				d.policy.Waiting.Drop(peer.MAC, peer.Key)
+			}
+			if d.heard != nil {
+				d.heard(reg)
 			}
 			answer(d.receipt(peer, from, reg.Peers, row, created))
 		})

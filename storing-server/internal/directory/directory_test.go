@@ -130,6 +130,22 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// What an announcement tells is heard once it is on the disk, and not before.
+func TestHearing(t *testing.T) {
+	for _, failed := range []error{nil, store.ErrUnavailable} {
+		heard := 0
+		d := directory(failed).Hearing(func(r wire.Registration) {
+			if r.MAC == mac {
+				heard++
+			}
+		})
+		ask(d, codes.POST, announcement(), path("rd")...)
+		if want := map[bool]int{true: 1, false: 0}[failed == nil]; heard != want {
+			t.Errorf("%v: heard %d times, want %d", failed, heard, want)
+		}
+	}
+}
+
 // FuzzServe: every request has an answer that the other side can read.
 func FuzzServe(f *testing.F) {
 	for _, m := range []message.Message{

@@ -17,6 +17,7 @@ import (
 	"github.com/getkin/kin-openapi/routers/legacy"
 
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/quality"
 	"flexphone/storing-server/internal/trust"
 )
 
@@ -101,6 +102,16 @@ func TestDescription(t *testing.T) {
 	ask("GET", "/api/v1/phones?limit=1001", "", 400)
 	ask("GET", "/api/v1/phones?after=me", "", 400)
 	ask("GET", "/api/v1/phones/02-00-5e-00-00-01", "", 200, `"history":[{"addrs":["2001:db8::1"]`, `{"addrs":["192.0.2.1"]`, `"until"`)
+	s.o.Calls = func(m wire.MAC) []quality.Call {
+		if m != mac(1) {
+			return nil
+		}
+		return []quality.Call{{Heard: wire.Heard{Opinion: 341, Lost: 102, Delay: 75 * time.Millisecond, Jitter: 3 * time.Millisecond, Length: 61 * time.Second}, Told: time.Unix(1000, 5)}}
+	}
+	ask("GET", "/api/v1/phones/02005e000001", "", 200, `"calls":[{"told":"1970-01-01T00:16:40Z","mos":3.41,"lost_percent":10.2,"delay_ms":75,"jitter_ms":3,"seconds":61}]`)
+	if d := ask("GET", "/api/v1/phones/02005e000002", "", 200); strings.Contains(d, `"calls"`) {
+		t.Errorf("calls of a phone that has told of none: %s", d)
+	}
 	ask("GET", "/api/v1/phones/02005e0000ff", "", 404)
 	ask("GET", "/api/v1/phones/me", "", 400)
 	ask("PUT", "/api/v1/phones/02005e000001/number", `{"number":"555"}`, 204)

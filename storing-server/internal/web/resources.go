@@ -10,6 +10,7 @@ import (
 
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/admin"
+	"flexphone/storing-server/internal/quality"
 	"flexphone/storing-server/internal/sip"
 	"flexphone/storing-server/internal/store"
 )
@@ -96,7 +97,41 @@ type phoneDetails struct {
 	admin.Row
 	User    string `json:"user,omitempty"` // of a standard SIP phone
 	History []stay `json:"history"`
+	Calls   []call `json:"calls,omitempty"` // of a phone that tells how they were
 }
+
+// A call is how a phone heard one, in the units of the trade.
+type call struct {
+	Told        time.Time `json:"told"`
+	MOS         float64   `json:"mos"`
+	LostPercent float64   `json:"lost_percent"`
+	DelayMS     int64     `json:"delay_ms"`
+	JitterMS    int64     `json:"jitter_ms"`
+	Seconds     int64     `json:"seconds"`
+}
+
+func callOf(c quality.Call) call {
+	return call{
+		Told: c.Told.UTC().Truncate(time.Second), MOS: float64(c.Opinion) / 100, LostPercent: float64(c.Lost) / 10,
+		DelayMS: c.Delay.Milliseconds(), JitterMS: c.Jitter.Milliseconds(), Seconds: int64(c.Length / time.Second),
+	}
+}
+
+// Rated is what users think of such a call (ITU-T G.107, annex B).
+func (c call) Rated() string {
+	switch {
+	case c.MOS >= 4.03:
+		return "satisfied"
+	case c.MOS >= 3.6:
+		return "some dissatisfied"
+	case c.MOS >= 3.1:
+		return "many dissatisfied"
+	}
+	return "nearly all dissatisfied"
+}
+
+// Lasted is how long the call was.
+func (c call) Lasted() time.Duration { return time.Duration(c.Seconds) * time.Second }
 
 // details returns what is known of a phone.
 func (s *Server) details(mac wire.MAC) (out phoneDetails, err error) {
@@ -117,6 +152,11 @@ func (s *Server) details(mac wire.MAC) (out phoneDetails, err error) {
 			one.Until = &until
 		}
 		out.History = append(out.History, one)
+	}
+	if s.o.Calls != nil {
+		for _, c := range s.o.Calls(mac) {
+			out.Calls = append(out.Calls, callOf(c))
+		}
 	}
 	return out, nil
 }

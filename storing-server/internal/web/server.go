@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/quality"
 	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/trust"
 )
@@ -28,6 +29,9 @@ type Options struct {
 	Proxied bool
 	Exempt  trust.Exempt // networks that may have all connections
 	Rows    *store.Store
+	// Calls returns what a phone has told of its last calls, newest first; nil: phones
+	// are not heard.
+	Calls   func(wire.MAC) []quality.Call
 	Waiting *trust.Waiting // phones to be let in; nil: none is waited for
 	// Metrics answers GET /metrics, and Ready GET /readyz.
 	Metrics http.Handler
