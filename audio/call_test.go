@@ -60,7 +60,7 @@ func TestSpeechBothWaysByEachCodecAtEachRate(t *testing.T) {
 						if s.PacketsLost != 0 || s.Late != 0 || s.Refused != 0 || s.Unsent != 0 || s.Codec != f.Codec().Name {
 							t.Errorf("a perfect network: %+v", s)
 						}
-						if s.Delay < 20*time.Millisecond || s.Delay > 80*time.Millisecond {
+						if s.Delay > 40*time.Millisecond {
 							t.Errorf("%v of sound is waiting", s.Delay)
 						}
 						if err := p.Close(); err != nil {
@@ -144,7 +144,7 @@ func TestDisorderAndDuplicatesAreNotHeard(t *testing.T) {
 			}, func(t *testing.T, b *phone, spoken []int16) {
 				correlation, delay := quality(f.Codec())
 				heard(t, b, spoken, correlation, 0.97, delay)
-				if s := b.Stats(); s.PacketsLost != 0 || s.Late != 0 {
+				if s := b.Stats(); s.PacketsLost != 0 || s.Late > 3 { // the first, which nobody waits for
 					t.Errorf("%+v", s)
 				}
 			})

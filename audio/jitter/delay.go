@@ -3,12 +3,11 @@ package jitter
 import "time"
 
 const (
-	// floor of the target: what the clocks of a network without jitter need.
+	// floor of the target: what the clocks of a network without jitter need. It is also
+	// where the target begins: more would be heard in each call of an even network, until
+	// somebody pauses, and to leave it then costs a piece of sound. Where packets come
+	// unevenly the first that is late costs a gap instead, and adds delay at once.
 	floor = 6 * time.Millisecond
-	// begin is the target before anything is known, as if all had come evenly but for
-	// so many packets that needed it. That is outweighed after 350 that did not.
-	begin    = 30 * time.Millisecond
-	believed = 4
 	// step is the resolution of relative delays; steps of it are told apart.
 	step  = 2 * time.Millisecond
 	steps = 150
@@ -20,8 +19,8 @@ const (
 	// price of a percent of packets that come too late, as delay. Simulated over
 	// traces of LANs, Wi-Fi and the Internet, 40 to 80 ms are equally good.
 	price = 60 * time.Millisecond
-	// up is how much a target may grow at a time, and down how much it shrinks with
-	// each packet.
+	// up is how much a target may grow at a time, and down how much it shrinks in
+	// usually.
 	up   = 40 * time.Millisecond
 	down = 200 * time.Microsecond
 	// The fastest of so many packets is what the others are measured against.
@@ -46,11 +45,7 @@ type network struct {
 	target time.Duration
 }
 
-func newNetwork() network {
-	n := network{target: begin, total: memory}
-	n.weight[begin/step-2] = believed
-	return n
-}
+func newNetwork() network { return network{target: floor, total: memory} }
 
 // restart forgets what transits are measured against: another clock. How evenly
 // packets come is still believed.
@@ -81,8 +76,9 @@ func (n *network) arrive(transit, length time.Duration) {
 	}
 	n.count++
 	n.least[0] = min(n.least[0], transit)
-	n.weigh(transit-n.base(), float64(length)/float64(usually))
-	n.aim()
+	part := float64(length) / float64(usually)
+	n.weigh(transit-n.base(), part)
+	n.aim(time.Duration(part * float64(down)))
 }
 
 func (n *network) nextMinimum(transit time.Duration) {
@@ -116,8 +112,8 @@ func (n *network) weigh(late time.Duration, weight float64) {
 }
 
 // aim moves the target towards the delay that costs least: itself, and what comes
-// too late for it.
-func (n *network) aim() {
+// too late for it. It shrinks by so much at most.
+func (n *network) aim(shrink time.Duration) {
 	best, least := time.Duration(0), time.Duration(1<<62)
 	late := 0.0 // but for what is late for any
 	for i := steps - 1; i >= 0; i-- {
@@ -132,7 +128,7 @@ func (n *network) aim() {
 	case want > n.target:
 		n.target = min(want, n.target+up)
 	default:
-		n.target = max(want, n.target-down)
+		n.target = max(want, n.target-shrink)
 	}
 }
 

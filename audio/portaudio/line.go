@@ -23,10 +23,7 @@ import (
 
 const (
 	ticksPerSecond = int(time.Second / audio.TickDuration)
-	// usualAhead is how much sound waits for the card before the engine's first
-	// tick, in ticks: one is being played while the next is made.
-	usualAhead = 1
-	// onTop is how much more may ever wait. After the engine was late the card
+	// onTop is how much more may ever wait, in ticks. After the engine was late the card
 	// has played silence in its place, and what was late comes on top.
 	onTop = 2
 )
@@ -38,7 +35,8 @@ const (
 type line struct {
 	c              *C.line
 	jack           bool
-	tick, ahead    int // samples
+	tick           int // samples
+	ahead          ahead
 	play, captured ring
 	event          *os.File
 	raw            syscall.RawConn // of event
@@ -50,14 +48,14 @@ type line struct {
 
 var errEnded = errors.New("card is being closed")
 
-func newLine(rate, ahead int) (*line, error) {
+func newLine(rate, ticks int) (*line, error) {
 	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("portaudio: make event: %w", err)
 	}
 	l := &line{
 		tick:  rate / ticksPerSecond,
-		ahead: ahead * rate / ticksPerSecond,
+		ahead: newAhead(ticks*rate/ticksPerSecond, rate/ticksPerSecond),
 		event: os.NewFile(uintptr(fd), "event"),
 		let:   func() bool { return true },
 	}
@@ -65,7 +63,7 @@ func newLine(rate, ahead int) (*line, error) {
 		return nil, errors.Join(fmt.Errorf("portaudio: make event: %w", err), l.event.Close())
 	}
 	l.look = func(uintptr) bool { return l.ended.Load() || l.captured.have() >= l.tick }
-	l.c = C.line_new(C.uint32_t(l.tick), C.uint32_t(l.ahead), C.int(fd))
+	l.c = C.line_new(C.uint32_t(l.tick), C.uint32_t(l.ahead.least), C.int(fd))
 	if l.c == nil {
 		return nil, errors.Join(errors.New("portaudio: make line: no memory"), l.event.Close())
 	}
@@ -75,9 +73,11 @@ func newLine(rate, ahead int) (*line, error) {
 
 // put hands a tick to the card, unless too much is waiting already.
 func (l *line) put(play []int16) {
-	if l.play.have() <= l.ahead+(onTop-1)*l.tick {
-		l.play.write(play)
+	waits := l.play.have()
+	if waits > l.ahead.least+(onTop-1)*l.tick {
+		return
 	}
+	l.play.write(play[l.ahead.spare(waits, play):])
 }
 
 // take fetches a captured tick, if there is a whole one.
@@ -209,7 +209,7 @@ func failure(code C.PaError) error {
 }
 
 // reset empties both rings. Nobody calls back meanwhile.
-func (l *line) reset() { C.line_reset(l.c, C.uint32_t(l.ahead)) }
+func (l *line) reset() { C.line_reset(l.c, C.uint32_t(l.ahead.begin())) }
 
 // call does what the card's thread does with a period.
 func (l *line) call(in, out []int16) {

@@ -8,11 +8,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"flexphone/audio"
 )
 
 func open(t *testing.T, rate int) *line {
 	t.Helper()
-	l, err := newLine(rate, usualAhead)
+	l, err := newLine(rate, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +136,7 @@ func TestLineKeepsTheDelayBounded(t *testing.T) {
 	for before := l.underruns(); l.underruns() == before; waits++ {
 		l.call(make([]int16, 1), make([]int16, 1))
 	}
-	if most := (usualAhead + onTop) * l.tick; waits > most+1 {
+	if most := (onTop) * l.tick; waits > most+1 {
 		t.Errorf("%d samples waited for the card", waits)
 	}
 	// An engine that has stopped does not stop the card.
@@ -162,5 +164,55 @@ func TestCallbackDoesNotAllocate(t *testing.T) {
 		l.put(tick)
 	}); a != 0 {
 		t.Errorf("%v allocations a tick", a)
+	}
+}
+
+// A line's engine that is late is so once: from then on sound waits for that long. When
+// it has been prompt for a while less waits, but only in a pause, and where that was
+// wrong it takes longer the next time.
+func TestLineFindsOutHowMuchWaits(t *testing.T) {
+	l := open(t, 16000)
+	in, out := make([]int16, l.tick/2), make([]int16, l.tick/2)
+	quiet, loud, tick := make([]int16, l.tick), make([]int16, l.tick), make([]int16, l.tick)
+	for i := range loud {
+		loud[i] = 1000
+	}
+	// run lets the engine bring ticks, which it does late periods of the card later.
+	run := func(ticks, late int, play []int16) (waits int, gaps uint64) {
+		before := l.underruns()
+		for range ticks {
+			l.put(play)
+			for range 2 + late {
+				l.call(in, out)
+			}
+			waits = l.play.have()
+			for l.take(tick); l.captured.have() >= l.tick; l.take(tick) {
+				l.put(play) // it catches up
+			}
+			if late%2 == 1 { // the next tick is whole half a tick sooner
+				l.put(play)
+				l.call(in, out)
+				l.take(tick)
+			}
+		}
+		return waits, l.underruns() - before
+	}
+	hold := int(spareAfter / audio.TickDuration)
+	if waits, gaps := run(2*hold, 0, quiet); waits != 0 || gaps != 0 {
+		t.Errorf("prompt: %d samples wait, %d gaps", waits, gaps)
+	}
+	for round := range 3 {
+		if _, gaps := run(1, 1, quiet); gaps != 1 {
+			t.Errorf("round %d: late for the first time: %d gaps", round, gaps)
+		}
+		if _, gaps := run(20, 1, quiet); gaps != 0 {
+			t.Errorf("round %d: late again: %d gaps", round, gaps)
+		}
+		if waits, gaps := run(2*hold<<round, 0, loud); waits != len(in) || gaps != 0 {
+			t.Errorf("round %d: prompt while somebody speaks: %d samples wait, %d gaps", round, waits, gaps)
+		}
+		if waits, gaps := run(2, 0, quiet); waits != 0 || gaps != 0 {
+			t.Errorf("round %d: prompt in a pause: %d samples wait, %d gaps", round, waits, gaps)
+		}
 	}
 }

@@ -29,6 +29,12 @@
 // Opus or to cancel an echo, wakes that thread again: 800 switches, and 18 % of what
 // such a call costs.
 //
+// # How much waits for the card
+//
+// The engine has half a tick, the card's period, to bring the next one: nothing more
+// waits, which would be heard later. Where that was too little once, so much more does
+// from then on, until it has not been needed for a while (ahead.go).
+//
 // # A card that dies
 //
 // PortAudio does not say that a card is gone: it just keeps silent, and the engine
@@ -75,12 +81,12 @@ type Config struct {
 	Rate int
 	// Buffer is how much sound waits for the card, in whole ticks: what the
 	// machine may stand still without a gap in what is heard, and what everything
-	// is heard later. 0: one tick.
+	// is heard later. 0: what turns out to be enough.
 	Buffer time.Duration
 }
 
 // ahead returns Buffer in ticks.
-func (c Config) ahead() int { return max(usualAhead, int(c.Buffer/audio.TickDuration)) }
+func (c Config) ahead() int { return int(c.Buffer / audio.TickDuration) }
 
 // period returns how many frames the card takes at a time: half a tick, or a
 // third of a longer buffer, since whoever needs that is slow, too, and each
@@ -231,18 +237,18 @@ func (d *Device) Underruns() uint64 { return d.line.underruns() }
 func (d *Device) Exchange(ctx context.Context, play, captured []int16) error {
 	d.use <- struct{}{}
 	defer func() { <-d.use }()
-	if !d.runs {
+	whole := captured
+	if d.odd != nil {
+		play, captured = d.odd.play(play), d.odd.captured
+	}
+	d.line.put(play)
+	if !d.runs { // with something to play
 		if err := d.line.start(); err != nil {
 			d.dead = true
 			return fmt.Errorf("portaudio: start: %w", err)
 		}
 		d.runs = true
 	}
-	whole := captured
-	if d.odd != nil {
-		play, captured = d.odd.play(play), d.odd.captured
-	}
-	d.line.put(play)
 	began := time.Now()
 	for !d.line.take(captured) {
 		if err := d.line.wait(ctx); err != nil {

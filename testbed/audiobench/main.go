@@ -2,7 +2,7 @@
 // real programs on a virtual sound card, and beside them between two of Debian's
 // baresip in the same run.
 //
-//	audiobench [-n 10] [-talk 6s] [-weigh 30s] [-cases .] [-out build/bench]
+//	audiobench [-n 10] [-talk 6s] [-weigh 30s] [-calls .] [-cases .] [-out build/bench]
 //
 // It knows a mouth, an ear and the way between the ends of a call. It refuses to know
 // how telephones do it: all are joined, spoken to and heard in the same way.
@@ -54,6 +54,7 @@ type options struct {
 	n     int            // calls of each kind, for the delay
 	talk  time.Duration  // in each of them
 	weigh time.Duration  // of a call, and of idleness
+	calls *regexp.Regexp // who makes them, and how
 	cases *regexp.Regexp // of speech
 	drift time.Duration  // how long cases of clocks that differ are
 	out   string
@@ -94,15 +95,19 @@ func read(args []string, progress io.Writer) (o options, err error) {
 	flags.DurationVar(&o.weigh, "weigh", 30*time.Second, "how much of a call is weighed; 0: nothing")
 	flags.DurationVar(&o.drift, "drift", 5*time.Minute, "how long calls are between clocks that differ")
 	flags.StringVar(&o.out, "out", "build/bench", "folder for what was heard")
+	calls := flags.String("calls", ".", "regular expression of the calls that are timed and weighed, as \"flexphone, PCMU 10 ms\"")
 	cases := flags.String("cases", ".", "regular expression of the cases of speech; ^$: none")
 	if err := flags.Parse(args); err != nil {
 		return o, err
+	}
+	if o.calls, err = regexp.Compile(*calls); err != nil {
+		return o, fmt.Errorf("audiobench: -calls: %w", err)
 	}
 	if o.cases, err = regexp.Compile(*cases); err != nil {
 		return o, fmt.Errorf("audiobench: -cases: %w", err)
 	}
 	if flags.NArg() > 0 || o.n < 0 || o.talk < 2*time.Second || o.talk > 30*time.Second || o.weigh < 0 || o.drift < time.Second {
-		return o, errors.New("usage: audiobench [-n 10] [-talk 6s, to 30s] [-weigh 30s] [-cases REGEXP] [-drift 5m] [-out FOLDER]")
+		return o, errors.New("usage: audiobench [-n 10] [-talk 6s, to 30s] [-weigh 30s] [-calls REGEXP] [-cases REGEXP] [-drift 5m] [-out FOLDER]")
 	}
 	return o, nil
 }

@@ -18,6 +18,8 @@ type pair interface {
 	hangUp(ctx context.Context) error
 	// callee is whom the exchange is to call.
 	callee() (user string, addr netip.Addr)
+	// account is what the end that hears says of a call; empty: nothing.
+	account(ctx context.Context) string
 	pids() [2]int
 	ports() string // how those of their cards begin
 }
@@ -82,6 +84,14 @@ func (p *phones) ports() string { return "PortAudio" }
 
 func (p *phones) callee() (string, netip.Addr) {
 	return fmt.Sprintf("%x", p.ends[1].MAC[:]), pools[1].Address(0)
+}
+
+func (p *phones) account(ctx context.Context) string {
+	s, err := p.ends[1].Status(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	return string(s.Call)
 }
 
 func (p *phones) call(ctx context.Context, directly bool) error {
@@ -158,6 +168,8 @@ func (p *baresips) pids() [2]int  { return [2]int{p.ends[0].Pid(), p.ends[1].Pid
 func (p *baresips) ports() string { return "baresip" }
 
 func (p *baresips) callee() (string, netip.Addr) { return p.ends[1].User(), p.ends[1].Addr }
+
+func (p *baresips) account(context.Context) string { return "" }
 
 func (p *baresips) call(ctx context.Context, _ bool) error {
 	for _, end := range p.ends {

@@ -159,7 +159,7 @@ func measure(ctx context.Context, o options, r *report) (err error) {
 		b.say("delay, %d. calls of %d", i+1, b.n)
 		for _, m := range b.makers {
 			for _, k := range kinds {
-				if !k.directly || m.name == flexphone {
+				if b.wants(m, k) {
 					if err := b.delay(ctx, m, k); err != nil {
 						return err
 					}
@@ -168,6 +168,11 @@ func measure(ctx context.Context, o options, r *report) (err error) {
 		}
 	}
 	return b.speak(ctx)
+}
+
+// wants says whether a call is measured: what they agree upon, of ours alone.
+func (b *bench) wants(m maker, k kind) bool {
+	return (!k.directly || m.name == flexphone) && b.calls.MatchString(m.name+", "+k.String())
 }
 
 // call begins a call, and returns the ports of its ends.
@@ -243,6 +248,9 @@ func (b *bench) delay(ctx context.Context, m maker, k kind) error {
 		if err != nil {
 			return err
 		}
+		if account := m.account(ctx); account != "" {
+			b.say("%s, %v: %s", m.name, k, account)
+		}
 		_, delays := audiotest.Follow(said, heard, cardRate)
 		if len(delays) == 0 {
 			return fmt.Errorf("audiobench: %s, %v: nothing was heard", m.name, k)
@@ -282,7 +290,7 @@ func (b *bench) costs(ctx context.Context) error {
 	}
 	for _, m := range b.makers {
 		for _, k := range kinds {
-			if k.directly && m.name == flexphone || k.packet == 20*time.Millisecond {
+			if (k.directly || k.packet == 20*time.Millisecond) && b.wants(m, k) {
 				if err := b.inCall(ctx, m, k); err != nil {
 					return err
 				}
