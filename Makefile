@@ -83,10 +83,14 @@ check: packages-build ## Format, vet, staticcheck, and the floor plan
 
 test: packages-test image-packages check ## Every test that can run here; names what cannot
 	@rm -rf build/test && mkdir -p build/test
-	@# Tests wait much: meanwhile images are built, by processors that are idle.
-	@chrt --idle 0 $(MAKE) --no-print-directory image-of-qemu-virt image-of-imx6ul-evk >build/test/images 2>&1 & images=$$!; \
-	  trap "kill $$images 2>/dev/null || true" EXIT; \
-	  $(MAKE) --no-print-directory test-unit apt-test test-e2e fuzz FUZZTIME=3s; \
+	@# End-to-end tests wait much: meanwhile processors that are idle build the images,
+	@# and then fuzz.
+	@chrt --idle 0 $(MAKE) --no-print-directory image-of-qemu-virt image-of-imx6ul-evk >build/test/images 2>&1 & images=$$!; fuzz=; \
+	  trap 'kill $$images $$fuzz 2>/dev/null || true' EXIT; \
+	  $(MAKE) --no-print-directory test-unit apt-test; \
+	  chrt --idle 0 $(MAKE) --no-print-directory fuzz FUZZTIME=3s >build/test/fuzz 2>&1 & fuzz=$$!; \
+	  $(MAKE) --no-print-directory test-e2e; \
+	  wait $$fuzz || { cat build/test/fuzz; exit 1; }; cat build/test/fuzz; \
 	  wait $$images || { cat build/test/images; exit 1; }
 	@$(MAKE) --no-print-directory test-virtual
 	@echo; if [ -s build/test/skipped ]; then echo 'Not run, and why:'; cat build/test/skipped; else echo 'Every test was run.'; fi

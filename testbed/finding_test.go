@@ -13,8 +13,10 @@ import (
 
 // raw160 is option 160 of exactly these bytes, which dnsmasq takes of none that it
 // knows to be a text.
-func raw160(bytes string) string {
-	return "160," + strings.ReplaceAll(fmt.Sprintf("% x", bytes), " ", ":")
+func raw160(bytes string) string { return raw(160, bytes) }
+
+func raw(option int, bytes string) string {
+	return fmt.Sprintf("%d,%s", option, strings.ReplaceAll(fmt.Sprintf("% x", bytes), " ", ":"))
 }
 
 // officeDNS is what a name server knows of the storing server: its service in
@@ -72,6 +74,8 @@ func TestFindingTheStoringServer(t *testing.T) {
 		{"66, two names, the first of nobody", []string{dns, "66,nobody.office.test store.office.test"}, ""},
 		{"66, quotes around", []string{`66,'` + server + `'`}, ""},
 		{"66, a line's end behind", []string{"66," + server + "\n"}, ""},
+		{"66, NUL behind", []string{raw(66, server+"\x00")}, ""},
+		{"66, a URL with blanks around and NUL behind", []string{raw(66, " coaps://"+server+":5684 \x00\x00")}, ""},
 		{"160, a name", []string{dns, raw160("store.office.test:5684\n")}, ""},
 		{"160, a web server's and ours", []string{raw160("http://" + nobody + "/cfg coaps://" + server)}, "http://"},
 		{"160 is dead, and 66 ours", []string{"66,coaps://" + server, raw160(nobody)}, ""},
@@ -142,6 +146,31 @@ func TestFindingTheStoringServerByIPv6(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			must(t, p.PowerOff())
 			must(t, bed.ISP.Say(ctx, options...))
+			boot(ctx, t, p)
+		})
+	}
+}
+
+// Settings take every form that the options take.
+func TestStoringServerInSettings(t *testing.T) {
+	if board() != hostBoard {
+		t.Skip("one program reads them on every board: tried on the host")
+	}
+	ctx, bed := ownTown(t, Config{})
+	must(t, bed.AddDNS(ctx, officeDNS()...))
+	must(t, bed.ISP.Say(ctx, "option:dns-server,"+fixedRouter.Addr().String(), "15,office.test"))
+	p := addPhone(ctx, t, bed, 101)
+	m := p.machine.(program)
+	server := serverAddress.Addr().String()
+	for _, form := range []string{
+		server, server + ":5684", " " + server + "\n", server + "\x00", "'" + server + "'", "coaps://" + server, "COAPS://" + server + ":5684/rd",
+		"203.0.113.99, " + server, "203.0.113.99 " + server, "[2001:db8:77::99]:5684," + server,
+		"store.office.test", "store", "coaps://store.office.test:5684", "nobody.office.test store.office.test",
+	} {
+		t.Run(form, func(t *testing.T) {
+			must(t, p.PowerOff())
+			p.server = form
+			must(t, os.WriteFile(m.config(), []byte(strings.ReplaceAll(m.settings(), `\x00`, `\u0000`)), 0o600))
 			boot(ctx, t, p)
 		})
 	}
