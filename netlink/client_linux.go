@@ -185,7 +185,7 @@ func (r *runner) loop(ctx context.Context) error {
 		case b := <-r.packets:
 			err = r.packet(ctx, b)
 		case b := <-r.arps:
-			if a, parseErr := arp.Parse(b); parseErr == nil {
+			if a, ok := claimOfAnother(b); ok {
 				err = r.step(ctx, a)
 			}
 		}
@@ -205,13 +205,21 @@ func (r *runner) tick(ctx context.Context) error {
 		}
 	}
 	for _, b := range heard {
-		if a, err := arp.Parse(b); err == nil {
+		if a, ok := claimOfAnother(b); ok {
 			if err := r.step(ctx, a); err != nil {
 				return err
 			}
 		}
 	}
 	return r.step(ctx, tick{})
+}
+
+// claimOfAnother reads what an ARP packet claims; false: nothing, or it is this host
+// that claims it. Linux answers for each of its addresses by every interface (arp_ignore),
+// so that Wi-Fi says that it has what Ethernet asks for, where both are in one network.
+func claimOfAnother(b []byte) (arp.Claim, bool) {
+	a, err := arp.Parse(b)
+	return a, err == nil && !link.Owns(a.From)
 }
 
 // look reads the state of the interface again, and tells the machine what is

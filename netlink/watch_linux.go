@@ -132,7 +132,7 @@ func (w *watch) Run(ctx context.Context) error {
 		case <-hints:
 		case <-w.shuns:
 		case b := <-w.arps:
-			if a, err := arp.Parse(b); err == nil {
+			if a, ok := claimOfAnother(b); ok {
 				w.ask(a)
 			}
 		}

@@ -3,7 +3,6 @@ package testbed
 import (
 	"fmt"
 	"net/netip"
-	"os"
 
 	"github.com/vishvananda/netlink"
 
@@ -19,7 +18,7 @@ const distance = "distance"
 // far from each other need addresses of different subnets. Bed.Close takes it away.
 func (b *Bed) Lay(c wire.Config) (*wire.Wire, error) {
 	h := b.ISP.host
-	var device *os.File
+	var device wire.TUN
 	err := h.within(func() (err error) {
 		device, err = wire.OpenTUN(distance)
 		return err

@@ -38,28 +38,7 @@ func TestFlood(t *testing.T) {
 	defer flood.Wait()
 	defer stop()
 	var sent atomic.Int64
-	for i := range 8 {
-		conn, err := strangers.Listen(netip.AddrPortFrom(strangers.Addrs[i], 0))
-		must(t, err)
-		defer conn.Close()
-		flood.Go(func() {
-			pace := time.NewTicker(5 * time.Millisecond)
-			defer pace.Stop()
-			for n := 0; flooding.Err() == nil; {
-				for range 7 { // 11,200 INVITEs a second of all, on a machine that can
-					n++
-					text := inviteFrom(conn.LocalAddr().String(), "102", victim.String(), fmt.Sprintf("flood-%d-%d", i, n))
-					if _, err := conn.WriteToUDPAddrPort([]byte(text), netip.AddrPortFrom(victim, 5060)); err == nil {
-						sent.Add(1)
-					}
-				}
-				select {
-				case <-pace.C:
-				case <-flooding.Done():
-				}
-			}
-		})
-	}
+	floodWithCalls(flooding, t, &flood, strangers, victim, &sent)
 	flood.Go(func() { // whoever is turned out comes back
 		var before []net.Conn
 		for flooding.Err() == nil {
@@ -125,6 +104,33 @@ func TestFlood(t *testing.T) {
 	}
 	b.Mark()
 	callWithSound(ctx, t, a, b, "102", victim)
+}
+
+// floodWithCalls has eight of the strangers call the victim by UDP, 11,200 times a second
+// on a machine that can, until flooding is done, and counts in sent.
+func floodWithCalls(flooding context.Context, t *testing.T, flood *sync.WaitGroup, strangers *Crowd, victim netip.Addr, sent *atomic.Int64) {
+	for i := range 8 {
+		conn, err := strangers.Listen(netip.AddrPortFrom(strangers.Addrs[i], 0))
+		must(t, err)
+		flood.Go(func() {
+			defer conn.Close()
+			pace := time.NewTicker(5 * time.Millisecond)
+			defer pace.Stop()
+			for n := 0; flooding.Err() == nil; {
+				for range 7 {
+					n++
+					text := inviteFrom(conn.LocalAddr().String(), "102", victim.String(), fmt.Sprintf("flood-%d-%d", i, n))
+					if _, err := conn.WriteToUDPAddrPort([]byte(text), netip.AddrPortFrom(victim, 5060)); err == nil {
+						sent.Add(1)
+					}
+				}
+				select {
+				case <-pace.C:
+				case <-flooding.Done():
+				}
+			}
+		})
+	}
 }
 
 // inviteFrom is an INVITE to user at a phone, from an address.

@@ -170,23 +170,29 @@ func (h *host) withdraw(name string, prefix netip.Prefix) error {
 // cable joins interface eth0 of h, which it makes, to the bridge of sw; the
 // other end of the cable is named after h.
 func (h *host) cable(sw *host, bridge string, mac net.HardwareAddr) error {
+	return h.join(sw, bridge, h.name, "eth0", mac)
+}
+
+// join joins an interface of h, which it makes, to the bridge of sw, where the other end
+// is called plug.
+func (h *host) join(sw *host, bridge, plug, ifname string, mac net.HardwareAddr) error {
 	br, err := sw.find(bridge)
 	if err != nil {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name = h.name
+	attrs.Name = plug
 	attrs.MasterIndex = br.Attrs().Index
 	pair := &netlink.Veth{
 		LinkAttrs:        attrs,
-		PeerName:         "eth0",
+		PeerName:         ifname,
 		PeerHardwareAddr: mac,
 		PeerNamespace:    netlink.NsFd(h.ns.Fd()),
 	}
 	if err := sw.link.LinkAdd(pair); err != nil {
 		return fmt.Errorf("testbed: cable %s: %w", h.name, err)
 	}
-	return sw.up(h.name)
+	return sw.up(plug)
 }
 
 // close gives the host up; it ends with the last of its processes.

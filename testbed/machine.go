@@ -64,8 +64,13 @@ func (m program) settings() string {
 	if m.p.card != "" {
 		backend, capture, playback = "portaudio", m.p.card, m.p.card
 	}
+	fallback := ""
+	if m.p.wifi {
+		fallback = wifi
+	}
 	return fmt.Sprintf(`board = "host"
 interface = "eth0"
+fallback_interface = %q
 storing_server = %q
 data = %q
 control = %q
@@ -77,7 +82,7 @@ playback = %q
 
 [address]
 source = %q
-`, m.p.server, filepath.Join(m.p.dir, "data"), m.p.Control(), backend, capture, playback, source)
+`, fallback, m.p.server, filepath.Join(m.p.dir, "data"), m.p.Control(), backend, capture, playback, source)
 }
 
 func (m program) start(context.Context) (*process, error) {

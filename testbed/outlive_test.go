@@ -17,8 +17,10 @@ var everything = os.Getenv("FLEXPHONE_MOVES") == "all"
 // chosen reports whether one of the mishaps is walked through: for who and when, by
 // their numbers.
 func chosen(who, when int, what mishap, number int) bool {
-	const both = 2
+	const both, talking = 2, 2
 	switch {
+	case what.over != "" && board() != hostBoard: // which have one interface
+		return false
 	case board() != hostBoard: // which takes long, and its program is the same
 		return who == both && slices.Contains([][]int{{1}, {3}, {0, 2}, {0}}[when], number)
 	case everything:
@@ -27,6 +29,8 @@ func chosen(who, when int, what mishap, number int) bool {
 		return who == 0 && when == 3
 	case what.alone: // and takes half a minute
 		return who == both && when == 1
+	case what.over != "":
+		return who == both && when == talking
 	case what.out > 10*time.Second:
 		return who == both && what.pool != nil && when > 0
 	}
@@ -42,6 +46,8 @@ type mishap struct {
 	// for as long.
 	alone bool
 	six   bool // it has an IPv6 address afterwards, and no other
+	// over is the interface by which it goes on, of two that it has; empty: it has one.
+	over string
 }
 
 var mishaps = []mishap{
@@ -53,6 +59,8 @@ var mishaps = []mishap{
 	{name: "25 seconds without a cable, and another network", pool: &West, out: 25 * time.Second},
 	{name: "two seconds without a cable, another network, and no storing server for longer", pool: &West, out: 2 * time.Second, alone: true},
 	{name: "from IPv4 to IPv6", six: true},
+	{name: "from Ethernet to Wi-Fi", over: wifi},
+	{name: "from Wi-Fi to Ethernet", over: "eth0"}, // after the one before
 }
 
 // TestCallsOutliveTheirNetworks: a call goes on, whoever of the two moves, or both at
@@ -72,7 +80,18 @@ func TestCallsOutliveTheirNetworks(t *testing.T) {
 					outlives(ctx, t, bed, phones, movers(who, phones), when, mishaps[i], 0)
 				})
 			}
-			if !slices.ContainsFunc(mishaps, func(what mishap) bool { return !what.six && chosen(w, m, what, slices.Index(mishaps, what)) }) {
+			if i := slices.IndexFunc(mishaps, func(what mishap) bool { return what.over != "" }); chosen(w, m, mishaps[i], i) {
+				t.Run(who+", "+when+", Ethernet and Wi-Fi", func(t *testing.T) {
+					ctx, bed, phones := wireless(t)
+					for _, what := range mishaps[i:] {
+						if !t.Run(what.name, func(t *testing.T) { outlives(ctx, t, bed, phones, movers(who, phones), when, what, 0) }) {
+							return
+						}
+					}
+				})
+			}
+			ordinary := func(what mishap) bool { return !what.six && what.over == "" }
+			if !slices.ContainsFunc(mishaps, func(what mishap) bool { return ordinary(what) && chosen(w, m, what, slices.Index(mishaps, what)) }) {
 				continue
 			}
 			t.Run(who+", "+when, func(t *testing.T) {
@@ -80,7 +99,7 @@ func TestCallsOutliveTheirNetworks(t *testing.T) {
 				must(t, bed.ISP.ChangePool(ctx, East, West))
 				movers := movers(who, phones)
 				for i, what := range mishaps {
-					if what.six || !chosen(w, m, what, i) {
+					if !ordinary(what) || !chosen(w, m, what, i) {
 						continue
 					}
 					first := 30 + next
@@ -204,6 +223,40 @@ func bilingual(t *testing.T, who string) (context.Context, *Bed, []*Phone) {
 	return ctx, bed, phones
 }
 
+// wireless is a town of two phones that have Wi-Fi beside Ethernet, with addresses of
+// another network.
+func wireless(t *testing.T) (context.Context, *Bed, []*Phone) {
+	ctx, bed := ownTown(t, Config{})
+	must(t, bed.ISP.ChangePool(ctx, East, West))
+	var phones []*Phone
+	for number := 101; number <= 102; number++ {
+		n := byte(number - 100)
+		radio := MAC{0x02, 0x00, 0x5e, 0x00, 0x54, n}
+		p, err := bed.AddPhone(ctx, PhoneConfig{
+			Name: fmt.Sprintf("phone-%d", number), MAC: MAC{0x02, 0x00, 0x5e, 0x00, 0x53, n}, WiFi: radio, Speech: speak(t, words[number-101]),
+		})
+		must(t, err)
+		must(t, bed.ISP.GiveNext(ctx, p.MAC, addressOver("eth0", p)))
+		must(t, bed.ISP.GiveNext(ctx, radio, addressOver(wifi, p)))
+		must(t, p.PowerOn(ctx))
+		must(t, p.Plug())
+		await(ctx, t, p, "registered")
+		must(t, bed.Server.SetNumber(ctx, p.MAC, fmt.Sprint(number)))
+		awaitRow(ctx, t, bed, p, func(addrs []string) bool { return slices.Equal(addrs, []string{addressOver("eth0", p).String()}) })
+		phones = append(phones, p)
+	}
+	return ctx, bed, phones
+}
+
+// addressOver is the address that a phone of a wireless town has over an interface.
+func addressOver(ifname string, p *Phone) netip.Addr {
+	pool := East
+	if ifname == wifi {
+		pool = West
+	}
+	return pool.Address(int(p.MAC[5]))
+}
+
 // befalls lets what happen to all of movers at once, and meanwhile, when their cables
 // are out. It returns once the row of each that has another address tells it.
 func befalls(ctx context.Context, t *testing.T, bed *Bed, movers []*Phone, what mishap, first int, meanwhile func()) {
@@ -222,8 +275,10 @@ func befalls(ctx context.Context, t *testing.T, bed *Bed, movers []*Phone, what 
 	if what.alone {
 		bed.Server.Kill9()
 	}
-	for _, p := range movers {
-		must(t, p.Pull(ctx))
+	if what.over != "eth0" { // whose cable is out
+		for _, p := range movers {
+			must(t, p.Pull(ctx))
+		}
 	}
 	meanwhile()
 	pause := func() {
@@ -238,6 +293,12 @@ func befalls(ctx context.Context, t *testing.T, bed *Bed, movers []*Phone, what 
 	}
 	pause()
 	for _, p := range movers {
+		if what.over != "" {
+			to[p] = addressOver(what.over, p)
+		}
+		if what.over == wifi {
+			continue
+		}
 		if what.six {
 			must(t, p.machine.sysctl(noIPv6, "0"))
 		}

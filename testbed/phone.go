@@ -38,6 +38,7 @@ type Phone struct {
 	machine  machine
 	special  GuestConfig
 	server   string // in its settings
+	wifi     bool   // it has a second interface
 	fixed    bool   // its host has its address, and it leases none
 	card     string // its sound card; empty: files
 	proc     *process
@@ -121,6 +122,9 @@ type PhoneConfig struct {
 	// Card is the sound card that its program opens, by PortAudio's name; empty: it
 	// has files for one. For programs alone.
 	Card string
+	// WiFi is the MAC of its second interface, wlan0, which takes the place of eth0 while
+	// that has no address. Zero: it has none. For programs alone.
+	WiFi MAC
 	// Board is what it is; empty: as the bed says.
 	Board string
 	Guest GuestConfig
@@ -134,7 +138,7 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 		return nil, err
 	}
 	p := &Phone{
-		Name: c.Name, MAC: c.MAC, bed: b, binary: binary, spoken: c.Speech, special: c.Guest, server: c.StoringServer, fixed: c.Addr.IsValid(), card: c.Card,
+		Name: c.Name, MAC: c.MAC, bed: b, binary: binary, spoken: c.Speech, special: c.Guest, server: c.StoringServer, wifi: c.WiFi != MAC{}, fixed: c.Addr.IsValid(), card: c.Card,
 		board:  cmp.Or(c.Board, b.Board),
 		dir:    filepath.Join(b.Dir, c.Name),
 		events: newJournal[Event](),
@@ -158,6 +162,11 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 	if err := p.host.cable(b.ISP.host, street, mac); err != nil {
 		return nil, err
 	}
+	if p.wifi {
+		if err := p.host.join(b.ISP.host, street, "w-"+c.Name, wifi, c.WiFi[:]); err != nil {
+			return nil, err
+		}
+	}
 	if p.fixed {
 		if err := errors.Join(p.host.up("eth0"), p.host.readdress(c.Addr)); err != nil {
 			return nil, err
@@ -172,6 +181,10 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 	b.phones = append(b.phones, p)
 	return p, nil
 }
+
+// wifi is the second interface of a phone that has one. Nothing about it is radio, but
+// that its link stays when the cable is pulled.
+const wifi = "wlan0"
 
 // look is how often the phone is looked at for what it tells nobody unasked.
 func (p *Phone) look() time.Duration {

@@ -57,8 +57,10 @@ type swapping struct {
 	again  int // that rang when they were dialled once more
 	late   int // calls that were over before the row was right
 
-	wrong   int           // phones that were rung by mistake
-	foreign time.Duration // of sound of somebody else
+	judged  [4]position       // of the tapes, which are listened to so far
+	before  map[*Phone]*Phone // who talked to whom there
+	wrong   int               // phones that were rung by mistake
+	foreign time.Duration     // of sound of somebody else
 }
 
 // Two phones swap their addresses, since the provider's leases have changed hands, while
@@ -93,6 +95,8 @@ func TestSwappedAddresses(t *testing.T) {
 			return // nobody knows what the phones do now
 		}
 	}
+	s.pause(ctx, t, time.Second) // until the recorders have written
+	s.judge(t, nil)
 	s.strays.mu.Lock()
 	defer s.strays.mu.Unlock()
 	t.Logf("%d swaps, %d of them whole: %d numbers rang where they should, %d of them when dialled once more (%d calls had found nobody); %d rang elsewhere, %v of foreign sound; "+
@@ -108,12 +112,9 @@ func TestSwappedAddresses(t *testing.T) {
 func (s *swapping) scene(ctx context.Context, t *testing.T, kind swapKind, called int) {
 	a, d := s.phones[0], s.phones[3]
 	b, c := s.phones[1+called], s.phones[2-called]
-	var began []position
 	var events []int
 	for _, p := range s.phones {
-		at, err := p.tape().position()
-		must(t, err)
-		began, events = append(began, at), append(events, len(p.Events()))
+		events = append(events, len(p.Events()))
 		p.Mark()
 	}
 	peers := map[*Phone]*Phone{a: b, b: a}
@@ -164,19 +165,37 @@ func (s *swapping) scene(ctx context.Context, t *testing.T, kind swapKind, calle
 			}
 		}
 	}
-	s.pause(ctx, t, recorder)
+	s.judge(t, peers)
+}
+
+// recorder is how much of the sound of a call may come to a tape only after its end.
+const recorder = 2 * time.Second
+
+// judge listens to all that was played since it last did so: nobody has heard anybody
+// but who they talk with, or talked with before that.
+func (s *swapping) judge(t *testing.T, peers map[*Phone]*Phone) {
+	t.Helper()
 	for i, p := range s.phones {
-		now, err := p.tape().position()
+		from := s.judged[i]
+		to, err := p.tape().position()
 		must(t, err)
-		pcm, err := p.tape().part(began[i], now)
+		pcm, err := p.tape().part(from, to)
 		must(t, err)
-		for j, heard := range whistling(pcm, now.rate, whistles) {
-			if heard > 0 && s.phones[j] != peers[p] {
+		rest := min(len(pcm), int(recorder*time.Duration(to.rate)/time.Second))
+		late, now := whistling(pcm[:rest], to.rate, whistles), whistling(pcm[rest:], to.rate, whistles)
+		for j, other := range s.phones {
+			heard := now[j]
+			if other != s.before[p] {
+				heard += late[j]
+			}
+			if heard > 0 && other != peers[p] {
 				s.foreign += heard
-				t.Errorf("%s hears %v of %s", p.Name, heard, s.phones[j].Name)
+				t.Errorf("%s hears %v of %s", p.Name, heard, other.Name)
 			}
 		}
+		s.judged[i] = to
 	}
+	s.before = peers
 }
 
 // number is by what a phone is called: its short number.
@@ -220,9 +239,6 @@ func (s *swapping) swap(ctx context.Context, t *testing.T, b, c *Phone, meanwhil
 // probing is how long a phone looks for others that have its new address. If b comes
 // back meanwhile, which still has it until its provider says no, c looks for another.
 const probing = 500 * time.Millisecond
-
-// recorder is how much later than it was played sound may come to a tape.
-const recorder = 700 * time.Millisecond
 
 // settled waits until each has another lease than before those events, and its row
 // tells that.

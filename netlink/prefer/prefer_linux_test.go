@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -184,5 +185,58 @@ func TestPreferFailsOverAndBack(t *testing.T) {
 	s.until("the end", func(e netlink.Event) bool { return e.Kind == netlink.Lost })
 	if left := isptest.IP(t, "route", "show", "default"); left != "" {
 		t.Errorf("routes are still there: %s", left)
+	}
+}
+
+// TestTwoInterfacesOfOneNetwork: Ethernet and Wi-Fi lead to one network, as in most
+// houses. Either interface of the host answers for the address of the other, which is no
+// conflict, and both keep their addresses.
+func TestTwoInterfacesOfOneNetwork(t *testing.T) {
+	if !isptest.InNamespace(t) {
+		return
+	}
+	wire := isptest.New(t, isptest.Addr)
+	for _, command := range []string{
+		"link set isp0 down", "link set isp0 name plug0", "address flush dev plug0", "link add isp0 type bridge",
+		"link add plug1 type veth peer name wlan0", "link set wlan0 netns " + strconv.Itoa(os.Getpid()),
+		"link set plug0 master isp0", "link set plug1 master isp0", "address add " + isptest.Addr + " dev isp0",
+		"link set isp0 up", "link set plug0 up", "link set plug1 up",
+	} {
+		wire.Inside(append([]string{"ip"}, strings.Fields(command)...)...)
+	}
+	wire.StartDNS("10.77.0.50,10.77.0.60,2m")
+	var sources []netlink.Source
+	lost := make(chan struct{}, 9)
+	for n, name := range []string{"eth0", "wlan0"} {
+		s, err := netlink.NewClient(netlink.Config{Interface: name, Metric: 100 * (n + 1), Log: isptest.Log(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources = append(sources, overheard{s, lost})
+	}
+	p, err := New("", isptest.Log(t), sources...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := running{isptest.Start(t, p)}
+	on := func(name string) {
+		t.Helper()
+		s.until("an address on "+name, func(e netlink.Event) bool { return e.Lease.Interface == name })
+	}
+	on("eth0")
+	// Each address is probed three times, and announced then, for which others may say
+	// that they have it. The later of both interfaces is through when the first is left.
+	isptest.Eventually(t, "both have routes", func() bool { return strings.Count(isptest.IP(t, "route", "show", "default"), "default") == 2 })
+	probed := time.Now()
+	isptest.Eventually(t, "all probes are sent", func() bool { return time.Since(probed) > time.Second })
+	if len(lost) > 0 || strings.Contains(wire.Logged(), "DHCPDECLINE") {
+		t.Fatalf("%d addresses were given up, and the server says\n%s", len(lost), wire.Logged())
+	}
+	wire.Inside("ip", "link", "set", "plug0", "down")
+	on("wlan0")
+	wire.Inside("ip", "link", "set", "plug0", "up")
+	on("eth0")
+	if strings.Contains(wire.Logged(), "DHCPDECLINE") {
+		t.Errorf("an address was given up:\n%s", wire.Logged())
 	}
 }

@@ -11,6 +11,11 @@ import (
 // mtu is the longest packet that a Wire carries.
 const mtu = 1 << 16
 
+// blunt is how late Go's timers may be on a machine that has nothing else to do: what
+// waits for the network waits for whole milliseconds (epoll_wait(2)). Eight ways of
+// half a round trip each, as a call takes, would be as many milliseconds too long.
+const blunt = 2 * time.Millisecond
+
 // A Wire carries what it reads from a device back to it, by way of a Line. The
 // device is one that reads and writes a packet at a time.
 type Wire struct {
@@ -18,16 +23,21 @@ type Wire struct {
 	mu     sync.Mutex
 	line   *Line
 	seen   func(at time.Time, packet []byte)
-	wake   chan struct{} // the next packet is another one than before
-	ended  chan struct{} // by Close, or by a device that fails
+	rest   func(time.Duration) // waits for less than blunt; nil: timers do
+	wake   chan struct{}       // the next packet is another one than before
+	ended  chan struct{}       // by Close, or by a device that fails
 	both   sync.WaitGroup
 	err    error // of the device, before Close
 	once   sync.Once
 }
 
-// Start carries packets until Close, which is the caller's to call.
+// Start carries packets until Close, which is the caller's to call. A device that can
+// Rest is waited with at the end of each wait.
 func Start(device io.ReadWriteCloser, c Config) *Wire {
 	w := &Wire{device: device, line: NewLine(c, 1), wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	if d, ok := device.(interface{ Rest(time.Duration) }); ok {
+		w.rest = d.Rest
+	}
 	w.both.Go(w.read)
 	w.both.Go(w.write)
 	return w
@@ -97,9 +107,16 @@ func (w *Wire) write() {
 		case <-w.ended:
 			return
 		}
-		due, waits := w.deliver()
-		if waits {
-			timer.Reset(time.Until(due))
+		for due, waits := w.deliver(); waits; due, waits = w.deliver() {
+			left := time.Until(due)
+			if w.rest == nil || left > blunt {
+				if w.rest != nil {
+					left -= blunt
+				}
+				timer.Reset(left)
+				break
+			}
+			w.rest(left)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package wire
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,13 +12,25 @@ import (
 // that is no IP packet: that packet is lost, and the device works on.
 var errRefused = unix.EINVAL
 
+// A TUN is a TUN device that is open.
+type TUN struct{ *os.File }
+
+// Rest waits for d, by a thread of its own and so to a tenth of a millisecond. A
+// signal may end it before.
+func (TUN) Rest(d time.Duration) {
+	if d > 0 {
+		t := unix.NsecToTimespec(int64(d))
+		_ = unix.Nanosleep(&t, nil)
+	}
+}
+
 // OpenTUN makes a TUN device of this name in the namespace of the calling thread,
 // and opens it: what the kernel routes to it is read, and what is written has come
 // from it. The device is down, and goes when it is closed.
-func OpenTUN(name string) (*os.File, error) {
+func OpenTUN(name string) (TUN, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("wire: open /dev/net/tun: %w (it is for everybody where udev runs; else be root)", err)
+		return TUN{}, fmt.Errorf("wire: open /dev/net/tun: %w (it is for everybody where udev runs; else be root)", err)
 	}
 	req, err := unix.NewIfreq(name)
 	if err == nil {
@@ -26,7 +39,7 @@ func OpenTUN(name string) (*os.File, error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("wire: make TUN device %s: %w", name, err)
+		return TUN{}, fmt.Errorf("wire: make TUN device %s: %w", name, err)
 	}
-	return os.NewFile(uintptr(fd), name), nil // which waits without a thread, from now on
+	return TUN{os.NewFile(uintptr(fd), name)}, nil // which waits without a thread, from now on
 }

@@ -1,9 +1,12 @@
 package link
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 
 	rtnl "github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -59,6 +62,13 @@ func Read(ifname string) (State, error) {
 		}
 	}
 	return l, nil
+}
+
+// Owns reports whether an interface of this host has this hardware address. What is not
+// known is not owned.
+func Owns(m mac.Address) bool {
+	all, _ := net.Interfaces()
+	return slices.ContainsFunc(all, func(i net.Interface) bool { return bytes.Equal(i.HardwareAddr, m[:]) })
 }
 
 func Of(index int) rtnl.Link {
