@@ -36,6 +36,9 @@ type Config struct {
 	// Board is what the phones are: "host", or one whose image was made. Empty:
 	// "host".
 	Board string
+	// Lookups is how many the storing server lets a client ask for each second in the
+	// long run, for who lives faster than people do; 0: as many as it does by itself.
+	Lookups int
 }
 
 // New builds a provider and a storing server, and starts both. It is called
@@ -54,7 +57,7 @@ func New(ctx context.Context, c Config) (*Bed, error) {
 	if b.ISP, err = newISP(ctx, dir, c.Renew); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
-	if b.Server, err = newServer(ctx, b.ISP, dir); err != nil {
+	if b.Server, err = newServer(ctx, b.ISP, dir, c.Lookups); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil

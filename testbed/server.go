@@ -24,6 +24,8 @@ type Server struct {
 	port   int
 	binary string
 	proc   *process
+
+	lookups int // as in Config
 }
 
 // storingPort is the port of the bed's own storing server (RFC 7252, section 12.7).
@@ -38,7 +40,7 @@ type Row struct {
 	State    string   `json:"state"` // "online" or "offline"
 }
 
-func newServer(ctx context.Context, isp *ISP, dir string) (*Server, error) {
+func newServer(ctx context.Context, isp *ISP, dir string, lookups int) (*Server, error) {
 	binary, err := findBinary("storing-server")
 	if err != nil {
 		return nil, err
@@ -56,7 +58,7 @@ func newServer(ctx context.Context, isp *ISP, dir string) (*Server, error) {
 	if err := h.address("eth0", serverAddress, fixedRouter.Addr()); err != nil {
 		return nil, err
 	}
-	s := &Server{host: h, dir: dir, name: "server", port: storingPort, binary: binary}
+	s := &Server{host: h, dir: dir, name: "server", port: storingPort, binary: binary, lookups: lookups}
 	return s, s.Start(ctx)
 }
 
@@ -83,10 +85,11 @@ func (s *Server) data() string { return filepath.Join(s.dir, s.name+"-data") }
 // Start starts the storing server, on the data that it left when it last ran,
 // and waits until it serves.
 func (s *Server) Start(ctx context.Context) error {
-	p, err := s.host.run(s.dir, command{
-		name: "storing-" + s.name, path: s.binary,
-		args: []string{"run", "--data", s.data(), "--listen", fmt.Sprintf(":%d", s.port), "--health", s.health()},
-	})
+	args := []string{"run", "--data", s.data(), "--listen", fmt.Sprintf(":%d", s.port), "--health", s.health()}
+	if s.lookups > 0 {
+		args = append(args, fmt.Sprintf("--lookups=%d", s.lookups))
+	}
+	p, err := s.host.run(s.dir, command{name: "storing-" + s.name, path: s.binary, args: args})
 	if err != nil {
 		return err
 	}

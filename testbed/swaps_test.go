@@ -75,7 +75,7 @@ func TestSwappedAddresses(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	n := swapsAtOnce(t)
-	s := &swapping{bed: newTown(ctx, t, Config{}), addrs: [2]netip.Addr{East.Address(1), East.Address(2)}}
+	s := &swapping{bed: newTown(ctx, t, Config{Lookups: 50}), addrs: [2]netip.Addr{East.Address(1), East.Address(2)}}
 	for i := range whistles {
 		p, err := s.bed.AddPhone(ctx, PhoneConfig{
 			Name: fmt.Sprintf("phone-%d", 101+i), MAC: MAC{0x02, 0x00, 0x5e, 0x00, 0x53, byte(1 + i)}, Speech: whistle(whistles[i]),
