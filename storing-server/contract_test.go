@@ -29,6 +29,8 @@ type testServer struct {
 	key  wire.Fingerprint
 	rows *store.Store
 	stop func()
+
+	pages *browsers
 }
 
 func startServer(t *testing.T, dir, listen string) *testServer {
@@ -65,13 +67,15 @@ func startUnder(t *testing.T, dir, listen string, limits exchange.Limits, policy
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Relaying(links.New(links.DefaultLimits(), m), passOn(phones, rows))
+	pages := newBrowsers(rows, links.New(links.DefaultLimits(), m))
+	pages.pass = passOn(phones, pages, rows)
+	d.Relaying(pages.relay, pages.pass)
 	changed.to(phones.Changed)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- phones.Serve(ctx) }()
 	stopped := false
-	s := &testServer{addr: phones.Addr().String(), key: fingerprint(cert), rows: rows}
+	s := &testServer{addr: phones.Addr().String(), key: fingerprint(cert), rows: rows, pages: pages}
 	s.stop = func() {
 		if stopped {
 			return

@@ -43,6 +43,7 @@ type CLI struct {
 	Waiting  WaitingCmd  `cmd:"" help:"Phones that wait to be let in (run --enrol approve)."`
 	Password PasswordCmd `cmd:"" help:"Set a password of the operator's pages."`
 	APIToken APITokenCmd `cmd:"" name:"api-token" help:"Tokens with which programs use the JSON API."`
+	Link     LinkCmd     `cmd:"" help:"Links by which people call phones from a browser (run --http)."`
 	Phone    PhoneCmd    `cmd:"" help:"Names of phones, and standard SIP phones."`
 	Region   RegionCmd   `cmd:"" help:"Which server keeps which phones' rows, where one cluster cannot keep all."`
 	Forget   ForgetCmd   `cmd:"" help:"Delete a phone's row, with its key and number: the next key that announces it owns it."`

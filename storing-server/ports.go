@@ -37,11 +37,11 @@ func (f HTTPFlags) certificate() (*certificate, error) {
 }
 
 // open listens; nil when nothing was asked for.
-func (f HTTPFlags) open(ctx context.Context, cert *certificate, dir string, rows *store.Store, calls *quality.Book, ready *web.Readiness, audit *trust.Audit, p trust.Policy, m *metrics, log *slog.Logger) (*web.Server, error) {
+func (f HTTPFlags) open(ctx context.Context, cert *certificate, dir string, rows *store.Store, calls *quality.Book, pages *browsers, ready *web.Readiness, audit *trust.Audit, p trust.Policy, m *metrics, log *slog.Logger) (*web.Server, error) {
 	if f.HTTP == "" {
 		return nil, nil
 	}
-	o := web.Options{Listen: f.HTTP, Dir: dir, Proxied: f.HTTPProxy, Exempt: p.Exempt, Waiting: p.Waiting, Rows: rows, Calls: calls.Of, Audit: audit.Append, Metrics: m.handler(), Ready: ready, Count: m.httpRequest, Log: log}
+	o := web.Options{Listen: f.HTTP, Dir: dir, Proxied: f.HTTPProxy, Exempt: p.Exempt, Waiting: p.Waiting, Rows: rows, Calls: calls.Of, Caller: pages, Audit: audit.Append, Metrics: m.handler(), Ready: ready, Count: m.httpRequest, Log: log}
 	if cert != nil {
 		o.Cert = cert.get
 	}
@@ -120,7 +120,7 @@ type service struct {
 }
 
 // services opens the ports that were asked for, all or none of them.
-func (c *RunCmd) services(ctx context.Context, s settings, own tls.Certificate, rows *store.Store, calls *quality.Book, audit *trust.Audit, m *metrics, changed *relay, log *slog.Logger) (out []service, err error) {
+func (c *RunCmd) services(ctx context.Context, s settings, own tls.Certificate, rows *store.Store, calls *quality.Book, pages *browsers, audit *trust.Audit, m *metrics, changed *relay, log *slog.Logger) (out []service, err error) {
 	var opened []interface{ Close() }
 	defer func() {
 		if err != nil {
@@ -138,7 +138,7 @@ func (c *RunCmd) services(ctx context.Context, s settings, own tls.Certificate, 
 		opened = append(opened, health)
 		out = append(out, service{"health", health.Addr().String(), health.Serve})
 	}
-	operator, err := c.HTTPFlags.open(ctx, s.pages, c.Data.Data, rows, calls, ready, audit, s.policy, m, log)
+	operator, err := c.HTTPFlags.open(ctx, s.pages, c.Data.Data, rows, calls, pages, ready, audit, s.policy, m, log)
 	if err != nil {
 		return nil, hint(err)
 	}

@@ -205,7 +205,9 @@ func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 	if err != nil {
 		return hint(err)
 	}
-	rowsDirectory.Relaying(links.New(s.links, m), passOn(phones, rows))
+	pages := newBrowsers(rows, links.New(s.links, m))
+	pages.pass = passOn(phones, pages, rows)
+	rowsDirectory.Relaying(pages.relay, pages.pass)
 	beside, err := c.SoundFlags.open(ctx, s, rowsDirectory, m)
 	if err != nil {
 		return hint(err)
@@ -216,7 +218,7 @@ func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 	} else if n > 0 {
 		log.Info("sessions resumed", "sessions", n)
 	}
-	others, err := c.services(ctx, s, cert, rows, calls, audit, m, changed, log)
+	others, err := c.services(ctx, s, cert, rows, calls, pages, audit, m, changed, log)
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,7 @@ var ErrNotRunning = errors.New("no server is running there")
 type Rows interface {
 	Trust
 	Access
+	CallLinks
 	Regions
 	SetNumber(ctx context.Context, mac wire.MAC, digits string) error
 	Forget(ctx context.Context, mac wire.MAC) error
@@ -53,6 +54,7 @@ type Lister interface {
 	Phones() []store.Phone
 	Tokens() []store.Token
 	APITokens() []store.APIToken
+	CallLinks() []store.CallLink
 	Regions() []store.Region
 }
 
@@ -169,6 +171,7 @@ func handler(rows Lister, waiting *trust.Waiting) http.Handler {
 	})
 	trustHandlers(mux, rows)
 	accessHandlers(mux, rows)
+	callLinkHandlers(mux, rows)
 	regionHandlers(mux, rows)
 	waitingHandlers(mux, rows, waiting)
 	return mux

@@ -27,14 +27,19 @@ func (d *Directory) link(r exchange.Request) exchange.Response {
 	if own, ok := d.rows.Resolve(wire.Query{MAC: r.Peer.MAC}); !ok || own.Fingerprint != r.Peer.Key {
 		return problem(codes.Forbidden, wire.Problem{Reason: wire.ReasonForeign, Detail: "links are for those who own a row"})
 	}
-	to, ok := d.rows.Resolve(wire.Query{MAC: m.Peer})
-	if !ok || to.Fingerprint == (wire.Fingerprint{}) {
+	var to wire.Fingerprint
+	if wire.IsBrowser(m.Peer) {
+		to = links.BrowserKey(m.Peer)
+	} else if row, ok := d.rows.Resolve(wire.Query{MAC: m.Peer}); ok {
+		to = row.Fingerprint
+	}
+	if to == (wire.Fingerprint{}) {
 		return unreachable(m.Peer)
 	}
 	verdict := d.relay.Pass(r.Peer.MAC, m, time.Now(), func() bool {
 		m.Peer = r.Peer.MAC
 		body, err := wire.EncodeLink(m)
-		return err == nil && d.tell(to.Fingerprint, wire.PathLink, body)
+		return err == nil && d.tell(to, wire.PathLink, body)
 	})
 	switch verdict {
 	case links.Passed:

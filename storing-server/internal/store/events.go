@@ -24,6 +24,8 @@ const (
 	EventPasswordRemoved = "password-removed"  // nobody logs in by it
 	EventAPITokenMade    = "api-token-made"    // for a program
 	EventAPITokenRevoked = "api-token-revoked" // it is worth nothing
+	EventCallLinkMade    = "call-link-made"    // for calls from a browser
+	EventCallLinkRevoked = "call-link-revoked" // it is worth nothing
 	EventRegionSet       = "region-set"        // another server keeps the rows of a span, or this one
 	EventRegionRemoved   = "region-removed"    // nobody in particular does
 	EventRegionLearned   = "region-learned"    // as another cluster has it

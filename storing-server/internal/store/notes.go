@@ -27,6 +27,7 @@ const (
 	passwordNote = "password" // of no phone
 	apiTokenNote = "api"      // of no phone, by the hash of the token
 	regionNote   = "region"   // of no phone, by the span
+	callLinkNote = "call"     // of no phone, by the hash of the token
 )
 
 // A noteKey names a note. Its key begins with the MAC that it is about, so

@@ -33,6 +33,8 @@ var pageForms = []struct {
 	{"/waiting/{mac}/approve", store.RoleAll, approve},
 	{"/accounts", store.RoleAll, addAccount},
 	{"/accounts/{user}/remove", store.RoleAll, removeAccount},
+	{"/call-links", store.RoleAll, makeCallLink},
+	{"/call-links/{id}/revoke", store.RoleAll, revokeCallLink},
 	{"/api-access", store.RoleAll, makeAPIToken},
 	{"/api-access/{id}/revoke", store.RoleAll, revokeAPIToken},
 }

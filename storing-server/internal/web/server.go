@@ -33,6 +33,7 @@ type Options struct {
 	// are not heard.
 	Calls   func(wire.MAC) []quality.Call
 	Waiting *trust.Waiting // phones to be let in; nil: none is waited for
+	Caller  Caller         // brings calls from browsers to phones; nil: there are none
 	// Metrics answers GET /metrics, and Ready GET /readyz.
 	Metrics http.Handler
 	Ready   *Readiness
@@ -65,6 +66,7 @@ type Server struct {
 	logins   sessions
 	guesses  *trust.Limiter[trust.Network]
 	refusals *trust.Limiter[trust.Network] // that are logged
+	calling  *trust.Limiter[trust.Network]
 	each     *trust.Limiter[trust.Network] // refusals in the audit log
 	all      *trust.Limiter[struct{}]
 	// guessing is held by who has a password checked, since that costs memory.
@@ -102,6 +104,7 @@ func newServer(o Options) *Server {
 		o: o, logins: sessions{all: map[string]*session{}},
 		guesses:  trust.NewLimiter[trust.Network](1/guessEvery.Seconds(), guessBurst),
 		refusals: trust.NewLimiter[trust.Network](1/guessEvery.Seconds(), 1),
+		calling:  trust.NewLimiter[trust.Network](1/callEvery.Seconds(), callBurst),
 		each:     trust.NewLimiter[trust.Network](auditEach, auditBurst),
 		all:      trust.NewLimiter[struct{}](auditAll, auditMost),
 		hub:      hub{watchers: map[*watcher]struct{}{}}, ending: make(chan struct{}),

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/links"
+)
+
+// An offer of a page comes to the phone, and its answer back, byte for byte; the page of
+// a phone that does not answer hears so in time.
+func TestCallFromBrowser(t *testing.T) {
+	s := startServer(t, t.TempDir(), "127.0.0.1:0")
+	_, two := twoPhones(t, s.addr)
+	offer := wire.BrowserOffer{Name: "Ada", Description: strings.Repeat("an offer\r\n", 600), Nonce: wire.Nonce{1}}
+	answer := wire.BrowserAnswer{Description: strings.Repeat("an answer\r\n", 600), Key: []byte("key"), Signature: bytes.Repeat([]byte{7}, 64)}
+	took := make(chan wire.BrowserOffer, 1)
+	go func() {
+		defer close(took)
+		conn, err := two.AcceptBrowser(t.Context())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		got, err := wire.ReadBrowserOffer(conn)
+		if err == nil {
+			err = wire.WriteBrowserAnswer(conn, answer)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		took <- got
+	}()
+	got, err := s.pages.Call(t.Context(), wire.MAC(phoneMAC(2)), offer)
+	if err != nil || !reflect.DeepEqual(got, answer) {
+		t.Errorf("the page gets %d bytes, %v", len(got.Description), err)
+	}
+	if o := <-took; o != offer {
+		t.Errorf("the phone gets the offer of %q, of %d bytes", o.Name, len(o.Description))
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := s.pages.Call(ctx, wire.MAC(phoneMAC(2)), offer); err == nil {
+		t.Error("a phone that takes no calls from browsers has answered")
+	}
+	two.Close()
+	if _, err := s.pages.Call(t.Context(), wire.MAC(phoneMAC(9)), offer); err == nil {
+		t.Error("nobody has answered")
+	}
+}
+
+// A phone cannot be a browser, and its key stands for none.
+func TestBrowserKeys(t *testing.T) {
+	m := wire.BrowserMAC([3]byte{1, 2, 3})
+	if got, ok := links.BrowserOf(links.BrowserKey(m)); !ok || got != m {
+		t.Errorf("the key of %v stands for %v, %v", m, got, ok)
+	}
+	if _, ok := links.BrowserOf(links.BrowserKey(wire.MAC{2, 0, 0x5e, 0, 0x53, 1})); ok {
+		t.Error("a phone is a browser")
+	}
+	if _, ok := links.BrowserOf(wire.Fingerprint{1}); ok {
+		t.Error("a hash is a browser")
+	}
+	r := wire.Registration(announcement(phoneMAC(1), 1, "192.0.2.1"))
+	r.MAC = m
+	if err := r.Validate(); err == nil {
+		t.Error("a browser can be announced")
+	}
+}
+
+// What the operator makes is listed and taken back.
+func TestLinkCommand(t *testing.T) {
+	dir := t.TempDir()
+	serveFor(t, dir)
+	out := command(t, "link", "new", "Ada", "--number", "101,102", "--times", "3", "--site", "https://phones.example/", "--data", dir)
+	for i, line := range strings.Fields(out) {
+		if want := "https://phones.example/call/" + []string{"101", "102"}[i] + "?link="; !strings.HasPrefix(line, want) {
+			t.Errorf("it prints %q; want %s…", line, want)
+		}
+	}
+	listed := command(t, "link", "list", "--json", "--data", dir)
+	if !strings.Contains(listed, `"name":"Ada","numbers":["101","102"],"times":3,"used":0`) {
+		t.Errorf("listed: %s", listed)
+	}
+	id := strings.Split(listed, `"`)[3]
+	command(t, "link", "revoke", id, "--data", dir)
+	if listed := command(t, "link", "list", "--data", dir); listed != "" {
+		t.Errorf("after its revocation: %s", listed)
+	}
+	for _, args := range []string{"link new x --valid=-1h", "link new x --site=nowhere"} {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), append(strings.Fields(args), "--data", dir), &out, &errs); code != exitUsage {
+			t.Errorf("%s: exit %d: %s", args, code, errs.String())
+		}
+	}
+}
