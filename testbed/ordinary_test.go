@@ -225,6 +225,32 @@ func TestSipp(t *testing.T) {
 		must(t, s.Wait(ctx))
 		must(t, p.OnHook(ctx))
 	})
+	t.Run("uac in pjsip's manner", func(t *testing.T) {
+		p.Mark()
+		s, err := bed.StartSipp("uac-pjsip", p.MAC.Hex(), addressOf(ctx, t, p))
+		must(t, err)
+		await(ctx, t, p, "ringing")
+		must(t, p.OffHook(ctx))
+		for _, name := range []string{"established", "held", "retrieved", "ended"} {
+			if e := await(ctx, t, p, name); name == "held" && e.Field("who") != "peer" {
+				t.Errorf("%v; want it of the peer", e)
+			}
+		}
+		must(t, s.Wait(ctx))
+		must(t, p.OnHook(ctx))
+	})
+	t.Run("uas in pjsip's manner", func(t *testing.T) {
+		s, err := bed.StartSipp("uas-pjsip", "", addressOf(ctx, t, p))
+		must(t, err)
+		must(t, s.Listening(ctx))
+		dial(ctx, t, p, DialledAddr(s.Addr))
+		for _, name := range []string{"established", "held", "retrieved"} {
+			await(ctx, t, p, name)
+		}
+		must(t, p.OnHook(ctx))
+		await(ctx, t, p, "ended", "reason", "hangup")
+		must(t, s.Wait(ctx))
+	})
 	t.Run("uas of which there are two", func(t *testing.T) {
 		s, err := bed.StartSipp("uas-forks", "", addressOf(ctx, t, p))
 		must(t, err)

@@ -20,9 +20,9 @@ type timers struct {
 	connect time.Duration
 	// stall is how long a connection may leave unacknowledged what we sent.
 	stall time.Duration
-	// anew is how long a caller whose connection is gone may take to call anew: a cable
-	// may be out for half a minute, there or here. What its phone takes to look for us
-	// and to shake hands is less than what passed before the loss was seen.
+	// anew is how long a caller whose connection is gone may take to call anew: with what
+	// passes before that is seen, a cable may be out for half a minute, there or here, and
+	// its phone has three seconds to look for us and to shake hands.
 	anew time.Duration
 	// quiet is how long nothing may come from who waits for an answer until the kernel
 	// asks whether it is there, and look how long it may take to say so.
@@ -44,9 +44,9 @@ func standard() timers {
 		late:    500 * time.Millisecond,
 		connect: 5 * time.Second,
 		stall:   5 * time.Second,
-		anew:    30 * time.Second,
+		anew:    25 * time.Second,
 		quiet:   5 * time.Second,
-		look:    5 * time.Second,
+		look:    3 * time.Second,
 		glare:   10 * time.Millisecond,
 		session: time.Second,
 		refresh: 0.5, // RFC 4028, 10
