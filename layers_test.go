@@ -59,7 +59,8 @@ var floorPlan = map[string]room{
 	"audio/portaudio": {"audio audio/resample", "a device knows the contract of devices, and makes up for a card whose rate nobody else has"},
 	"audio/resample":  {"", "arithmetic on samples"},
 	"audio/rtp":       {"", "packets, whatever sound is in them"},
-	"audio/srtp":      {"audio internal/secret", "a path knows the contract of paths, and keeps its keys out of sight"},
+	"audio/seek":      {"", "which way is best follows from who has answered, whatever the question was"},
+	"audio/srtp":      {"audio audio/seek internal/pass internal/secret", "a path knows the contract of paths, and keeps its keys out of sight"},
 	"audio/udp":       {"audio", "a path knows the contract of paths"},
 	"audio/wav":       {"audio", "a device knows the contract of devices"},
 

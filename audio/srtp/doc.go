@@ -19,6 +19,16 @@
 // open, and moves nothing. A peer that gave no ice-ufrag cannot prove a place, and
 // is not followed.
 //
+// # Finding a way
+//
+// A peer that names several places (Agreement.Candidates) is asked at all of them at once,
+// by the same STUN Binding with MESSAGE-INTEGRITY, and the best that has answered is where
+// the stream goes (package audio/seek decides, find.go asks). Until one has, it goes where
+// its description says, as to a peer that names none. It may be followed as well:
+// where it was seen becomes a place like the others once that has proved itself. A pass
+// (package internal/pass) is shown to a relay from the same socket, which makes the relay one
+// of the places. Reflexive asks STUN servers from that socket where it is seen.
+//
 // # Keys
 //
 // Whoever is active begins to shake hands as soon as it knows the peer's description,

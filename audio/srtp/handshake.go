@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,6 +34,9 @@ const (
 	// handshakeTime is how long one handshake may take, after which it is begun
 	// anew.
 	handshakeTime = 10 * time.Second
+	// longestFlight is how many datagrams are kept to be sent once more, where they
+	// are to go elsewhere.
+	longestFlight = 8
 	// queued is how many datagrams wait for a handshake.
 	queued = 32
 	// exporterLabel names the keys of DTLS-SRTP (RFC 5764, section 4.2).
@@ -106,6 +110,9 @@ type handshake struct {
 	done  bool  // it has ended, well or not
 	heard bool  // something of the peer's has come
 	wrong bool  // it was with another than the peer
+
+	sending sync.Mutex
+	flight  [][]byte // what was sent since the peer said anything
 }
 
 // newHandshake prepares a handshake; write sends a datagram to the peer. judge is
@@ -200,6 +207,9 @@ func (h *handshake) linger() {
 // give has the handshake read b, or drops it. The path's lock is held.
 func (h *handshake) give(b []byte) {
 	h.heard = true
+	h.sending.Lock()
+	h.flight = nil
+	h.sending.Unlock()
 	select {
 	case h.queue <- bytes.Clone(b):
 	default: // it is sent again
@@ -225,8 +235,20 @@ func (h *handshake) WriteTo(b []byte, _ net.Addr) (int, error) {
 		return 0, net.ErrClosed
 	default:
 	}
+	h.sending.Lock()
+	if len(h.flight) < longestFlight {
+		h.flight = append(h.flight, bytes.Clone(b))
+	}
+	h.sending.Unlock()
 	_ = h.write(b)
 	return len(b), nil
+}
+
+// last returns what was sent since the peer said anything.
+func (h *handshake) last() [][]byte {
+	h.sending.Lock()
+	defer h.sending.Unlock()
+	return slices.Clone(h.flight)
 }
 
 // Close implements net.PacketConn.

@@ -14,7 +14,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pion/stun/v4"
+
 	"flexphone/audio"
+	"flexphone/audio/seek"
 	"flexphone/internal/secret"
 )
 
@@ -37,8 +40,11 @@ type Agreement struct {
 	// Peer proves where it is by these. Without them the peer is where its
 	// description says, and is followed nowhere.
 	Peer Credentials
-	DTLS *DTLS
-	SDES *SDES
+	// Candidates are where the peer says that it may be, besides; none: it has not
+	// said, and Remote is all that is known.
+	Candidates []seek.Candidate
+	DTLS       *DTLS
+	SDES       *SDES
 }
 
 // A DTLS says how to shake hands (RFC 5763).
@@ -91,6 +97,9 @@ type Path struct {
 	expected expected
 	follow   follower
 	prove    prover
+	finder   seek.Seeker
+	asks     []netip.AddrPort // for finder
+	entry    *entry           // at a relay; nil: none
 	doubt    doubt
 	ring     keyring
 	early    []*handshake // before the agreement: by the place that has begun it, newest last
@@ -105,6 +114,8 @@ type Path struct {
 	ready    bool     // they may be opened
 	fresh    bool     // nothing was heard from this peer
 	deadline time.Time
+	// inquiries of Reflexive, by their transactions
+	inquiries map[[stun.TransactionIDSize]byte]*inquiry
 
 	scratch [maxPacket]byte // of Receive
 }
@@ -164,6 +175,7 @@ func (p *Path) Renew() {
 	defer p.mu.Unlock()
 	p.drop()
 	p.agreed, p.expected, p.follow, p.prove = nil, expected{}, follower{}, prover{own: newCredentials()}
+	p.finder, p.entry = seek.Seeker{}, nil
 }
 
 // drop forgets all keys. The lock is held.
@@ -205,14 +217,18 @@ func (p *Path) Start(a Agreement) error {
 		p.drop()
 	}
 	remote := plainPort(a.Remote)
+	p.prove.peer = a.Peer
+	p.agreed = &a
+	if !p.seeking() {
+		p.finder = seek.Seeker{}
+	}
 	switch {
 	case before == nil:
 		p.settle(remote)
 	case plainPort(before.Remote) != remote:
-		p.told(remote)
+		p.led(remote, time.Now())
 	}
-	p.prove.peer = a.Peer
-	p.agreed = &a
+	p.seekFrom(before)
 	if a.SDES != nil {
 		return p.useSDES(*a.SDES)
 	}
@@ -249,7 +265,7 @@ func (p *Path) Move(to netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if at := p.follow.remote(); at.IsValid() && at.Addr() != to.Unmap() {
-		p.told(netip.AddrPortFrom(to.Unmap(), at.Port()))
+		p.led(netip.AddrPortFrom(to.Unmap(), at.Port()), time.Now())
 	}
 }
 
@@ -313,13 +329,26 @@ func (p *Path) look(take func(audio.Datagram)) {
 		kept, p.waiting, p.ready = p.waiting, nil, false
 	}
 	ask := p.follow.tick(now)
-	if due := p.follow.due(); due != p.deadline {
+	out, due := p.due(now)
+	elsewhere := p.lead()
+	if next := p.follow.due(); due.IsZero() || !next.IsZero() && next.Before(due) {
+		due = next
+	}
+	if due != p.deadline {
 		p.deadline = due
 		_ = p.conn.SetReadDeadline(due) // fails only when it is closed
 	}
 	p.mu.Unlock()
 	if ask {
 		p.ask()
+	}
+	for _, d := range out {
+		if _, err := p.conn.WriteToUDPAddrPort(d.b, d.to); err != nil {
+			p.cfg.Log.Debug("place not asked", "at", d.to, "err", err)
+		}
+	}
+	if elsewhere {
+		p.repeat()
 	}
 	for _, b := range kept {
 		p.open(b, netip.AddrPort{}, now, take)
@@ -344,7 +373,7 @@ func (p *Path) ask() {
 func (p *Path) arrive(b []byte, from netip.AddrPort, now time.Time, take func(audio.Datagram)) {
 	switch kindOf(b) {
 	case isSTUN:
-		p.arriveSTUN(b, from)
+		p.arriveSTUN(b, from, now)
 	case isDTLS:
 		p.arriveDTLS(b, from, now)
 	case isRTP, isRTCP:
@@ -352,11 +381,28 @@ func (p *Path) arrive(b []byte, from netip.AddrPort, now time.Time, take func(au
 	}
 }
 
-func (p *Path) arriveSTUN(b []byte, from netip.AddrPort) {
+func (p *Path) arriveSTUN(b []byte, from netip.AddrPort, now time.Time) {
 	p.mu.Lock()
-	answer, proof := p.prove.take(b, from)
-	if proof {
+	if p.arriveAnswer(b, from) || p.arriveRelay(b, from, now) {
+		p.mu.Unlock()
+		return
+	}
+	answer, shows := p.prove.take(b, from)
+	if shows != nothing && p.entry != nil && from == p.entry.At {
+		p.finder.Name(seek.Candidate{Addr: from, Kind: seek.Relayed}, now)
+	}
+	switch shows {
+	case ofTrial:
+		if p.follow.trial == from && p.seeking() {
+			p.finder.Moved(from, now)
+		}
 		p.follow.proved(from)
+	case ofPlace:
+		p.finder.Proved(from, now)
+	case ofQuestion:
+		if p.agreed == nil || p.seeking() {
+			p.finder.Asked(from, now)
+		}
 	}
 	p.mu.Unlock()
 	if answer != nil {
@@ -400,9 +446,7 @@ func (p *Path) open(b []byte, from netip.AddrPort, now time.Time, take func(audi
 	renew := p.doubt.opened(o.jumped, now)
 	ask := false
 	if o.newest && from.IsValid() && p.prove.peer.usable() {
-		if ask = p.follow.heard(from, now); ask {
-			p.prove.begin()
-		}
+		ask = p.heard(from, now)
 	}
 	fresh := p.fresh && what == audio.RTP
 	p.fresh = p.fresh && !fresh
@@ -422,7 +466,7 @@ func (p *Path) shut(b []byte, what audio.Protocol, from netip.AddrPort, now time
 		p.strangers.Add(1)
 		return
 	}
-	home := p.agreed == nil || from == p.follow.home || from == p.follow.trial
+	home := p.agreed == nil || p.atHome(from)
 	if h := p.hand; home && len(p.waiting) < mostWaiting && (p.in == nil || h != nil && !h.done) {
 		p.waiting = append(p.waiting, slices.Clone(b))
 		return

@@ -154,6 +154,9 @@ func (p *Path) settle(remote netip.AddrPort) {
 		}
 	}
 	p.early = nil
+	if h := p.hand; h != nil && p.seeking() && p.finder.Known(h.from) {
+		remote = h.from // where the peer is for certain; else it may be behind a NAT
+	}
 	p.told(remote)
 }
 
@@ -187,9 +190,9 @@ func (p *Path) arriveDTLS(b []byte, from netip.AddrPort, now time.Time) {
 func (p *Path) mayShake(from netip.AddrPort) bool {
 	host := from.Addr().WithZone("")
 	if p.agreed == nil {
-		return p.expected.pin != [32]byte{} && host == p.expected.host
+		return p.expected.pin != [32]byte{} && (host == p.expected.host || p.finder.Known(from))
 	}
-	return p.agreed.DTLS != nil && (host == p.follow.home.Addr().WithZone("") || host == p.follow.trial.Addr().WithZone(""))
+	return p.agreed.DTLS != nil && (p.finder.Known(from) || host == p.follow.home.Addr().WithZone("") || host == p.follow.trial.Addr().WithZone(""))
 }
 
 // handWith is the handshake in which from takes part; nil: none.
@@ -209,7 +212,7 @@ func (p *Path) handWith(from netip.AddrPort) *handshake {
 
 // atHome reports whether the peer is known to be at from, or may be.
 func (p *Path) atHome(from netip.AddrPort) bool {
-	return from == p.follow.home || from == p.follow.trial
+	return from == p.follow.home || from == p.follow.trial || p.agreed != nil && p.finder.Known(from)
 }
 
 // helloRandom is where a ClientHello's random is, in its datagram: behind the headers

@@ -37,15 +37,19 @@ const longestSTUN = 548
 type prover struct {
 	own, peer Credentials
 	asked     [stun.TransactionIDSize]byte // of the present trial
+	open      questions                    // to the places where the peer may be
 	in        stun.Message
 }
 
 // begin makes the questions from now on those of another trial.
 func (p *prover) begin() { rand.Read(p.asked[:]) }
 
-// question is a Binding request to the peer.
-func (p *prover) question() ([]byte, error) {
-	m, err := stun.Build(stun.NewTransactionIDSetter(p.asked), stun.BindingRequest,
+// question is the present trial's.
+func (p *prover) question() ([]byte, error) { return p.questionOf(p.asked) }
+
+// questionOf is a Binding request to the peer.
+func (p *prover) questionOf(tx [stun.TransactionIDSize]byte) ([]byte, error) {
+	m, err := stun.Build(stun.NewTransactionIDSetter(tx), stun.BindingRequest,
 		stun.NewUsername(p.peer.Ufrag+":"+p.own.Ufrag),
 		stun.NewShortTermIntegrity(string(p.peer.Pwd.Reveal())), stun.Fingerprint)
 	if err != nil {
@@ -54,26 +58,42 @@ func (p *prover) question() ([]byte, error) {
 	return m.Raw, nil
 }
 
-// take reads b, which came from source. answer is what to send back there; proof
-// says that source has answered the question of this trial. What does not prove
-// that it knows the password it should gets nothing.
-func (p *prover) take(b []byte, source netip.AddrPort) (answer []byte, proof bool) {
+// What a message shows.
+type proof uint8
+
+const (
+	nothing    proof = iota
+	ofTrial          // source has answered the question of this trial
+	ofPlace          // it has answered another that was asked of it
+	ofQuestion       // it asks itself
+)
+
+// take reads b, which came from source. answer is what to send back there. What does
+// not prove that it knows the password it should gets nothing.
+func (p *prover) take(b []byte, source netip.AddrPort) (answer []byte, shows proof) {
 	if len(b) > longestSTUN || !stun.IsMessage(b) {
-		return nil, false
+		return nil, nothing
 	}
 	m := &p.in
 	m.Raw = append(m.Raw[:0], b...)
 	if m.Decode() != nil || int(m.Length) != len(b)-20 || stun.Fingerprint.Check(m) != nil {
-		return nil, false
+		return nil, nothing
 	}
 	switch m.Type {
 	case stun.BindingRequest:
-		return p.answer(m, source), false
+		if answer = p.answer(m, source); answer != nil {
+			shows = ofQuestion
+		}
 	case stun.BindingSuccess:
-		return nil, p.peer.usable() && m.TransactionID == p.asked &&
-			stun.NewShortTermIntegrity(string(p.peer.Pwd.Reveal())).Check(m) == nil
+		switch {
+		case !p.peer.usable() || stun.NewShortTermIntegrity(string(p.peer.Pwd.Reveal())).Check(m) != nil:
+		case m.TransactionID == p.asked:
+			shows = ofTrial
+		case p.open.has(m.TransactionID, source):
+			shows = ofPlace
+		}
 	}
-	return nil, false
+	return answer, shows
 }
 
 // answer is a Binding success for the peer; nil for everybody else.

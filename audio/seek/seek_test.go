@@ -1,0 +1,245 @@
+package seek
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+)
+
+var (
+	host    = Candidate{netip.MustParseAddrPort("192.168.1.2:4000"), Host}
+	six     = Candidate{netip.MustParseAddrPort("[2001:db8::2]:4000"), Host6}
+	mapped  = Candidate{netip.MustParseAddrPort("192.0.2.2:4000"), Reflexive}
+	relayed = Candidate{netip.MustParseAddrPort("198.51.100.1:3480"), Relayed}
+	start   = time.Unix(1_700_000_000, 0)
+)
+
+// A world answers questions from the places that work, so much later.
+type world struct {
+	*testing.T
+	Seeker
+	now   time.Time
+	works map[netip.AddrPort]time.Duration
+	asked map[netip.AddrPort]int
+	on    []answer
+	talks netip.AddrPort // the peer sends from there, a packet each 20 ms
+	packs time.Time
+}
+
+type answer struct {
+	from netip.AddrPort
+	at   time.Time
+}
+
+func newWorld(t *testing.T, works map[netip.AddrPort]time.Duration) *world {
+	return &world{T: t, now: start, works: works, asked: map[netip.AddrPort]int{}}
+}
+
+// pass lets time pass until at, by steps as they are due.
+func (w *world) pass(d time.Duration) {
+	for end := w.now.Add(d); w.now.Before(end); {
+		next := end
+		if due := w.Due(); !due.IsZero() && due.Before(next) {
+			next = due
+		}
+		for _, a := range w.on {
+			next = earlier(next, a.at)
+		}
+		if w.talks.IsValid() {
+			next = earlier(next, w.packs)
+		}
+		w.now = later(w.now, next)
+		left := w.on[:0]
+		for _, a := range w.on {
+			if a.at.After(w.now) {
+				left = append(left, a)
+			} else if _, still := w.works[a.from]; still {
+				w.Proved(a.from, w.now)
+			}
+		}
+		w.on = left
+		if w.talks.IsValid() && !w.packs.After(w.now) {
+			w.Heard(w.talks, w.now)
+			w.packs = w.now.Add(20 * time.Millisecond)
+		}
+		ask, _ := w.Tick(nil, w.now)
+		for _, to := range ask {
+			w.asked[to]++
+			if rtt, ok := w.works[to]; ok {
+				w.on = append(w.on, answer{to, w.now.Add(rtt)})
+			}
+		}
+		if due := w.Due(); !due.IsZero() && !due.After(w.now) {
+			w.Fatalf("at %v it is due at %v again", w.now.Sub(start), due.Sub(start))
+		}
+	}
+}
+
+func (w *world) uses(c Candidate) {
+	w.Helper()
+	if got, ok := w.Current(); !ok && c != (Candidate{}) || got != c {
+		w.Errorf("after %v: %v is in use, want %v", w.now.Sub(start), got.Addr, c.Addr)
+	}
+}
+
+const rtt = 30 * time.Millisecond
+
+// The best that works is used, and nothing is before it has answered.
+func TestBest(t *testing.T) {
+	all := []Candidate{relayed, mapped, six, host}
+	for n := range 1 << len(all) {
+		works, best := map[netip.AddrPort]time.Duration{}, Candidate{}
+		for i, c := range all {
+			if n>>i&1 == 1 {
+				works[c.Addr], best = rtt, c
+			}
+		}
+		w := newWorld(t, works)
+		w.Start(all, w.now)
+		w.uses(Candidate{})
+		w.pass(250 * time.Millisecond)
+		w.uses(best)
+		w.pass(time.Minute)
+		w.uses(best)
+	}
+}
+
+// A better way that opens later takes over, in less than it takes to ask rarely.
+func TestBetterLater(t *testing.T) {
+	w := newWorld(t, map[netip.AddrPort]time.Duration{relayed.Addr: rtt})
+	w.Start([]Candidate{relayed, mapped}, w.now)
+	w.talks = relayed.Addr
+	w.pass(5 * time.Second)
+	w.uses(relayed)
+	w.works[mapped.Addr] = rtt
+	w.pass(rarest + rtt)
+	w.uses(mapped)
+}
+
+// A way that dies is left for one that works within half a second of silence, and taken
+// again when it is back.
+func TestDeath(t *testing.T) {
+	w := newWorld(t, map[netip.AddrPort]time.Duration{relayed.Addr: rtt, mapped.Addr: rtt})
+	w.Start([]Candidate{relayed, mapped}, w.now)
+	w.talks = mapped.Addr
+	w.pass(10 * time.Second)
+	w.uses(mapped)
+	delete(w.works, mapped.Addr)
+	w.talks = netip.AddrPort{}
+	w.pass(silence + patience + pace)
+	w.uses(relayed)
+	w.talks = relayed.Addr
+	w.pass(10 * time.Second)
+	w.uses(relayed)
+	w.works[mapped.Addr] = rtt
+	w.pass(rarest + rtt)
+	w.uses(mapped)
+}
+
+// Where the peer has gone to the relay, since it does not hear us, we follow.
+func TestPeerLeaves(t *testing.T) {
+	w := newWorld(t, map[netip.AddrPort]time.Duration{relayed.Addr: rtt, mapped.Addr: rtt})
+	w.Start([]Candidate{relayed, mapped}, w.now)
+	w.talks = mapped.Addr
+	w.pass(10 * time.Second)
+	delete(w.works, mapped.Addr)
+	w.talks = relayed.Addr
+	w.pass(hearsay + pace)
+	w.uses(relayed)
+}
+
+// A peer that speaks by a worse way than it may is answered by the better one, and asked
+// about it ever more rarely.
+func TestPeerStays(t *testing.T) {
+	w := newWorld(t, map[netip.AddrPort]time.Duration{relayed.Addr: rtt, mapped.Addr: rtt})
+	w.Start([]Candidate{relayed, mapped}, w.now)
+	w.talks = relayed.Addr
+	w.pass(5 * time.Minute)
+	w.uses(mapped)
+	if n := w.asked[mapped.Addr]; n > 600 {
+		t.Errorf("asked %d times in five minutes", n)
+	}
+}
+
+// A place that does not answer is used for as long as the patience, if that is wanted.
+func TestTry(t *testing.T) {
+	moved := Candidate{netip.MustParseAddrPort("192.168.1.77:4000"), Host}
+	for _, there := range []bool{true, false} {
+		w := newWorld(t, map[netip.AddrPort]time.Duration{host.Addr: rtt, relayed.Addr: rtt})
+		w.Start([]Candidate{relayed, host}, w.now)
+		w.pass(10 * time.Second)
+		w.uses(host)
+		if there {
+			w.works = map[netip.AddrPort]time.Duration{moved.Addr: rtt}
+		}
+		w.Try(moved, w.now)
+		w.uses(moved)
+		w.pass(patience + 2*pace)
+		want := host
+		if there {
+			want = moved
+		}
+		w.uses(want)
+	}
+}
+
+// A move that was proved is followed, and a better way asked for.
+func TestMoved(t *testing.T) {
+	w := newWorld(t, map[netip.AddrPort]time.Duration{host.Addr: rtt})
+	w.Start([]Candidate{relayed, host}, w.now)
+	w.pass(10 * time.Second)
+	to := netip.MustParseAddrPort("203.0.113.1:77")
+	w.works = map[netip.AddrPort]time.Duration{to: rtt}
+	w.talks = to
+	w.Moved(to, w.now)
+	w.uses(Candidate{to, Reflexive})
+	w.pass(time.Minute)
+	w.uses(Candidate{to, Reflexive})
+}
+
+// Silence that stays, as on hold, costs few questions.
+func TestHold(t *testing.T) {
+	w := newWorld(t, map[netip.AddrPort]time.Duration{host.Addr: rtt})
+	w.Start([]Candidate{host}, w.now)
+	w.talks = host.Addr
+	w.pass(10 * time.Second)
+	w.talks = netip.AddrPort{}
+	w.pass(time.Minute)
+	before := w.asked[host.Addr]
+	w.pass(10 * time.Minute)
+	if n := w.asked[host.Addr] - before; n > 10*60/5+20*51 {
+		t.Errorf("%d questions in ten minutes", n)
+	}
+	w.uses(host)
+}
+
+// Whoever names others' places, and as often as it likes, brings them few questions.
+func TestNoFlood(t *testing.T) {
+	w := newWorld(t, nil)
+	total := func() (n int) {
+		for _, k := range w.asked {
+			n += k
+		}
+		return n
+	}
+	for i := range 600 {
+		var named []Candidate
+		for k := range 20 {
+			named = append(named, Candidate{netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, byte(i), byte(k)}), 9), Kind(k % 4)})
+		}
+		w.Start(named, w.now)
+		w.Asked(netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 1, byte(i), byte(i)}), 9), w.now)
+		w.pass(100 * time.Millisecond)
+	}
+	if n := total(); n > creditMost+60*creditRate+1 {
+		t.Errorf("%d questions in a minute", n)
+	}
+	if len(w.places) > MaxNamed+2+maxSeen {
+		t.Errorf("%d places", len(w.places))
+	}
+	before := total()
+	w.pass(time.Hour)
+	if n := total() - before; n > 3600*creditRate {
+		t.Errorf("%d questions in an hour", n)
+	}
+}

@@ -1,0 +1,294 @@
+package srtp
+
+import (
+	"crypto/rand"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/pion/stun/v4"
+
+	"flexphone/audio/seek"
+	"flexphone/internal/pass"
+)
+
+// A Relay is where a pass is shown.
+type Relay struct {
+	At   netip.AddrPort
+	Pass pass.Pass
+}
+
+// A Way is how a stream goes to its peer.
+type Way string
+
+// The ways.
+const (
+	Nowhere Way = ""
+	Direct  Way = "direct"  // to an address of the peer's own
+	Punched Way = "punched" // to one that a NAT has given it
+	Relayed Way = "relayed" // by a relay
+)
+
+// Way returns how the stream goes now.
+func (p *Path) Way() Way {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c, ok := p.finder.Current()
+	switch {
+	case ok && c.Kind == seek.Relayed:
+		return Relayed
+	case ok && c.Kind == seek.Reflexive, p.follow.trial.IsValid():
+		return Punched
+	case p.follow.home.IsValid():
+		return Direct
+	}
+	return Nowhere
+}
+
+// seeking reports whether the peer has said where it may be. The lock is held.
+func (p *Path) seeking() bool {
+	return p.agreed != nil && len(p.agreed.Candidates) > 0 && p.prove.peer.usable()
+}
+
+// lead leads the stream to the best place that has answered, unless one is on trial
+// that the peer has sent from since. It reports whether that is another than before: a
+// handshake goes there too. The lock is held.
+func (p *Path) lead() bool {
+	c, ok := p.finder.Current()
+	if !ok || !p.seeking() || p.follow.trial.IsValid() || c.Addr == p.follow.home {
+		return false
+	}
+	p.told(c.Addr)
+	return true
+}
+
+// found reports whether any place has answered. The lock is held.
+func (p *Path) found() bool {
+	_, ok := p.finder.Current()
+	return ok
+}
+
+// rouse makes the goroutine that receives look for what is due. The lock is held.
+func (p *Path) rouse() {
+	p.deadline = past
+	_ = p.conn.SetReadDeadline(past) // fails only when it is closed
+}
+
+// led: the peer says that it is at a. Where the stream goes to an address of the peer's own,
+// it is led there at once, and back if it was in vain; where it has to find its way, that
+// place is asked first. The lock is held.
+func (p *Path) led(a netip.AddrPort, now time.Time) {
+	kind := seek.Host
+	if a.Addr().Is6() {
+		kind = seek.Host6
+	}
+	c := seek.Candidate{Addr: a, Kind: kind}
+	if !p.seeking() {
+		p.told(a)
+		return
+	}
+	switch used, ok := p.finder.Current(); {
+	case !ok:
+		p.told(a)
+	case used.Kind <= seek.Host6 && sendable(a):
+		p.finder.Try(c, now)
+		p.told(a)
+	case sendable(a):
+		p.finder.Name(c, now)
+	}
+	p.rouse()
+}
+
+// seekFrom begins to ask the places that the present agreement names; before is the last
+// one, nil: there was none. The lock is held.
+func (p *Path) seekFrom(before *Agreement) {
+	if !p.seeking() || before != nil && slices.Equal(before.Candidates, p.agreed.Candidates) && p.found() {
+		return
+	}
+	now := time.Now()
+	p.finder.Start(p.agreed.Candidates, now)
+	if p.entry != nil && p.entry.in {
+		p.finder.Name(seek.Candidate{Addr: p.entry.At, Kind: seek.Relayed}, now)
+	}
+	p.rouse()
+}
+
+// A question is a Binding request to a place, by its transaction.
+type question struct {
+	tx [stun.TransactionIDSize]byte
+	to netip.AddrPort
+}
+
+// outstanding is for how many questions an answer is waited for: a second's worth.
+const outstanding = 64
+
+// questions are those that were sent last.
+type questions struct {
+	sent [outstanding]question
+	next int
+}
+
+// add notes a question that is about to be sent.
+func (q *questions) add(to netip.AddrPort) (tx [stun.TransactionIDSize]byte) {
+	rand.Read(tx[:]) // never fails
+	q.sent[q.next] = question{tx, to}
+	q.next = (q.next + 1) % outstanding
+	return tx
+}
+
+// has reports whether tx was asked of source, and takes it out if so.
+func (q *questions) has(tx [stun.TransactionIDSize]byte, source netip.AddrPort) bool {
+	for i, s := range q.sent {
+		if s.to.IsValid() && s.tx == tx && s.to == source {
+			q.sent[i] = question{}
+			return true
+		}
+	}
+	return false
+}
+
+// Times of showing a pass.
+const (
+	firstShow = 100 * time.Millisecond // until it is shown again; each further wait is twice as long
+	showTries = 5
+	keepShown = 15 * time.Second // while it is in: no NAT forgets so soon
+	shownAnew = time.Second      // when that was not answered
+	rareShow  = 30 * time.Second // where nobody answers
+)
+
+// An entry is a pass that is shown to a relay.
+type entry struct {
+	Relay
+	side  pass.Side
+	in    bool
+	nonce []byte
+	tx    [stun.TransactionIDSize]byte
+	tries int // since the last answer
+	next  time.Time
+}
+
+// show makes the next request.
+func (e *entry) show(now time.Time) []byte {
+	rand.Read(e.tx[:])
+	wait := firstShow << e.tries
+	switch {
+	case e.tries >= showTries:
+		wait = rareShow
+	case e.in:
+		wait = shownAnew
+	}
+	e.tries++
+	e.next = now.Add(wait)
+	var m stun.Message
+	if e.Pass.Show(&m, e.tx, e.side, e.nonce) != nil {
+		return nil
+	}
+	return m.Raw
+}
+
+// take takes an answer of the relay's.
+func (e *entry) take(m *stun.Message, b []byte, now time.Time) (taken bool) {
+	nonce, mapped, err := e.Pass.Answer(m, b, e.tx)
+	switch {
+	case err != nil:
+		return false
+	case mapped.IsValid():
+		e.in, e.tries, e.next = true, 0, now.Add(keepShown)
+	case e.tries <= showTries: // whoever always wants another nonce is no relay of ours
+		e.nonce, e.next = nonce, now
+	}
+	return true
+}
+
+// Enter shows a pass to a relay from now on, and lets the stream be relayed there; another
+// relay is left.
+func (p *Path) Enter(r Relay, s pass.Side) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.entry != nil && p.entry.Relay == r && p.entry.side == s || p.closed || !sendable(r.At) {
+		return
+	}
+	p.entry = &entry{Relay: r, side: s, next: time.Now()}
+	p.rouse()
+}
+
+// arriveRelay takes b if it is an answer of the relay's. The lock is held.
+func (p *Path) arriveRelay(b []byte, from netip.AddrPort, now time.Time) bool {
+	e := p.entry
+	if e == nil || from != e.At || !e.take(&p.prove.in, b, now) {
+		return false
+	}
+	if e.in && p.seeking() {
+		p.finder.Name(seek.Candidate{Addr: e.At, Kind: seek.Relayed}, now)
+	}
+	return true
+}
+
+// A datagram is what is to be sent when the lock is free.
+type datagram struct {
+	b  []byte
+	to netip.AddrPort
+}
+
+// due does what finding a way has to do now, and returns what is to be sent for it, and
+// when there is more to do; zero: not at all. The lock is held.
+func (p *Path) due(now time.Time) (out []datagram, next time.Time) {
+	if p.seeking() {
+		var doubts bool
+		p.asks, doubts = p.finder.Tick(p.asks[:0], now)
+		for _, to := range p.asks {
+			if q, err := p.prove.questionOf(p.prove.open.add(to)); err == nil && sendable(to) {
+				out = append(out, datagram{q, to})
+			}
+		}
+		if e := p.entry; doubts && e != nil && e.in {
+			e.next = now // it may be a NAT that has forgotten us
+		}
+		next = p.finder.Due()
+	}
+	if e := p.entry; e != nil {
+		if !now.Before(e.next) {
+			if b := e.show(now); b != nil {
+				out = append(out, datagram{b, e.At})
+			}
+		}
+		if next.IsZero() || e.next.Before(next) {
+			next = e.next
+		}
+	}
+	return out, next
+}
+
+// heard: something of the peer's, newer than all before, came from from. It reports whether
+// a trial begins. A place that is known is no reason for one, once any has answered: the
+// better one is used, whichever the peer uses. The lock is held.
+func (p *Path) heard(from netip.AddrPort, now time.Time) (ask bool) {
+	if p.seeking() {
+		p.finder.Heard(from, now)
+		if p.found() && p.finder.Known(from) {
+			if p.follow.trial.IsValid() && from != p.follow.trial {
+				p.follow.giveUp(now)
+			}
+			return false
+		}
+	}
+	if ask = p.follow.heard(from, now); ask {
+		p.prove.begin()
+	}
+	return ask
+}
+
+// repeat sends the handshake's last flight once more: there is a way now.
+func (p *Path) repeat() {
+	p.mu.Lock()
+	h := p.hand
+	if h == nil || h.done {
+		p.mu.Unlock()
+		return
+	}
+	flight := h.last()
+	p.mu.Unlock()
+	for _, b := range flight {
+		_ = h.write(b) // it is sent again
+	}
+}
