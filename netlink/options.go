@@ -129,10 +129,14 @@ func (r *reply) addStoring(s string) {
 	}
 }
 
-// readRouters reads option 3: the first that can be a router here.
+// readRouters reads option 3: the first that can be a router here. Who names one and
+// a piece of another has named one.
 func (r *reply) readRouters(v []byte) {
-	if r.classless || len(v)%4 != 0 {
+	if r.classless {
 		return
+	}
+	if len(v)%4 != 0 {
+		r.leaveOut("routers of %d bytes", len(v))
 	}
 	for ; len(v) >= 4 && !r.with.Router.IsValid(); v = v[4:] {
 		if a := oneAddr(v[:4]); r.canRoute(a) {
@@ -205,8 +209,11 @@ func (r *reply) readRoutes(v []byte) {
 // §5.8): a host, or a network of its class when the host's bits are zero. The
 // default route is not allowed here.
 func (r *reply) readClassful(v []byte) {
-	if r.classless || len(v)%8 != 0 {
+	if r.classless {
 		return
+	}
+	if len(v)%8 != 0 {
+		r.leaveOut("static routes of %d bytes", len(v))
 	}
 	for ; len(v) >= 8; v = v[8:] {
 		dst, via := oneAddr(v[:4]), oneAddr(v[4:8])

@@ -102,10 +102,18 @@ func TestParseReplyForgives(t *testing.T) {
 		{"a mask of everything", testPacket(func(o dhcpv4.Options) { o[1] = []byte{255, 255, 255, 255} }), func(r reply) bool { return r.bits == 32 }},
 		{"a multicast router", testPacket(func(o dhcpv4.Options) { o[3] = []byte{224, 0, 0, 1} }), func(r reply) bool { return !r.with.Router.IsValid() }},
 		{"a router list with a bad one", testPacket(func(o dhcpv4.Options) { o[3] = []byte{0, 0, 0, 0, 192, 0, 2, 7} }), func(r reply) bool { return r.with.Router == router }},
-		{"a router list cut short", testPacket(func(o dhcpv4.Options) { o[3] = []byte{192, 0, 2, 7, 1} }), func(r reply) bool { return !r.with.Router.IsValid() }},
+		{"a router, and NUL", testPacket(func(o dhcpv4.Options) { o[3] = []byte{192, 0, 2, 7, 0} }), func(r reply) bool {
+			return r.with.Router == router && slices.Equal(r.odd, []string{"routers of 5 bytes"})
+		}},
+		{"a router cut short", testPacket(func(o dhcpv4.Options) { o[3] = []byte{192, 0, 2} }), func(r reply) bool { return !r.with.Router.IsValid() }},
+		{"a name server, and NUL", testPacket(func(o dhcpv4.Options) { o[6] = []byte{192, 0, 2, 7, 0} }), func(r reply) bool { return slices.Equal(r.with.DNS, []netip.Addr{router}) }},
+		{"a static route, and a piece", testPacket(func(o dhcpv4.Options) { o[33] = []byte{10, 88, 0, 1, 192, 0, 2, 7, 10, 88} }), func(r reply) bool {
+			return slices.Equal(r.with.Routes, []Route{{netip.MustParsePrefix("10.88.0.1/32"), router}})
+		}},
 		{"an MTU too small", testPacket(func(o dhcpv4.Options) { o[26] = []byte{0, 68} }), func(r reply) bool { return r.with.MTU == 0 }},
 		{"a lease time cut short", testPacket(func(o dhcpv4.Options) { o[51] = []byte{0, 0, 14} }), func(r reply) bool { return r.time == 0 }},
-		{"a storing server with a line feed", testPacket(func(o dhcpv4.Options) { o[66] = []byte("a\nb") }), func(r reply) bool { return r.with.StoringServers == nil }},
+		{"a storing server with a line feed", testPacket(func(o dhcpv4.Options) { o[66] = []byte("a\nb") }), func(r reply) bool { return slices.Equal(r.with.StoringServers, []string{"a b"}) }},
+		{"a storing server with a bell", testPacket(func(o dhcpv4.Options) { o[66] = []byte("a\ab") }), func(r reply) bool { return r.with.StoringServers == nil }},
 		{"a storing server with a NUL", testPacket(func(o dhcpv4.Options) { o[66] = []byte("storing.example\x00") }), func(r reply) bool { return slices.Equal(r.with.StoringServers, []string{"storing.example"}) }},
 		{"option 160 alone", testPacket(func(o dhcpv4.Options) { delete(o, 66); o[160] = []byte("10.0.0.1:5684") }), func(r reply) bool { return slices.Equal(r.with.StoringServers, []string{"10.0.0.1:5684"}) }},
 		{"classless routes", testPacket(func(o dhcpv4.Options) { o[121] = []byte{0, 192, 0, 2, 7, 24, 198, 51, 100, 0, 0, 0, 0} }),

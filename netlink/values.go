@@ -36,11 +36,9 @@ func oneAddr(v []byte) netip.Addr {
 }
 
 // hosts reads a list of addresses, each once, without those that are no host's.
-// At most eight: a longer list is of no use to anyone.
+// At most eight: a longer list is of no use to anyone. Bytes behind the last whole
+// address, as of servers that end a list with NUL, are none.
 func hosts(v []byte) []netip.Addr {
-	if len(v)%4 != 0 {
-		return nil
-	}
 	var out []netip.Addr
 	for ; len(v) >= 4 && len(out) < 8; v = v[4:] {
 		if a := oneAddr(v[:4]); isHost(a) && !slices.Contains(out, a) {
@@ -60,9 +58,15 @@ func seconds(v []byte) time.Duration {
 // around is what servers' configuration files leave around a text.
 const around = "\x00\t\n\r \""
 
-// serverText reads what may name a storing server; empty: nothing can.
+// serverText reads what may name a storing server, or several of them: on lines of
+// their own, it may be, or each with its NUL. Empty: nothing can.
 func serverText(v []byte) string {
-	s := strings.Trim(string(v), around)
+	s := strings.Map(func(c rune) rune {
+		if strings.ContainsRune("\x00\t\n\r", c) {
+			return ' '
+		}
+		return c
+	}, strings.Trim(string(v), around))
 	if len(s) > 255 || !isText([]byte(s)) {
 		return ""
 	}

@@ -27,6 +27,8 @@ func strictCases() []Case {
 		{"router is the client", "names the address that it gives as the router", lenient, calm(rest, 1, setOption(dhcpv4.OptionRouter, good.AsSlice()...))},
 		{"first of two routers is bad", "names the broadcast address and then itself", "use the second (RFC 1122 §3.3.1.2)",
 			oddVia(setOption(dhcpv4.OptionRouter, slices.Concat([]byte{192, 0, 2, 255}, router.AsSlice())...), router)},
+		{"router and NUL", "ends option 3 with a NUL", "use the router: be liberal in what you accept (RFC 1122 §1.2.2)",
+			oddVia(setOption(dhcpv4.OptionRouter, append(router.AsSlice(), 0)...), router)},
 		{"link-local router of a host alone", "sends a mask of all ones, and 169.254.1.1 as the router", "use it, on the link",
 			oddRouted(32, setOption(dhcpv4.OptionSubnetMask, 255, 255, 255, 255), "169.254.1.1")},
 		{"classless route by the client", "sends option 121 with a route by the client itself", lenient,
