@@ -108,6 +108,12 @@ func (s *stream) Renew() {
 	if s.ways.private != nil {
 		s.ways.private.Renew()
 	}
+	for _, c := range []chan struct{}{s.ways.worn, s.ways.wrong} { // it is about the one before
+		select {
+		case <-c:
+		default:
+		}
+	}
 }
 
 // Prepare implements phone.Stream. Sound itself is agreed upon when the call is

@@ -107,6 +107,24 @@ func TestLeaseChangesAtRenewal(t *testing.T) {
 	callWithSound(ctx, t, a, b, "102", to)
 }
 
+// The leases of both ends of a call are refused while it lasts (DHCPNAK): it goes on at
+// other addresses.
+func TestLeasesAreRefusedInACall(t *testing.T) {
+	ctx, bed, phones := town(t, Config{Renew: 3 * time.Second}, 2)
+	talk, err := Call(ctx, phones[0], phones[1], "102")
+	must(t, err)
+	hearEachOther(ctx, t, phones[0], phones[1])
+	for i, p := range phones {
+		p.Mark()
+		must(t, bed.ISP.GiveNext(ctx, p.MAC, East.Address(78+i)))
+	}
+	for i, p := range phones {
+		awaitAddress(ctx, t, p, East.Address(78+i))
+	}
+	hearEachOther(ctx, t, phones[0], phones[1])
+	must(t, talk.HangUp(ctx, phones[1]))
+}
+
 // The provider gives the address of an absent phone to another. Who calls the
 // absent phone does not ring the other; as soon as the phone is back it is
 // reached at its new address.
