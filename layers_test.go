@@ -96,8 +96,9 @@ var floorPlan = map[string]room{
 
 	"firmware":              {"*", "the phone is made of all the others; nobody knows it"},
 	"firmware/image/recipe": {"boards", "an image is made of what its board says"},
-	"testbed":               {"audio/audiotest audio/resample audio/wav internal/mac testbed/pace testbed/serial testbed/wire", "the testbed sees a phone from outside: its binary, its control socket, its sound"},
+	"testbed":               {"audio/audiotest audio/resample audio/wav internal/mac testbed/nat testbed/pace testbed/serial testbed/wire", "the testbed sees a phone from outside: its binary, its control socket, its sound"},
 	"testbed/agent":         {"internal/durable testbed/pace testbed/serial", "the agent in a guest is the testbed's arm, and knows no phone"},
+	"testbed/nat":           {"", "an address is translated in the same way, whoever has it"},
 	"testbed/pace":          {"", "how a machine keeps pace is the machine's business, whoever has to keep it"},
 	"testbed/serial":        {"testbed/pace", "both ends of the line import it, so it knows neither"},
 	"testbed/story":         {"testbed testbed/ears", "the story is told with what the testbed offers"},

@@ -110,6 +110,7 @@ type status struct {
 	Key     string `json:"key"`    // the SHA-256 of the device key, as others see it
 	Number  string `json:"number"` // short number, or the MAC's 15 digits
 	Address string `json:"address"`
+	Reach   string `json:"reach,omitempty"` // as the row says it: direct, nat or relay
 	Lease   *lease `json:"lease,omitempty"`
 	phone.Status
 	Sound  desk              `json:"sound"`
@@ -134,7 +135,7 @@ type lease struct {
 }
 
 func (c controls) status() status {
-	s := status{Number: c.self.name(), Status: c.phone.Status()}
+	s := status{Number: c.self.name(), Reach: c.self.reached(), Status: c.phone.Status()}
 	s.Sound = desk{c.desk.Mode().String(), c.desk.Volume(), c.desk.Muted()}
 	s.Broken, _ = c.keeper.Broken()
 	if id, ok := c.self.key.Now(); ok {

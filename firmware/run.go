@@ -93,6 +93,9 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	storing.peers, storing.urgent = rows.Followed, rows.Urgent
 	pages := newBrowsers(self.certificate, self.addresses, keeper.Panicked, log)
 	storing.browsers = pages.take
+	if settings.Relayed == "known" {
+		line.cfg.Acquainted = rows.Acquainted
+	}
 	hardware := newHardware(board, settings)
 	ph := phone.New(phone.Parts{
 		Keypad: hardware.keypad, Hook: &hardware.hook, Lamp: &hardware.lamp, Display: &hardware.display,

@@ -27,6 +27,7 @@ type self struct {
 	mu     sync.Mutex
 	lease  netlink.Lease // zero Prefix: none
 	number string
+	reach  wire.Reach // as the row says it; zero: there was none yet
 }
 
 // now is by what others know this phone now.
@@ -72,10 +73,20 @@ func (s *self) hold(l netlink.Lease) (before netlink.Lease) {
 	return before
 }
 
-func (s *self) renumber(number string) {
+func (s *self) registered(number string, reach wire.Reach) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.number = number
+	s.number, s.reach = number, reach
+}
+
+// reached is how the row says that this phone is reached; empty: there is none yet.
+func (s *self) reached() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reach == 0 {
+		return ""
+	}
+	return s.reach.String()
 }
 
 // announced tells the phone, and whoever watches, what became of an
@@ -83,10 +94,10 @@ func (s *self) renumber(number string) {
 func (s *self) announced(ctx context.Context, o registry.Outcome, ph *phone.Phone, to *control.Events) {
 	switch o.Kind {
 	case registry.Registered:
-		s.renumber(o.Receipt.Number)
+		s.registered(o.Receipt.Number, o.Registration.Reach)
 		to.Publish(events.Registered{
 			Address: addrsOf(o.Registration), Sequence: o.Registration.Sequence,
-			Number: s.name(), Reflexive: o.Receipt.Reflexive.String(), Took: o.Took,
+			Number: s.name(), Reflexive: o.Receipt.Reflexive.String(), Took: o.Took, Reach: o.Registration.Reach.String(),
 		})
 		ph.Registered(ctx, s.name())
 	case registry.Failed:

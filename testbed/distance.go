@@ -79,15 +79,15 @@ func (h *host) readdress(addr netip.Addr) error {
 			return fmt.Errorf("testbed: move %s: %w", h.name, err)
 		}
 	}
-	for _, pool := range []Pool{East, West} {
+	for _, pool := range []Pool{East, West, {Router: homeRouter}} {
 		if pool.Router.Contains(addr) {
 			return h.address("eth0", netip.PrefixFrom(addr, pool.Router.Bits()), pool.Router.Addr())
 		}
 	}
-	return fmt.Errorf("testbed: move %s: %s is in no subnet of the provider's", h.name, addr)
+	return fmt.Errorf("testbed: move %s: %s is in no subnet of the provider's or of a home", h.name, addr)
 }
 
-// Move gives a phone that was added with an address another one, of East or West,
+// Move gives a phone that was added with an address another one, of East, West or its home,
 // from one moment to the next and with its cable plugged in.
 func (p *Phone) Move(to netip.Addr) error { return p.host.readdress(to) }
 

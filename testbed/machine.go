@@ -95,9 +95,9 @@ func (m program) cut() { m.p.proc.kill() }
 
 func (m program) plug(in bool) error {
 	if in {
-		return m.p.bed.ISP.host.up(m.p.Name)
+		return m.p.socket.up(m.p.Name)
 	}
-	return m.p.bed.ISP.host.down(m.p.Name)
+	return m.p.socket.down(m.p.Name)
 }
 
 // press takes as long, by this machine's clock, as the command that presses all keys.

@@ -39,6 +39,8 @@ type Phone struct {
 	special  GuestConfig
 	server   string // in its settings
 	wifi     bool   // it has a second interface
+	socket   *host  // whose switch it is plugged into: the provider's
+	home     bool   // or that of a home
 	fixed    bool   // its host has its address, and it leases none
 	card     string // its sound card; empty: files
 	proc     *process
@@ -119,6 +121,8 @@ type PhoneConfig struct {
 	// Addr is the address, of East or West, that its host has from the beginning and
 	// its program watches. Zero: it leases one. For programs alone.
 	Addr netip.Addr
+	// Home is what it is plugged into instead of the street; Addr is of that network.
+	Home *Home
 	// Card is the sound card that its program opens, by PortAudio's name; empty: it
 	// has files for one. For programs alone.
 	Card string
@@ -159,7 +163,10 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 	if p.board != hostBoard {
 		mac = nil // any: that one is the virtual machine's
 	}
-	if err := p.host.cable(b.ISP.host, street, mac); err != nil {
+	if p.socket, p.home = b.ISP.host, c.Home != nil; p.home {
+		p.socket = c.Home.host
+	}
+	if err := p.host.cable(p.socket, p.bridge(), mac); err != nil {
 		return nil, err
 	}
 	if p.wifi {
@@ -185,6 +192,14 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 // wifi is the second interface of a phone that has one. Nothing about it is radio, but
 // that its link stays when the cable is pulled.
 const wifi = "wlan0"
+
+// bridge is the switch that the phone is plugged into.
+func (p *Phone) bridge() string {
+	if p.home {
+		return inHome
+	}
+	return street
+}
 
 // look is how often the phone is looked at for what it tells nobody unasked.
 func (p *Phone) look() time.Duration {

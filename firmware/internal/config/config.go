@@ -28,6 +28,7 @@ type Config struct {
 	Token         string `toml:"enrolment_token"`    // shown to a storing server that asks for one, until it has enrolled the phone
 	OnlyPrivate   bool   `toml:"only_private"`       // calls whose sound is not private are neither made nor taken
 	TellQuality   bool   `toml:"tell_quality"`       // the storing server is told how calls were heard
+	Relayed       string `toml:"relayed"`            // whose calls by the storing server are taken: "anybody", or "known", who was called or has called before
 	Data          string `toml:"data"`               // folder of key, lease and log
 	Control       string `toml:"control"`            // path of the control socket
 
@@ -66,6 +67,7 @@ func Default() Config {
 	return Config{
 		Data:    "/var/lib/flexphone",
 		Control: "/run/flexphone/control.sock",
+		Relayed: "anybody",
 		Audio:   Audio{Volume: 6},
 		Address: Address{Source: "dhcp", Conflict: "fast"},
 	}

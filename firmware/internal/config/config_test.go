@@ -26,7 +26,7 @@ prefix = "192.0.2.9/24"
 router = "192.0.2.1"
 `, nil)
 	want := Config{
-		Board: "host", Keypad: "simulated", Interface: "eth0", Data: "/data", Control: "/run/flexphone/control.sock",
+		Board: "host", Keypad: "simulated", Interface: "eth0", Data: "/data", Control: "/run/flexphone/control.sock", Relayed: "anybody",
 		Audio:   Audio{Backend: "wav", Capture: "spoken.wav", Volume: 6},
 		Address: Address{Source: "static", Conflict: "fast", Prefix: netip.MustParsePrefix("192.0.2.9/24"), Router: netip.MustParseAddr("192.0.2.1")},
 	}
@@ -59,6 +59,7 @@ func TestMistakesNameTheirPlace(t *testing.T) {
 		{"with and without IPv4", "[address]\nlink_local = true\nonly_ipv6 = true\n", "only_ipv6"},
 		{"link without watch", "[address]\nlink = \"ppp0\"\n", "watch"},
 		{"vlan", "[address]\nvlan = \"4095\"\n", "4094"},
+		{"whose relayed calls", "relayed = \"nobody\"\n", `"known"`},
 		{"conflict", "[address]\nconflict = \"none\"\n", `"full"`},
 		{"the same interface twice", "interface = \"eth0\"\nfallback_interface = \"eth0\"\n", "another"},
 		{"no prefix", "[address]\nsource = \"static\"\nprefix = \"192.0.2.9\"\n", "192.0.2.9"},

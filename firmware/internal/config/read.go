@@ -154,7 +154,7 @@ func (d *decoder) table(above toml.Key, raw map[string]toml.Primitive, places ma
 	}
 }
 
-const known = "board, keypad, interface, fallback_interface, storing_server, enrolment_token, only_private, tell_quality, data, control, [audio] backend, capture, playback, mode, codecs, side_tone, volume, [address] source, link, prefix, router, dns, conflict, link_local, only_ipv6, resolv_conf, vlan"
+const known = "board, keypad, interface, fallback_interface, storing_server, enrolment_token, only_private, tell_quality, relayed, data, control, [audio] backend, capture, playback, mode, codecs, side_tone, volume, [address] source, link, prefix, router, dns, conflict, link_local, only_ipv6, resolv_conf, vlan"
 
 // A rule is what makes settings wrong.
 type rule struct {
@@ -191,6 +191,9 @@ func (c Config) wrong(checks Checks) (rule, bool) {
 		if text := values[key].String(); text != "" && !isInterface(text) {
 			return rule{[]string{key}, fmt.Errorf("%s = %q: want the name of a network interface, such as those that `ip link` lists", key, text)}, true
 		}
+	}
+	if c.Relayed != "anybody" && c.Relayed != "known" {
+		return rule{[]string{"relayed"}, fmt.Errorf(`relayed = %q: want "anybody" or "known"`, c.Relayed)}, true
 	}
 	a := c.Address
 	one := func(err error, keys ...string) (rule, bool) { return rule{keys, err}, true }

@@ -59,6 +59,7 @@ type (
 		Number    string        `name:"number" means:"what this phone is called: its short number, or its 15 digits"`
 		Reflexive string        `name:"reflexive" means:"the address and port that the storing server saw"`
 		Took      time.Duration `name:"took" means:"from the request to its answer"`
+		Reach     string        `name:"reach" means:"how the row says that the phone is reached: direct, nat or relay"`
 	}
 	// RegisterFailed is told when an announcement was not taken.
 	RegisterFailed struct {

@@ -75,6 +75,7 @@ type call struct {
 	codec    string
 	private  bool
 	opinion  float64 // of how good it is, 1 to 4.5, while that is shown; 0: it is not
+	link     string  // shown with it
 	timer    timer   // of people's patience; in a call, of opinion
 }
 
@@ -127,6 +128,7 @@ type (
 	callRated struct {
 		callID
 		opinion float64 // MOS; 0: nothing has been heard
+		link    string  // as in CallStatus
 	}
 	callKept struct { // the peer does not agree to wait, or to be taken up again
 		callID
@@ -229,6 +231,7 @@ func (c call) step(e callEvent) (call, []action) {
 		return c, []action{report{events.Retrieved{Who: e.who, Peer: c.peer}}}
 	case callRated:
 		if c.phase == talking {
+			c.link = e.link
 			return c.rated(e.opinion), nil
 		}
 	case callKept:

@@ -126,7 +126,8 @@ var errPanicked = errors.New("phone: a part has panicked")
 // the end; run releases the call. Whether the caller is who it says is asked while
 // it rings, or before, if another rings already.
 func (w *worker) takeCall(ctx context.Context, call Call, ask bool) Reason {
-	w.call, w.incoming = call, true
+	w.uses(call)
+	w.incoming = true
 	if ask {
 		w.beside(func() {
 			proved, was := w.parts.Directory.Vouches(ctx, call.Peer())

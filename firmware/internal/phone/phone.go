@@ -196,11 +196,12 @@ type Phone struct {
 	status  Status
 	focus   int            // id of the call that status tells of
 	streams map[int]Stream // of the calls that talk, by id
+	lines   map[int]Call   // of all that are being carried, likewise
 }
 
 // New returns a phone that lies on the hook and knows of no network.
 func New(parts Parts) *Phone {
-	p := &Phone{parts: parts, events: make(chan event), streams: map[int]Stream{}}
+	p := &Phone{parts: parts, events: make(chan event), streams: map[int]Stream{}, lines: map[int]Call{}}
 	p.status = statusOf(model{})
 	return p
 }

@@ -226,7 +226,7 @@ func (w *worker) connect(ctx context.Context, peer *Peer, asking *inquiry, strea
 	call, err := w.parts.Line.Invite(ctx, to, lm)
 	switch {
 	case err == nil:
-		w.call = call
+		w.uses(call)
 	case ctx.Err() != nil:
 		return w.why()
 	default:

@@ -258,9 +258,9 @@ func (s *shell) rate(ctx context.Context, id int) {
 	if stream == nil {
 		return
 	}
-	opinion := 0.0
+	opinion, link := 0.0, s.link(id)
 	s.contain("statistics of a call", func() { opinion = stream.Opinion() })
-	s.works.Go(func() { s.post(ctx, callRated{callID(id), opinion}) })
+	s.works.Go(func() { s.post(ctx, callRated{callID(id), opinion, link}) })
 }
 
 // stop ends everything. Events are of no use any more.

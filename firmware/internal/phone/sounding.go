@@ -102,6 +102,7 @@ func (w *worker) prepare(ctx context.Context, call Call) {
 func (w *worker) close() {
 	w.mu.Lock()
 	delete(w.streams, w.id.of())
+	delete(w.lines, w.id.of())
 	w.mu.Unlock()
 	w.books.Lock()
 	stream := w.stream
@@ -121,6 +122,14 @@ func (w *worker) close() {
 func (w *worker) talk(stream Stream) {
 	w.mu.Lock()
 	w.streams[w.id.of()] = stream
+	w.mu.Unlock()
+}
+
+// uses makes call the one that the peer is told of the end by, and that Status asks.
+func (w *worker) uses(call Call) {
+	w.call = call
+	w.mu.Lock()
+	w.lines[w.id.of()] = call
 	w.mu.Unlock()
 }
 

@@ -24,6 +24,7 @@ type CallStatus struct {
 	Key        string `json:"key,omitempty"`     // of the other end, which it has shown or has to; its SHA-256
 	WasKey     string `json:"was_key,omitempty"` // by which its number was known, if nobody has accepted the other one
 	Security   string `json:"security"`
+	Link       string `json:"link,omitempty"` // of signalling with a phone of ours: direct, or relayed by the storing server
 	Statistics any    `json:"statistics,omitempty"`
 }
 
@@ -52,12 +53,37 @@ var lampNames = map[hal.LampState]string{hal.LampOff: "off", hal.LampOn: "on", h
 // Status returns what the phone does now.
 func (p *Phone) Status() Status {
 	p.mu.Lock()
-	s, stream := p.status, p.streams[p.focus]
+	s, stream, focus := p.status, p.streams[p.focus], p.focus
 	p.mu.Unlock()
+	if s.Call != nil {
+		call := *s.Call
+		call.Link = p.link(focus)
+		s.Call = &call
+	}
 	if s.Call != nil && stream != nil {
 		call := *s.Call
 		p.contain("statistics of a call", func() { call.Statistics = stream.Stats() })
 		s.Call = &call
 	}
 	return s
+}
+
+// link is how a call's signalling goes now; empty: it is not one with a phone of ours,
+// or has not begun.
+func (p *Phone) link(id int) (link string) {
+	p.mu.Lock()
+	line := p.lines[id]
+	p.mu.Unlock()
+	if line == nil {
+		return ""
+	}
+	p.contain("link of a call", func() {
+		switch peer := line.Peer(); {
+		case peer.Relayed:
+			link = "relayed"
+		case peer.Secure:
+			link = "direct"
+		}
+	})
+	return link
 }

@@ -75,7 +75,7 @@ func eventsOf(m model, word string) []event {
 	case "codec":
 		return []event{callCodec{id, "PCMA", false}}
 	case "rated":
-		return []event{callRated{id, 4.26}}
+		return []event{callRated{id, 4.26, "relayed"}}
 	case "held":
 		return []event{callHeld{id, "peer", true}}
 	case "heard":
@@ -323,9 +323,9 @@ func TestView(t *testing.T) {
 		{"lift 102# resolved rings", "ringing tone | 102 | ringing"},
 		{"lift 102# resolved established", " | 102 | not private"},
 		{"offer", "alerting | 102 | calls, not proved"},
-		{"lift 102# resolved established rated", " | 102 | MOS 4.3 of 4.5"},
+		{"lift 102# resolved established rated", " | 102 | MOS 4.3 of 4.5, relayed"},
 		{"lift 102# resolved established rated wait", " | 102 | not private"},
-		{"lift 102# resolved established rated hold", " | 102 | MOS 4.3 of 4.5"},
+		{"lift 102# resolved established rated hold", " | 102 | MOS 4.3 of 4.5, relayed"},
 		{"lift 102# resolved established rated hold wait", " | 102 | on hold"},
 		{"page", "alerting | from a browser: | Ada Lovelace of London"},
 		{"page answer established", " | Ada Lovelace of London | not private"},

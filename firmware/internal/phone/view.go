@@ -119,6 +119,9 @@ func (c call) view(v View) View {
 			v.Line2 = "reconnecting"
 		case c.opinion != 0:
 			v.Line2 = fmt.Sprintf("MOS %.1f of %.1f", c.opinion, bestOpinion)
+			if c.link != "" {
+				v.Line2 += ", " + c.link
+			}
 		case c.holds:
 			v.Line2 = "on hold"
 		case c.held:

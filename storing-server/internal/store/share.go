@@ -1,14 +1,23 @@
 package store
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+
 	"github.com/nats-io/nats.go"
 
 	"flexphone/registry-client/wire"
 )
 
-// linksSubject is where servers of a cluster give each other messages of relayed
-// links: the fingerprint of the receiver's key, and the message. Nothing keeps them.
-const linksSubject = "flexphone.links"
+// linksSubject is where servers of one cluster give each other messages of relayed
+// links: the fingerprint of the receiver's key, and the message. Nothing keeps them. Of
+// what is subscribed to in one cluster, its gateways ask others: so each cluster has a
+// subject of its own, after its name, and no message of a link leaves it. Leaf nodes deny
+// it as they do the streams (docs/scale.md).
+func linksSubject(cluster string) string {
+	name := sha256.Sum256([]byte(cluster)) // in which anything may stand
+	return "flexphone.links." + hex.EncodeToString(name[:8])
+}
 
 // Share has take called with what other servers of the cluster share from now on. It
 // returns how to share with them, which does not wait and reports whether it could;
@@ -18,8 +27,9 @@ func (s *Store) Share(take func(to wire.Fingerprint, body []byte)) func(to wire.
 	if !ok || st.embedded != nil {
 		return nil
 	}
+	subject := linksSubject(st.conn.ConnectedClusterName())
 	own := nats.NewInbox() // marks what this server has shared
-	_, err := st.conn.Subscribe(linksSubject, func(m *nats.Msg) {
+	_, err := st.conn.Subscribe(subject, func(m *nats.Msg) {
 		var to wire.Fingerprint
 		if m.Reply != own && len(m.Data) > len(to) && len(m.Data) <= len(to)+wire.MaxBody {
 			copy(to[:], m.Data)
@@ -31,6 +41,6 @@ func (s *Store) Share(take func(to wire.Fingerprint, body []byte)) func(to wire.
 		return nil
 	}
 	return func(to wire.Fingerprint, body []byte) bool {
-		return st.conn.PublishRequest(linksSubject, own, append(to[:], body...)) == nil
+		return st.conn.PublishRequest(subject, own, append(to[:], body...)) == nil
 	}
 }
