@@ -25,9 +25,8 @@
 // event that wakes it is never read, and audio/udp hides its calls from the
 // runtime. A whole phone beside baresip in the same call, both on the virtual card:
 // 1.2 s a minute and 850 switches a second before, 0.84 and 440 to 495 so, of which
-// JACK's periods are 200; baresip 0.72 and 455. A tick that calls C all the same, for
-// Opus or to cancel an echo, wakes that thread again: 800 switches, and 18 % of what
-// such a call costs.
+// JACK's periods are 200; baresip 0.72 and 455. The canceller of echoes is called without
+// telling the runtime as well (internal/ccall).
 //
 // # How much waits for the card
 //

@@ -42,11 +42,7 @@ func (r *Ratio) Process(dst, src []int16) {
 			src = src[1:]
 		}
 		window := r.past[r.at : r.at+taps]
-		var sum float32
-		for t, c := range &r.phases[r.due] {
-			sum += c * window[t]
-		}
-		dst[i] = round(sum)
+		dst[i] = round(dot(r.phases[r.due][:], window))
 		r.due += r.down
 	}
 }

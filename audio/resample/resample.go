@@ -78,6 +78,20 @@ func round(v float32) int16 {
 	return int16(v + 0.5)
 }
 
+// dot is the sum of products of as many numbers, a multiple of four. Of one sum each
+// addition would wait for the one before.
+func dot(a, b []float32) float32 {
+	var w, x, y, z float32
+	for len(a) >= 4 && len(b) >= 4 {
+		w += a[0] * b[0]
+		x += a[1] * b[1]
+		y += a[2] * b[2]
+		z += a[3] * b[3]
+		a, b = a[4:], b[4:]
+	}
+	return (w + x) + (y + z)
+}
+
 // An Up raises the rate by a whole factor. It belongs to one goroutine.
 type Up struct {
 	factor int
@@ -112,11 +126,7 @@ func (u *Up) Process(dst, src []int16) {
 		u.at = (u.at + 1) % taps
 		window := u.past[u.at : u.at+taps]
 		for p := range u.phases {
-			var sum float32
-			for t, c := range &u.phases[p] {
-				sum += c * window[t]
-			}
-			dst[i*u.factor+p] = round(sum)
+			dst[i*u.factor+p] = round(dot(u.phases[p][:], window))
 		}
 	}
 }
@@ -151,10 +161,6 @@ func (d *Down) Process(dst, src []int16) {
 			}
 		}
 		window := d.past[d.at : d.at+n] // the kernel is symmetric: no need to reverse
-		var sum float32
-		for t, c := range d.kernel {
-			sum += c * window[t]
-		}
-		dst[i] = round(sum)
+		dst[i] = round(dot(d.kernel, window))
 	}
 }
