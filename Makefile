@@ -17,6 +17,7 @@ CALLS ?= 10
 SWAPS ?= 200
 # How long `make soak-calls` lasts, and what happens in it; empty: anything, and it says what.
 SOAK ?= 10m
+TAIL ?= 10m
 SEED ?=
 
 # The first Go that is 1.21 or later: such a one fetches the version of go.mod by
@@ -142,6 +143,9 @@ bench: packages-compare packages-peers build-host ## Benchmarks of every room, a
 bench-audio: packages-test build-host ## The part of it that listens to calls: from mouth to ear, processor, memory, words (CALLS=10; an hour)
 	@$(GO) run ./testbed/audiobench -n $(CALLS)
 
+bench-tail: packages-test build-host ## Late periods of the card in ten minutes of a call, beside registrations, pages and logs (TAIL=10m)
+	@$(GO) run ./testbed/audiobench -tail $(TAIL)
+
 moves: packages-test build-host ## Whatever can happen to the networks of two phones in a call, to each and both, at every time
 	@FLEXPHONE_MOVES=all $(GO) test -count=1 -parallel 4 -timeout 1h -v -run '^TestCallsOutliveTheirNetworks$$' ./testbed | grep -e ' --- ' -e '^ok' -e FAIL -e _test.go
 
@@ -208,7 +212,7 @@ $(OWN_GO):
 	dir=$$(sed -n 's/.*"Dir": "\(.*\)".*/\1/p' <<<"$$got"); \
 	chmod -R u+w "$$dir"; chmod +x "$$dir"/bin/* "$$dir"/pkg/tool/*/*; mv "$$dir" $(CURDIR)/build/go
 
-.PHONY: help build deb run check test test-unit test-e2e fuzz bench bench-audio moves swaps faults life soak soak-calls kill clean build-host run-host \
+.PHONY: help build deb run check test test-unit test-e2e fuzz bench bench-audio bench-tail moves swaps faults life soak soak-calls kill clean build-host run-host \
   packages-build packages-run packages-test packages-compare packages-peers packages-go own-go
 
 # Images, and the boards that are not the host: image, flash, build-BOARD, run-BOARD.

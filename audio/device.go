@@ -96,9 +96,11 @@ type Patient interface {
 	Patience() time.Duration
 }
 
-// A Counting device knows how often it had nothing to play when it should have.
+// A Counting device knows how often it had nothing to play when it should have, and
+// how often its clock came more than a period late.
 type Counting interface {
 	Underruns() uint64
+	Late() uint64
 }
 
 // A Codec names how sound is carried in RTP, as SDP does (RFC 8866, RFC 3551).

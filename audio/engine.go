@@ -19,6 +19,9 @@ type Config struct {
 	// but not before it has returned.
 	Open    func() (Device, error)
 	Formats []Format // the codecs that streams may use, preferred first
+	// Urgent is called once on each thread that ticks with a device, which is then that
+	// one's alone, to make it one that is not kept waiting. nil: it is as all others.
+	Urgent func()
 	// Processor makes what works on the sound of each tick, at a device's rate. It
 	// is called again when that changes. nil: nothing does.
 	Processor func(rate int) Processor
@@ -31,6 +34,7 @@ type Engine struct {
 	device  func() (Device, error) // opens it
 	formats []Format
 	making  func(rate int) Processor
+	urgent  func()
 	log     *slog.Logger
 	rate    atomic.Int64 // of the device, or what is assumed before it is known
 
@@ -38,6 +42,7 @@ type Engine struct {
 	feedback atomic.Pointer[player]
 	progress atomic.Uint64
 	gaps     atomic.Uint64 // under-runs of all devices
+	lates    atomic.Uint64 // likewise, of periods
 	resting  atomic.Bool   // nothing ticks
 	wake     chan struct{} // something has begun
 	ask      chan struct{} // whether Run still turns
@@ -57,6 +62,7 @@ func NewEngine(c Config) *Engine {
 		device:  c.Open,
 		formats: c.Formats,
 		making:  c.Processor,
+		urgent:  c.Urgent,
 		log:     c.Log,
 		wake:    make(chan struct{}, 1),
 		ask:     make(chan struct{}),
@@ -174,6 +180,10 @@ func (e *Engine) format(c Codec) (Format, error) {
 	}
 	return e.formats[i], nil
 }
+
+// LatePeriods returns how often the clock of a device came more than a period late, so
+// far.
+func (e *Engine) LatePeriods() uint64 { return e.lates.Load() }
 
 func (e *Engine) add(s *Stream) {
 	e.mu.Lock()

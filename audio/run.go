@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -269,6 +270,10 @@ func (r *runner) work(ctx context.Context, d Device, patience int) error {
 		err := errAbandoned
 		defer func() { ended <- err }()
 		defer recoverTo(&err)
+		if e.urgent != nil {
+			runtime.LockOSThread() // for good: the thread ends with this goroutine
+			e.urgent()
+		}
 		err = e.tickWith(ctx, d, &turn)
 	})
 	t := time.NewTicker(look)
@@ -299,7 +304,7 @@ func (e *Engine) tickWith(ctx context.Context, d Device, turn *atomic.Uint32) er
 	n := d.Rate() / ticksPerSecond
 	play, captured := make([]int16, n), make([]int16, n)
 	counting, _ := d.(Counting)
-	counted := uint64(0)
+	var gaps, lates uint64 // as counted already
 	for idle := time.Duration(0); idle < linger; {
 		err := d.Exchange(ctx, play, captured)
 		if !turn.CompareAndSwap(theirs, ours) {
@@ -310,9 +315,10 @@ func (e *Engine) tickWith(ctx context.Context, d Device, turn *atomic.Uint32) er
 		}
 		e.tick(play, captured, time.Now())
 		if counting != nil {
-			now := counting.Underruns()
-			e.gaps.Add(now - min(counted, now))
-			counted = now
+			g, l := counting.Underruns(), counting.Late()
+			e.gaps.Add(g - min(gaps, g))
+			e.lates.Add(l - min(lates, l))
+			gaps, lates = g, l
 		}
 		turn.Store(theirs)
 		if idle += TickDuration; e.busy() {

@@ -185,6 +185,7 @@ type gappy struct {
 }
 
 func (g *gappy) Underruns() uint64 { return g.ticks / 10 }
+func (g *gappy) Late() uint64      { return g.ticks / 20 }
 
 func (g *gappy) Exchange(ctx context.Context, play, captured []int16) error {
 	if g.ticks == 100 {

@@ -33,6 +33,7 @@ type Board struct {
 	Lamp     Lamp
 	Display  Display
 	Sound    Sound
+	RealTime RealTime
 	Port     string // network interface, such as "eth0"
 	Watchdog string // device of the hardware watchdog, such as "/dev/watchdog0"
 	Image    Image  // what is flashed; zero: nothing is, the program is installed
@@ -168,6 +169,19 @@ type Sound struct {
 	// "hands-free". Empty: neither, what is captured has no echo.
 	Mode string
 }
+
+// A RealTime is what is asked of the kernel and of Go's runtime, so that sound is not
+// late. What is refused is gone without.
+type RealTime struct {
+	Priority  int  // SCHED_RR of the threads of sound, 1 to 99; 0: as all others
+	Lock      bool // memory stays where it is once it was touched
+	Garbage   int  // GOGC, in percent; 0: what the environment or Go says
+	MemoryMiB int  // GOMEMLIMIT; 0: likewise
+}
+
+// soundPriority is above all programs of usual priority, and below what the kernel's
+// own threads of interrupts have (50).
+const soundPriority = 10
 
 // All returns every board.
 func All() []Board { return []Board{host(), qemuVirt(), imx6ulEVK(), rpi()} }

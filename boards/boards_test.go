@@ -27,6 +27,9 @@ func TestEveryBoardIsWhole(t *testing.T) {
 			if real && (b.Sound.Card == "" || b.Watchdog == "" || b.Arch.GOARCH == "") {
 				t.Errorf("sound %+v, watchdog %q, arch %+v: want all of them", b.Sound, b.Watchdog, b.Arch)
 			}
+			if r := b.RealTime; r.Priority < 0 || r.Priority > 49 || r.Garbage < 0 || r.MemoryMiB < 0 || real && (!r.Lock || r.Garbage == 0 || r.MemoryMiB == 0) {
+				t.Errorf("real time %+v: want a priority below the kernel's own, and all of it on hardware", r)
+			}
 			if real {
 				wholeImage(t, b)
 			}

@@ -5,12 +5,13 @@ package boards
 // takes for its default.
 func host() Board {
 	return Board{
-		Name:    "host",
-		Keypads: []Keypad{{Name: "simulated", Simulated: true}},
-		Hook:    Hook{Simulated: true},
-		Lamp:    Lamp{Simulated: true},
-		Display: Display{Simulated: true},
-		Sound:   Sound{Mode: "handset"},
-		Port:    "eth0",
+		Name:     "host",
+		Keypads:  []Keypad{{Name: "simulated", Simulated: true}},
+		Hook:     Hook{Simulated: true},
+		Lamp:     Lamp{Simulated: true},
+		Display:  Display{Simulated: true},
+		Sound:    Sound{Mode: "handset"},
+		RealTime: RealTime{Priority: soundPriority},
+		Port:     "eth0",
 	}
 }

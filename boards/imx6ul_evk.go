@@ -32,6 +32,7 @@ func imx6ulEVK() Board {
 		Lamp:     Lamp{Output: &Output{Line: Line{Chip: gpio5, Offset: 3}}},
 		Display:  Display{TTY: "/dev/ttymxc0"},
 		Sound:    Sound{Card: "Loopback", Capture: "hw:0,0", Playback: "hw:0,0", Buffer: emulated}, // a real one needs less
+		RealTime: RealTime{Priority: soundPriority, Lock: true, Garbage: 100, MemoryMiB: 64},
 		Port:     "eth0",
 		Watchdog: "/dev/watchdog0",
 		// On real hardware, its U-Boot (mx6ul_14x14_evk_defconfig) goes to

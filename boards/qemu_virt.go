@@ -40,6 +40,7 @@ func qemuVirt() Board {
 		Lamp:     Lamp{Output: &Output{Line: Line{Chip: chip, Name: "LAMP"}}},
 		Display:  Display{TTY: "/dev/ttyAMA0"},
 		Sound:    Sound{Card: "Loopback", Capture: "hw:0,0", Playback: "hw:0,0", Buffer: emulated},
+		RealTime: RealTime{Priority: soundPriority, Lock: true, Garbage: 100, MemoryMiB: 64},
 		Port:     "eth0",
 		Watchdog: "/dev/watchdog0",
 		// The loader is QEMU itself.

@@ -44,6 +44,7 @@ func rpi() Board {
 		Lamp:     Lamp{Output: &Output{Line: Line{Name: "GPIO27"}}},
 		Display:  Display{TTY: "/dev/tty1"},
 		Sound:    Sound{Card: "Headset", Capture: "USB", Playback: "USB", Mode: "handset"},
+		RealTime: RealTime{Priority: soundPriority, Lock: true, Garbage: 200, MemoryMiB: 128},
 		Port:     "eth0",
 		Watchdog: "/dev/watchdog0",
 		Image: Image{

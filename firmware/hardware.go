@@ -161,15 +161,16 @@ func (h *hardware) openDisplay() (func([2]string) error, io.Closer, error) {
 	return both(terminal.NewTerminal(tty)), tty, nil
 }
 
-// soundOf returns what opens the sound device.
-func soundOf(k boards.Sound, settings config.Audio, log *slog.Logger) func() (audio.Device, error) {
+// soundOf returns what opens the sound device, whose own thread has a priority of
+// SCHED_RR, or none (0).
+func soundOf(k boards.Sound, priority int, settings config.Audio, log *slog.Logger) func() (audio.Device, error) {
 	if settings.Backend == "wav" {
 		return func() (audio.Device, error) { return wav.Open(settings.Capture, settings.Playback) }
 	}
 	return func() (audio.Device, error) {
 		return portaudio.Open(portaudio.Config{
 			Capture: cmp.Or(settings.Capture, k.Capture), Playback: cmp.Or(settings.Playback, k.Playback),
-			Buffer: k.Buffer,
+			Buffer: k.Buffer, Priority: priority,
 		}, log)
 	}
 }

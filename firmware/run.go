@@ -65,6 +65,7 @@ func (r *runCommand) Run(ctx context.Context, errs errsWriter) error {
 // them. It returns when ctx is done and everything is released; a part that fails or
 // panics is told of and run again. broken are parts that failed before, and why.
 func runPhone(ctx context.Context, settings config.Config, board boards.Board, broken map[string]error, tracing trace.Trace, log *slog.Logger) {
+	urgent := realTime(board.RealTime, log)
 	// What the phone is made of. Nothing is opened, read or sent yet.
 	told := &teller{}
 	crashes := &crashes{path: filepath.Join(settings.Data, "crash"), log: log}
@@ -83,7 +84,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 		Answerable: media.Answerable(codecs(settings.Audio.Codecs), settings.OnlyPrivate), SIPPort: sip.Port, SIPSPort: sip.SecurePort, Relay: storing, AddressFor: self.addressFor, Trace: tracing.SIP(), Panicked: keeper.Panicked, Log: log,
 	}}
 	desk := deskOf(board.Sound, settings.Audio)
-	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, settings.Audio, log), Formats: formats(), Processor: desk.Processor, Log: log})
+	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, board.RealTime.Priority, settings.Audio, log), Formats: formats(), Processor: desk.Processor, Urgent: urgent, Log: log})
 	var heard func(wire.Heard)
 	if settings.TellQuality {
 		storing.heard = &heardCalls{full: storing.announce}

@@ -131,7 +131,7 @@ func (s *sound) Open(ctx context.Context) (phone.Stream, error) {
 	}
 	call := &stream{
 		Stream: s.engine.Open(s.traced(ways)), ways: ways, address: s.address, near: s.near, onlyPrivate: s.onlyPrivate, codecs: s.codecs, heard: s.heard,
-		engine: s.engine, underruns: s.engine.Underruns(),
+		engine: s.engine, underruns: s.engine.Underruns(), late: s.engine.LatePeriods(),
 	}
 	call.Renew()
 	return call, nil
@@ -180,6 +180,7 @@ type statistics struct {
 	Crowded   uint64 `json:"crowded"`
 	Unsent    uint64 `json:"unsent"`
 	Underruns uint64 `json:"underruns"`
+	CardLate  uint64 `json:"card_late"` // periods of the card that came more than a period late
 	// How good it is, by the E-model (audio/emodel): R, to 93.2, and what people think
 	// of that, 1 to 4.5; and what the peer has said of how it hears us (RFC 3611), where
 	// it said that.

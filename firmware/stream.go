@@ -31,6 +31,7 @@ type stream struct {
 	ways        *ways
 	engine      *audio.Engine
 	underruns   uint64                     // of the engine, before the call
+	late        uint64                     // periods, likewise
 	call        atomic.Pointer[media.Call] // whose sound it is
 	address     func(peer netip.Addr) netip.Addr
 	near        func(peer netip.Addr) bool
@@ -210,7 +211,7 @@ func (s *stream) Stats() any {
 		Codec: t.Codec, PacketsSent: t.PacketsSent, PacketsReceived: t.PacketsReceived,
 		PacketsLost: t.PacketsLost, Late: t.Late, JitterMS: inMS(t.Jitter), RoundTripMS: inMS(t.RoundTrip), DelayMS: inMS(t.Delay),
 		ConcealedMS: inMS(t.Concealed), Refused: t.Refused, Strangers: strangers,
-		Crowded: t.Crowded, Unsent: t.Unsent, Underruns: s.engine.Underruns() - s.underruns,
+		Crowded: t.Crowded, Unsent: t.Unsent, Underruns: s.engine.Underruns() - s.underruns, CardLate: s.engine.LatePeriods() - s.late,
 	}
 	now.rate(t)
 	return now

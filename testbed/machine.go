@@ -86,7 +86,11 @@ source = %q
 }
 
 func (m program) start(context.Context) (*process, error) {
-	return m.p.host.run(m.p.dir, command{name: m.p.Name, path: m.p.binary, args: []string{"run", "--config", m.config()}})
+	args := []string{"run", "--config", m.config()}
+	if m.p.talkative {
+		args = append(args, "--verbose", "--trace", "sip,rtp,dhcp,coap")
+	}
+	return m.p.host.run(m.p.dir, command{name: m.p.Name, path: m.p.binary, args: args})
 }
 
 func (m program) stop() error { return m.p.proc.stop() }

@@ -31,21 +31,22 @@ type Phone struct {
 	Speech string // WAV file that is spoken into it
 	Heard  string // WAV file of what it plays
 
-	bed      *Bed
-	host     *host
-	dir      string
-	binary   string
-	machine  machine
-	special  GuestConfig
-	server   string // in its settings
-	wifi     bool   // it has a second interface
-	socket   *host  // whose switch it is plugged into: the provider's
-	home     bool   // or that of a home
-	fixed    bool   // its host has its address, and it leases none
-	card     string // its sound card; empty: files
-	proc     *process
-	board    string
-	followed chan struct{} // closed when it has told its last event
+	bed       *Bed
+	host      *host
+	dir       string
+	binary    string
+	machine   machine
+	special   GuestConfig
+	server    string // in its settings
+	wifi      bool   // it has a second interface
+	socket    *host  // whose switch it is plugged into: the provider's
+	home      bool   // or that of a home
+	fixed     bool   // its host has its address, and it leases none
+	card      string // its sound card; empty: files
+	talkative bool
+	proc      *process
+	board     string
+	followed  chan struct{} // closed when it has told its last event
 
 	mu        sync.Mutex
 	spoken    []int16 // what Speech holds
@@ -129,6 +130,8 @@ type PhoneConfig struct {
 	// WiFi is the MAC of its second interface, wlan0, which takes the place of eth0 while
 	// that has no address. Zero: it has none. For programs alone.
 	WiFi MAC
+	// Talkative: its program logs every step, and all that goes over the wire.
+	Talkative bool
 	// Board is what it is; empty: as the bed says.
 	Board string
 	Guest GuestConfig
@@ -142,7 +145,7 @@ func (b *Bed) AddPhone(ctx context.Context, c PhoneConfig) (*Phone, error) {
 		return nil, err
 	}
 	p := &Phone{
-		Name: c.Name, MAC: c.MAC, bed: b, binary: binary, spoken: c.Speech, special: c.Guest, server: c.StoringServer, wifi: c.WiFi != MAC{}, fixed: c.Addr.IsValid(), card: c.Card,
+		Name: c.Name, MAC: c.MAC, bed: b, binary: binary, spoken: c.Speech, special: c.Guest, server: c.StoringServer, wifi: c.WiFi != MAC{}, fixed: c.Addr.IsValid(), card: c.Card, talkative: c.Talkative,
 		board:  cmp.Or(c.Board, b.Board),
 		dir:    filepath.Join(b.Dir, c.Name),
 		events: newJournal[Event](),

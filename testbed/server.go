@@ -141,6 +141,16 @@ func (s *Server) Metrics(ctx context.Context) (string, error) {
 	return string(text), nil
 }
 
+// Load announces and looks up rows at the server, a few at a time, for about as long as
+// is said or until ctx is done.
+func (s *Server) Load(ctx context.Context, d time.Duration) error {
+	_, err := s.host.output(ctx, s.binary, "bench", "--server", s.Address(), "--phones", "20", "--window", "2", "--rows", "100", "--idle", "20", "--time", (d / 4).String())
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
 // Kill9 ends the storing server at once, as a crash would.
 func (s *Server) Kill9() { s.proc.kill() }
 

@@ -1,7 +1,9 @@
 #include "line.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static int ring_make(ring *r, uint32_t least) {
@@ -62,10 +64,25 @@ void line_free(line *l) {
 
 void line_reset(line *l, uint32_t ahead) {
 	l->play.written = l->play.read = l->captured.written = l->captured.read = l->part = 0;
+	l->last = 0;
+	l->asked = 0; // the next beginning may be on another thread
 	ring_write(&l->play, NULL, ahead);
 }
 
+// line_watch counts a period of n samples that comes more than a period late.
+static void line_watch(line *l, uint32_t n) {
+	struct timespec t;
+	if (clock_gettime(CLOCK_MONOTONIC, &t) != 0)
+		return;
+	uint64_t now = (uint64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+	uint64_t period = (uint64_t)n * 10000000 / l->tick; // a tick is 10 ms
+	if (l->last != 0 && now - l->last > 2 * period)
+		__atomic_fetch_add(&l->late, 1, __ATOMIC_RELAXED);
+	l->last = now;
+}
+
 void line_call(line *l, const int16_t *in, int16_t *out, uint32_t n) {
+	line_watch(l, n);
 	uint32_t played = ring_read(&l->play, out, n);
 	if (played < n) {
 		memset(out + played, 0, (n - played) * sizeof *out);
@@ -87,6 +104,13 @@ static int callback(const void *in, void *out, unsigned long n, const PaStreamCa
                     PaStreamCallbackFlags flags, void *user) {
 	(void)time;
 	(void)flags;
+	line *l = user;
+	if (!l->asked) {
+		l->asked = 1;
+		struct sched_param p = {.sched_priority = l->priority};
+		if (l->priority > 0 && sched_getscheduler(0) == SCHED_OTHER)
+			(void)sched_setscheduler(0, SCHED_RR, &p); // refused: it is as all others
+	}
 	line_call(user, in, out, n);
 	return paContinue;
 }

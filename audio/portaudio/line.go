@@ -123,6 +123,7 @@ func (l *line) end() {
 
 // open opens the card, which sleeps then.
 func (l *line) open(in, out *pa.DeviceInfo, rate int, cfg Config) error {
+	l.c.priority = C.int(cfg.Priority)
 	l.jack = in.HostApi.Type == pa.JACK || out.HostApi.Type == pa.JACK
 	err := failure(C.line_open(l.c, C.PaDeviceIndex(in.Index), C.double(max(in.DefaultLowInputLatency, cfg.Buffer).Seconds()),
 		C.PaDeviceIndex(out.Index), C.double(max(out.DefaultLowOutputLatency, cfg.Buffer).Seconds()),
@@ -217,6 +218,7 @@ func (l *line) call(in, out []int16) {
 }
 
 func (l *line) underruns() uint64 { return uint64(count(&l.c.underruns).Load()) }
+func (l *line) late() uint64      { return uint64(count(&l.c.late).Load()) }
 func (l *line) overruns() uint64  { return uint64(count(&l.c.overruns).Load()) }
 
 // free gives the memory back. Nobody uses the line any more.

@@ -16,8 +16,12 @@ typedef struct {
 	uint32_t part; // of a captured tick, since the last whole one
 	int wake;      // an eventfd, which counts captured ticks
 	// How often the card had nothing to play, and how often what it captured was
-	// lost; atomic.
-	uint32_t underruns, overruns;
+	// lost; how many periods came more than a period late; atomic.
+	uint32_t underruns, overruns, late;
+	uint64_t last; // when the last period came, in ns; 0: none has
+	// priority is the SCHED_RR priority that the card's thread takes with its first
+	// period, if it has no such already; 0: none.
+	int priority, asked;
 	PaStream *stream;
 } line;
 

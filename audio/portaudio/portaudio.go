@@ -82,6 +82,9 @@ type Config struct {
 	// machine may stand still without a gap in what is heard, and what everything
 	// is heard later. 0: what turns out to be enough.
 	Buffer time.Duration
+	// Priority is that of the card's thread (SCHED_RR), where that has none of its own and
+	// may have it; 0: it is as all others.
+	Priority int
 }
 
 // ahead returns Buffer in ticks.
@@ -231,6 +234,9 @@ func (d *Device) Patience() time.Duration { return d.cfg.deadAfter() }
 
 // Underruns returns how often the card had nothing to play.
 func (d *Device) Underruns() uint64 { return d.line.underruns() }
+
+// Late returns how many periods of the card came more than a period late.
+func (d *Device) Late() uint64 { return d.line.late() }
 
 // Exchange hands play to the card and waits for a captured tick.
 func (d *Device) Exchange(ctx context.Context, play, captured []int16) error {

@@ -3,6 +3,7 @@
 // baresip in the same run.
 //
 //	audiobench [-n 10] [-talk 6s] [-weigh 30s] [-calls .] [-cases .] [-out build/bench]
+//	audiobench -tail 10m
 //
 // It knows a mouth, an ear and the way between the ends of a call. It refuses to know
 // how telephones do it: all are joined, spoken to and heard in the same way.
@@ -22,6 +23,11 @@
 // Speech, over a way in user space that loses, holds, repeats and mixes up packets: how
 // much of it is understood (STOI, audio/audiotest), and how much later it comes at the
 // end than at the beginning. WAV files and pictures of them go to the folder of -out.
+//
+// The tail, which is measured alone: how often in a long call the card's thread of each
+// of our ends came more than a period late, and how often it had nothing to play, while
+// the storing server takes registrations, its pages are loaded, and both ends write all
+// that they send and hear to their logs.
 //
 // # How codecs are chosen
 //
@@ -57,6 +63,7 @@ type options struct {
 	calls *regexp.Regexp // who makes them, and how
 	cases *regexp.Regexp // of speech
 	drift time.Duration  // how long cases of clocks that differ are
+	tail  time.Duration  // of a call whose late periods are counted, and nothing else measured; 0: all else is
 	out   string
 	say   func(format string, args ...any)
 }
@@ -94,6 +101,7 @@ func read(args []string, progress io.Writer) (o options, err error) {
 	flags.DurationVar(&o.talk, "talk", 6*time.Second, "speech in each of these")
 	flags.DurationVar(&o.weigh, "weigh", 30*time.Second, "how much of a call is weighed; 0: nothing")
 	flags.DurationVar(&o.drift, "drift", 5*time.Minute, "how long calls are between clocks that differ")
+	flags.DurationVar(&o.tail, "tail", 0, "count late periods of the card in a call that is so long, and measure nothing else")
 	flags.StringVar(&o.out, "out", "build/bench", "folder for what was heard")
 	calls := flags.String("calls", ".", "regular expression of the calls that are timed and weighed, as \"flexphone, PCMU 10 ms\"")
 	cases := flags.String("cases", ".", "regular expression of the cases of speech; ^$: none")
@@ -106,8 +114,8 @@ func read(args []string, progress io.Writer) (o options, err error) {
 	if o.cases, err = regexp.Compile(*cases); err != nil {
 		return o, fmt.Errorf("audiobench: -cases: %w", err)
 	}
-	if flags.NArg() > 0 || o.n < 0 || o.talk < 2*time.Second || o.talk > 30*time.Second || o.weigh < 0 || o.drift < time.Second {
-		return o, errors.New("usage: audiobench [-n 10] [-talk 6s, to 30s] [-weigh 30s] [-calls REGEXP] [-cases REGEXP] [-drift 5m] [-out FOLDER]")
+	if flags.NArg() > 0 || o.n < 0 || o.talk < 2*time.Second || o.talk > 30*time.Second || o.weigh < 0 || o.drift < time.Second || o.tail < 0 {
+		return o, errors.New("usage: audiobench [-n 10] [-talk 6s, to 30s] [-weigh 30s] [-calls REGEXP] [-cases REGEXP] [-drift 5m] [-out FOLDER], or audiobench -tail 10m")
 	}
 	return o, nil
 }

@@ -48,7 +48,7 @@ type phones struct {
 
 const number = "102"
 
-func addOurs(ctx context.Context, bed *testbed.Bed, x *testbed.Exchange) (*phones, error) {
+func addOurs(ctx context.Context, bed *testbed.Bed, x *testbed.Exchange, talkative bool) (*phones, error) {
 	speech, err := testbed.Speech("goforward")
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func addOurs(ctx context.Context, bed *testbed.Bed, x *testbed.Exchange) (*phone
 	for i := range p.ends {
 		phone, err := bed.AddPhone(ctx, testbed.PhoneConfig{
 			Name: fmt.Sprintf("phone-%d", 101+i), MAC: testbed.MAC{0x02, 0x00, 0x5e, 0x00, 0x53, byte(1 + i)},
-			Speech: speech, Card: card, StoringServer: testbed.ServerAddr().String(), Addr: pools[i].Address(0),
+			Speech: speech, Card: card, StoringServer: testbed.ServerAddr().String(), Addr: pools[i].Address(0), Talkative: talkative,
 		})
 		if err != nil {
 			return nil, err

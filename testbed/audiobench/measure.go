@@ -72,11 +72,14 @@ func open(ctx context.Context, o options, r *report) (b *bench, err error) {
 	if b.exchange, err = b.bed.AddExchange(); err != nil {
 		return b, err
 	}
-	ours, err := addOurs(ctx, b.bed, b.exchange)
+	ours, err := addOurs(ctx, b.bed, b.exchange, b.tail > 0)
 	if err != nil {
 		return b, err
 	}
 	b.makers = append(b.makers, maker{ours, flexphone})
+	if b.tail > 0 {
+		return b, nil
+	}
 	r.absent = append(r.absent, "pjsua: Debian has none", "linphone: Debian's knows no JACK server")
 	if _, err := exec.LookPath(baresip); err != nil {
 		r.absent = append(r.absent, "baresip: not installed (apt-get install baresip-core)")
@@ -146,6 +149,9 @@ func measure(ctx context.Context, o options, r *report) (err error) {
 		}
 		err = errors.Join(err, b.close())
 	}()
+	if b.tail > 0 {
+		return b.longCall(ctx)
+	}
 	if err := b.costs(ctx); err != nil {
 		return err
 	}

@@ -13,8 +13,10 @@ type report struct {
 	delays []*delays
 	costs  []cost
 	heard  []hearing
-	late   int      // how often the bench itself was
-	absent []string // what was not measured, and why
+	tails  []lateness
+	lasted time.Duration // the call that tails are of
+	late   int           // how often the bench itself was
+	absent []string      // what was not measured, and why
 }
 
 // delays are those of each half second of all calls of a kind.
@@ -63,6 +65,9 @@ func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisec
 // print writes r as tables for people.
 func (r *report) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	for i, t := range r.tails {
+		fmt.Fprintf(w, "end %d of a call of %v: of %d periods %d came more than a period late, and %d had nothing to play\n", i+1, r.lasted, r.lasted/(5*time.Millisecond), t.late, t.silent)
+	}
 	if len(r.delays) > 0 {
 		fmt.Fprintf(w, "from mouth to ear, without the card's own loop\tcalls\tp50 ms\tp95 ms\tflexphone / this\n")
 		for _, d := range r.delays {

@@ -64,11 +64,11 @@ func openStudio(ctx context.Context, period int) (s *studio, err error) {
 	if err := s.server.Start(); err != nil {
 		return nil, fmt.Errorf("audiobench: start jackd: %w", err)
 	}
-	defer func() {
+	defer func(opened *studio) {
 		if err != nil {
-			s.endServer()
+			opened.endServer()
 		}
-	}()
+	}(s)
 	if b, err := exec.CommandContext(ctx, "jack_wait", "-s", name, "-w", "-t", "20").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("audiobench: %w: jackd does not run: %w\n%s", errNoCard, err, b)
 	}
