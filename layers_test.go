@@ -90,7 +90,7 @@ var floorPlan = map[string]room{
 	"internal/sipcheck/torture":  {"", "the messages of RFC 4475 are the same for whoever reads them; tests alone do"},
 
 	"firmware/internal/sip":       {"internal/sipcheck", "signalling knows addresses and calls, not phones; what is said of media are bytes to it"},
-	"firmware/internal/media":     {"firmware/internal/sip firmware/internal/reach internal/secret", "offer and answer are what signalling asks for, from the address that suits the peer; who makes sound of them is not known here"},
+	"firmware/internal/media":     {"firmware/internal/sip firmware/internal/reach internal/pass internal/secret", "offer and answer are what signalling asks for, from the address that suits the peer; who makes sound of them is not known here"},
 	"firmware/internal/browser":   {"audio audio/udp firmware/internal/sip registry-client/wire", "a browser's session is a path for sound and a call in the words of signalling; who rings is not known here"},
 	"firmware/internal/phone":     {"hal internal/mac firmware/internal/events firmware/internal/sip", "call control knows keys and calls; sound and the storing server stand behind its own interfaces"},
 	"firmware/internal/directory": {"internal/durable internal/mac firmware/internal/phone firmware/internal/reach firmware/internal/sip registry-client registry-client/wire", "whoever says who a number is reads rows, and answers call control and signalling in their own words"},

@@ -23,6 +23,9 @@ type Private struct {
 	// Ours: the peer is a phone of ours. It is offered private sound, and plain
 	// beside it on a line of its own, which is all that those of before know.
 	Ours bool
+	// Candidates are where this end may be, for a peer of ours to ask; at most
+	// MaxCandidates are told, the best first.
+	Candidates []Candidate
 }
 
 // A Fingerprint is that of a certificate (RFC 8122).
@@ -37,6 +40,9 @@ type Protection struct {
 	Mux   bool         // reports go the same way; else there are none
 	Ufrag string       // the peer's; empty: it proves nothing
 	Pwd   secret.Bytes // likewise
+	// Candidates are where the peer, one of ours, says that it may be; none: it does
+	// not say.
+	Candidates []Candidate
 
 	Active       bool // we begin to shake hands
 	Fingerprints []Fingerprint
@@ -88,6 +94,7 @@ type security struct {
 	ufrag        string
 	pwd          secret.Bytes
 	mux          bool
+	candidates   []Candidate
 	cryptos      []crypto
 }
 
@@ -122,6 +129,8 @@ func (s *security) hear(attributes []sdp.Attribute) {
 			s.pwd = secret.Of([]byte(iceText(at.Value, 22)))
 		case sharedPort:
 			s.mux = true
+		case "candidate":
+			s.hearCandidate(at.Value)
 		case "crypto":
 			if c, ok := cryptoOf(at.Value); ok {
 				s.cryptos = append(s.cryptos, c)
@@ -268,7 +277,7 @@ func (s *session) protection(w way, a audio, lm Local) *Protection {
 	}
 	p := &Protection{Mux: a.mux}
 	if lm.Private.Ours {
-		p.Ufrag, p.Pwd = a.ufrag, a.pwd
+		p.Ufrag, p.Pwd, p.Candidates = a.ufrag, a.pwd, a.candidates
 	}
 	if w == bySDES {
 		c := a.crypto()
@@ -316,6 +325,7 @@ func privateAttributes(w way, lm Local, p *Protection, tag string) []sdp.Attribu
 	if lm.Private.Ours {
 		add("ice-ufrag", lm.Private.Ufrag)
 		add("ice-pwd", string(lm.Private.Pwd.Reveal()))
+		out = append(out, candidateAttributes(lm.Private.Candidates)...)
 	}
 	if p == nil || p.Mux {
 		add(sharedPort, "")
