@@ -98,10 +98,11 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 		line.cfg.Acquainted = rows.Acquainted
 	}
 	hardware := newHardware(board, settings)
+	around := &neighbourhood{addrs: self.addresses, server: storing.client.Now, log: log}
 	ph := phone.New(phone.Parts{
 		Keypad: hardware.keypad, Hook: &hardware.hook, Lamp: &hardware.lamp, Display: &hardware.display,
 		Directory: rows, Book: rows, Line: newLines(line, pages), Sound: newSound(engine, soundConfig{
-			address: self.addressFor, near: self.near, own: self.certificate, onlyPrivate: settings.OnlyPrivate, codecs: codecs(settings.Audio.Codecs), heard: heard, traced: tracing.RTP, log: log,
+			address: self.addressFor, near: self.near, own: self.certificate, around: around, onlyPrivate: settings.OnlyPrivate, codecs: codecs(settings.Audio.Codecs), heard: heard, traced: tracing.RTP, log: log,
 		}),
 		Report: reporting(events, storing), Panicked: keeper.Panicked, Log: log,
 	})
@@ -121,6 +122,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 			if storing.heard != nil {
 				storing.heard.told()
 			}
+			around.registered(o.Registration, o.Receipt)
 			rows.Told(o.Receipt.Peers)
 			finding.Answers(server)
 			network.reached()

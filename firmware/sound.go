@@ -98,6 +98,7 @@ type soundConfig struct {
 	address     func(peer netip.Addr) netip.Addr
 	near        func(peer netip.Addr) bool     // on a network where short packets cost nothing
 	own         func() (tls.Certificate, bool) // what this phone proves itself with, once there is something
+	around      *neighbourhood
 	onlyPrivate bool
 	codecs      []media.Codec
 	heard       func(wire.Heard)            // is told of each call that is over; nil: nobody is
@@ -133,6 +134,9 @@ func (s *sound) Open(ctx context.Context) (phone.Stream, error) {
 		Stream: s.engine.Open(s.traced(ways)), ways: ways, address: s.address, near: s.near, onlyPrivate: s.onlyPrivate, codecs: s.codecs, heard: s.heard,
 		engine: s.engine, underruns: s.engine.Underruns(), late: s.engine.LatePeriods(),
 	}
+	if ways.private != nil {
+		call.places = newPlaces(context.WithoutCancel(ctx), s.around, ways.private)
+	}
 	call.Renew()
 	return call, nil
 }
@@ -164,6 +168,7 @@ func carried(c media.Codec) audio.Codec {
 // statistics is what `flexphone ctl status` tells of a stream.
 type statistics struct {
 	Codec           string  `json:"codec"`
+	Way             string  `json:"way,omitempty"` // of the sound to a phone of ours: direct, punched (through a NAT), or relayed
 	PacketsSent     uint64  `json:"packets_sent"`
 	PacketsReceived uint64  `json:"packets_received"`
 	PacketsLost     uint64  `json:"packets_lost"`

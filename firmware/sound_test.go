@@ -170,6 +170,7 @@ func soundFor(t *testing.T, engine *audio.Engine, address func(netip.Addr) netip
 	}
 	return newSound(engine, soundConfig{
 		address: address, near: func(peer netip.Addr) bool { return peer == nearHost }, own: func() (tls.Certificate, bool) { return id.Certificate, true }, codecs: codecs(""), traced: trace.Trace{}.RTP, log: slog.New(slog.DiscardHandler),
+		around: &neighbourhood{addrs: func() []netip.Addr { return nil }, server: func() (*registry.Client, bool) { return nil, false }},
 	})
 }
 

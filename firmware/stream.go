@@ -39,6 +39,7 @@ type stream struct {
 	codecs      []media.Codec
 	began       atomic.Pointer[time.Time] // nil: nothing was agreed yet
 	heard       func(wire.Heard)          // nil: nobody is told
+	places      *places                   // nil: there is no private sound
 
 	mu  sync.Mutex
 	pin [32]byte // of the peer, if it is a phone of ours
@@ -65,6 +66,9 @@ func (s *stream) local(peer sip.Peer, codecs []media.Codec) media.Local {
 	lm.Private = &media.Private{
 		Port: p.Port(), Fingerprint: media.Fingerprint{Hash: f.Hash, Value: f.Value},
 		Ufrag: own.Ufrag, Pwd: own.Pwd, Ours: pin != [32]byte{},
+	}
+	if lm.Private.Ours {
+		lm.Private.Candidates = s.places.candidates(p.Port())
 	}
 	return lm
 }
@@ -108,6 +112,7 @@ func (s *stream) Renew() {
 	s.call.Store(media.NewCall())
 	if s.ways.private != nil {
 		s.ways.private.Renew()
+		s.places.renew()
 	}
 	for _, c := range []chan struct{}{s.ways.worn, s.ways.wrong} { // it is about the one before
 		select {
@@ -173,7 +178,9 @@ func (s *stream) Start(m sip.Media) error {
 
 // agreement is p as the private path has it.
 func (s *stream) agreement(m sip.Media, p *media.Protection) srtp.Agreement {
-	a := srtp.Agreement{Remote: m.Remote, Mux: p.Mux, Peer: srtp.Credentials{Ufrag: p.Ufrag, Pwd: p.Pwd}}
+	a := srtp.Agreement{
+		Remote: m.Remote, Mux: p.Mux, Peer: srtp.Credentials{Ufrag: p.Ufrag, Pwd: p.Pwd}, Candidates: s.places.of(p.Candidates),
+	}
 	if p.Suite != "" {
 		suite := srtp.AES128GCM
 		if p.Suite != suite.String() {
@@ -213,6 +220,9 @@ func (s *stream) Stats() any {
 		ConcealedMS: inMS(t.Concealed), Refused: t.Refused, Strangers: strangers,
 		Crowded: t.Crowded, Unsent: t.Unsent, Underruns: s.engine.Underruns() - s.underruns, CardLate: s.engine.LatePeriods() - s.late,
 	}
+	if s.ways.taken.Load() == private {
+		now.Way = string(s.ways.private.Way())
+	}
 	now.rate(t)
 	return now
 }
@@ -229,6 +239,9 @@ func (s *stream) Opinion() float64 {
 // Close implements phone.Stream. The log says how good the call was, and the storing
 // server is told if that is wanted.
 func (s *stream) Close() error {
+	if s.places != nil {
+		s.places.close()
+	}
 	err := s.Stream.Close()
 	if t := s.Stream.Stats(); t.PacketsReceived > 0 {
 		if began := s.began.Load(); began != nil && s.heard != nil {

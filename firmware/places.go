@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"flexphone/audio/seek"
+	"flexphone/audio/srtp"
+	"flexphone/firmware/internal/media"
+	"flexphone/internal/pass"
+	registry "flexphone/registry-client"
+	"flexphone/registry-client/wire"
+)
+
+const (
+	// placesTime bounds what is asked of the storing server about where a call's sound
+	// may reach this phone.
+	placesTime = 2 * time.Second
+	// placesWait is how long a description waits for that. It began when the number
+	// was dialled, and takes as long as the look-up.
+	placesWait = 250 * time.Millisecond
+)
+
+// A neighbourhood is what is between this phone and the storing server, which sound has
+// to find its way through.
+type neighbourhood struct {
+	addrs  func() []netip.Addr // of the lease
+	server func() (*registry.Client, bool)
+	log    *slog.Logger
+
+	mu     sync.Mutex
+	beside wire.Beside
+	behind bool // a NAT
+}
+
+// registered takes what a receipt says.
+func (n *neighbourhood) registered(r wire.Registration, receipt wire.Receipt) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.beside = receipt.Beside
+	n.behind = !slices.Contains(r.Addrs, receipt.Reflexive.Addr().Unmap())
+}
+
+// translated reports whether a NAT is there, and returns where the storing server's host helps
+// sound to find its way through; zero: nowhere.
+func (n *neighbourhood) translated() (stun []netip.AddrPort, relay netip.AddrPort, behind bool) {
+	n.mu.Lock()
+	beside, behind := n.beside, n.behind
+	n.mu.Unlock()
+	client, ok := n.server()
+	if !ok || !behind {
+		return nil, relay, false
+	}
+	host := client.Address().Addr()
+	if !host.IsValid() {
+		return nil, relay, false
+	}
+	for _, port := range beside.STUN {
+		if port != 0 {
+			stun = append(stun, netip.AddrPortFrom(host, port))
+		}
+	}
+	if beside.Relay != 0 {
+		relay = netip.AddrPortFrom(host, beside.Relay)
+	}
+	return stun, relay, true
+}
+
+// places are where the sound of one call may reach this phone, as the other end is told.
+type places struct {
+	*neighbourhood
+	path *srtp.Path
+	ctx  context.Context // of the call's sound: what is asked ends with it
+	end  context.CancelFunc
+	work sync.WaitGroup
+
+	mu     sync.Mutex
+	asked  []netip.Addr  // the lease's, when the server was asked last
+	done   chan struct{} // closed when it has answered; nil: it is not asked
+	seen   []netip.AddrPort
+	relay  srtp.Relay // zero: none of ours
+	named  bool       // the other end was told of that
+	guest  bool       // the other end has told of its own
+	renews int        // calls of renew
+}
+
+func newPlaces(ctx context.Context, n *neighbourhood, path *srtp.Path) *places {
+	p := &places{neighbourhood: n, path: path}
+	p.ctx, p.end = context.WithCancel(ctx)
+	return p
+}
+
+// close waits for what is asked.
+func (p *places) close() {
+	p.end()
+	p.work.Wait()
+}
+
+// renew is for another phone at the other end, which gets another pass.
+func (p *places) renew() {
+	p.mu.Lock()
+	p.asked, p.done, p.seen, p.relay, p.named, p.guest = nil, nil, nil, srtp.Relay{}, false, false
+	p.renews++
+	p.mu.Unlock()
+	p.ask()
+}
+
+// ask begins to ask the storing server, where there is a NAT, unless it was since the last
+// change of an address.
+func (p *places) ask() (done <-chan struct{}) {
+	stun, relay, behind := p.translated()
+	addrs := p.addrs()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !behind {
+		p.asked, p.done, p.seen = nil, nil, nil
+		return nil
+	}
+	if p.done != nil && slices.Equal(p.asked, addrs) {
+		return p.done
+	}
+	over := make(chan struct{})
+	p.asked, p.done = addrs, over
+	wanted, of := p.relay == (srtp.Relay{}) && !p.guest && relay.IsValid(), p.renews
+	p.work.Go(func() {
+		defer close(over)
+		ctx, cancel := context.WithTimeout(p.ctx, placesTime)
+		defer cancel()
+		var both sync.WaitGroup
+		if wanted {
+			both.Go(func() { p.askPass(ctx, relay, of) })
+		}
+		seen := p.path.Reflexive(ctx, stun)
+		p.mu.Lock()
+		if p.renews == of {
+			p.seen = seen
+		}
+		p.mu.Unlock()
+		both.Wait()
+	})
+	return over
+}
+
+// askPass asks for a pass for the relay.
+func (p *places) askPass(ctx context.Context, at netip.AddrPort, of int) {
+	client, ok := p.server()
+	if !ok {
+		return
+	}
+	got, err := client.Pair(ctx)
+	if err != nil {
+		if ctx.Err() == nil && !errors.Is(err, registry.ErrRefused) && !errors.Is(err, registry.ErrUnknown) {
+			p.log.Info("no relay for a call's sound", "err", err)
+		}
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.renews == of {
+		p.relay = srtp.Relay{At: at, Pass: got}
+	}
+}
+
+// candidates are what the other end is told.
+func (p *places) candidates(port uint16) (out []media.Candidate) {
+	if done := p.ask(); done != nil {
+		patience := time.NewTimer(placesWait)
+		select {
+		case <-done:
+		case <-patience.C:
+		case <-p.ctx.Done():
+		}
+		patience.Stop()
+	}
+	add := func(c media.Candidate) {
+		if c.Addr.IsValid() && !slices.ContainsFunc(out, func(o media.Candidate) bool { return o.Addr == c.Addr }) {
+			out = append(out, c)
+		}
+	}
+	for _, a := range p.addrs() {
+		if !a.IsLoopback() && !a.IsLinkLocalUnicast() {
+			add(media.Candidate{Addr: netip.AddrPortFrom(a.Unmap().WithZone(""), port), Kind: media.Host})
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range p.seen {
+		add(media.Candidate{Addr: a, Kind: media.Reflexive})
+	}
+	if p.relay != (srtp.Relay{}) && !p.guest {
+		p.named = true
+		p.path.Enter(p.relay, pass.Owner)
+		add(media.Candidate{Addr: p.relay.At, Kind: media.Relayed, Pass: p.relay.Pass})
+	}
+	return out
+}
+
+// of are what the other end has told, as the path has them. Of two passes in one call the
+// first that was told counts.
+func (p *places) of(told []media.Candidate) (out []seek.Candidate) {
+	for _, c := range told {
+		kind := seek.Host
+		switch {
+		case c.Kind == media.Relayed && c.Pass != pass.Pass{}:
+			p.mu.Lock()
+			if !p.named {
+				p.guest = true
+				p.path.Enter(srtp.Relay{At: c.Addr, Pass: c.Pass}, pass.Guest)
+			}
+			p.mu.Unlock()
+			continue
+		case c.Kind == media.Relayed:
+			kind = seek.Relayed
+		case c.Kind == media.Reflexive:
+			kind = seek.Reflexive
+		case c.Addr.Addr().Is6():
+			kind = seek.Host6
+		}
+		out = append(out, seek.Candidate{Addr: c.Addr, Kind: kind})
+	}
+	return out
+}
