@@ -12,14 +12,14 @@ import (
 const (
 	// greetPause is the least time between two hellos from one place that each begin a
 	// handshake.
-	greetPause = time.Second
+	greetPause = flightTime
 	// mostHands is how many handshakes the host that is called may have begun before
 	// its description says which of its places counts: one of a call before, one of
 	// this, and one that is neither.
 	mostHands = 3
 	// firstRetry is between the beginnings of a handshake that failed and of the next;
-	// each time that is twice as long, up to mostRetry, which is less than a handshake
-	// may take: one that was not answered is begun anew at once.
+	// each time that is twice as long, up to mostRetry. One that was not answered in all
+	// the time that it may take is begun anew at once, and counts for nothing.
 	firstRetry = 500 * time.Millisecond
 	mostRetry  = 8 * time.Second
 	// yieldTime is how long the end that is called upon to begin may take until the other
@@ -90,8 +90,11 @@ func (p *Path) carry(ctx context.Context, h *handshake) {
 	}
 	again := err != nil && counts && !h.wrong && p.agreed != nil
 	if again {
-		p.failures++
-		p.seek(min(firstRetry<<min(p.failures-1, 8), mostRetry) - time.Since(h.began))
+		took := time.Since(h.began)
+		if p.failures++; took >= mostRetry {
+			p.failures = 0
+		}
+		p.seek(min(firstRetry<<min(max(p.failures-1, 0), 8), mostRetry) - took)
 	}
 	p.mu.Unlock()
 	if err != nil {

@@ -249,6 +249,36 @@ func TestAnyFlightMayBeLost(t *testing.T) {
 	}
 }
 
+// What was said into a cable that is out comes out of it at once when it is back: hellos
+// of handshakes that have been given up since, and then the one that counts.
+func TestOldHellosComeAtOnce(t *testing.T) {
+	inField(t, func(t *testing.T, w *field, caller *body, of maker) {
+		callee := of(t, w, "callee", "192.0.2.2:4000")
+		var kept [][]byte
+		out := true
+		w.lose = func(from *sock, b []byte) bool {
+			if out && from == callee.sock && isClientHello(b) && len(kept) < 60 {
+				kept = append(kept, slices.Clone(b))
+			}
+			return out
+		}
+		caller.Expect(callee.sock.place().Addr(), callee.pin)
+		must(t, callee.Start(caller.with(true)))
+		time.Sleep(30*time.Second + 200*time.Millisecond)
+		w.mu.Lock()
+		out = false
+		w.mu.Unlock()
+		for _, b := range kept {
+			_, err := callee.sock.WriteToUDPAddrPort(b, caller.sock.place())
+			must(t, err)
+		}
+		must(t, caller.Start(callee.with(false)))
+		if took := speak(t, caller, callee, 11*time.Second); took > 1500*time.Millisecond {
+			t.Errorf("sound after %v", took)
+		}
+	})
+}
+
 // The caller has called anew, and the callee has a path of each of its two calls: that
 // of the first has no say in the second, whenever it speaks, and whether its handshake
 // has ended or not.

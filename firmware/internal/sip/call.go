@@ -87,6 +87,7 @@ type Call struct {
 	redirection redirection // outgoing, plain
 	state       state
 	why         string // it has ended
+	left        bool   // without a word: an answer that comes all the same is not acknowledged
 	local       LocalMedia
 	media       Media
 	dest        netip.AddrPort // where the peer was last heard, or is to be tried first

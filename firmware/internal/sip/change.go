@@ -20,6 +20,7 @@ func (c *Call) Leave() bool {
 			return c.wrongState()
 		}
 		c.end(0, ReasonCancelled)
+		c.left = true
 		for x := range c.waits {
 			c.quit(x)
 		}

@@ -53,6 +53,18 @@ func GlareWait(owner bool) time.Duration { return standard().glareWait(owner) }
 // Break makes the goroutine of c panic.
 func Break(c *Call) { c.box.post(func(context.Context) { panic("broken") }) }
 
+// Pause keeps c from its work until resume is called; posted reports how much waits.
+func Pause(c *Call) (resume func(), posted func() int) {
+	begun, over := make(chan struct{}), make(chan struct{})
+	c.box.post(func(context.Context) { close(begun); <-over })
+	<-begun
+	return func() { close(over) }, func() int {
+		c.box.mu.Lock()
+		defer c.box.mu.Unlock()
+		return len(c.box.work)
+	}
+}
+
 // Waiting counts the calls to a that nobody has taken from Incoming.
 func Waiting(a *Agent) int { return len(a.incoming) }
 

@@ -2,6 +2,7 @@ package sip_test
 
 import (
 	"testing"
+	"time"
 
 	"flexphone/firmware/internal/sip"
 )
@@ -52,4 +53,42 @@ func TestCallIsCutOff(t *testing.T) {
 	expect(t, c, sip.Progress, "")
 	sip.CutLinks(b.Agent)
 	expect(t, c, sip.Ended, sip.ReasonCut)
+}
+
+// An answer that is on its way when its call is left is not acknowledged: the phone that
+// has answered would be in a call, and the one that comes next find it busy.
+func TestAnAnswerCrossesLeaving(t *testing.T) {
+	a := newPhone(t, userA)
+	p := newPeer(t, "UDP", "127.0.0.1")
+	first := a.dials(sip.Target{User: userB, Addr: p.at})
+	invite := p.expects("INVITE")
+	p.answers(invite, "180", "")
+	expect(t, first, sip.Progress, "")
+	resume, posted := sip.Pause(first)
+	left := make(chan bool)
+	go func() { left <- first.Leave() }()
+	await := func(n int) {
+		t.Helper()
+		for ctx := patience(t); posted() < n; time.Sleep(time.Millisecond) {
+			must(t, ctx.Err())
+		}
+	}
+	await(1)
+	p.answers(invite, "200", p.audio(7000))
+	await(2)
+	resume()
+	if !<-left {
+		t.Error("a call that rings cannot be left")
+	}
+	expect(t, first, sip.Ended, sip.ReasonCancelled)
+	again := a.dials(sip.Target{User: userB, Addr: p.at})
+	m := p.next()
+	if !m.is("INVITE") {
+		t.Fatalf("the phone that was left is told %q", m.start)
+	}
+	p.answers(m, "486", "")
+	if ack := p.expects("ACK"); ack.get("Call-ID") != m.get("Call-ID") {
+		t.Errorf("the phone that was left is told %q", ack.start)
+	}
+	expect(t, again, sip.Ended, sip.ReasonBusy)
 }

@@ -104,7 +104,7 @@ func (c *Call) invite(ctx context.Context, lm LocalMedia, agreed chan error) err
 }
 
 func (c *Call) inviteResponse(ctx context.Context, i *inviting, res *gosip.Response) {
-	if i.done {
+	if i.done || c.left { // the peer gives the call that comes next the place of this one
 		return
 	}
 	if res.IsProvisional() {
@@ -223,7 +223,7 @@ func (c *Call) resend(ack *gosip.Request) {
 // phone has answered, with which we do not want to talk.
 func (c *Call) inviteAgain(ctx context.Context, i *inviting, res *gosip.Response) {
 	to := res.To()
-	if to == nil {
+	if to == nil || c.left {
 		return
 	}
 	if tag, _ := to.Params.Get("tag"); tag == c.d.remoteTag {
