@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -85,7 +86,8 @@ type places struct {
 	seen   []netip.AddrPort
 	relay  srtp.Relay // zero: none of ours
 	named  bool       // the other end was told of that
-	guest  bool       // the other end has told of its own
+	guest  bool       // the other end has told of its own, which counts
+	called bool       // the other end has called: its pass counts, if it has one
 	renews int        // calls of renew
 }
 
@@ -104,7 +106,7 @@ func (p *places) close() {
 // renew is for another phone at the other end, which gets another pass.
 func (p *places) renew() {
 	p.mu.Lock()
-	p.asked, p.done, p.seen, p.relay, p.named, p.guest = nil, nil, nil, srtp.Relay{}, false, false
+	p.asked, p.done, p.seen, p.relay, p.named, p.guest, p.called = nil, nil, nil, srtp.Relay{}, false, false, false
 	p.renews++
 	p.mu.Unlock()
 	p.ask()
@@ -200,16 +202,28 @@ func (p *places) candidates(port uint16) (out []media.Candidate) {
 	return out
 }
 
-// of are what the other end has told, as the path has them. Of two passes in one call the
-// first that was told counts.
+// answers says that the other end has called.
+func (p *places) answers() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.called = true
+}
+
+// yields reports whether the other end's pass counts, and not one of ours. Where both ends have
+// told the other of one, both take the same. The lock is held.
+func (p *places) yields(to pass.Pass) bool {
+	return !p.named || p.called || bytes.Compare(to.Name[:], p.relay.Pass.Name[:]) < 0
+}
+
+// of are what the other end has told, as the path has them.
 func (p *places) of(told []media.Candidate) (out []seek.Candidate) {
 	for _, c := range told {
 		kind := seek.Host
 		switch {
 		case c.Kind == media.Relayed && c.Pass != pass.Pass{}:
 			p.mu.Lock()
-			if !p.named {
-				p.guest = true
+			if p.yields(c.Pass) {
+				p.guest, p.named = true, false
 				p.path.Enter(srtp.Relay{At: c.Addr, Pass: c.Pass}, pass.Guest)
 			}
 			p.mu.Unlock()

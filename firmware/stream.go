@@ -125,6 +125,9 @@ func (s *stream) Renew() {
 // Prepare implements phone.Stream. Sound itself is agreed upon when the call is
 // answered; what is agreed of keys is the same then.
 func (s *stream) Prepare(peer sip.Peer, offer []byte, from netip.Addr) {
+	if s.places != nil {
+		s.places.answers()
+	}
 	_, m, err := s.call.Load().With(s.local(peer, s.codecs)).Answer(offer, from)
 	if err != nil {
 		return // the answer will say so

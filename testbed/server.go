@@ -86,6 +86,9 @@ func (s *Server) data() string { return filepath.Join(s.dir, s.name+"-data") }
 // and waits until it serves.
 func (s *Server) Start(ctx context.Context) error {
 	args := []string{"run", "--data", s.data(), "--listen", fmt.Sprintf(":%d", s.port), "--health", s.health()}
+	if s.port == storingPort { // one on that host can have these ports
+		args = append(args, "--stun", ":3478", "--relay", ":3480")
+	}
 	if s.lookups > 0 {
 		args = append(args, fmt.Sprintf("--lookups=%d", s.lookups))
 	}
