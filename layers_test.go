@@ -39,6 +39,7 @@ var floorPlan = map[string]room{
 	"hal/haltest": {"hal", "a conformance suite knows the contract, and none of the drivers that it tests"},
 
 	"netlink":           {"internal/durable internal/mac", "an address is what it is, whoever wants to know"},
+	"netlink/portmap":   {"", "a router is asked in the same way, whoever wants to be let in"},
 	"netlink/linklocal": {"internal/mac netlink netlink/prefer netlink/internal/arp netlink/internal/link", "an address of our own stands behind a Source that asks for one, and claims it in ARP"},
 	"netlink/prefer":    {"netlink netlink/internal/moment netlink/internal/resolvconf", "who chooses among Sources knows what they tell, and no interface"},
 	"netlink/voice":     {"netlink netlink/internal/link netlink/internal/lldp netlink/internal/moment", "a VLAN is made below a Source, whatever that does on it; the switch is heard on the link"},

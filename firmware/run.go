@@ -115,6 +115,8 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 		settings: settings, self: self, finder: finding, resolver: resolver, storing: storing, phone: ph, events: events, boot: boot, first: first, keeper: keeper,
 		trace: tracing.DHCP(), log: log,
 	}
+	mapping := newMapped(storing.announce, log)
+	storing.mapped = mapping.at
 	storing.report = func(o registry.Outcome, server string) {
 		self.announced(ctx, o, ph, events)
 		switch o.Kind {
@@ -124,6 +126,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 			}
 			around.registered(o.Registration, o.Receipt)
 			rows.Told(o.Receipt.Peers)
+			mapping.registered(self.held(), o)
 			finding.Answers(server)
 			network.reached()
 			booted(ctx, boot, events, log)
@@ -146,6 +149,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	lower.keep("data", kept(folder, crashes))
 	lower.keep("finder", running(finding.Run))
 	lower.keep("storing server", storing.run)
+	lower.keep("router", first.then(running(mapping.run)))
 	lower.keep("line", first.then(line.run))
 	lower.keep("known phones", rows.Run)
 	lower.keep("sound engine", first.then(sounding(engine, keeper)))

@@ -29,6 +29,7 @@ type storing struct {
 	token    string
 	spread   time.Duration                           // as in registry.AnnouncerConfig
 	peers    func() []wire.MAC                       // likewise
+	mapped   func() netip.Addr                       // likewise
 	urgent   func() bool                             // likewise
 	heard    *heardCalls                             // nil: the server is not told how calls were
 	report   func(o registry.Outcome, server string) // server: who was asked
@@ -65,7 +66,7 @@ func (s *storing) run(ctx context.Context, works func()) error {
 	announcer := registry.NewAnnouncer(registry.AnnouncerConfig{
 		Heard: heard,
 		MAC:   id.MAC, Ports: wire.Ports{SIP: sip.Port, SIPS: sip.SecurePort},
-		Registrar: client, Link: client, Sequence: s.folder.Sequence(), Token: s.token, Log: s.log, Spread: s.spread, Peers: s.peers, TakesLinks: true, Urgent: s.urgent,
+		Registrar: client, Link: client, Sequence: s.folder.Sequence(), Token: s.token, Log: s.log, Spread: s.spread, Peers: s.peers, TakesLinks: true, Mapped: s.mapped, Urgent: s.urgent,
 		Report: func(o registry.Outcome) { s.report(o, client.Server()) },
 	})
 	s.mu.Lock()

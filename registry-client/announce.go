@@ -104,6 +104,10 @@ type AnnouncerConfig struct {
 	// nil: nothing is told. It is called with each try and must not block. What stood in
 	// the Registration of an Outcome of the kind Registered has been told.
 	Heard func() []wire.Heard
+	// Mapped tells at which address of a NAT's the ports above are the phone's, since
+	// its router lets connections in there; nil, or the zero Addr: at none. It is called
+	// with each try and must not block.
+	Mapped func() netip.Addr
 	// Report is called with each outcome, from one goroutine at a time; of the
 	// Announcer it may call Again and Check.
 	Report func(Outcome)
@@ -408,7 +412,7 @@ func (a *Announcer) announce(ctx context.Context, l netlink.Lease, p *plan) {
 			announced: true, version: p.version, session: session, wait: retryFirst, moved: true,
 			expiry:  start.Add(life),
 			refresh: start.Add(life/2 + rand.N(life/4+1)),
-			direct:  slices.Contains(r.Addrs, receipt.Reflexive.Addr().Unmap()), network: networkOf(l, receipt),
+			direct:  slices.Contains(l.Addrs(), receipt.Reflexive.Addr().Unmap()), network: networkOf(l, receipt),
 		}
 		if a.reach = wire.ReachNAT; p.direct {
 			a.reach = wire.ReachDirect
@@ -459,6 +463,11 @@ func (a *Announcer) register(ctx context.Context, l netlink.Lease) (r wire.Regis
 	r = wire.Registration{MAC: a.cfg.MAC, Addrs: l.Addrs(), Ports: a.cfg.Ports, Lifetime: lifetime(l, time.Now())}
 	if !a.enrolled {
 		r.Token = a.cfg.Token
+	}
+	if a.cfg.Mapped != nil {
+		if at := a.cfg.Mapped(); at.IsValid() && len(r.Addrs) < wire.MaxAddrs && !slices.Contains(r.Addrs, at) {
+			r.Addrs = append(slices.Clone(r.Addrs), at)
+		}
 	}
 	if a.cfg.TakesLinks {
 		r.Reach = a.reach

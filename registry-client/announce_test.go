@@ -244,6 +244,46 @@ func TestAnnounceNamesThePeers(t *testing.T) {
 	})
 }
 
+// The row says how the phone is reached as the last receipt has shown it; what another
+// server sees is told anew, once; and where a router lets calls in stands beside the
+// phone's own address.
+func TestAnnounceSaysHowItIsReached(t *testing.T) {
+	announcing(t, func(a *Announcer, f *fakeServer, outcomes func() []Outcome) {
+		var mapped netip.Addr
+		see := func(at string) { f.mu.Lock(); f.from = netip.MustParseAddrPort(at); f.mu.Unlock() }
+		a.cfg.TakesLinks = true
+		a.cfg.Mapped = func() netip.Addr { f.mu.Lock(); defer f.mu.Unlock(); return mapped }
+		told := func() (said []string) {
+			time.Sleep(time.Second)
+			synctest.Wait()
+			for _, o := range outcomes() {
+				said = append(said, fmt.Sprint(o.Registration.Reach, " ", o.Registration.Addrs))
+			}
+			return said
+		}
+		want := func(what string, all ...string) {
+			t.Helper()
+			if got := told(); !slices.Equal(got, all) {
+				t.Errorf("%s: %q; want %q", what, got, all)
+			}
+		}
+		see("192.0.2.1:4000")
+		a.Update(bound("192.0.2.1", time.Hour))
+		all := []string{"direct [192.0.2.1]"}
+		want("no NAT", all...)
+		see("203.0.113.7:4000")
+		a.Update(bound("192.168.77.2", time.Hour))
+		all = append(all, "direct [192.168.77.2]", "nat [192.168.77.2]")
+		want("a NAT", all...)
+		f.mu.Lock()
+		mapped = netip.MustParseAddr("203.0.113.7")
+		f.mu.Unlock()
+		a.Announce()
+		all = append(all, "nat [192.168.77.2 203.0.113.7]")
+		want("a router that lets calls in", all...)
+	})
+}
+
 // What there is to tell beside the address is told in an announcement of its own where
 // that is wanted, once, and in the next one where that has failed.
 func TestAnnounceTellsOfCalls(t *testing.T) {

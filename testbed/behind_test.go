@@ -14,8 +14,8 @@ import (
 var closed = nat.Config{Filter: nat.Port}
 
 // addBehind builds the phone with that number in a home and waits until it is in
-// standby, and the row says that it is behind a NAT.
-func addBehind(ctx context.Context, t testing.TB, bed *Bed, home *Home, number int, addr string) *Phone {
+// standby, and the row says that it is behind a NAT, and besides what is given.
+func addBehind(ctx context.Context, t testing.TB, bed *Bed, home *Home, number int, addr string, says ...string) *Phone {
 	t.Helper()
 	p, err := bed.AddPhone(ctx, PhoneConfig{
 		Name:   fmt.Sprintf("phone-%d", number),
@@ -28,7 +28,7 @@ func addBehind(ctx context.Context, t testing.TB, bed *Bed, home *Home, number i
 	must(t, p.Plug())
 	await(ctx, t, p, "registered")
 	must(t, bed.Server.SetNumber(ctx, p.MAC, fmt.Sprint(number)))
-	await(ctx, t, p, "registered", "reach", "nat")
+	await(ctx, t, p, "registered", append(says, "reach", "nat")...)
 	return p
 }
 
@@ -108,4 +108,30 @@ func TestRelayedCallMoves(t *testing.T) {
 	must(t, b.Move(netip.MustParseAddr("192.168.77.20")))
 	await(ctx, t, b, "moved", "who", "local")
 	must(t, talk.HangUp(ctx, b))
+}
+
+// A router that speaks PCP or NAT-PMP lets callers in: they call the phone directly, at
+// the address that its row names beside its own. Given back, nobody gets in.
+func TestRouterLetsCallsIn(t *testing.T) {
+	ctx, bed, all := homes(t, 2, closed)
+	must(t, bed.Grant(all[0], true))
+	must(t, bed.Grant(all[1], false))
+	caller := addPhone(ctx, t, bed, 101)
+	for i, home := range all {
+		number := 102 + i
+		p := addBehind(ctx, t, bed, home, number, "192.168.77.2", "address", "192.168.77.2 "+home.Outside.String())
+		talk, err := Call(ctx, caller, p, fmt.Sprint(number))
+		must(t, err)
+		t.Logf("%d rings after %v", number, talk.Rang.Sub(talk.Dialed))
+		for _, one := range []*Phone{caller, p} {
+			if link := linkOf(ctx, t, one); link != "direct" {
+				t.Errorf("%s calls %d: the link is %q at %s; want direct", caller.Name, number, link, one.Name)
+			}
+		}
+		must(t, talk.HangUp(ctx, p))
+		must(t, p.PowerOff())
+		if home.NAT.Grants(nat.TCP, 5061) {
+			t.Errorf("%s has not given its port back", p.Name)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package testbed
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
@@ -101,5 +102,22 @@ func (h *host) translated(outside netip.Addr) error {
 	if err := h.link.RuleAdd(rule); err != nil {
 		return fmt.Errorf("testbed: translate at %s: add rule: %w", h.name, err)
 	}
+	return nil
+}
+
+// Grant has the home's router give ports to phones that ask for them, by NAT-PMP, and if
+// pcp by PCP.
+func (b *Bed) Grant(h *Home, pcp bool) error {
+	var c net.PacketConn
+	err := h.host.within(func() (err error) {
+		c, err = net.ListenPacket("udp4", netip.AddrPortFrom(homeRouter.Addr(), nat.GrantPort).String())
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("testbed: grant ports at %s: %w", h.host.name, err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- h.NAT.Grant(c, pcp) }()
+	b.onClose(func() error { return errors.Join(c.Close(), <-ended) })
 	return nil
 }

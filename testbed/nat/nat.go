@@ -123,6 +123,14 @@ func (n *NAT) Shut(protocol byte, inner netip.AddrPort) {
 	}
 }
 
+// Grants reports whether that port is given out by Open.
+func (n *NAT) Grants(protocol byte, port uint16) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	m := n.byOut[outer{protocol, port}]
+	return m != nil && m.fixed
+}
+
 func (n *NAT) drop(m *mapping) {
 	delete(n.byOut, outer{m.protocol, m.port})
 	if n.byKey[m.key] == m {
