@@ -37,6 +37,12 @@
 // While there is nothing to hear and nobody to say it to, nothing ticks, and
 // the device rests.
 //
+// # Who rings
+//
+// The one device, or another that is opened in its place for as long as it rings, and
+// closed when somebody answers: one at a time has the clock. Where that one cannot be
+// opened, or fails, the first rings.
+//
 // # Whom a stream hears
 //
 // Whoever the path takes for the peer. Another call of the same host is told apart

@@ -17,7 +17,10 @@ import (
 type Config struct {
 	// Open opens the sound device. It is called again after the device failed,
 	// but not before it has returned.
-	Open    func() (Device, error)
+	Open func() (Device, error)
+	// Ringer opens the device that rings, in place of the other one and for as long as
+	// it rings; nil: that one rings.
+	Ringer  func() (Device, error)
 	Formats []Format // the codecs that streams may use, preferred first
 	// Urgent is called once on each thread that ticks with a device, which is then that
 	// one's alone, to make it one that is not kept waiting. nil: it is as all others.
@@ -32,6 +35,7 @@ type Config struct {
 // of its calls. All its methods may be called from any goroutine.
 type Engine struct {
 	device  func() (Device, error) // opens it
+	ringer  func() (Device, error) // likewise; nil: there is none
 	formats []Format
 	making  func(rate int) Processor
 	urgent  func()
@@ -39,6 +43,7 @@ type Engine struct {
 	rate    atomic.Int64 // of the device, or what is assumed before it is known
 
 	tone     atomic.Pointer[player]
+	ringing  atomic.Bool // tone is heard across the room
 	feedback atomic.Pointer[player]
 	progress atomic.Uint64
 	gaps     atomic.Uint64 // under-runs of all devices
@@ -60,6 +65,7 @@ const usualRate = 16000
 func NewEngine(c Config) *Engine {
 	e := &Engine{
 		device:  c.Open,
+		ringer:  c.Ringer,
 		formats: c.Formats,
 		making:  c.Processor,
 		urgent:  c.Urgent,
@@ -110,7 +116,16 @@ func (e *Engine) retune(rate int) {
 
 // Play plays t in place of the tone that was played before, from its beginning.
 // The zero Tone is silence.
-func (e *Engine) Play(t Tone) { e.set(&e.tone, t) }
+func (e *Engine) Play(t Tone) { e.play(t, false) }
+
+// Ring is Play for a tone that is to be heard across the room: by the device that
+// rings, if there is one and it works.
+func (e *Engine) Ring(t Tone) { e.play(t, e.ringer != nil) }
+
+func (e *Engine) play(t Tone, rings bool) {
+	e.ringing.Store(rings)
+	e.set(&e.tone, t)
+}
 
 // Feedback plays t beside everything else, once, whatever it says: the answer
 // of a key to its finger.

@@ -37,6 +37,7 @@ const (
 
 var (
 	errIdle       = errors.New("nothing to hear")
+	errOther      = errors.New("another device is wanted")
 	errStandstill = errors.New("device stands still")
 	errSlow       = errors.New("opening takes long")
 	errAbandoned  = errors.New("too many devices hang")
@@ -50,14 +51,22 @@ var (
 func (e *Engine) Run(ctx context.Context, report func(error)) error {
 	r := &runner{engine: e, report: report, pause: firstPause}
 	for ctx.Err() == nil {
-		d, err := r.openDevice(ctx)
+		rings := r.rings()
+		d, err := r.openDevice(ctx, rings)
 		if err == nil {
-			err = r.play(ctx, d)
+			err = r.play(ctx, d, rings)
 		}
 		if ctx.Err() != nil {
 			break
 		}
+		if errors.Is(err, errOther) {
+			continue
+		}
 		r.failed(err)
+		if rings { // the other one rings in its place, at once
+			r.mute = true
+			continue
+		}
 		r.meanwhile(ctx, nil, r.pause)
 		r.pause = min(2*r.pause, longestPause)
 	}
@@ -74,8 +83,16 @@ type runner struct {
 	report    func(error)
 	pause     time.Duration // before the next attempt
 	trouble   string        // as reported
+	mute      bool          // the device that rings has failed, in this ring
 	abandoned atomic.Int64  // devices and openings that hang
 	others    sync.WaitGroup
+}
+
+// rings reports whether the device that rings is the one that is wanted.
+func (r *runner) rings() bool {
+	ringing := r.engine.ringing.Load()
+	r.mute = r.mute && ringing
+	return ringing && !r.mute
 }
 
 // left returns a channel that is closed when nothing of any device runs any more.
@@ -105,7 +122,7 @@ func (r *runner) worked() {
 
 // openDevice opens the device. An opening that hangs is waited for: there are no
 // two at a time.
-func (r *runner) openDevice(ctx context.Context) (Device, error) {
+func (r *runner) openDevice(ctx context.Context, rings bool) (Device, error) {
 	if r.abandoned.Load() >= abandonedMost {
 		return nil, errAbandoned
 	}
@@ -115,7 +132,11 @@ func (r *runner) openDevice(ctx context.Context) (Device, error) {
 	r.others.Go(func() {
 		defer close(done)
 		defer recoverTo(&err)
-		d, err = r.engine.device()
+		open := r.engine.device
+		if rings {
+			open = r.engine.ringer
+		}
+		d, err = open()
 		if err == nil && ctx.Err() != nil {
 			d.Close() // nobody waits for it any more
 		}
@@ -211,7 +232,7 @@ func (r *runner) rest(ctx context.Context, done <-chan struct{}, over <-chan tim
 }
 
 // play ticks with a device until it fails or ctx is done, and closes it.
-func (r *runner) play(ctx context.Context, d Device) error {
+func (r *runner) play(ctx context.Context, d Device, rings bool) error {
 	e := r.engine
 	e.retune(d.Rate())
 	patience := deadAfter
@@ -219,12 +240,19 @@ func (r *runner) play(ctx context.Context, d Device) error {
 		patience = max(patience, int(p.Patience()/look)+1)
 	}
 	for {
-		err := r.work(ctx, d, patience)
+		err := r.work(ctx, d, patience, rings)
 		if errors.Is(err, errIdle) {
-			if r.rest(ctx, nil, nil) {
-				continue
+			switch {
+			case rings: // it has rung
+				err = errOther
+			case r.rest(ctx, nil, nil):
+				if r.rings() == rings {
+					continue
+				}
+				err = errOther
+			default:
+				err = ctx.Err()
 			}
-			err = ctx.Err()
 		}
 		closed := make(chan struct{})
 		r.others.Go(func() {
@@ -260,11 +288,12 @@ const (
 
 // work lets a goroutine tick with the device until there is nothing to hear any
 // more, or it fails, or it stands still.
-func (r *runner) work(ctx context.Context, d Device, patience int) error {
+func (r *runner) work(ctx context.Context, d Device, patience int, rings bool) error {
 	e := r.engine
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var turn atomic.Uint32
+	mute := r.mute // then this one rings, and plays all else
 	ended := make(chan error, 1)
 	r.others.Go(func() {
 		err := errAbandoned
@@ -274,7 +303,7 @@ func (r *runner) work(ctx context.Context, d Device, patience int) error {
 			runtime.LockOSThread() // for good: the thread ends with this goroutine
 			e.urgent()
 		}
-		err = e.tickWith(ctx, d, &turn)
+		err = e.tickWith(ctx, d, &turn, func() bool { return e.ringing.Load() == rings || mute })
 	})
 	t := time.NewTicker(look)
 	defer t.Stop()
@@ -300,7 +329,8 @@ func (r *runner) work(ctx context.Context, d Device, patience int) error {
 }
 
 // tickWith is the one loop that runs while people talk.
-func (e *Engine) tickWith(ctx context.Context, d Device, turn *atomic.Uint32) error {
+// It ends when wanted says that this device is no more the one.
+func (e *Engine) tickWith(ctx context.Context, d Device, turn *atomic.Uint32, wanted func() bool) error {
 	n := d.Rate() / ticksPerSecond
 	play, captured := make([]int16, n), make([]int16, n)
 	counting, _ := d.(Counting)
@@ -312,6 +342,9 @@ func (e *Engine) tickWith(ctx context.Context, d Device, turn *atomic.Uint32) er
 		}
 		if err != nil {
 			return err
+		}
+		if !wanted() {
+			return errOther
 		}
 		e.tick(play, captured, time.Now())
 		if counting != nil {

@@ -162,6 +162,9 @@ type Sound struct {
 	// Capture and Playback are the device names as PortAudio lists them, or
 	// any part of them that no other device has. Empty: its default.
 	Capture, Playback string
+	// Ringer names the device that rings, as Playback does, such as a loudspeaker
+	// beside a handset; empty: the same rings.
+	Ringer string
 	// Buffer is how much sound waits for the card, in whole hundredths of a
 	// second; 0: as little as can be. What the processor may stand still.
 	Buffer time.Duration

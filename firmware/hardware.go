@@ -175,6 +175,18 @@ func soundOf(k boards.Sound, priority int, settings config.Audio, log *slog.Logg
 	}
 }
 
+// ringerOf returns what opens the device that rings, for as long as it does; nil: there
+// is none but the one for speech.
+func ringerOf(k boards.Sound, priority int, settings config.Audio, log *slog.Logger) func() (audio.Device, error) {
+	name := cmp.Or(settings.Ringer, k.Ringer)
+	if name == "" || settings.Backend == "wav" {
+		return nil
+	}
+	return func() (audio.Device, error) {
+		return portaudio.Open(portaudio.Config{Playback: name, Speaker: true, Buffer: k.Buffer, Priority: priority}, log)
+	}
+}
+
 // deskOf returns how the phone is talked into. Of WAV files there comes no echo.
 func deskOf(k boards.Sound, settings config.Audio) *echo.Desk {
 	usual := cmp.Or(k.Mode, "off")

@@ -14,7 +14,29 @@ import (
 	"golang.org/x/sys/unix"
 
 	"flexphone/boards"
+	"flexphone/firmware/internal/config"
 )
+
+// A device rings where the settings, or else the board, name one, and none of files does.
+func TestWhoRings(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	for _, tt := range []struct {
+		board, setting, backend string
+		rings                   bool
+	}{{"", "", "", false}, {"no card of a board is called so", "", "", true}, {"", "no card is called so", "", true}, {"x", "y", "wav", false}} {
+		open := ringerOf(boards.Sound{Ringer: tt.board}, 0, config.Audio{Ringer: tt.setting, Backend: tt.backend}, log)
+		if (open != nil) != tt.rings {
+			t.Errorf("%+v: rings %v", tt, open != nil)
+			continue
+		}
+		if open == nil {
+			continue
+		}
+		if _, err := open(); err == nil || !strings.Contains(err.Error(), tt.board+tt.setting) {
+			t.Errorf("%+v: %v", tt, err)
+		}
+	}
+}
 
 // whole asks for everything.
 var whole = boards.RealTime{Priority: 10, Lock: true, Garbage: 150, MemoryMiB: 512}

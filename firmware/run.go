@@ -84,7 +84,7 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 		Answerable: media.Answerable(codecs(settings.Audio.Codecs), settings.OnlyPrivate), SIPPort: sip.Port, SIPSPort: sip.SecurePort, Relay: storing, AddressFor: self.addressFor, Trace: tracing.SIP(), Panicked: keeper.Panicked, Log: log,
 	}}
 	desk := deskOf(board.Sound, settings.Audio)
-	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, board.RealTime.Priority, settings.Audio, log), Formats: formats(), Processor: desk.Processor, Urgent: urgent, Log: log})
+	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, board.RealTime.Priority, settings.Audio, log), Ringer: ringerOf(board.Sound, board.RealTime.Priority, settings.Audio, log), Formats: formats(), Processor: desk.Processor, Urgent: urgent, Log: log})
 	var heard func(wire.Heard)
 	if settings.TellQuality {
 		storing.heard = &heardCalls{full: storing.announce}

@@ -115,7 +115,13 @@ func newSound(engine *audio.Engine, cfg soundConfig) *sound {
 }
 
 // Play implements phone.Sound.
-func (s *sound) Play(t phone.Tone) { s.engine.Play(s.tones[t]) }
+func (s *sound) Play(t phone.Tone) {
+	if t == phone.ToneAlert {
+		s.engine.Ring(s.tones[t])
+		return
+	}
+	s.engine.Play(s.tones[t])
+}
 
 // Click implements phone.Sound.
 func (s *sound) Click(k hal.Key) {

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -171,6 +172,41 @@ func TestCardRests(t *testing.T) {
 			t.Error("JACK calls us while the card rests")
 		}
 		cancel()
+	}
+}
+
+// TestSpeakerAlone: a device that plays and captures nothing keeps the clock, rests, and
+// goes on.
+func TestSpeakerAlone(t *testing.T) {
+	jack(t, 48000)
+	openJack(t).Close()
+	d, err := Open(Config{Capture: "no card is called so", Playback: "JACK", Speaker: true, Priority: 10}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	play, captured := make([]int16, 480), make([]int16, 480)
+	for range 2 {
+		begin := time.Now()
+		for range 50 {
+			captured[0] = 1
+			if err := d.Exchange(ctx, play, captured); err != nil {
+				t.Fatal(err)
+			}
+			if slices.Max(captured) != 0 {
+				t.Fatal("something was captured")
+			}
+		}
+		if took := time.Since(begin); took < 400*time.Millisecond {
+			t.Errorf("half a second took %v", took)
+		}
+		if err := d.Rest(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

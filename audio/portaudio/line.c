@@ -118,5 +118,5 @@ static int callback(const void *in, void *out, unsigned long n, const PaStreamCa
 PaError line_open(line *l, PaDeviceIndex in, double in_latency, PaDeviceIndex out, double out_latency,
                   double rate, unsigned long period) {
 	PaStreamParameters from = {in, 1, paInt16, in_latency, NULL}, to = {out, 1, paInt16, out_latency, NULL};
-	return Pa_OpenStream(&l->stream, &from, &to, rate, period, paNoFlag, callback, l);
+	return Pa_OpenStream(&l->stream, in == paNoDevice ? NULL : &from, &to, rate, period, paNoFlag, callback, l);
 }

@@ -121,11 +121,15 @@ func (l *line) end() {
 	l.interrupt()
 }
 
-// open opens the card, which sleeps then.
+// open opens the card, which sleeps then; without in, nothing is captured but silence.
 func (l *line) open(in, out *pa.DeviceInfo, rate int, cfg Config) error {
 	l.c.priority = C.int(cfg.Priority)
-	l.jack = in.HostApi.Type == pa.JACK || out.HostApi.Type == pa.JACK
-	err := failure(C.line_open(l.c, C.PaDeviceIndex(in.Index), C.double(max(in.DefaultLowInputLatency, cfg.Buffer).Seconds()),
+	l.jack = out.HostApi.Type == pa.JACK || in != nil && in.HostApi.Type == pa.JACK
+	from, latency := C.PaDeviceIndex(C.paNoDevice), time.Duration(0)
+	if in != nil {
+		from, latency = C.PaDeviceIndex(in.Index), max(in.DefaultLowInputLatency, cfg.Buffer)
+	}
+	err := failure(C.line_open(l.c, from, C.double(latency.Seconds()),
 		C.PaDeviceIndex(out.Index), C.double(max(out.DefaultLowOutputLatency, cfg.Buffer).Seconds()),
 		C.double(rate), C.ulong(cfg.period(rate))))
 	if err == nil {

@@ -33,8 +33,10 @@ void line_free(line *l);
 // line_reset empties both rings but for the silence; nobody else uses them then.
 void line_reset(line *l, uint32_t ahead);
 
+// line_open opens the card; without in (paNoDevice) what is captured is silence.
 PaError line_open(line *l, PaDeviceIndex in, double in_latency, PaDeviceIndex out, double out_latency,
                   double rate, unsigned long period);
 
-// line_call is what the card's thread does with each period.
+// line_call is what the card's thread does with each period; without in (NULL) silence
+// is captured.
 void line_call(line *l, const int16_t *in, int16_t *out, uint32_t n);

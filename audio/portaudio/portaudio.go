@@ -75,6 +75,8 @@ type Config struct {
 	// Capture and Playback name devices, wholly or in part, as "API: name";
 	// empty: the system's default.
 	Capture, Playback string
+	// Speaker: nothing is captured, and Capture is not looked at.
+	Speaker bool
 	// Rate is 8000, 16000 or 48000; 0: the first of 16000, 48000 and 8000 that
 	// the card takes, or 48000 of one that has 44100 alone.
 	Rate int
@@ -160,9 +162,14 @@ func openAny(cfg Config) (*Device, error) {
 func fullName(d *pa.DeviceInfo) string { return d.HostApi.Name + ": " + d.Name }
 
 func openCard(cfg Config) (*Device, error) {
-	in, err := find(cfg.Capture, pa.DefaultInputDevice, func(d *pa.DeviceInfo) bool { return d.MaxInputChannels > 0 })
-	if err != nil {
-		return nil, fmt.Errorf("portaudio: find capture device %q: %w", cfg.Capture, err)
+	var in *pa.DeviceInfo
+	var err error
+	name := "nothing"
+	if !cfg.Speaker {
+		if in, err = find(cfg.Capture, pa.DefaultInputDevice, func(d *pa.DeviceInfo) bool { return d.MaxInputChannels > 0 }); err != nil {
+			return nil, fmt.Errorf("portaudio: find capture device %q: %w", cfg.Capture, err)
+		}
+		name = in.Name
 	}
 	out, err := find(cfg.Playback, pa.DefaultOutputDevice, func(d *pa.DeviceInfo) bool { return d.MaxOutputChannels > 0 })
 	if err != nil {
@@ -178,7 +185,7 @@ func openCard(cfg Config) (*Device, error) {
 			return d, nil
 		}
 	}
-	return nil, fmt.Errorf("portaudio: open %q and %q: %w", in.Name, out.Name, err)
+	return nil, fmt.Errorf("portaudio: open %q and %q: %w", name, out.Name, err)
 }
 
 // find returns the device of a name: exactly this, else the first with it in it.
@@ -210,6 +217,7 @@ func find(name string, standard func() (*pa.DeviceInfo, error), can func(*pa.Dev
 	return part, nil
 }
 
+// openAt opens a card; without in, to play alone.
 func openAt(in, out *pa.DeviceInfo, rate int, cfg Config) (*Device, error) {
 	l, err := newLine(rate, cfg.ahead())
 	if err != nil {

@@ -41,6 +41,7 @@ type Audio struct {
 	Backend  string `toml:"backend"`   // "portaudio" or "wav"; empty: the board's
 	Capture  string `toml:"capture"`   // device name, or a WAV file that is spoken
 	Playback string `toml:"playback"`  // device name, or a WAV file that is written
+	Ringer   string `toml:"ringer"`    // device name of what rings; empty: the board's, or Playback
 	Mode     string `toml:"mode"`      // how it is talked into: "handset", "hands-free", or "off"; empty: off with WAV files, else the board's
 	Codecs   string `toml:"codecs"`    // by their names, preferred first, with spaces between; empty: as the program does
 	SideTone bool   `toml:"side_tone"` // whoever speaks hears himself in the handset

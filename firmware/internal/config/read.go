@@ -154,7 +154,7 @@ func (d *decoder) table(above toml.Key, raw map[string]toml.Primitive, places ma
 	}
 }
 
-const known = "board, keypad, interface, fallback_interface, storing_server, enrolment_token, only_private, tell_quality, relayed, data, control, [audio] backend, capture, playback, mode, codecs, side_tone, volume, [address] source, link, prefix, router, dns, conflict, link_local, only_ipv6, resolv_conf, vlan"
+const known = "board, keypad, interface, fallback_interface, storing_server, enrolment_token, only_private, tell_quality, relayed, data, control, [audio] backend, capture, playback, ringer, mode, codecs, side_tone, volume, [address] source, link, prefix, router, dns, conflict, link_local, only_ipv6, resolv_conf, vlan"
 
 // A rule is what makes settings wrong.
 type rule struct {
