@@ -2,6 +2,7 @@ package g711
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -145,6 +146,44 @@ func TestCodersKeepLengthAtEachRate(t *testing.T) {
 	if _, err := PCMU().NewDecoder(44100); err == nil {
 		t.Error("44.1 kHz was taken")
 	}
+}
+
+// FuzzDecode: any payload is as many samples as it has bytes, or refused; what is made
+// up after it is no louder than it was, and silence in the end.
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte{0, 0x80, 0xff, 0x7f, 0x2a, 0xd5}, uint8(0))
+	f.Add([]byte("not a voice at all, and longer than any period of one"), uint8(5))
+	f.Fuzz(func(t *testing.T, b []byte, which uint8) {
+		device := []int{8000, 16000, 48000}[which%3]
+		format := []Format{PCMA(), PCMU()}[which/3%2]
+		d, err := format.NewDecoder(device)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const guard = 77
+		room := make([]int16, device/10+8)
+		for i := range room {
+			room[i] = guard
+		}
+		pcm := room[:device/10]
+		n, err := d.Decode(pcm, b)
+		if want := len(b) * device / 8000; err == nil && n != want || err != nil && want <= len(pcm) {
+			t.Fatalf("%d samples of %d bytes, %v", n, len(b), err)
+		}
+		for range 20 { // 200 ms
+			if err := d.Conceal(pcm[:device/100]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if slices.Max(pcm[:device/100]) > 64 || slices.Min(pcm[:device/100]) < -64 {
+			t.Fatal("it goes on after 200 ms of nothing")
+		}
+		for _, s := range room[len(pcm):] {
+			if s != guard {
+				t.Fatal("written past the end")
+			}
+		}
+	})
 }
 
 // BenchmarkPacket is 20 ms there and back, on a device of 16 kHz.

@@ -105,6 +105,14 @@ func FuzzDecode(f *testing.F) {
 		if err := d.(jitter.Recoverer).Recover(pcm[1600:1920], b); err != nil && len(b) == 0 {
 			t.Fatal(err)
 		}
+		for range 20 { // what is made up after that, and another packet behind it
+			if err := d.Conceal(pcm[1600:1920]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n, err := d.Decode(pcm[:1920], b); err == nil && (n < 0 || n > 1920) {
+			t.Fatalf("%d samples after a gap", n)
+		}
 		for _, s := range pcm[1920:] {
 			if s != 77 {
 				t.Fatal("written past the end")
