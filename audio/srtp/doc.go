@@ -29,6 +29,11 @@
 // (package internal/pass) is shown to a relay from the same socket, which makes the relay one
 // of the places. Reflexive asks STUN servers from that socket where it is seen.
 //
+// A phone with Ethernet and Wi-Fi may speak by the one and describe the other, where the
+// peer is in the network of the one. So each datagram of a handshake is preceded by a
+// question, until the peer answers one; who asks by our password, from wherever, is tried as
+// the peer until there are keys (introduced).
+//
 // # Keys
 //
 // Whoever is active begins to shake hands as soon as it knows the peer's description,

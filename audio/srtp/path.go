@@ -99,6 +99,8 @@ type Path struct {
 	prove    prover
 	finder   seek.Seeker
 	asks     []netip.AddrPort // for finder
+	asker    netip.AddrPort   // who asked last before the agreement, and knew our password
+	met      bool             // the peer has answered the question that introduces us
 	entry    *entry           // at a relay; nil: none
 	doubt    doubt
 	ring     keyring
@@ -187,7 +189,7 @@ func (p *Path) drop() {
 	if p.again != nil {
 		p.again.Stop()
 	}
-	p.early, p.failures, p.again = nil, 0, nil
+	p.early, p.failures, p.again, p.asker, p.met = nil, 0, nil, netip.AddrPort{}, false
 	p.out, p.in, p.old, p.sdes, p.waiting, p.fresh, p.doubt = nil, nil, nil, SDES{}, nil, true, doubt{}
 }
 
@@ -229,6 +231,9 @@ func (p *Path) Start(a Agreement) error {
 		p.led(remote, time.Now())
 	}
 	p.seekFrom(before)
+	if before == nil {
+		p.introduce()
+	}
 	if a.SDES != nil {
 		return p.useSDES(*a.SDES)
 	}
@@ -388,11 +393,13 @@ func (p *Path) arriveSTUN(b []byte, from netip.AddrPort, now time.Time) {
 		return
 	}
 	answer, shows := p.prove.take(b, from)
+	ask := false
 	if shows != nothing && p.entry != nil && from == p.entry.At {
 		p.finder.Name(seek.Candidate{Addr: from, Kind: seek.Relayed}, now)
 	}
 	switch shows {
 	case ofTrial:
+		p.met = true
 		if p.follow.trial == from && p.seeking() {
 			p.finder.Moved(from, now)
 		}
@@ -402,9 +409,15 @@ func (p *Path) arriveSTUN(b []byte, from netip.AddrPort, now time.Time) {
 	case ofQuestion:
 		if p.agreed == nil || p.seeking() {
 			p.finder.Asked(from, now)
+			p.asker = from
+		} else {
+			ask = p.introduced(from, now)
 		}
 	}
 	p.mu.Unlock()
+	if ask {
+		p.ask()
+	}
 	if answer != nil {
 		if _, err := p.conn.WriteToUDPAddrPort(answer, from); err != nil {
 			p.cfg.Log.Debug("question of the peer's path not answered", "err", err)

@@ -59,6 +59,7 @@ func (p *Path) newHand(client bool) (h *handshake, err error) {
 // toPeer sends a datagram of a handshake.
 func (p *Path) toPeer(h *handshake, b []byte) error {
 	p.mu.Lock()
+	p.introduce()
 	to := h.from
 	if !to.IsValid() {
 		to = p.follow.remote()
@@ -69,6 +70,40 @@ func (p *Path) toPeer(h *handshake, b []byte) error {
 	}
 	_, err := p.conn.WriteToUDPAddrPort(b, to)
 	return err
+}
+
+// introduce asks the peer something before each datagram of a handshake until it answers,
+// which shows it whence we speak: of a host with two networks that need not be the place
+// that we describe. Where places are sought, that is done anyway. The lock is held.
+func (p *Path) introduce() {
+	to := p.follow.remote()
+	if p.met || p.agreed == nil || p.agreed.DTLS == nil || p.seeking() || !p.prove.peer.usable() || !sendable(to) {
+		return
+	}
+	if !p.follow.trial.IsValid() {
+		p.prove.begin()
+	}
+	q, err := p.prove.question()
+	if err == nil {
+		_, err = p.conn.WriteToUDPAddrPort(q, to)
+	}
+	if err != nil {
+		p.cfg.Log.Debug("not introduced", "err", err)
+	}
+}
+
+// introduced: who is at from knows our password, which the peer was told and nobody else
+// (RFC 8445, section 7.3.1.3: a peer-reflexive candidate). Until there are keys, by which
+// its packets would show it, it may be the peer there, and shake hands, as long as that
+// proves itself. It reports whether from is to be asked. The lock is held.
+func (p *Path) introduced(from netip.AddrPort, now time.Time) (ask bool) {
+	if p.agreed.DTLS == nil || p.in != nil || !p.prove.peer.usable() {
+		return false
+	}
+	if ask = p.follow.heard(from, now); ask {
+		p.prove.begin()
+	}
+	return ask
 }
 
 func sendable(to netip.AddrPort) bool {
@@ -157,10 +192,19 @@ func (p *Path) settle(remote netip.AddrPort) {
 		}
 	}
 	p.early = nil
-	if h := p.hand; h != nil && p.seeking() && p.finder.Known(h.from) {
+	h := p.hand
+	if h != nil && p.seeking() && p.finder.Known(h.from) {
 		remote = h.from // where the peer is for certain; else it may be behind a NAT
 	}
+	elsewhere := !p.seeking() && p.asker.IsValid() && p.asker != remote && (h == nil || h.from == p.asker)
 	p.told(remote)
+	if elsewhere { // it speaks from there
+		p.follow.trial, p.follow.began, p.follow.asked = p.asker, time.Now(), 0
+		p.prove.begin()
+		if h != nil {
+			h.from = netip.AddrPort{}
+		}
+	}
 }
 
 // told: the peer is at remote. Its handshake goes on there, unless it began it from
@@ -193,7 +237,7 @@ func (p *Path) arriveDTLS(b []byte, from netip.AddrPort, now time.Time) {
 func (p *Path) mayShake(from netip.AddrPort) bool {
 	host := from.Addr().WithZone("")
 	if p.agreed == nil {
-		return p.expected.pin != [32]byte{} && (host == p.expected.host || p.finder.Known(from))
+		return p.expected.pin != [32]byte{} && (host == p.expected.host || p.finder.Known(from) || from == p.asker)
 	}
 	return p.agreed.DTLS != nil && (p.finder.Known(from) || host == p.follow.home.Addr().WithZone("") || host == p.follow.trial.Addr().WithZone(""))
 }

@@ -42,6 +42,7 @@ type sock struct {
 
 	mu       sync.Mutex
 	at       netip.AddrPort
+	speaks   netip.AddrPort // whence it sends; zero: from where it is
 	deadline time.Time
 }
 
@@ -73,6 +74,9 @@ func (s *sock) place() netip.AddrPort {
 
 func (s *sock) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	l := letter{slices.Clone(b), s.place()}
+	if s.speaks.IsValid() {
+		l.from = s.speaks
+	}
 	s.field.mu.Lock()
 	lost := s.field.lose != nil && s.field.lose(s, b)
 	s.field.mu.Unlock()
@@ -369,6 +373,35 @@ func TestMoveInTheMiddleOfAHandshake(t *testing.T) {
 							must(t, caller.Start(callee.with(false)))
 						}
 						speak(t, caller, callee, 11*time.Second)
+					})
+				})
+			}
+		}
+	}
+}
+
+// A phone with Ethernet and Wi-Fi says that it is at the one, and its kernel sends by the
+// other, since the peer is in that network: whoever of them that is, and whoever begins
+// to shake hands, there is sound.
+func TestPeerSpeaksFromAnotherPlace(t *testing.T) {
+	for _, who := range []string{"caller", "callee", "both"} {
+		for _, active := range []string{"caller", "callee"} {
+			for _, rings := range []time.Duration{0, 30 * time.Millisecond, 5 * time.Second} {
+				t.Run(fmt.Sprint(who, active, rings), func(t *testing.T) {
+					inField(t, func(t *testing.T, w *field, caller *body, of maker) {
+						callee := of(t, w, "callee", "192.0.2.2:4000")
+						for i, b := range []*body{caller, callee} {
+							if who == b.sock.name || who == "both" {
+								b.sock.speaks = netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 4000)
+								w.socks[b.sock.speaks] = b.sock
+							}
+						}
+						caller.Expect(callee.sock.place().Addr(), callee.pin)
+						callee.Expect(caller.sock.place().Addr(), caller.pin)
+						must(t, callee.Start(caller.with(active == "callee")))
+						time.Sleep(rings)
+						must(t, caller.Start(callee.with(active == "caller")))
+						speak(t, caller, callee, 3*time.Second)
 					})
 				})
 			}
