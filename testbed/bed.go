@@ -39,6 +39,8 @@ type Config struct {
 	// Lookups is how many the storing server lets a client ask for each second in the
 	// long run, for who lives faster than people do; 0: as many as it does by itself.
 	Lookups int
+	// Pages: the storing server has pages, and browsers call by them.
+	Pages bool
 }
 
 // New builds a provider and a storing server, and starts both. It is called
@@ -57,7 +59,7 @@ func New(ctx context.Context, c Config) (*Bed, error) {
 	if b.ISP, err = newISP(ctx, dir, c.Renew); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
-	if b.Server, err = newServer(ctx, b.ISP, dir, c.Lookups); err != nil {
+	if b.Server, err = newServer(ctx, b.ISP, dir, c); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil

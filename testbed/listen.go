@@ -127,6 +127,9 @@ func better(first, second time.Time) time.Time {
 	return second
 }
 
+// Spoken is what is spoken into p, over and over.
+func (p *Phone) Spoken() []int16 { return p.spoken }
+
 // HearSpeech listens to what arrives at p of a speech that is repeated at the
 // other end.
 func (p *Phone) HearSpeech(ctx context.Context, speech []int16) (Heard, error) {

@@ -25,11 +25,27 @@ type Server struct {
 	binary string
 	proc   *process
 
-	lookups int // as in Config
+	lookups int  // as in Config
+	pages   bool // likewise
 }
 
 // storingPort is the port of the bed's own storing server (RFC 7252, section 12.7).
 const storingPort = 5684
+
+// pagesPort is where the pages are, by TLS.
+const pagesPort = 8443
+
+// Site is where browsers find the pages of a bed's own server that has them.
+func Site() string {
+	return fmt.Sprintf("https://%s", netip.AddrPortFrom(serverAddress.Addr(), pagesPort))
+}
+
+// Link makes a link by which who is called name calls from a browser, as an operator
+// does: args are further ones of the command.
+func (s *Server) Link(ctx context.Context, name string, args ...string) (string, error) {
+	out, err := s.command(ctx, append([]string{"link", "new", name, "--site", Site()}, args...)...)
+	return strings.TrimSpace(string(out)), err
+}
 
 // A Row is what the storing server tells of a phone (`rows --json`).
 type Row struct {
@@ -40,7 +56,7 @@ type Row struct {
 	State    string   `json:"state"` // "online" or "offline"
 }
 
-func newServer(ctx context.Context, isp *ISP, dir string, lookups int) (*Server, error) {
+func newServer(ctx context.Context, isp *ISP, dir string, c Config) (*Server, error) {
 	binary, err := findBinary("storing-server")
 	if err != nil {
 		return nil, err
@@ -58,7 +74,7 @@ func newServer(ctx context.Context, isp *ISP, dir string, lookups int) (*Server,
 	if err := h.address("eth0", serverAddress, fixedRouter.Addr()); err != nil {
 		return nil, err
 	}
-	s := &Server{host: h, dir: dir, name: "server", port: storingPort, binary: binary, lookups: lookups}
+	s := &Server{host: h, dir: dir, name: "server", port: storingPort, binary: binary, lookups: c.Lookups, pages: c.Pages}
 	return s, s.Start(ctx)
 }
 
@@ -91,6 +107,9 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	if s.lookups > 0 {
 		args = append(args, fmt.Sprintf("--lookups=%d", s.lookups))
+	}
+	if s.pages {
+		args = append(args, fmt.Sprintf("--http=:%d", pagesPort))
 	}
 	p, err := s.host.run(s.dir, command{name: "storing-" + s.name, path: s.binary, args: args})
 	if err != nil {

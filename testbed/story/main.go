@@ -45,7 +45,7 @@ func main() {
 
 // run tells the story on a board (empty: the host), and in a terminal waits for Ctrl-C after it.
 func run(ctx context.Context, board string) (err error) {
-	bed, err := testbed.New(ctx, testbed.Config{Board: board})
+	bed, err := testbed.New(ctx, testbed.Config{Board: board, Pages: true})
 	if err != nil {
 		return err
 	}

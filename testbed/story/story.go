@@ -44,6 +44,7 @@ func (t *teller) tell(ctx context.Context) error {
 		{"101 calls the same number again", t.callMoved},
 		{"102 calls 101 by its permanent number, the MAC in 15 digits", t.callByMAC},
 		{"A fixed IP phone (baresip) is called, and calls", t.fixedPhone},
+		{"A browser (Chromium) calls 101", t.browser},
 		{"102 goes off the net", t.leave},
 		{"102 comes back", t.comeBack},
 	} {

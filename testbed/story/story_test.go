@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 func TestStory(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
-	bed, err := testbed.New(ctx, testbed.Config{})
+	bed, err := testbed.New(ctx, testbed.Config{Pages: true})
 	if err != nil {
 		t.Fatal(err)
 	}
