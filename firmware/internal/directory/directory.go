@@ -146,7 +146,7 @@ func (d *Directory) Follow(ctx context.Context, with sip.Peer, moved func(netip.
 			case !at.IsValid() && !with.Secure:
 				at = netip.AddrPortFrom(row.Addrs[0], portOf(row, with))
 			default:
-				at = d.choose(ctx, row.Addrs, sip.Target{User: with.User, Addr: netip.AddrPortFrom(at.Addr(), portOf(row, with)), Pin: with.Fingerprint})
+				at = d.choose(ctx, row.Addrs, sip.Target{User: with.User, Addr: netip.AddrPortFrom(at.Addr(), portOf(row, with)), Pin: with.Fingerprint, Way: wayOf(row)})
 				if with.Secure {
 					d.book.moved(mac, with.Fingerprint, at)
 				}

@@ -110,6 +110,50 @@ func TestTheAddressThatIsCalled(t *testing.T) {
 	}
 }
 
+// A phone that takes relayed links is connected with by those when none of its addresses
+// answers; its key alone says that it is the one. What its row said is remembered.
+func TestByWhatWay(t *testing.T) {
+	for _, tt := range []struct {
+		row  wire.Row
+		want sip.Way
+		ways []sip.Way // that were tried, one for each address
+	}{
+		{rowOf("192.0.2.7", "198.51.100.7"), sip.Direct, []sip.Way{sip.Direct, sip.Direct}},
+		{with(rowOf("192.0.2.7", "198.51.100.7"), func(r *wire.Row) { r.Reach = wire.ReachNAT }), sip.Either, []sip.Way{sip.Direct, sip.Either}},
+		{with(rowOf("192.0.2.7", "198.51.100.7"), func(r *wire.Row) { r.Reach = wire.ReachRelay }), sip.Relayed, nil},
+		{with(rowOf("192.0.2.7"), func(r *wire.Row) { r.Reach = wire.ReachDirect }), sip.Either, nil},
+		{with(rowOf("192.0.2.7"), func(r *wire.Row) { r.Reach, r.Ports.SIPS = wire.ReachDirect, 0 }), sip.Direct, nil},
+	} {
+		in(t, func(t *testing.T, w *world) {
+			w.knocks["192.0.2.7"] = no
+			p, err := w.Directory.Resolve(t.Context(), phone.Destination{Number: "102"})
+			if err != nil || p.Target.Way != tt.want {
+				t.Errorf("%v: %v, %v; want %v", tt.row.Reach, p.Target.Way, err, tt.want)
+			}
+			var ways []sip.Way
+			for _, to := range w.prepared {
+				ways = append(ways, to.Way)
+			}
+			if !slices.Equal(ways, tt.ways) {
+				t.Errorf("%v: tried %v; want %v", tt.row.Reach, ways, tt.ways)
+			}
+			if p.Target.Pin == [32]byte{} {
+				return
+			}
+			if w.Acquainted(p.Target.Pin) {
+				t.Error("a phone that was not talked to is known")
+			}
+			w.Met("102", sip.Peer{User: theMAC.Hex(), Addr: p.Target.Addr, Secure: true, Fingerprint: p.Target.Pin, Called: true})
+			if _, err := w.Directory.Resolve(t.Context(), phone.Destination{Number: "102"}); err != nil {
+				t.Fatal(err)
+			}
+			if known, _ := w.Known(phone.Destination{Number: "102"}); known.Target.Way != tt.want || !w.Acquainted(p.Target.Pin) {
+				t.Errorf("%v: known as %+v", tt.row.Reach, known.Target)
+			}
+		}, tt.row)
+	}
+}
+
 // A phone that we talk to is followed by its row, as long as that is its own.
 func TestFollow(t *testing.T) {
 	row := rowOf("192.0.2.9")

@@ -61,8 +61,9 @@ type world struct {
 	rows             []wire.Row
 	changes          []wire.Row // what Observe tells
 
-	mu    sync.Mutex
-	asked []wire.Query
+	mu       sync.Mutex
+	asked    []wire.Query
+	prepared []sip.Target
 }
 
 func (w *world) Resolve(ctx context.Context, q wire.Query) (wire.Row, error) {
@@ -105,6 +106,9 @@ func in(t *testing.T, script func(t *testing.T, w *world), rows ...wire.Row) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{start: time.Now(), rows: rows, knocks: map[string]mood{}}
 		w.Directory = New(w, Config{Path: filepath.Join(t.TempDir(), "phones.json"), Log: slog.New(slog.DiscardHandler), Prepare: func(ctx context.Context, to sip.Target) error {
+			w.mu.Lock()
+			w.prepared = append(w.prepared, to)
+			w.mu.Unlock()
 			return meet(ctx, w.knocks[to.Addr.Addr().String()])
 		}})
 		w.source = func(dst netip.Addr) netip.Addr {

@@ -103,7 +103,9 @@ func (l *links) open(to place) *link {
 		switch {
 		case !good(k):
 		case k.user != "":
-			relayed = k
+			if to.way != Direct { // else it is to be found out whether the address answers
+				relayed = k
+			}
 		case !k.dialled && k.remote.Addr() == to.addr.Addr():
 			return k
 		}

@@ -176,6 +176,26 @@ func TestCallByTheRelay(t *testing.T) {
 	}
 }
 
+// A relayed link is used again, but not by who wants to know whether an address answers.
+func TestRelayedLinkIsKept(t *testing.T) {
+	a, b, by := joined(t)
+	ca, cb := connect(t, a, b, b.by(sip.Relayed, b.SIPSAddr()))
+	must(t, ca.Hangup(patience(t)))
+	expect(t, cb, sip.Ended, sip.ReasonHangup)
+	for way, want := range map[sip.Way]bool{sip.Relayed: true, sip.Either: true, sip.Direct: false} {
+		if got := a.Prepared(b.by(way, nobody(t))); got != want {
+			t.Errorf("%v: prepared %v; want %v", way, got, want)
+		}
+	}
+	if err := a.Prepare(patience(t), b.by(sip.Direct, nobody(t))); err == nil {
+		t.Error("an address at which nobody is takes connections")
+	}
+	must(t, a.Prepare(patience(t), b.by(sip.Direct, b.SIPSAddr())))
+	if dials := by.dials.Load(); dials != 1 {
+		t.Errorf("the relay was asked %d times", dials)
+	}
+}
+
 // Without a relay that knows the phone the call ends as it would have.
 func TestNoRelayForIt(t *testing.T) {
 	a, b, by := joined(t)
