@@ -65,6 +65,24 @@
 // It is told by one figure, R of the E-model, from what was lost or late and from the
 // delay. Each report tells the peer, if it asked for that, how it is heard (RFC 3611),
 // and the encoder goes by the loss that the peer's reports tell of.
+//
+// # From mouth to ear
+//
+// What is said is heard later by what follows, in ms, between two phones of one network
+// that are on time. Of the card's own periods each end has one more.
+//
+//	a packet is gathered, as it is captured       10, or 20 on other networks
+//	it waits for the tick that is 6 after it came 11 (6 to 16, as the ticks of both lie)
+//	it waits for the card, once made              0 (portaudio: or what was too little once)
+//	G.711 at 48 kHz: two filters of 8 kHz         3 (at 8 kHz: 0; Opus itself: 6.5)
+//	the canceller at 48 kHz: two of 16 kHz        1.5 (at 16 kHz: 0; hands-free: 10 more)
+//	concealment, limiter, side tone, volume       0
+//	together, of G.711 and of Opus                25.5 and 29
+//
+// What waits was measured in calls by packets of 10 ms, and the sum: 29.5 of G.711 in the
+// calmest one, and 40 to 46 on the median where the machine, its two processors wanted by
+// fifteen others, stood still for some ms several times a second. With 10 for the card and a
+// playout buffer that began at 30 it had been 57 to 65 there.
 package audio
 
 import (

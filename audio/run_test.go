@@ -203,7 +203,7 @@ func TestUnderrunsOfAllDevicesAreCounted(t *testing.T) {
 			return &gappy{card: newCard(8000, nil)}, nil
 		}, nil)
 		a.Play(audio.Germany().Dial)
-		time.Sleep(4 * time.Second)
+		time.Sleep(4 * time.Second) // simulated
 		synctest.Wait()
 		if n := a.Underruns(); devices < 2 || n > devices*10 || n < (devices-1)*10 {
 			t.Errorf("%d under-runs of %d devices", n, devices)

@@ -404,7 +404,10 @@ func TestSpeechOverRealSockets(t *testing.T) {
 	const rate = 16000
 	spoken := audiotest.Speech(t, speechA, rate)
 	for _, host := range []string{"127.0.0.1", "::1"} {
-		for _, f := range formats() {
+		for i, f := range formats() {
+			if host == "::1" && i > 0 {
+				continue // what is in packets is no business of their family
+			}
 			t.Run(host+"/"+f.Codec().Name, func(t *testing.T) {
 				local := netip.MustParseAddr(host)
 				bind := func() *udp.Path {

@@ -53,7 +53,7 @@ const (
 // of 8000.
 func Compare(original, recorded []int16, rate int) Report {
 	n := func(d time.Duration) int { return int(d * bandRate / time.Second) }
-	x, y := band(original, rate), band(recorded, rate)
+	x, y := band(original, recorded, rate)
 	pieces := voicedPieces(x, n(piece))
 	if len(pieces) == 0 || energy(y) == 0 {
 		return Report{}

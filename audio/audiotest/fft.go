@@ -38,14 +38,23 @@ func transform(x []complex128, inverse bool) {
 
 func powerOfTwo(n int) int { return 1 << bits.Len(uint(max(n, 2)-1)) }
 
-// band returns what of x lies in the telephone's band, at 8 kHz.
-func band(x []int16, rate int) []float64 {
-	low := make([]int16, len(x)*bandRate/rate)
-	resample.NewDown(rate/bandRate).Process(low, x[:len(low)*rate/bandRate])
-	n := powerOfTwo(len(low))
+// band returns what of x and y, of the same rate, lies in the telephone's band, at 8 kHz.
+func band(x, y []int16, rate int) (_, _ []float64) {
+	low := func(x []int16) []int16 {
+		low := make([]int16, len(x)*bandRate/rate)
+		resample.NewDown(rate/bandRate).Process(low, x[:len(low)*rate/bandRate])
+		return low
+	}
+	lowX, lowY := low(x), low(y)
+	// What is done to all frequencies by real factors is done to the real and to the
+	// imaginary part each by itself.
+	n := powerOfTwo(max(len(lowX), len(lowY)))
 	f := make([]complex128, n)
-	for i, v := range low {
+	for i, v := range lowX {
 		f[i] = complex(float64(v), 0)
+	}
+	for i, v := range lowY {
+		f[i] += complex(0, float64(v))
 	}
 	transform(f, false)
 	for i := range f {
@@ -55,11 +64,22 @@ func band(x []int16, rate int) []float64 {
 		}
 	}
 	transform(f, true)
-	y := make([]float64, len(low))
-	for i := range y {
-		y[i] = real(f[i]) / float64(n)
+	// What is left of one in the other is no sound: silence is to be silent.
+	const rounding = 1e-6
+	whole := func(v float64) float64 {
+		if v /= float64(n); v < -rounding || v > rounding {
+			return v
+		}
+		return 0
 	}
-	return y
+	outX, outY := make([]float64, len(lowX)), make([]float64, len(lowY))
+	for i := range outX {
+		outX[i] = whole(real(f[i]))
+	}
+	for i := range outY {
+		outY[i] = whole(imag(f[i]))
+	}
+	return outX, outY
 }
 
 // A correlation is that of two signals at every shift.
@@ -68,17 +88,21 @@ type correlation []float64
 // correlate returns c with c.at(s) = the sum over i of x[i] y[i+s].
 func correlate(x, y []float64) correlation {
 	n := powerOfTwo(len(x) + len(y))
-	a, b := make([]complex128, n), make([]complex128, n)
+	z := make([]complex128, n)
 	for i, v := range x {
-		a[i] = complex(v, 0)
+		z[i] = complex(v, 0)
 	}
 	for i, v := range y {
-		b[i] = complex(v, 0)
+		z[i] += complex(0, v)
 	}
-	transform(a, false)
-	transform(b, false)
+	transform(z, false)
+	// Of a real signal the transform at -f is the conjugate of that at f: so both are told
+	// apart in one.
+	a := make([]complex128, n)
 	for i := range a {
-		a[i] = cmplx.Conj(a[i]) * b[i]
+		there := cmplx.Conj(z[(n-i)%n])
+		fx, fy := (z[i]+there)/2, (z[i]-there)/2i
+		a[i] = cmplx.Conj(fx) * fy
 	}
 	transform(a, true)
 	c := make(correlation, n)

@@ -12,7 +12,7 @@ func Follow(original, recorded []int16, rate int) (followed []int16, delays []ti
 		return followed, nil
 	}
 	n := int(block * bandRate / time.Second)
-	x, y := band(original, rate), band(recorded, rate)
+	x, y := band(original, recorded, rate)
 	c := correlate(x, y)
 	shift, _ := c.best(1-len(x), len(y)-1)
 	speech := make([]bool, len(x)/n+1)

@@ -1,9 +1,6 @@
 package audiotest
 
-import (
-	"math"
-	"math/cmplx"
-)
+import "math"
 
 // The numbers of the short-time objective intelligibility (Taal, Hendriks, Heusdens,
 // Jensen: An Algorithm for Intelligibility Prediction of Time-Frequency Weighted
@@ -30,7 +27,7 @@ func Intelligibility(original, recorded []int16, rate int) float64 {
 	if len(original) == 0 || len(recorded) == 0 {
 		return 0
 	}
-	c := correlate(band(original, rate), band(recorded, rate))
+	c := correlate(band(original, recorded, rate))
 	shift, _ := c.best(1-len(original)*bandRate/rate, len(recorded)*bandRate/rate-1)
 	at := shift * rate / bandRate
 	aligned := make([]int16, len(original))
@@ -119,6 +116,10 @@ func bands(x []float64) [][stoiBands]float64 {
 	w := hann()
 	var out [][stoiBands]float64
 	f := make([]complex128, stoiFFT)
+	var edges [stoiBands + 1]int // bins
+	for b := range edges {
+		edges[b] = int(math.Round(stoiLowest * math.Pow(2, (float64(b)-0.5)/3) * stoiFFT / stoiRate))
+	}
 	for from := 0; from+stoiFrame <= len(x); from += stoiFrame / 2 {
 		clear(f)
 		for i, v := range w {
@@ -127,11 +128,8 @@ func bands(x []float64) [][stoiBands]float64 {
 		transform(f, false)
 		var levels [stoiBands]float64
 		for b := range levels {
-			bin := func(thirds float64) int {
-				return int(math.Round(stoiLowest * math.Pow(2, thirds/3) * stoiFFT / stoiRate))
-			}
-			for k := bin(float64(b) - 0.5); k < bin(float64(b)+0.5); k++ {
-				levels[b] += math.Pow(cmplx.Abs(f[k]), 2)
+			for _, v := range f[edges[b]:edges[b+1]] {
+				levels[b] += real(v)*real(v) + imag(v)*imag(v)
 			}
 			levels[b] = math.Sqrt(levels[b])
 		}

@@ -96,13 +96,7 @@ func (Format) NewEncoder(deviceRate int, _ time.Duration, _ string) (audio.Encod
 	if err := check(deviceRate); err != nil {
 		return nil, err
 	}
-	e := &encoder{coder: NewCoder(), device: deviceRate}
-	if deviceRate < rate {
-		e.up = resample.NewUp(rate / deviceRate)
-	} else {
-		e.down = resample.NewDown(deviceRate / rate)
-	}
-	return e, nil
+	return &encoder{coder: NewCoder(), device: deviceRate, change: resample.NewConverter(deviceRate, rate)}, nil
 }
 
 // NewDecoder returns a decoder to deviceRate, which is 8000 or a multiple of 16000.
@@ -110,13 +104,7 @@ func (Format) NewDecoder(deviceRate int) (audio.Decoder, error) {
 	if err := check(deviceRate); err != nil {
 		return nil, err
 	}
-	d := &decoder{decoder: NewDecoder(), gaps: conceal.New(rate), device: deviceRate}
-	if deviceRate < rate {
-		d.down = resample.NewDown(rate / deviceRate)
-	} else {
-		d.up = resample.NewUp(deviceRate / rate)
-	}
-	return d, nil
+	return &decoder{decoder: NewDecoder(), gaps: conceal.New(rate), device: deviceRate, change: resample.NewConverter(rate, deviceRate)}, nil
 }
 
 func check(deviceRate int) error {
@@ -128,9 +116,8 @@ func check(deviceRate int) error {
 
 type encoder struct {
 	coder  *Coder
-	device int            // rate
-	up     *resample.Up   // to 16 kHz; nil: down does it
-	down   *resample.Down // to 16 kHz
+	device int                 // rate
+	change *resample.Converter // to 16 kHz
 	pcm    [tick]int16
 }
 
@@ -142,11 +129,7 @@ func (e *encoder) Encode(b []byte, pcm []int16) (int, error) {
 	for i := 0; i < n; i += tick / 2 {
 		part := min(tick/2, n-i)
 		wide, from := e.pcm[:2*part], pcm[i*e.device/clock:(i+part)*e.device/clock]
-		if e.up != nil {
-			e.up.Process(wide, from)
-		} else {
-			e.down.Process(wide, from)
-		}
+		e.change.Process(wide, from)
 		e.coder.Encode(b[i:i+part], wide)
 	}
 	return n, nil
@@ -155,9 +138,8 @@ func (e *encoder) Encode(b []byte, pcm []int16) (int, error) {
 type decoder struct {
 	decoder *Decoder
 	gaps    *conceal.Concealer
-	device  int            // rate
-	up      *resample.Up   // from 16 kHz; nil: down does it
-	down    *resample.Down // from 16 kHz
+	device  int                 // rate
+	change  *resample.Converter // from 16 kHz
 	pcm     [tick]int16
 }
 
@@ -179,11 +161,7 @@ func (d *decoder) Decode(pcm []int16, payload []byte) (int, error) {
 // give writes wide at the device's rate, and returns what remains of pcm.
 func (d *decoder) give(pcm, wide []int16) []int16 {
 	n := len(wide) * d.device / rate
-	if d.up != nil {
-		d.up.Process(pcm[:n], wide)
-	} else {
-		d.down.Process(pcm[:n], wide)
-	}
+	d.change.Process(pcm[:n], wide)
 	return pcm[n:]
 }
 

@@ -43,36 +43,31 @@ func (Format) Packet(wish time.Duration) time.Duration {
 
 // NewEncoder returns an encoder from deviceRate: 8000, 16000 or 48000.
 func (Format) NewEncoder(deviceRate int, _ time.Duration, _ string) (audio.Encoder, error) {
-	e := &encoder{device: deviceRate}
-	switch deviceRate {
-	case 8000:
-		e.up = resample.NewUp(2)
-	case rate, 48000:
-		e.down = resample.NewDown(deviceRate / rate)
-	default:
-		return nil, fmt.Errorf("l16: make encoder of %d Hz: want 8000, 16000 or 48000", deviceRate)
+	if err := check(deviceRate); err != nil {
+		return nil, err
 	}
-	return e, nil
+	return &encoder{device: deviceRate, change: resample.NewConverter(deviceRate, rate)}, nil
 }
 
 // NewDecoder returns a decoder to deviceRate: 8000, 16000 or 48000.
 func (Format) NewDecoder(deviceRate int) (audio.Decoder, error) {
-	d := &decoder{device: deviceRate, gaps: conceal.New(rate)}
-	switch deviceRate {
-	case 8000:
-		d.down = resample.NewDown(2)
-	case rate, 48000:
-		d.up = resample.NewUp(deviceRate / rate)
-	default:
-		return nil, fmt.Errorf("l16: make decoder of %d Hz: want 8000, 16000 or 48000", deviceRate)
+	if err := check(deviceRate); err != nil {
+		return nil, err
 	}
-	return d, nil
+	return &decoder{device: deviceRate, gaps: conceal.New(rate), change: resample.NewConverter(rate, deviceRate)}, nil
+}
+
+func check(deviceRate int) error {
+	switch deviceRate {
+	case 8000, rate, 48000:
+		return nil
+	}
+	return fmt.Errorf("l16: make coder of %d Hz: want 8000, 16000 or 48000", deviceRate)
 }
 
 type encoder struct {
-	device int            // rate
-	up     *resample.Up   // to 16 kHz; nil: down does it
-	down   *resample.Down // to 16 kHz
+	device int                 // rate
+	change *resample.Converter // to 16 kHz
 	pcm    [tick]int16
 }
 
@@ -85,11 +80,7 @@ func (e *encoder) Encode(b []byte, pcm []int16) (int, error) {
 		wide := e.pcm[:min(tick, (n-at)/2)]
 		from := pcm[:len(wide)*e.device/rate]
 		pcm = pcm[len(from):]
-		if e.up != nil {
-			e.up.Process(wide, from)
-		} else {
-			e.down.Process(wide, from)
-		}
+		e.change.Process(wide, from)
 		for i, v := range wide {
 			binary.BigEndian.PutUint16(b[at+2*i:], uint16(v))
 		}
@@ -100,8 +91,7 @@ func (e *encoder) Encode(b []byte, pcm []int16) (int, error) {
 type decoder struct {
 	device int // rate
 	gaps   *conceal.Concealer
-	up     *resample.Up   // from 16 kHz; nil: down does it
-	down   *resample.Down // from 16 kHz
+	change *resample.Converter // from 16 kHz
 	pcm    [tick]int16
 }
 
@@ -128,11 +118,7 @@ func (d *decoder) Decode(pcm []int16, payload []byte) (int, error) {
 // give writes wide at the device's rate, and returns what remains of pcm.
 func (d *decoder) give(pcm, wide []int16) []int16 {
 	n := len(wide) * d.device / rate
-	if d.up != nil {
-		d.up.Process(pcm[:n], wide)
-	} else {
-		d.down.Process(pcm[:n], wide)
-	}
+	d.change.Process(pcm[:n], wide)
 	return pcm[n:]
 }
 

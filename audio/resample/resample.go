@@ -164,3 +164,27 @@ func (d *Down) Process(dst, src []int16) {
 		dst[i] = round(dot(d.kernel, window))
 	}
 }
+
+// A Converter is an Up or a Down, whichever leads from one rate to another. It belongs to
+// one goroutine.
+type Converter struct {
+	up   *Up
+	down *Down // nil: up
+}
+
+// NewConverter returns a Converter between rates one of which is a multiple of the other.
+func NewConverter(from, to int) *Converter {
+	if from > to {
+		return &Converter{down: NewDown(from / to)}
+	}
+	return &Converter{up: NewUp(to / from)}
+}
+
+// Process is that of an Up or a Down.
+func (c *Converter) Process(dst, src []int16) {
+	if c.down != nil {
+		c.down.Process(dst, src)
+	} else {
+		c.up.Process(dst, src)
+	}
+}
