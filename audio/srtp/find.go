@@ -292,3 +292,43 @@ func (p *Path) repeat() {
 		_ = h.write(b) // it is sent again
 	}
 }
+
+// arriveSTUN takes an answer to one of our questions, or answers the peer's.
+func (p *Path) arriveSTUN(b []byte, from netip.AddrPort, now time.Time) {
+	p.mu.Lock()
+	if p.arriveAnswer(b, from) || p.arriveRelay(b, from, now) {
+		p.mu.Unlock()
+		return
+	}
+	answer, shows := p.prove.take(b, from)
+	ask := false
+	if shows != nothing && p.entry != nil && from == p.entry.At {
+		p.finder.Name(seek.Candidate{Addr: from, Kind: seek.Relayed}, now)
+	}
+	switch shows {
+	case ofTrial:
+		p.met = true
+		if p.follow.trial == from && p.seeking() {
+			p.finder.Moved(from, now)
+		}
+		p.follow.proved(from)
+	case ofPlace:
+		p.finder.Proved(from, now)
+	case ofQuestion:
+		if p.agreed == nil || p.seeking() {
+			p.finder.Asked(from, now)
+			p.asker = from
+		} else {
+			ask = p.introduced(from, now)
+		}
+	}
+	p.mu.Unlock()
+	if ask {
+		p.ask()
+	}
+	if answer != nil {
+		if _, err := p.conn.WriteToUDPAddrPort(answer, from); err != nil {
+			p.cfg.Log.Debug("question of the peer's path not answered", "err", err)
+		}
+	}
+}

@@ -2,10 +2,8 @@ package srtp
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -18,7 +16,6 @@ import (
 
 	"flexphone/audio"
 	"flexphone/audio/seek"
-	"flexphone/internal/secret"
 )
 
 const (
@@ -30,48 +27,6 @@ const (
 	// oldTime is how long the keys before the present ones still open packets.
 	oldTime = 5 * time.Second
 )
-
-// An Agreement is what both ends have told each other about a path. It has keys by
-// DTLS or SDES, not both.
-type Agreement struct {
-	Remote netip.AddrPort // where the peer says that it is; unspecified: nowhere
-	// Mux: reports go the same way (RFC 5761). Without it there are none.
-	Mux bool
-	// Peer proves where it is by these. Without them the peer is where its
-	// description says, and is followed nowhere.
-	Peer Credentials
-	// Candidates are where the peer says that it may be, besides; none: it has not
-	// said, and Remote is all that is known.
-	Candidates []seek.Candidate
-	DTLS       *DTLS
-	SDES       *SDES
-}
-
-// A DTLS says how to shake hands (RFC 5763).
-type DTLS struct {
-	Active       bool // we begin (RFC 4145, a=setup)
-	Fingerprints []Fingerprint
-	Pin          [32]byte // SHA-256 of the peer's SubjectPublicKeyInfo; zero: only Fingerprints count
-}
-
-// An SDES is keys as the signalling brought them (RFC 4568): key and salt.
-type SDES struct {
-	Suite     Suite
-	Own, Peer secret.Bytes
-}
-
-// A Config is what a path is made with.
-type Config struct {
-	Certificate tls.Certificate // shown by DTLS
-	// Worn is told when keys are worn that the signalling has brought: Start is to bring
-	// others. It does not block. Nil: nobody cares.
-	Worn func()
-	// Wrong is told when whoever is where the peer has to be shows another certificate
-	// than the one that was agreed upon, so that there will be no keys. It does not
-	// block. Nil: nobody cares.
-	Wrong func()
-	Log   *slog.Logger
-}
 
 // A Conn is a socket, as net.UDPConn is one.
 type Conn interface {
@@ -256,14 +211,6 @@ func (p *Path) Start(a Agreement) error {
 	return nil
 }
 
-// sameIdentity reports whether the keys of an agreement stay those of the next.
-func sameIdentity(a, b Agreement) bool {
-	if (a.DTLS == nil) != (b.DTLS == nil) {
-		return false
-	}
-	return a.DTLS == nil || a.DTLS.Pin == b.DTLS.Pin && slices.Equal(a.DTLS.Fingerprints, b.DTLS.Fingerprints)
-}
-
 // Move leads the path to the peer's new address, as its row says, at the port where
 // it was.
 func (p *Path) Move(to netip.Addr) {
@@ -383,45 +330,6 @@ func (p *Path) arrive(b []byte, from netip.AddrPort, now time.Time, take func(au
 		p.arriveDTLS(b, from, now)
 	case isRTP, isRTCP:
 		p.open(b, from, now, take)
-	}
-}
-
-func (p *Path) arriveSTUN(b []byte, from netip.AddrPort, now time.Time) {
-	p.mu.Lock()
-	if p.arriveAnswer(b, from) || p.arriveRelay(b, from, now) {
-		p.mu.Unlock()
-		return
-	}
-	answer, shows := p.prove.take(b, from)
-	ask := false
-	if shows != nothing && p.entry != nil && from == p.entry.At {
-		p.finder.Name(seek.Candidate{Addr: from, Kind: seek.Relayed}, now)
-	}
-	switch shows {
-	case ofTrial:
-		p.met = true
-		if p.follow.trial == from && p.seeking() {
-			p.finder.Moved(from, now)
-		}
-		p.follow.proved(from)
-	case ofPlace:
-		p.finder.Proved(from, now)
-	case ofQuestion:
-		if p.agreed == nil || p.seeking() {
-			p.finder.Asked(from, now)
-			p.asker = from
-		} else {
-			ask = p.introduced(from, now)
-		}
-	}
-	p.mu.Unlock()
-	if ask {
-		p.ask()
-	}
-	if answer != nil {
-		if _, err := p.conn.WriteToUDPAddrPort(answer, from); err != nil {
-			p.cfg.Log.Debug("question of the peer's path not answered", "err", err)
-		}
 	}
 }
 
