@@ -363,48 +363,5 @@ func (a *Agent) displayName() string {
 
 func (a *Agent) owns(user string) bool { return a.cfg.Owns == nil || a.cfg.Owns(user) }
 
-// plainPath is how a request reaches dest without TLS.
-func (a *Agent) plainPath(dest netip.AddrPort, transport string) (path, error) {
-	if a.udp == nil {
-		return path{}, errors.New("sip: find path: plain SIP is off")
-	}
-	ip, err := localFor(dest)
-	if err != nil {
-		return path{}, fmt.Errorf("%w: %w", errUnreachable, err)
-	}
-	p := path{transport: transport, local: netip.AddrPortFrom(ip, a.sip.Port()), dest: dest.String()}
-	if transport == "UDP" {
-		own := a.udp.LocalAddr().(*net.UDPAddr)
-		p.bind = gosip.Addr{IP: own.IP, Port: own.Port}
-	}
-	return p, nil
-}
-
-// streamPath is how a request leaves on a connection that the peer has opened.
-func (a *Agent) streamPath(s *stream) (path, error) {
-	p, err := a.plainPath(s.from, "TCP")
-	p.lost = s.closed
-	return p, err
-}
-
-// linkPath is how a request leaves on k to a peer that is at dest. Contact and Via
-// name the port at which we listen, so that the peer can come back when k is gone, and
-// our own address, also where k has none.
-func (a *Agent) linkPath(k *link, dest netip.Addr) path {
-	p := path{transport: "TLS", local: k.local, dest: k.remote.String(), lost: k.closed, link: k}
-	if a.sips.IsValid() {
-		p.local = netip.AddrPortFrom(k.local.Addr(), a.sips.Port())
-	}
-	switch {
-	case k.user != "":
-		if own := a.ownFor(dest); own.IsValid() { // else nobody comes back by it
-			p.local = netip.AddrPortFrom(own, p.local.Port())
-		}
-	case k.dialled:
-		p.bind = gosip.Addr{IP: k.local.Addr().AsSlice(), Port: int(k.local.Port())}
-	}
-	return p
-}
-
 // token is a random text for tags and Call-IDs.
 func token() string { return rand.Text() }

@@ -86,17 +86,6 @@ func (d *dialog) first() gosip.Uri {
 	return d.target
 }
 
-// A path is how a request leaves: by which transport, from where, to where.
-type path struct {
-	transport string          // "UDP", "TCP" or "TLS"
-	local     netip.AddrPort  // ours, as Via and Contact say it
-	bind      gosip.Addr      // which of sipgo's connections; zero: by dest
-	dest      string          // host:port
-	lost      <-chan struct{} // closed when the connection is; nil: never known
-	link      *link           // the connection, of TLS
-	idle      bool            // it has just been without a call
-}
-
 // request builds a request in the dialog. ACK passes the CSeq of the INVITE that it
 // belongs to, and PRACK one that is free in all dialogs; 0 means the next one.
 func (d *dialog) request(method gosip.RequestMethod, p path, seq uint32) *gosip.Request {

@@ -184,17 +184,3 @@ func (l *relayListener) Close() error {
 
 // Addr implements net.Listener.
 func (l *relayListener) Addr() net.Addr { return &net.TCPAddr{} }
-
-// ownFor is our address for whom dest is, or any that we have: over the relay the peer
-// may be of a family that we have none of. The zero Addr: there is none.
-func (a *Agent) ownFor(dest netip.Addr) netip.Addr {
-	if dest.IsValid() && !isRelayed(dest) {
-		if own, err := localFor(netip.AddrPortFrom(dest, SecurePort)); err == nil {
-			return own
-		}
-	}
-	if a.cfg.AddressFor == nil {
-		return netip.Addr{}
-	}
-	return a.cfg.AddressFor(dest)
-}
