@@ -116,8 +116,22 @@ func (c *Call) abandoned(k *link, tx *gosip.ServerTx) {
 	if k.shut.Load() {
 		wait = 0
 	}
-	c.after(wait, func(context.Context) {
+	c.missed(k, tx, wait)
+}
+
+// missed gives the caller up that was on k, unless it calls anew for so long. Time in which
+// this phone has no way to it does not count.
+func (c *Call) missed(k *link, tx *gosip.ServerTx, wait time.Duration) {
+	step := min(wait, time.Second)
+	c.after(step, func(context.Context) {
 		if c.in == nil || c.in.tx != tx || c.in.final != nil {
+			return
+		}
+		if _, err := localFor(k.remote); err == nil {
+			wait -= step
+		}
+		if wait > 0 {
+			c.missed(k, tx, wait)
 			return
 		}
 		c.served(ErrEnded)
