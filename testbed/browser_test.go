@@ -183,3 +183,59 @@ fetch(url, { method: "POST", headers: { "Content-Type": "application/json" }, bo
 		t.Errorf("a page of another site gets %q", answer)
 	}
 }
+
+// The page fits a screen of 320 px, everything in it has a name, and the keyboard
+// alone calls and hangs up.
+func TestBrowserPage(t *testing.T) {
+	if board() != hostBoard {
+		t.Skip("one real browser takes what the machine has")
+	}
+	ctx, bed, phones := town(t, Config{Pages: true}, 1)
+	p := phones[0]
+	w := page(ctx, t, bed)
+	must(t, w.do(ctx, "POST", "/goog/cdp/execute", map[string]any{"cmd": "Emulation.setDeviceMetricsOverride", "params": map[string]any{
+		"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": true,
+	}}, nil))
+	var wrong []string
+	check := func() {
+		t.Helper()
+		must(t, w.Run(ctx, `
+const wrong = [], root = document.documentElement;
+if (root.scrollWidth > 320) wrong.push("it is " + root.scrollWidth + " px wide");
+if (!root.lang || !document.title || document.querySelectorAll("h1").length !== 1) wrong.push("no language, title or heading");
+for (const e of document.querySelectorAll("button, a, input, section, fieldset")) {
+  const of = e.getAttribute("aria-labelledby");
+  const name = e.getAttribute("aria-label") ?? (of && document.getElementById(of)?.textContent) ?? e.querySelector("legend")?.textContent ?? e.textContent;
+  if (!name.trim()) wrong.push("without a name: " + e.outerHTML);
+}
+const ids = [...document.querySelectorAll("[id]")].map(e => e.id);
+if (new Set(ids).size !== ids.length) wrong.push("one id for two things");
+return wrong;`, &wrong))
+		for _, what := range wrong {
+			t.Error(what)
+		}
+	}
+	check()
+	press := func(key string) {
+		t.Helper()
+		must(t, w.do(ctx, "POST", "/actions", map[string]any{"actions": []any{map[string]any{"type": "key", "id": "keyboard", "actions": []any{
+			map[string]string{"type": "keyDown", "value": key}, map[string]string{"type": "keyUp", "value": key},
+		}}}}, nil))
+	}
+	const tab, enter = "\uE004", "\uE007"
+	for focus := ""; focus != "dial"; {
+		press(tab)
+		must(t, w.Run(ctx, "return document.activeElement.id", &focus))
+	}
+	p.Mark()
+	press(enter)
+	await(ctx, t, p, "ringing")
+	must(t, p.OffHook(ctx))
+	must(t, w.Await(ctx, "#state", "Connected"))
+	check()
+	press("7") // a digit, wherever the focus is
+	press(enter)
+	await(ctx, t, p, "ended", "reason", "hangup")
+	must(t, w.Await(ctx, "#state", "Call ended"))
+	check()
+}
