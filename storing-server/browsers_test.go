@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
+	"net/http"
 	"reflect"
 	"strings"
 	"testing"
@@ -99,5 +101,46 @@ func TestLinkCommand(t *testing.T) {
 		if code := run(t.Context(), append(strings.Fields(args), "--data", dir), &out, &errs); code != exitUsage {
 			t.Errorf("%s: exit %d: %s", args, code, errs.String())
 		}
+	}
+}
+
+// A page at one server of a cluster calls a phone whose session is with another.
+func TestCallFromBrowserInACluster(t *testing.T) {
+	c := startCluster(t)
+	dir := t.TempDir()
+	near := serveFor(t, dir, "--nats", c.url, "--http", "127.0.0.1:0")
+	far := serveFor(t, t.TempDir(), "--nats", c.url)
+	phone, _ := newPhone(t, t.TempDir(), far.listen, phoneMAC(1))
+	receipt, err := phone.Register(t.Context(), announcement(phoneMAC(1), 1, "192.0.2.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		conn, err := phone.AcceptBrowser(t.Context())
+		if err != nil {
+			return // the test says why
+		}
+		defer conn.Close()
+		o, err := wire.ReadBrowserOffer(conn)
+		if err == nil {
+			err = wire.WriteBrowserAnswer(conn, wire.BrowserAnswer{Description: o.Name + " " + o.Description, Key: []byte{1}, Signature: []byte{2}})
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}()
+	path := strings.TrimSpace(command(t, "link", "new", "Ada", "--number", receipt.Number, "--data", dir))
+	var text []byte
+	until(t, "the row", func() bool {
+		resp, err := http.Post(near.http+path, "application/json", strings.NewReader(`{"offer":"v=0","nonce":"`+strings.Repeat("AAAA", 10)+`AAA="}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err = io.ReadAll(resp.Body)
+		return err == nil && resp.StatusCode == http.StatusOK
+	})
+	if !strings.Contains(string(text), `"answer":"Ada v=0"`) {
+		t.Errorf("the page gets %s", text)
 	}
 }
