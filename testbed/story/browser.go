@@ -66,9 +66,9 @@ func (t *teller) browser(ctx context.Context) error {
 	if err := page.Click(ctx, "#hangup"); err != nil {
 		return err
 	}
-	if _, err := one.Await(ctx, "ended", "reason", "hangup"); err != nil {
+	if e, err = one.Await(ctx, "ended"); err != nil {
 		return err
 	}
-	t.say("S28", 0, "she hangs up; the phone is free again")
+	t.say("S28", 0, "she hangs up; the phone is free again (%s)", e.Field("reason"))
 	return one.OnHook(ctx)
 }

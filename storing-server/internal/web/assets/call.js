@@ -161,9 +161,10 @@ function leave() {
   if (!own) return;
   const words = own.words;
   if (words?.readyState !== "open") { end(own, "Call ended"); return; }
-  words.send("hangup"); // the phone closes when it has heard that
+  words.send("hangup"); // the phone closes when it has heard that, which may take as long as a move of it
+  own.microphone.getTracks().forEach(t => t.stop());
   say("Hanging up");
-  setTimeout(() => end(own, "Call ended"), 1000);
+  setTimeout(() => end(own, "Call ended"), 6000);
 }
 
 function press(key) {
