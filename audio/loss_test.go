@@ -121,3 +121,27 @@ func TestLossCostsWordsAndNoTime(t *testing.T) {
 		}
 	}
 }
+
+// A network that stands still for a fifth of a second each three seconds, and then
+// brings all that was sent meanwhile, costs few words once it is known.
+func TestStallsCostFewWords(t *testing.T) {
+	const ms = time.Millisecond
+	const packet, stall, every = 20 * ms, 200 * ms, 3 * time.Second
+	for name, want := range map[string]float64{"PCMU": 0.98, "opus": 0.98} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			i := slices.IndexFunc(formats(), func(f audio.Format) bool { return f.Codec().Name == name })
+			words := much(t)
+			over(t, formats()[i].Codec(), "", slices.Concat(words, words), func(n int) []time.Duration {
+				return []time.Duration{20*ms + max(0, stall-time.Duration(n)*packet%every)}
+			}, func(t *testing.T, b *phone, _ []int16) {
+				heard, _ := audiotest.Follow(words, b.card.ear[len(words):], 16000)
+				s, understood := b.Stats(), audiotest.Intelligibility(words, heard, 16000)
+				t.Logf("%.3f is understood; %+v", understood, s)
+				if understood < want || s.PacketsLost != 0 {
+					t.Errorf("%.3f is understood, want %.3f; %+v", understood, want, s)
+				}
+			})
+		})
+	}
+}

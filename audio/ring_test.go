@@ -51,10 +51,12 @@ func TestRinger(t *testing.T) {
 					return slices.ContainsFunc(by, func(s *shaky) bool { return slices.Max(append(s.card.ear, 0)) > 1000 })
 				}
 				time.Sleep(time.Second) // simulated
-				for range 3 {           // rings, each of them twice
+				synctest.Wait()
+				for range 3 { // rings, each of them twice
 					spoke, rang = nil, nil
 					e.Ring(audio.Germany().Ringing)
 					time.Sleep(8 * time.Second)
+					synctest.Wait()
 					if err := e.Alive(t.Context()); err != nil {
 						t.Error(err)
 					}
@@ -63,17 +65,20 @@ func TestRinger(t *testing.T) {
 					}
 					e.Play(audio.Tone{})
 					time.Sleep(4 * time.Second)
+					synctest.Wait()
 					if heard(rang) != c.loud || heard(spoke) != c.spoken {
 						t.Errorf("the ringer was heard: %v, the other one: %v", heard(rang), heard(spoke))
 					}
 					quiet := len(rang)
 					e.Play(audio.Germany().Dial) // somebody lifts the handset
 					time.Sleep(time.Second)
+					synctest.Wait()
 					if len(rang) != quiet || open.Load() != 1 {
 						t.Errorf("%d ringers after the ring, %d devices are open", len(rang)-quiet, open.Load())
 					}
 					e.Play(audio.Tone{})
 					time.Sleep(4 * time.Second)
+					synctest.Wait()
 				}
 				if !heard(spoke) {
 					t.Error("no dial tone")
