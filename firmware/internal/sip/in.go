@@ -116,6 +116,7 @@ func (c *Call) abandoned(k *link, tx *gosip.ServerTx) {
 	if k.shut.Load() {
 		wait = 0
 	}
+	c.a.log.Debug("sip: connection to the caller is gone", "call", c.id.callID, "closed", k.shut.Load())
 	c.missed(k, tx, wait)
 }
 
@@ -127,7 +128,7 @@ func (c *Call) missed(k *link, tx *gosip.ServerTx, wait time.Duration) {
 		if c.in == nil || c.in.tx != tx || c.in.final != nil {
 			return
 		}
-		if _, err := localFor(k.remote); err == nil {
+		if _, err := localFor(k.remote); err == nil || isRelayed(k.remote.Addr()) {
 			wait -= step
 		}
 		if wait > 0 {
