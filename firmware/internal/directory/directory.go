@@ -21,6 +21,9 @@ import (
 // resolveWait bounds one question to the storing server: a person waits.
 const resolveWait = 5 * time.Second
 
+// busyLeast is how long a server that is busy is left alone where it does not say.
+const busyLeast = time.Second
+
 // A Server is asked for rows. An error that wraps registry.ErrUnknown means that
 // there is no such row, every other that the server cannot be asked.
 type Server interface {
@@ -254,10 +257,28 @@ func (d *Directory) Vouches(ctx context.Context, caller sip.Peer) (proved bool, 
 	return true, was
 }
 
+// ask asks a server that is busy again when it says that it can be, if somebody still
+// waits then.
 func (d *Directory) ask(ctx context.Context, q wire.Query) (wire.Row, error) {
-	ctx, cancel := context.WithTimeout(ctx, resolveWait)
+	until := time.Now().Add(resolveWait)
+	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	return d.server.Resolve(ctx, q)
+	for {
+		row, err := d.server.Resolve(ctx, q)
+		var busy *registry.BusyError
+		if !errors.As(err, &busy) {
+			return row, err
+		}
+		after := max(busy.After, busyLeast)
+		if time.Until(until) < after {
+			return row, err
+		}
+		select {
+		case <-time.After(after):
+		case <-ctx.Done():
+			return row, err
+		}
+	}
 }
 
 // peer is whom to call for row: over TLS with the key that owns it, or as any SIP

@@ -63,18 +63,19 @@ func TestAnAddressNeedsNoServer(t *testing.T) {
 // A server that cannot be asked is neither an unknown number nor an absent phone,
 // and nobody waits for it longer than a person does.
 func TestAServerThatCannotBeAsked(t *testing.T) {
-	for m, took := range map[mood]time.Duration{no: 0, silent: resolveWait, late: lateBy} {
+	for m, took := range map[mood]time.Duration{no: 0, silent: resolveWait, late: lateBy, busy: time.Second, full: 0} {
+		answers := m == late || m == busy
 		in(t, func(t *testing.T, w *world) {
 			w.resolve = m
 			_, err := w.Directory.Resolve(t.Context(), byNumber)
-			if errors.Is(err, phone.ErrUnknown) || errors.Is(err, phone.ErrOffline) || (err == nil) != (m == late) || w.took() != took {
+			if errors.Is(err, phone.ErrUnknown) || errors.Is(err, phone.ErrOffline) || (err == nil) != answers || w.took() != took {
 				t.Errorf("a server that %s: %v after %v; want %v", m, err, w.took(), took)
 			}
 		}, rowOf("192.0.2.9"))
 		in(t, func(t *testing.T, w *world) {
 			w.resolve = m
 			caller := sip.Peer{User: theMAC.Hex(), DisplayName: "102", Secure: true, Fingerprint: wire.Fingerprint{1}}
-			if got, _ := w.Vouches(t.Context(), caller); got != (m == late) || w.took() != took {
+			if got, _ := w.Vouches(t.Context(), caller); got != answers || w.took() != took {
 				t.Errorf("a server that %s vouches: %v after %v; want %v", m, got, w.took(), took)
 			}
 		}, rowOf("192.0.2.9"))

@@ -24,6 +24,8 @@ const (
 	no     mood = "says no"
 	late   mood = "is late" // by lateBy
 	silent mood = "says nothing"
+	busy   mood = "asks to wait for a second"    // once
+	full   mood = "asks to wait for ten seconds" // always
 )
 
 // lateBy is less than a person is made to wait.
@@ -68,6 +70,13 @@ type world struct {
 
 func (w *world) Resolve(ctx context.Context, q wire.Query) (wire.Row, error) {
 	w.ask(q)
+	switch w.resolve {
+	case busy:
+		w.resolve = well
+		return wire.Row{}, &registry.BusyError{After: time.Second}
+	case full:
+		return wire.Row{}, &registry.BusyError{After: 10 * time.Second}
+	}
 	if err := meet(ctx, w.resolve); err != nil {
 		return wire.Row{}, err
 	}
