@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"flexphone/audio/audiotest"
@@ -147,13 +148,23 @@ const real = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
 navigator.mediaDevices.getUserMedia = () => real({ audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false } });`, nil)
 }
 
-// Open loads a page.
+// Open loads a page, again while the browser says that its network has changed: a host
+// that is new has its IPv6 address a second after the rest.
 func (w *Browser) Open(ctx context.Context, url string) error {
-	if err := w.do(ctx, http.MethodPost, "/url", map[string]string{"url": url}, nil); err != nil {
-		return fmt.Errorf("testbed: open %s: %w", url, err)
+	for {
+		if err := w.do(ctx, http.MethodPost, "/url", map[string]string{"url": url}, nil); err != nil && !strings.Contains(err.Error(), networkChanged) {
+			return fmt.Errorf("testbed: open %s: %w", url, err)
+		}
+		var text string
+		err := w.Run(ctx, `return location.protocol === "chrome-error:" ? document.body.innerText : ""`, &text)
+		if err != nil || !strings.Contains(text, networkChanged) {
+			return err
+		}
 	}
-	return nil
 }
+
+// networkChanged is Chromium's word for that.
+const networkChanged = "ERR_NETWORK_CHANGED"
 
 // Run runs the body of a function in the page, and decodes what it returns into out,
 // which may be nil.
