@@ -114,7 +114,7 @@ func (c *Call) cancelled(tx *gosip.ServerTx) {
 func (c *Call) abandoned(k *link, tx *gosip.ServerTx) {
 	wait := c.a.cfg.timers.anew
 	if k.shut.Load() {
-		wait = 0
+		wait = min(wait, c.a.cfg.timers.shut)
 	}
 	c.a.log.Debug("sip: connection to the caller is gone", "call", c.id.callID, "closed", k.shut.Load())
 	c.missed(k, tx, wait)

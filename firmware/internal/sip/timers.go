@@ -24,6 +24,9 @@ type timers struct {
 	// passes before that is seen, a cable may be out for half a minute, there or here, and
 	// its phone has three seconds to look for us and to shake hands.
 	anew time.Duration
+	// shut is the same where the connection was closed in form, as by a program that ends:
+	// a caller that calls anew at once is there by then.
+	shut time.Duration
 	// quiet is how long nothing may come from who waits for an answer until the kernel
 	// asks whether it is there, and look how long it may take to say so.
 	quiet, look time.Duration
@@ -45,6 +48,7 @@ func standard() timers {
 		connect: 5 * time.Second,
 		stall:   5 * time.Second,
 		anew:    25 * time.Second,
+		shut:    2 * time.Second,
 		quiet:   5 * time.Second,
 		look:    3 * time.Second,
 		glare:   10 * time.Millisecond,
