@@ -62,7 +62,7 @@ func linkOf(ctx context.Context, t testing.TB, p *Phone) string {
 }
 
 // Phones behind NATs that let no connection in are called and call, whoever hangs up,
-// and also where both have the same address.
+// and also where both have the same address. They hear each other.
 func TestCallsFromBehindNATs(t *testing.T) {
 	ctx, bed, all := homes(t, 2, closed)
 	a := addBehind(ctx, t, bed, all[0], 101, "192.168.77.2")
@@ -85,28 +85,32 @@ func TestCallsFromBehindNATs(t *testing.T) {
 				t.Errorf("%s calls %s: the link is %q at %s; want %s", tt.caller.Name, tt.number, link, p.Name, tt.link)
 			}
 		}
+		hearEachOther(ctx, t, tt.caller, tt.callee)
 		must(t, talk.HangUp(ctx, tt.callee))
 	}
 }
 
 // A call by the relay goes on when the phones move, and when the storing server is
-// restarted, and ends when it is hung up.
+// restarted, with its sound, and ends when it is hung up.
 func TestRelayedCallMoves(t *testing.T) {
 	ctx, bed, all := homes(t, 2, closed)
 	a := addBehind(ctx, t, bed, all[0], 101, "192.168.77.2")
 	b := addBehind(ctx, t, bed, all[1], 102, "192.168.77.3")
 	talk, err := Call(ctx, a, b, "102")
 	must(t, err)
+	hearEachOther(ctx, t, a, b)
 	for i, p := range []*Phone{a, b} {
 		p.Mark()
 		must(t, p.Move(netip.AddrFrom4([4]byte{192, 168, 77, byte(10 + i)})))
 		await(ctx, t, p, "moved", "who", "local")
 	}
+	hearEachOther(ctx, t, a, b)
 	must(t, bed.Server.Stop())
 	must(t, bed.Server.Start(ctx))
 	b.Mark()
 	must(t, b.Move(netip.MustParseAddr("192.168.77.20")))
 	await(ctx, t, b, "moved", "who", "local")
+	hearEachOther(ctx, t, a, b)
 	must(t, talk.HangUp(ctx, b))
 }
 

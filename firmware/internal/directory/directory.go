@@ -337,15 +337,46 @@ func (d *Directory) choose(ctx context.Context, addrs []netip.Addr, t sip.Target
 	case 1:
 		return at(usable[0])
 	}
-	chosen, _ := reach.First(ctx, usable, func(ctx context.Context, a netip.Addr) error { // if it fails, likewise
+	return at(d.race(ctx, usable, t))
+}
+
+// race returns the first of addrs, or the preferred one when the relay is faster or all fail.
+// The relay has its own time, RelayAfter after the first address, however many there are and
+// whatever they do; it begins before that only when all have failed.
+func (d *Directory) race(ctx context.Context, addrs []netip.Addr, t sip.Target) netip.Addr {
+	ctx, enough := context.WithCancel(ctx)
+	failed := make(chan struct{})
+	var relay sync.WaitGroup
+	if t.Way == sip.Either {
+		by := t
+		by.Addr, by.Way = netip.AddrPortFrom(addrs[0], t.Addr.Port()), sip.Relayed
+		relay.Go(func() {
+			late := time.NewTimer(sip.RelayAfter)
+			defer late.Stop()
+			select {
+			case <-late.C:
+			case <-failed:
+			case <-ctx.Done():
+				return
+			}
+			if d.cfg.Prepare(ctx, by) == nil {
+				enough()
+			}
+		})
+	}
+	chosen, err := reach.First(ctx, addrs, func(ctx context.Context, a netip.Addr) error { // if it fails, the call will say why
+		at := netip.AddrPortFrom(a, t.Addr.Port())
 		if t.Pin == [32]byte{} {
-			return d.knock(ctx, at(a))
+			return d.knock(ctx, at)
 		}
-		way := sip.Direct // the relay comes after all addresses
-		if a == usable[len(usable)-1] {
-			way = t.Way
-		}
-		return d.cfg.Prepare(ctx, sip.Target{User: t.User, Addr: at(a), Pin: t.Pin, Way: way})
+		return d.cfg.Prepare(ctx, sip.Target{User: t.User, Addr: at, Pin: t.Pin})
 	})
-	return at(chosen)
+	if err == nil {
+		enough()
+	} else {
+		close(failed)
+	}
+	relay.Wait()
+	enough()
+	return chosen
 }

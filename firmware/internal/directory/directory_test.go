@@ -117,10 +117,10 @@ func TestByWhatWay(t *testing.T) {
 	for _, tt := range []struct {
 		row  wire.Row
 		want sip.Way
-		ways []sip.Way // that were tried, one for each address
+		ways []sip.Way // that were tried: the second address answers at once
 	}{
 		{rowOf("192.0.2.7", "198.51.100.7"), sip.Direct, []sip.Way{sip.Direct, sip.Direct}},
-		{with(rowOf("192.0.2.7", "198.51.100.7"), func(r *wire.Row) { r.Reach = wire.ReachNAT }), sip.Either, []sip.Way{sip.Direct, sip.Either}},
+		{with(rowOf("192.0.2.7", "198.51.100.7"), func(r *wire.Row) { r.Reach = wire.ReachNAT }), sip.Either, []sip.Way{sip.Direct, sip.Direct}},
 		{with(rowOf("192.0.2.7", "198.51.100.7"), func(r *wire.Row) { r.Reach = wire.ReachRelay }), sip.Relayed, nil},
 		{with(rowOf("192.0.2.7"), func(r *wire.Row) { r.Reach = wire.ReachDirect }), sip.Either, nil},
 		{with(rowOf("192.0.2.7"), func(r *wire.Row) { r.Reach, r.Ports.SIPS = wire.ReachDirect, 0 }), sip.Direct, nil},
@@ -152,6 +152,42 @@ func TestByWhatWay(t *testing.T) {
 				t.Errorf("%v: known as %+v", tt.row.Reach, known.Target)
 			}
 		}, tt.row)
+	}
+}
+
+// The relay begins its own time after the dial, whatever the addresses do, and does not
+// begin when one of them has answered before.
+func TestWhenTheRelayBegins(t *testing.T) {
+	const four, six, other = "192.0.2.9", "2001:db8::9", "2001:db8::10"
+	for _, tt := range []struct {
+		name   string
+		addrs  []string
+		knocks map[string]mood
+		relay  mood
+		begun  time.Duration // 0: never, or at once
+		tried  int
+		want   string
+		took   time.Duration
+	}{
+		{"both are dead", []string{four, six}, map[string]mood{four: silent, six: silent}, well, 150 * time.Millisecond, 2, six, 150 * time.Millisecond},
+		{"of three all are dead", []string{four, six, other}, map[string]mood{four: silent, six: silent, other: silent}, well, 150 * time.Millisecond, 2, six, 150 * time.Millisecond},
+		{"one refuses, one is dead", []string{four, six}, map[string]mood{four: silent, six: no}, well, 150 * time.Millisecond, 3, six, 150 * time.Millisecond},
+		{"both refuse", []string{four, six}, map[string]mood{four: no, six: no}, well, 0, 3, six, 0},
+		{"the second answers, the relay is dead", []string{four, six}, map[string]mood{six: silent}, silent, 150 * time.Millisecond, 3, four, 250 * time.Millisecond},
+		{"the second answers, the relay refuses", []string{four, six}, map[string]mood{six: silent}, no, 150 * time.Millisecond, 3, four, 250 * time.Millisecond},
+		{"the first answers", []string{four, six}, nil, well, 0, 1, six, 0},
+		{"nobody answers", []string{four, six}, map[string]mood{four: no, six: no}, no, 0, 3, six, 0},
+	} {
+		in(t, func(t *testing.T, w *world) {
+			w.knocks, w.relay = tt.knocks, tt.relay
+			p, err := w.Directory.Resolve(t.Context(), byNumber)
+			if err != nil || p.Target.Addr.Addr() != netip.MustParseAddr(tt.want) || p.Target.Way != sip.Either || w.took() != tt.took {
+				t.Errorf("%s: %+v, %v after %v; want %s after %v", tt.name, p.Target, err, w.took(), tt.want, tt.took)
+			}
+			if w.relayed != tt.begun || len(w.prepared) != tt.tried {
+				t.Errorf("%s: the relay began after %v, of %d tries; want %v, of %d", tt.name, w.relayed, len(w.prepared), tt.begun, tt.tried)
+			}
+		}, with(rowOf(tt.addrs...), func(r *wire.Row) { r.Reach = wire.ReachNAT }))
 	}
 }
 

@@ -66,6 +66,8 @@ type world struct {
 	mu       sync.Mutex
 	asked    []wire.Query
 	prepared []sip.Target
+	relay    mood          // of the relay
+	relayed  time.Duration // when it was begun; 0: it was not, or at once
 }
 
 func (w *world) Resolve(ctx context.Context, q wire.Query) (wire.Row, error) {
@@ -117,7 +119,13 @@ func in(t *testing.T, script func(t *testing.T, w *world), rows ...wire.Row) {
 		w.Directory = New(w, Config{Path: filepath.Join(t.TempDir(), "phones.json"), Log: slog.New(slog.DiscardHandler), Prepare: func(ctx context.Context, to sip.Target) error {
 			w.mu.Lock()
 			w.prepared = append(w.prepared, to)
+			if to.Way == sip.Relayed {
+				w.relayed = w.took()
+			}
 			w.mu.Unlock()
+			if to.Way == sip.Relayed {
+				return meet(ctx, w.relay)
+			}
 			return meet(ctx, w.knocks[to.Addr.Addr().String()])
 		}})
 		w.source = func(dst netip.Addr) netip.Addr {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net/netip"
 	"time"
 )
 
@@ -114,17 +115,31 @@ func (l *links) open(to place) *link {
 }
 
 // A dialling is a connection that is being made. sipgo finds connections by their
-// remote address, so that two at a time would be mistaken for each other.
+// remote address, so that two at a time would be mistaken for each other. A relayed one
+// has an address of its own, and need not wait for one that is made at the phone's.
 type dialling struct {
 	pin  [32]byte
 	done chan struct{} // closed when it is made, or err says why it is not
 	err  error
 }
 
+// A spot is where one connection at a time is made.
+type spot struct {
+	addr netip.AddrPort
+	user string // of who is reached by the relay alone
+}
+
+func (p place) spot() spot {
+	if p.way == Relayed {
+		return spot{user: p.user}
+	}
+	return spot{addr: p.addr}
+}
+
 // dial returns a link to the phone at that place, held for the caller: one that is
 // open, or else a new one. idle: it carried no call.
 func (l *links) dial(ctx context.Context, to place) (k *link, idle bool, err error) {
-	addr := to.addr
+	addr, spot := to.addr, to.spot()
 	for {
 		l.mu.Lock()
 		if k := l.open(to); k != nil {
@@ -136,7 +151,7 @@ func (l *links) dial(ctx context.Context, to place) (k *link, idle bool, err err
 			}
 			return k, idle, nil
 		}
-		d := l.dialling[addr]
+		d := l.dialling[spot]
 		if d == nil {
 			break
 		}
@@ -151,7 +166,7 @@ func (l *links) dial(ctx context.Context, to place) (k *link, idle bool, err err
 		}
 	}
 	d := &dialling{pin: to.pin, done: make(chan struct{})}
-	l.dialling[addr] = d
+	l.dialling[spot] = d
 	old := l.byRemote[addr]
 	if old != nil && old.calls > 0 {
 		old = nil
@@ -165,7 +180,7 @@ func (l *links) dial(ctx context.Context, to place) (k *link, idle bool, err err
 		d.err = err
 	}
 	l.mu.Lock()
-	delete(l.dialling, addr)
+	delete(l.dialling, spot)
 	l.mu.Unlock()
 	close(d.done)
 	return k, false, err

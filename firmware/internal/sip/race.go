@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// relayAfter is how long a phone may leave us without an answer at its address before
+// RelayAfter is how long a phone may leave us without an answer at its addresses before
 // it is tried by the relay as well. On most ways an answer takes less, and where it takes
 // more the relay has lost nothing but a few packets.
-const relayAfter = 150 * time.Millisecond
+const RelayAfter = 150 * time.Millisecond
 
 // A place is where a phone is to be connected with.
 type place struct {
@@ -67,7 +67,7 @@ func (l *links) connectTo(ctx context.Context, to place) (*link, error) {
 	case running == 0:
 		relayIt()
 	case mayRelay:
-		timer := time.NewTimer(relayAfter)
+		timer := time.NewTimer(RelayAfter)
 		defer timer.Stop()
 		late = timer.C
 	}

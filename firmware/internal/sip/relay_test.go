@@ -196,6 +196,24 @@ func TestRelayedLinkIsKept(t *testing.T) {
 	}
 }
 
+// A relayed link is made though somebody mute is connected with at the phone's address.
+func TestRelayBesideTheAddress(t *testing.T) {
+	a, b, by := joined(t)
+	at := dumb(t)
+	ctx, enough := context.WithCancel(patience(t))
+	ended := make(chan error, 1)
+	go func() { ended <- a.Prepare(ctx, b.by(sip.Direct, at)) }()
+	for by.dials.Load() < 2 { // the one or the other may be first: by each the link is a new one
+		must(t, a.Prepare(patience(t), b.by(sip.Relayed, at)))
+		sip.CutLinks(a.Agent)
+	}
+	enough()
+	if err := <-ended; err == nil {
+		t.Error("who is mute has shaken hands")
+	}
+	b.isNotCalled()
+}
+
 // Without a relay that knows the phone the call ends as it would have.
 func TestNoRelayForIt(t *testing.T) {
 	a, b, by := joined(t)

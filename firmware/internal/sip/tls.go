@@ -113,7 +113,7 @@ type links struct {
 
 	mu       sync.Mutex
 	byRemote map[netip.AddrPort]*link
-	dialling map[netip.AddrPort]*dialling
+	dialling map[spot]*dialling
 	clock    int64 // counts links that are let go
 }
 
@@ -128,7 +128,7 @@ func newLinks(id tls.Certificate, tcp net.Listener, relay Relay, t timers, known
 		handed:   make(chan handed),
 		closing:  make(chan struct{}),
 		byRemote: make(map[netip.AddrPort]*link),
-		dialling: make(map[netip.AddrPort]*dialling),
+		dialling: make(map[spot]*dialling),
 	}
 	l.close = sync.OnceFunc(func() { close(l.closing) })
 	l.relay, l.by = relay, newRelayListener()

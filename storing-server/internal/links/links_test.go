@@ -65,3 +65,42 @@ func TestLimits(t *testing.T) {
 		t.Errorf("a server that relays nothing: %s", got)
 	}
 }
+
+// A busy desk, which calls another each two seconds over one link, is not slowed, and a
+// flood over all links that a phone may have is.
+func TestBusyDeskAndFlood(t *testing.T) {
+	c := &counted{said: map[Verdict]int{}}
+	start := time.Unix(1e9, 0)
+	limits := DefaultLimits()
+	r := New(limits, c)
+	const calls, messages, bytes = 30, 20, 400 // of a call: 8 kB, and 2 kB of messageCost
+	for i := range calls {
+		for n := range messages {
+			from, to := phone(1), phone(2)
+			if n%2 == 1 {
+				from, to = to, from
+			}
+			now := start.Add(time.Duration(i) * 2 * time.Second)
+			if got := r.Pass(from, message(to, 1, wire.LinkData, bytes), now, func() bool { return true }); got != Passed {
+				t.Fatalf("call %d, message %d: %s", i+1, n+1, got)
+			}
+		}
+	}
+	const seconds, each = 60, 100 // of its messages in a link
+	begun, passed := start.Add(time.Hour), 0
+	for s := range seconds {
+		for id := range byte(50) {
+			for range each {
+				if r.Pass(phone(3), message(phone(4), id, wire.LinkData, wire.MaxSegment), begun.Add(time.Duration(s)*time.Second), func() bool { return true }) == Passed {
+					passed += wire.MaxSegment
+				}
+			}
+		}
+	}
+	if most := limits.Caller * int(limits.Burst+seconds*limits.Rate); passed == 0 || passed > most {
+		t.Errorf("%d bytes of a flood were passed on in %d s; want at most %d", passed, seconds, most)
+	}
+	if c.said[FullCaller] == 0 || c.said[TooMuch] == 0 {
+		t.Errorf("a flood was told %v", c.said)
+	}
+}
