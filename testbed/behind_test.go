@@ -17,17 +17,23 @@ var closed = nat.Config{Filter: nat.Port}
 // standby, and the row says that it is behind a NAT, and besides what is given.
 func addBehind(ctx context.Context, t testing.TB, bed *Bed, home *Home, number int, addr string, says ...string) *Phone {
 	t.Helper()
+	return addBehindAt(ctx, t, bed, bed.Server, home, number, addr, says...)
+}
+
+// addBehindAt is addBehind with another storing server.
+func addBehindAt(ctx context.Context, t testing.TB, bed *Bed, server *Server, home *Home, number int, addr string, says ...string) *Phone {
+	t.Helper()
 	p, err := bed.AddPhone(ctx, PhoneConfig{
 		Name:   fmt.Sprintf("phone-%d", number),
 		MAC:    MAC{0x02, 0x00, 0x5e, 0x00, 0x53, byte(number - 100)},
 		Speech: speak(t, words[(number-101)%len(words)]),
-		Home:   home, Addr: netip.MustParseAddr(addr), StoringServer: bed.Server.Address(),
+		Home:   home, Addr: netip.MustParseAddr(addr), StoringServer: server.Address(),
 	})
 	must(t, err)
 	must(t, p.PowerOn(ctx))
 	must(t, p.Plug())
 	await(ctx, t, p, "registered")
-	must(t, bed.Server.SetNumber(ctx, p.MAC, fmt.Sprint(number)))
+	must(t, server.SetNumber(ctx, p.MAC, fmt.Sprint(number)))
 	await(ctx, t, p, "registered", append(says, "reach", "nat")...)
 	return p
 }

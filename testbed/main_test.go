@@ -11,8 +11,11 @@ import (
 	"time"
 )
 
-// TestMain runs all tests inside one enclosure.
+// TestMain runs all tests inside one enclosure, where it may also be a node of NATS.
 func TestMain(m *testing.M) {
+	if config := os.Getenv(asNATS); config != "" {
+		os.Exit(natsNode(config))
+	}
 	code, done, err := Enclose()
 	switch {
 	case err != nil:

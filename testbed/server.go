@@ -25,8 +25,9 @@ type Server struct {
 	binary string
 	proc   *process
 
-	lookups int  // as in Config
-	pages   bool // likewise
+	flags   []string // of its run, beside the usual ones
+	lookups int      // as in Config
+	pages   bool     // likewise
 }
 
 // storingPort is the port of the bed's own storing server (RFC 7252, section 12.7).
@@ -111,6 +112,7 @@ func (s *Server) Start(ctx context.Context) error {
 	if s.pages {
 		args = append(args, fmt.Sprintf("--http=:%d", pagesPort))
 	}
+	args = append(args, s.flags...)
 	p, err := s.host.run(s.dir, command{name: "storing-" + s.name, path: s.binary, args: args})
 	if err != nil {
 		return err
