@@ -20,9 +20,9 @@ type timers struct {
 	connect time.Duration
 	// stall is how long a connection may leave unacknowledged what we sent.
 	stall time.Duration
-	// anew is how long a caller whose connection is gone may take to call anew: with what
-	// passes before that is seen, a cable may be out for half a minute, there or here, and
-	// its phone has three seconds to look for us and to shake hands.
+	// anew is how long a caller whose connection is gone may take to call anew. That is seen
+	// between look and quiet + look after a cable is out, there or here. It may be out for
+	// half a minute, and then the phone has three seconds to look for us and to shake hands.
 	anew time.Duration
 	// shut is the same where the connection was closed in form, as by a program that ends:
 	// a caller that calls anew at once is there by then.
@@ -47,7 +47,7 @@ func standard() timers {
 		late:    500 * time.Millisecond,
 		connect: 5 * time.Second,
 		stall:   5 * time.Second,
-		anew:    25 * time.Second,
+		anew:    31 * time.Second,
 		shut:    2 * time.Second,
 		quiet:   5 * time.Second,
 		look:    3 * time.Second,
