@@ -52,6 +52,15 @@ type natsCluster struct {
 
 func startCluster(t *testing.T) *natsCluster {
 	t.Helper()
+	c := startNodes(t, "rows", func(int) string { return "" })
+	c.await(t)
+	return c
+}
+
+// startNodes starts a cluster of that name, and does not wait for it. more is what else the
+// configuration of a node says.
+func startNodes(t *testing.T, name string, more func(node int) string) *natsCluster {
+	t.Helper()
 	const n = 3
 	var clients, routes [n]string
 	for i := range n {
@@ -61,12 +70,12 @@ func startCluster(t *testing.T) *natsCluster {
 	for i := range n {
 		dir := t.TempDir()
 		config := filepath.Join(dir, "nats.conf")
-		text := fmt.Sprintf(`server_name: "n%d"
+		text := fmt.Sprintf(`server_name: "%s-%d"
 listen: %q
 jetstream { store_dir: %q, sync_interval: always, max_file_store: 1G }
-cluster { name: "rows", listen: %q, routes: ["nats://%s"] }
+cluster { name: %q, listen: %q, routes: ["nats://%s"] }
 log_file: %q
-`, i, clients[i], dir, routes[i], strings.Join(routes[:], `", "nats://`), filepath.Join(dir, "log"))
+`, name, i, clients[i], dir, name, routes[i], strings.Join(routes[:], `", "nats://`), filepath.Join(dir, "log")) + more(i)
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +97,6 @@ log_file: %q
 			}
 		})
 	}
-	c.await(t)
 	return c
 }
 
@@ -140,7 +148,7 @@ func (c *natsCluster) leader(t *testing.T, stream string) int {
 		t.Errorf("stream %s has %d replicas; want 3", stream, got)
 	}
 	var i int
-	if _, err := fmt.Sscanf(s.CachedInfo().Cluster.Leader, "n%d", &i); err != nil {
+	if _, err := fmt.Sscanf(s.CachedInfo().Cluster.Leader, "rows-%d", &i); err != nil {
 		t.Fatal(err)
 	}
 	return i

@@ -10,11 +10,11 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Clusters whose NATS servers are joined by gateways or leaf nodes tell each other
-// their regions over a subject of core NATS, each the whole of them: when they have
-// changed, when a connection is made again, to whoever has told older ones, and now and
-// then. Their rows stay apart: of JetStream nothing is asked between them, and what its streams
-// take, flexphone.>, is denied on the way (docs/scale.md).
+// Clusters whose NATS servers are joined by leaf nodes tell each other their regions
+// over a subject of core NATS, each the whole of them: when they have changed, when a
+// connection is made again, to whoever has told older ones, and now and then. Their rows
+// stay apart: of JetStream nothing is asked between them, and what its streams take,
+// flexphone.>, is denied on the way. Gateways would make their streams one (docs/scale.md).
 
 const (
 	regionsSubject = "flexphone-regions" // no stream takes it
