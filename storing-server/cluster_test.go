@@ -213,7 +213,12 @@ func TestCluster(t *testing.T) {
 		return err == nil && row.Sequence == 2 && row.Addrs[0] == netip.MustParseAddr("192.0.2.2")
 	})
 
-	// Each has its session with another server; a link between them is passed on.
+	// Each has its session with another server; a link between them is passed on, once
+	// both servers have both rows.
+	awaitRow(t, "the row of the other at the other server", func() bool {
+		_, err := first.Resolve(t.Context(), wire.Query{MAC: wire.MAC(phoneMAC(101))})
+		return err == nil
+	})
 	taken := make(chan net.Conn, 1)
 	go func() {
 		c, err := other.AcceptRelayed(t.Context())
