@@ -110,7 +110,7 @@ test-unit: ## The part of it that is quick: every package but the end-to-end tes
 # The programs under test are built with the race detector as well.
 test-e2e: build-host
 	@echo '== end-to-end tests: real programs in network namespaces, with the race detector'
-	@mkdir -p build/host-race
+	@mkdir -p build/host-race build/test
 	@$(HOST_BUILD) -race -o build/host-race/flexphone ./firmware
 	@$(HOST_BUILD) -race -o build/host-race/storing-server ./storing-server
 	@FLEXPHONE_BINARIES=$(CURDIR)/build/host-race GORACE=atexit_sleep_ms=0 \
