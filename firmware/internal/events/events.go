@@ -107,7 +107,7 @@ type (
 	}
 	// RingingHere is told when it rings here.
 	RingingHere struct {
-		From string `name:"from" means:"the other end, of a call to here"`
+		From string `name:"from" means:"the other end, of a call to here; from a browser: and its name where a page calls"`
 	}
 	// Established is told when both ends hear each other.
 	Established struct {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -13,9 +14,10 @@ import (
 func TestCallLinks(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Unix(1e9, 0)
+	var passed atomic.Int64 // in nanoseconds
 	open := func() *Store {
 		t.Helper()
-		s, err := Open(t.Context(), Options{Dir: dir, Numbers: Numbers{First: 101, Last: 999}, Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)})
+		s, err := Open(t.Context(), Options{Dir: dir, Numbers: Numbers{First: 101, Last: 999}, Now: func() time.Time { return now.Add(time.Duration(passed.Load())) }, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,7 +50,7 @@ func TestCallLinks(t *testing.T) {
 	}
 	h = CallLinkHash{2}
 	use("999", nil)
-	now = now.Add(time.Hour)
+	passed.Store(int64(time.Hour))
 	use("999", ErrCallLinkOver)
 	if all := s.CallLinks(); len(all) != 2 {
 		t.Errorf("there are %+v", all)
