@@ -54,6 +54,8 @@ cluster { name: "rows", listen: "127.0.0.1:%d", routes: [%s] }
 		p, err := bed.Server.host.run(bed.Dir, command{name: fmt.Sprintf("nats-%d", i), path: binary, env: []string{asNATS + "=" + config}})
 		must(t, err)
 		t.Cleanup(p.kill)
+		_, _, err = p.await(t.Context(), 0, func(line string) bool { return strings.Contains(line, "Listening for client connections") })
+		must(t, err)
 	}
 	return strings.Join(clients, ",")
 }

@@ -42,7 +42,7 @@ func TestTheNameServersOfALineSayNothing(t *testing.T) {
 	t.Cleanup(func() { leases.kill() })
 
 	m := program{p}
-	settings := strings.Replace(m.settings(), `interface = "eth0"`, "interface = \"wan0\"\nfallback_interface = \"eth0\"", 1)
+	settings := strings.NewReplacer("interface = \"eth0\"\n", "interface = \"wan0\"\n", `fallback_interface = ""`, `fallback_interface = "eth0"`).Replace(m.settings())
 	must(t, os.WriteFile(m.config(), []byte(settings), 0o600))
 	must(t, p.PowerOn(ctx))
 	must(t, p.Plug())

@@ -184,7 +184,7 @@ func TestACallerThatIsCutOff(t *testing.T) {
 	reaches := await(ctx, t, b, "ended")
 	rang := time.Since(at)
 	t.Logf("rings for %v: %v", rang, reaches)
-	if rang < 30*time.Second || rang > 38*time.Second { // and some for a machine that is busy
+	if rang < 33*time.Second || rang > 45*time.Second { // 34 to 39 s, and some for a machine that is busy
 		t.Errorf("it has rung for %v after the caller was cut off", rang)
 	}
 	must(t, a.Plug())

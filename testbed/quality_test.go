@@ -48,7 +48,7 @@ func TestQualityIsTold(t *testing.T) {
 		s, err = a.Status(ctx)
 	}
 	must(t, err)
-	if !strings.HasSuffix(s.Display[1], " of 4.5") {
+	if !strings.HasSuffix(s.Display[1], " of 4.5, direct") {
 		t.Errorf("* shows %q", s.Display)
 	}
 	for err == nil && s.Display[1] != "private" {

@@ -3,6 +3,7 @@ package testbed
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"io/fs"
@@ -37,15 +38,52 @@ func (p *process) memory() ([]place, error) {
 		if n, _ := fmt.Sscanf(lines.Text(), "%x-%x %s", &from, &to, &rights); n != 3 || rights[0] != 'r' || strings.Contains(lines.Text(), "[v") {
 			continue // of the kernel's own pages nothing is the program's
 		}
-		all = append(all, place{fmt.Sprintf("memory of %s, %s", p.name, lines.Text()), func() (io.ReadCloser, error) {
-			mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
-			if err != nil {
-				return nil, err
-			}
-			return section{io.NewSectionReader(mem, from, to-from), mem}, nil
-		}})
+		used, err := resident(pid, from, to)
+		if err != nil {
+			return nil, fmt.Errorf("testbed: search memory of %s: %w", p.name, err)
+		}
+		for _, u := range used {
+			all = append(all, place{fmt.Sprintf("memory of %s, %x-%x of %s", p.name, u.from, u.to, lines.Text()), func() (io.ReadCloser, error) {
+				mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+				if err != nil {
+					return nil, err
+				}
+				return section{io.NewSectionReader(mem, u.from, u.to-u.from), mem}, nil
+			}})
+		}
 	}
 	return all, nil
+}
+
+// A span is of addresses in a program.
+type span struct{ from, to int64 }
+
+// resident returns where pages are in memory, or in the swap: what a program has asked
+// for and never used has none, and the race detector asks for a lot.
+func resident(pid int, from, to int64) (used []span, err error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", pid))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	// Of each page a number, whose two highest bits say so (Linux, admin-guide/mm/pagemap).
+	page, entries := int64(os.Getpagesize()), make([]byte, 8<<16)
+	for at := from; at < to; {
+		n, err := f.ReadAt(entries[:min(int64(len(entries)), (to-at)/page*8)], at/page*8)
+		if n < 8 {
+			return used, err
+		}
+		for e := entries[:n&^7]; len(e) > 0; e, at = e[8:], at+page {
+			switch last := len(used) - 1; {
+			case binary.NativeEndian.Uint64(e)>>62 == 0:
+			case last >= 0 && used[last].to == at:
+				used[last].to += page
+			default:
+				used = append(used, span{at, at + page})
+			}
+		}
+	}
+	return used, nil
 }
 
 type section struct {

@@ -33,6 +33,7 @@ func Order(addrs []netip.Addr, source func(dst netip.Addr) netip.Addr) []netip.A
 			prefer(scope(a.dst) == scope(a.src), scope(b.dst) == scope(b.src)),                                     // rule 2: matching scope
 			prefer(policyOf(a.dst).label == policyOf(a.src).label, policyOf(b.dst).label == policyOf(b.src).label), // rule 5: matching label
 			policyOf(b.dst).precedence - policyOf(a.dst).precedence,                                                // rule 6: higher precedence
+			prefer(!elsewhere(a.dst, a.src), !elsewhere(b.dst, b.src)),
 			scope(a.dst) - scope(b.dst), // rule 8: smaller scope
 		} {
 			if c != 0 {
@@ -49,6 +50,14 @@ func Order(addrs []netip.Addr, source func(dst netip.Addr) netip.Addr) []netip.A
 		out = append(out, c.dst)
 	}
 	return out
+}
+
+// elsewhere reports whether dst is most likely of another private network than src's:
+// what is behind a router by that address is somebody else's here. Ours is an addition to
+// the rules, for phones that name the address of their router as well, and takes
+// private networks for /24s, as homes have them.
+func elsewhere(dst, src netip.Addr) bool {
+	return dst.Is4() && dst.IsPrivate() && !netip.PrefixFrom(src, 24).Contains(dst)
 }
 
 func prefer(a, b bool) int {

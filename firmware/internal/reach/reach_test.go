@@ -39,6 +39,11 @@ func TestOrder(t *testing.T) {
 			"2002:c633:6401::1 198.51.100.121", "198.51.100.121 2002:c633:6401::1"},
 		{"else as they came", map[string]string{"192.0.2.2": "192.0.2.1", "192.0.2.3": "192.0.2.1"},
 			"192.0.2.3 192.0.2.2", "192.0.2.3 192.0.2.2"},
+		{"the router of another home before what is behind it", map[string]string{"192.168.77.2": "192.168.1.9", "198.51.100.121": "192.168.1.9"},
+			"192.168.77.2 198.51.100.121", "198.51.100.121 192.168.77.2"},
+		{"the same home before its router", map[string]string{"192.168.77.2": "192.168.77.9", "198.51.100.121": "192.168.77.9"},
+			"192.168.77.2 198.51.100.121", "192.168.77.2 198.51.100.121"},
+		{"another private network, where there is nothing else", map[string]string{"10.2.0.2": "10.1.0.9"}, "10.2.0.2", "10.2.0.2"},
 		{"nothing is reachable", nil, "192.0.2.3", ""},
 	} {
 		got := Order(addrs(tt.in), func(dst netip.Addr) netip.Addr {
