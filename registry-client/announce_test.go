@@ -31,6 +31,7 @@ type fakeServer struct {
 	log      []string // what came, with the time since start in whole seconds
 	attempts []time.Duration
 	probes   int
+	known    uint64         // the session that the phone has, since it last got an answer
 	from     netip.AddrPort // whence the server sees us
 
 	// What is between.
@@ -71,7 +72,7 @@ func (f *fakeServer) Register(ctx context.Context, r wire.Registration) (wire.Re
 		f.note("stale")
 		return wire.Receipt{}, fmt.Errorf("test: %w", &StaleError{f.have})
 	}
-	f.have = r.Sequence
+	f.have, f.known = r.Sequence, f.session
 	f.note("register %v for %v", r.Addrs[0], r.Lifetime)
 	receipt := wire.Receipt{Sequence: r.Sequence, Expiry: time.Now().Add(r.Lifetime), Reflexive: f.from}
 	for _, mac := range r.Peers {
@@ -106,16 +107,17 @@ func (f *fakeServer) Alive(ctx context.Context) (uint64, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.known = f.session
 	return f.session, nil
 }
 
-// Knock implements Link. What is between takes the phone's words for a sign of life,
-// and not the server's.
+// Knock implements Link. A server that was killed does not understand who has a session of
+// before. What is between takes the phone's words for a sign of life, and not the server's.
 func (f *fakeServer) Knock(after time.Duration) (<-chan bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	word := make(chan bool, 1)
-	session, asked := f.session, time.Now()
+	session, asked := f.known, time.Now()
 	f.heard, f.longest = asked, max(f.longest, after)
 	f.packets++
 	if f.old {

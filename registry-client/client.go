@@ -405,6 +405,7 @@ func (c *Client) acquire(ctx context.Context) (*session, bool, error) {
 		c.mu.Unlock()
 		if current {
 			c.tellLost()
+			c.links.Lost()
 		}
 	})
 	c.mu.Unlock()
@@ -448,6 +449,7 @@ func (c *Client) drop(s *session) {
 	s.close()
 	if current {
 		c.tellLost()
+		c.links.Lost()
 	}
 }
 

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -113,3 +114,85 @@ func networkOf(l netlink.Lease, r wire.Receipt) network {
 
 // networksKept is of how many networks it is known how long they keep.
 const networksKept = 16
+
+// probe asks whether the server still knows the session. A server that was
+// restarted does not, and is told the address again.
+func (a *Announcer) probe(ctx context.Context, p *plan) {
+	try, done, ok := a.begin(ctx, p.version)
+	if !ok {
+		return
+	}
+	defer done()
+	missed := p.word != nil && !p.asked && len(p.word) == 0 && p.silence > keepUrgent // no network forgets so soon
+	session, err := a.cfg.Link.Alive(try)
+	v, _, _ := a.state()
+	switch {
+	case ctx.Err() != nil || v != p.version: // cut short by something newer
+	case err != nil:
+		a.failed(ctx, p, Outcome{Kind: Failed, Err: err})
+	case session != p.session:
+		a.cfg.Log.Debug("server lost the session; announcing again")
+		p.announced = false
+	default:
+		if missed {
+			a.learn(p, a.keeping(p).missed(p.silence))
+		}
+		a.keep(p)
+	}
+}
+
+// keep plans the next silence, and asks for the server's word after it.
+func (a *Announcer) keep(p *plan) {
+	most := keepMost
+	switch {
+	case p.asked, a.cfg.Urgent != nil && a.cfg.Urgent(): // or it may soon be
+		most = keepUrgent
+	case a.cfg.Peers != nil && len(a.cfg.Peers()) > 0:
+		most = keepNAT
+	}
+	p.silence, p.word, p.asked = a.keeping(p).asked(most), nil, false
+	p.probe = time.Now().Add(p.silence)
+	if p.pings {
+		return
+	}
+	var err error
+	if p.word, err = a.cfg.Link.Knock(p.silence); err != nil {
+		a.cfg.Log.Debug("no word asked for", "err", err)
+		return
+	}
+	p.probe = p.probe.Add(overdue)
+}
+
+// heard takes the server's word. ok is false where it gives none.
+func (a *Announcer) heard(p *plan, quiet, ok bool) {
+	p.word = nil
+	switch {
+	case !p.announced:
+		return
+	case !ok:
+		p.pings = true
+		a.learn(p, newKeeping(p.direct))
+	case quiet:
+		a.learn(p, a.keeping(p).heard(p.silence))
+	}
+	a.keep(p)
+}
+
+// keeping returns what is known of p's network.
+func (a *Announcer) keeping(p *plan) keeping {
+	if k, ok := a.networks[p.network]; ok {
+		return k
+	}
+	return newKeeping(p.direct)
+}
+
+// learn notes what is known of p's network from now on.
+func (a *Announcer) learn(p *plan, k keeping) {
+	if was := a.keeping(p); k.every != was.every {
+		a.cfg.Log.Debug("how long the network keeps the way to here", "at least", k.good, "less than", k.bad, "next", k.every)
+	}
+	if _, known := a.networks[p.network]; !known && len(a.networks) >= networksKept {
+		clear(a.networks)
+	}
+	a.networks[p.network] = k
+}

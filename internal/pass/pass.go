@@ -58,6 +58,9 @@ func New() (p Pass) {
 	return p
 }
 
+// Made is the pass of that name and key, neither of which is to be guessed by others.
+func Made(n Name, key [KeySize]byte) Pass { return Pass{n, key} }
+
 // Of reads what Bytes returns; ok is false where that is none.
 func Of(b []byte) (p Pass, ok bool) {
 	if len(b) != Size {

@@ -49,10 +49,13 @@ func (r *Conn) run(ctx context.Context) {
 		case over:
 			return
 		}
-		// Nobody answers: perhaps nothing gets there.
+		// Nobody answers, or could be heard: perhaps nothing gets there.
 		if r.links.carrier.Lost() || repeats >= askAfter && !asked {
 			r.links.carrier.Doubt(ctx)
 			asked = true
+			if again := time.Now().Add(lostAgain); r.links.carrier.Lost() && (at.IsZero() || at.After(again)) {
+				at = again
+			}
 		} else if repeats == 0 {
 			asked = false
 		}
@@ -172,6 +175,16 @@ func (r *Conn) Close() error {
 	r.stream.end()
 	r.tell()
 	return nil
+}
+
+// KeepAlive has the other end asked whether it is there whenever nothing has come from it
+// for quiet, as TCP does it; an answer that takes longer than look ends the link, and the
+// error wraps ETIMEDOUT. Zero: it may be silent, and nothing is sent.
+func (r *Conn) KeepAlive(quiet, look time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stream.keepAlive(time.Now(), quiet, look)
+	r.tell()
 }
 
 // Reset closes the link without sending what was written before.

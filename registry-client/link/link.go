@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/pion/transport/v5/deadline"
 
@@ -25,7 +27,7 @@ var (
 	ErrNotTaken = errors.New("the phone takes no relayed link")
 	// ErrUnreachable: nothing comes from the other end.
 	ErrUnreachable = errors.New("unreachable")
-	errSilent      = errors.New("the other end is silent")
+	errSilent      = fmt.Errorf("the other end is silent: %w", syscall.ETIMEDOUT)
 )
 
 const (
@@ -34,6 +36,8 @@ const (
 	// askAfter is after how many repetitions without an answer it is looked whether
 	// messages still go their way.
 	askAfter = 2
+	// lostAgain is how long a link that is carried nowhere waits before it tries again.
+	lostAgain = 2 * time.Second
 )
 
 // An Addr is the end of a link: a phone, wherever it is, or a browser.
@@ -206,6 +210,18 @@ func (l *Links) Came(m wire.LinkMessage) {
 	}
 	if m.Kind != wire.LinkClose || m.Ending == wire.EndDone {
 		l.carrier.Post(wire.LinkMessage{Peer: m.Peer, Link: m.Link, Kind: wire.LinkClose, Ending: why})
+	}
+}
+
+// Lost is that the carrier carries nothing any more. Each link sees to it that it does
+// again, also one that has nothing to say: what the other end says could not come.
+func (l *Links) Lost() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.open {
+		r.mu.Lock()
+		r.tell()
+		r.mu.Unlock()
 	}
 }
 

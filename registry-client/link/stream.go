@@ -39,6 +39,10 @@ type stream struct {
 	smooth      time.Duration
 	vary        time.Duration
 	repeats     int // of the same, without an answer
+	// Where quiet is set, the other end is asked whether it is there when nothing has come
+	// from it for so long, and look is how long it may leave that without an answer.
+	quiet, look time.Duration
+	heard       time.Time
 
 	// What comes.
 	in       []byte
@@ -97,7 +101,7 @@ func (s *stream) take(now time.Time, m wire.LinkMessage) {
 	if s.over {
 		return
 	}
-	s.repeats = 0
+	s.repeats, s.heard = 0, now
 	switch m.Kind {
 	case wire.LinkOpen:
 		s.limit = max(s.limit, m.Limit)
@@ -191,7 +195,7 @@ func (s *stream) say(now time.Time) (m wire.LinkMessage, ok bool, at time.Time) 
 		}
 		return m, false, time.Time{}
 	}
-	if !s.since.IsZero() && now.Sub(s.since) >= linkStall {
+	if !s.since.IsZero() && now.Sub(s.since) >= s.patience() {
 		s.over, s.lost = true, true
 		return m, false, time.Time{}
 	}
@@ -232,16 +236,52 @@ func (s *stream) say(now time.Time) (m wire.LinkMessage, ok bool, at time.Time) 
 	case s.ending && s.first == end && quiet:
 		s.await(now)
 		return s.close(), true, time.Time{}
+	case s.asks(now) && quiet:
+		m.Offset, m.Data = s.first-1, []byte{0} // it has that byte, and says so (RFC 9293, 3.8.4)
+		s.await(now)
+		s.answered(m)
+		return m, true, time.Time{}
 	}
 	if s.owe {
 		s.answered(m)
 		return m, true, time.Time{}
 	}
 	at = s.due
-	if !s.since.IsZero() && (at.IsZero() || s.since.Add(linkStall).Before(at)) {
-		at = s.since.Add(linkStall)
+	if !s.since.IsZero() && (at.IsZero() || s.since.Add(s.patience()).Before(at)) {
+		at = s.since.Add(s.patience())
+	}
+	if s.since.IsZero() && s.keeps() {
+		at = s.heard.Add(s.quiet)
 	}
 	return m, false, at
+}
+
+// keepAlive sets quiet and look; zero: the other end may be silent.
+func (s *stream) keepAlive(now time.Time, quiet, look time.Duration) {
+	if s.heard.IsZero() {
+		s.heard = now
+	}
+	s.quiet, s.look = quiet, look
+	if quiet == 0 && len(s.out) == 0 && !s.opening && !s.ending { // what it was asked is no longer asked again
+		s.since, s.due = time.Time{}, time.Time{}
+	}
+}
+
+// keeps reports whether the other end is asked when it is silent. It can be once it has
+// acknowledged a byte, which is there to be asked with.
+func (s *stream) keeps() bool { return s.quiet > 0 && s.first > 0 && !s.ending }
+
+// asks reports whether it is to be asked now, or again.
+func (s *stream) asks(now time.Time) bool {
+	return s.keeps() && s.first == s.next && (!s.since.IsZero() || now.Sub(s.heard) >= s.quiet)
+}
+
+// patience is how long it may leave an answer that it owes.
+func (s *stream) patience() time.Duration {
+	if s.quiet > 0 {
+		return s.look
+	}
+	return linkStall
 }
 
 func (s *stream) close() wire.LinkMessage {

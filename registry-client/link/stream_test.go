@@ -169,3 +169,67 @@ func TestStreamBackPressure(t *testing.T) {
 		t.Errorf("%d bytes wait there, %d were taken here, lost %v; want %d and %d", len(w.ends[1].in), written, w.ends[0].lost, wire.LinkWindow, wire.LinkWindow+linkRoom)
 	}
 }
+
+// Who asks finds out that nobody is there, in a bounded time; who is there says so, over a
+// way that loses and for two messages each time, and a way that is gone for less than that
+// does no harm. Nothing is said once nobody wants to know.
+func TestStreamKeepAlive(t *testing.T) {
+	const quiet, look = 5 * time.Second, 20 * time.Second
+	opened := func(seed uint64, loss float64) *world {
+		w := newWorld(t, seed, loss)
+		for i, s := range w.ends {
+			s.write(make([]byte, 100+i))
+		}
+		buf := make([]byte, 200)
+		for n := 0; n < 201; {
+			w.step()
+			n += w.ends[0].read(buf) + w.ends[1].read(buf)
+		}
+		for w.step() {
+		}
+		w.sent = 0
+		return w
+	}
+	// until steps until then, and reports whether an end is over.
+	until := func(w *world, then time.Time) bool {
+		for w.now.Before(then) && !w.ends[0].over && !w.ends[1].over {
+			if !w.step() && !w.ends[0].over && !w.ends[1].over {
+				w.now = then
+			}
+		}
+		return w.ends[0].over || w.ends[1].over
+	}
+	for seed := range uint64(16) {
+		w := opened(seed, []float64{0, .05, .1}[seed%3])
+		asks := w.ends[seed%2]
+		if until(w, w.now.Add(time.Hour)) || w.sent != 0 {
+			t.Fatalf("seed %d: %d messages in an hour in which nobody asked", seed, w.sent)
+		}
+		asks.keepAlive(w.now, quiet, look)
+		if until(w, w.now.Add(2*time.Minute)) {
+			t.Fatalf("seed %d: over, though both are there", seed)
+		}
+		if each := 2 * time.Minute / quiet; w.loss == 0 && time.Duration(w.sent) > 2*each*11/10 { // some come doubled
+			t.Errorf("seed %d: %d messages in two minutes; want two every %v", seed, w.sent, quiet)
+		}
+		w.cut = true
+		until(w, w.now.Add(look/2))
+		w.cut = false
+		if until(w, w.now.Add(time.Minute)) {
+			t.Fatalf("seed %d: over, though the way was back in time", seed)
+		}
+		w.cut = true
+		until(w, w.now.Add(quiet+time.Second)) // it is being asked, in vain
+		asks.keepAlive(w.now, 0, 0)
+		w.sent = 0
+		if until(w, w.now.Add(time.Hour)) || w.sent != 0 {
+			t.Fatalf("seed %d: over, or %d messages, after nobody wanted to know any more", seed, w.sent)
+		}
+		asks.keepAlive(w.now, quiet, look)
+		gone := w.now
+		until(w, w.now.Add(time.Hour))
+		if after := w.now.Sub(gone); !asks.lost || after < look || after > quiet+look {
+			t.Errorf("seed %d: lost: %v, after %v; want it within %v", seed, asks.lost, after, quiet+look)
+		}
+	}
+}

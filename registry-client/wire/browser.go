@@ -33,14 +33,16 @@ const (
 // A Nonce is drawn by a page for one call, so that no answer to another can be told it.
 type Nonce [32]byte
 
-// A BrowserOffer is what comes first in a link of a browser, and all.
+// A BrowserOffer is what comes first in a link of a browser, whoever has opened it, and
+// all that the browser says there.
 type BrowserOffer struct {
-	Name        string // of who calls, as the operator has given it
+	Refusal     string // why a browser that is called takes no call; empty: it does
+	Name        string // of who calls or is called, as the operator has given it
 	Description string // of the browser, an offer (RFC 9429)
 	Nonce       Nonce
 }
 
-// A BrowserAnswer is the phone's, and all that it says in the link.
+// A BrowserAnswer is the phone's, and all that it says in the link, whoever calls.
 type BrowserAnswer struct {
 	Refusal     string // why it takes no call; empty: it does
 	Description string // of the phone, the answer
@@ -51,8 +53,18 @@ type BrowserAnswer struct {
 // SignedAnswer is what a phone signs of a browser's call: so whoever passes the two
 // descriptions on can put no other fingerprint into either.
 func SignedAnswer(n Nonce, offer, answer string) []byte {
+	return signed("flexphone browser call 1\x00", n, offer, answer)
+}
+
+// SignedCall is the same of a call that the phone makes: who is called can be told of no
+// answer to a call of a browser that it is one.
+func SignedCall(n Nonce, offer, answer string) []byte {
+	return signed("flexphone call to a browser 1\x00", n, offer, answer)
+}
+
+func signed(what string, n Nonce, offer, answer string) []byte {
 	a, b := sha256.Sum256([]byte(offer)), sha256.Sum256([]byte(answer))
-	out := append([]byte("flexphone browser call 1\x00"), n[:]...)
+	out := append([]byte(what), n[:]...)
 	return append(append(out, a[:]...), b[:]...)
 }
 
@@ -67,6 +79,12 @@ type browserBody struct {
 
 // Validate reports why o cannot be meant.
 func (o BrowserOffer) Validate() error {
+	if o.Refusal != "" {
+		if len(o.Refusal) > maxRefusal || !utf8.ValidString(o.Refusal) || o != (BrowserOffer{Refusal: o.Refusal}) {
+			return fmt.Errorf("wire: browser's offer: refusal of %d bytes: %w", len(o.Refusal), ErrInvalid)
+		}
+		return nil
+	}
 	if !validName(o.Name) {
 		return fmt.Errorf("wire: browser's offer: name %q, want 1 to %d printable characters: %w", clip(o.Name), MaxBrowserName, ErrInvalid)
 	}
@@ -115,6 +133,9 @@ func WriteBrowserOffer(w io.Writer, o BrowserOffer) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
+	if o.Refusal != "" {
+		return writeFrame(w, browserBody{Refusal: o.Refusal})
+	}
 	return writeFrame(w, browserBody{Name: o.Name, Description: o.Description, Nonce: o.Nonce[:]})
 }
 
@@ -124,7 +145,10 @@ func ReadBrowserOffer(r io.Reader) (BrowserOffer, error) {
 	if err != nil {
 		return BrowserOffer{}, err
 	}
-	o := BrowserOffer{Name: b.Name, Description: b.Description}
+	o := BrowserOffer{Refusal: b.Refusal, Name: b.Name, Description: b.Description}
+	if o.Refusal != "" && len(b.Nonce) == 0 {
+		return o, o.Validate()
+	}
 	if len(b.Nonce) != len(o.Nonce) {
 		return BrowserOffer{}, fmt.Errorf("wire: browser's offer: nonce of %d bytes: %w", len(b.Nonce), ErrInvalid)
 	}

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 func browserOffer() BrowserOffer {
@@ -24,6 +25,13 @@ func TestBrowserFrames(t *testing.T) {
 	if got, err := ReadBrowserOffer(&b); err != nil || got != browserOffer() || b.Len() != 0 {
 		t.Errorf("an offer comes as %v, %v", got.Name, err)
 	}
+	refusal := BrowserOffer{Refusal: "busy"}
+	if err := WriteBrowserOffer(&b, refusal); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ReadBrowserOffer(&b); err != nil || got != refusal || b.Len() != 0 {
+		t.Errorf("a refusal comes as %q, %v", got.Refusal, err)
+	}
 	for _, a := range []BrowserAnswer{browserAnswer(), {Refusal: "busy"}} {
 		if err := WriteBrowserAnswer(&b, a); err != nil {
 			t.Fatal(err)
@@ -38,6 +46,8 @@ func TestBrowserFrames(t *testing.T) {
 		"a name of lines": func(o *BrowserOffer) { o.Name = "Ada\n102" },
 		"no description":  func(o *BrowserOffer) { o.Description = "" },
 		"a long one":      func(o *BrowserOffer) { o.Description += "a" },
+		"both":            func(o *BrowserOffer) { o.Refusal = "busy" },
+		"a long refusal":  func(o *BrowserOffer) { *o = BrowserOffer{Refusal: strings.Repeat("a", maxRefusal+1)} },
 	} {
 		o := browserOffer()
 		change(&o)
@@ -51,12 +61,58 @@ func TestBrowserFrames(t *testing.T) {
 	if bytes.Equal(SignedAnswer(Nonce{}, "a", "b"), SignedAnswer(Nonce{}, "b", "a")) {
 		t.Error("who offers and who answers is not signed")
 	}
+	if bytes.Equal(SignedAnswer(Nonce{}, "a", "b"), SignedCall(Nonce{}, "a", "b")) {
+		t.Error("who calls is not signed")
+	}
+}
+
+// browserRow is of a browser whose page is open.
+func browserRow() Row {
+	at := time.UnixMilli(1e12)
+	return Row{MAC: BrowserMAC([3]byte{1, 2, 3}), Number: "104", Name: "Ada", State: Online, Sequence: 3, Expiry: at, Since: at}
+}
+
+// The row of a browser says whether it is open, and a phone that does not know of browsers
+// takes it for one that is not connected.
+func TestBrowserRow(t *testing.T) {
+	open := browserRow()
+	closed := open
+	closed.State = Offline
+	for _, row := range []Row{open, closed} {
+		b, err := EncodeRow(row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := DecodeRow(b); err != nil || !reflect.DeepEqual(got, row) {
+			t.Errorf("%+v, %v; want %+v", got, err, row)
+		}
+		var before struct { // what such a phone knows
+			Addrs  [][]byte `cbor:"2,keyasint"`
+			Online bool     `cbor:"10,keyasint"`
+		}
+		if err := decode("row", b, &before); err != nil {
+			t.Fatal(err)
+		}
+		if addrs, err := parseAddrs(before.Addrs); err != nil || validAddrs(addrs) != nil || before.Online {
+			t.Errorf("a phone of before reads %v, %v, online %v; want an address, offline", addrs, err, before.Online)
+		}
+	}
+	odd := open
+	odd.Name = "Ada\n"
+	if b, err := EncodeRow(odd); err != nil {
+		t.Fatal(err)
+	} else if _, err := DecodeRow(b); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a name of lines: %v; want ErrInvalid", err)
+	}
 }
 
 // FuzzBrowser: what is read is written the same again.
 func FuzzBrowser(f *testing.F) {
 	var b bytes.Buffer
 	_ = WriteBrowserOffer(&b, BrowserOffer{Name: "Ada", Description: "v=0"})
+	f.Add(bytes.Clone(b.Bytes()))
+	b.Reset()
+	_ = WriteBrowserOffer(&b, BrowserOffer{Refusal: "busy"})
 	f.Add(bytes.Clone(b.Bytes()))
 	b.Reset()
 	_ = WriteBrowserAnswer(&b, BrowserAnswer{Description: "v=0", Key: []byte{1}, Signature: []byte{2}})

@@ -79,20 +79,25 @@ type receiptBody struct {
 	Port      uint16    `cbor:"13,keyasint"`
 	Peers     []rowBody `cbor:"17,keyasint,omitempty"`
 	Beside    []uint16  `cbor:"19,keyasint,omitempty"`
+	Also      []byte    `cbor:"41,keyasint,omitempty"`
 	referralBody
 }
 
 // besideOf reads a Beside. What cannot be read is none: the announcement was taken all
 // the same.
-func besideOf(ports []uint16) Beside {
+func besideOf(ports []uint16, also []byte) Beside {
 	if len(ports) < 3 {
 		return Beside{}
 	}
-	return Beside{STUN: [2]uint16(ports), Relay: ports[2]}
+	b := Beside{STUN: [2]uint16(ports), Relay: ports[2]}
+	if a, err := addrOf(also); err == nil && b.Relay != 0 {
+		b.Also = a
+	}
+	return b
 }
 
 func (b Beside) ports() []uint16 {
-	if b == (Beside{}) {
+	if b.STUN == [2]uint16{} && b.Relay == 0 {
 		return nil
 	}
 	return []uint16{b.STUN[0], b.STUN[1], b.Relay}
@@ -156,7 +161,13 @@ type rowBody struct {
 	Online      bool     `cbor:"10,keyasint"`
 	Since       int64    `cbor:"11,keyasint"`
 	Reach       uint8    `cbor:"18,keyasint,omitempty"`
+	Name        string   `cbor:"31,keyasint,omitempty"`
+	Open        bool     `cbor:"38,keyasint,omitempty"`
 }
+
+// noAddr stands in the row of a browser, which has none: the dummy address of RFC 7600.
+// A phone of before takes no row without one.
+var noAddr = netip.AddrFrom4([4]byte{192, 0, 0, 8})
 
 // reachOf reads a reach. One of a later version takes links, too.
 func reachOf(b uint8) Reach {
@@ -241,6 +252,9 @@ func EncodeReceipt(r Receipt) ([]byte, error) {
 		Sequence: r.Sequence, Number: r.Number, Expiry: r.Expiry.UnixMilli(),
 		Reflexive: ip.AsSlice(), Port: r.Reflexive.Port(), Beside: r.Beside.ports(), referralBody: referralOf(r.Elsewhere),
 	}
+	if r.Beside.Relay != 0 {
+		body.Also = r.Beside.Also.AsSlice()
+	}
 	for _, row := range r.Peers {
 		body.Peers = append(body.Peers, bodyOf(row))
 	}
@@ -266,7 +280,7 @@ func DecodeReceipt(b []byte) (Receipt, error) {
 	}
 	r := Receipt{
 		Reflexive: netip.AddrPortFrom(ip, body.Port), Number: body.Number,
-		Expiry: expiry, Sequence: body.Sequence, Beside: besideOf(body.Beside),
+		Expiry: expiry, Sequence: body.Sequence, Beside: besideOf(body.Beside, body.Also),
 	}
 	if to, err := body.referral(); err == nil { // else the announcement was taken all the same
 		r.Elsewhere = to
@@ -287,12 +301,16 @@ func EncodeRow(r Row) ([]byte, error) {
 }
 
 func bodyOf(r Row) rowBody {
-	return rowBody{
+	b := rowBody{
 		MAC: r.MAC[:], Addrs: addrBytes(r.Addrs), SIP: r.Ports.SIP, SIPS: r.Ports.SIPS,
 		Sequence: r.Sequence, Number: r.Number, Fingerprint: r.Fingerprint[:],
 		Expiry: r.Expiry.UnixMilli(), Online: r.State == Online, Since: r.Since.UnixMilli(),
 		Reach: uint8(r.Reach),
 	}
+	if IsBrowser(r.MAC) { // who does not know of browsers finds it offline
+		b.Addrs, b.Online, b.Open, b.Name = addrBytes([]netip.Addr{noAddr}), false, r.State == Online, r.Name
+	}
+	return b
 }
 
 // DecodeRow reads and validates the body of the answer to a lookup.
@@ -326,6 +344,15 @@ func (body rowBody) row() (Row, error) {
 	}
 	if err != nil {
 		return Row{}, err
+	}
+	if IsBrowser(r.MAC) {
+		if body.Name != "" && !validName(body.Name) {
+			return Row{}, fmt.Errorf("browser's name %q: %w", clip(body.Name), ErrInvalid)
+		}
+		r.Addrs, r.Name, r.State = nil, body.Name, Offline
+		if body.Open {
+			r.State = Online
+		}
 	}
 	if len(body.Fingerprint) != len(r.Fingerprint) {
 		return Row{}, fmt.Errorf("fingerprint of %d bytes: %w", len(body.Fingerprint), ErrInvalid)

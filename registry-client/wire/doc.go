@@ -70,16 +70,20 @@
 //	29  and those before this number may be sent; absent: 0
 //	30  why it is closed: 1 done, 2 refused, 3 there is no such link, 4 left
 //	    without regard to what is on its way
-//	31  name of who calls from a browser, 1 to 40 printable characters
+//	31  name of who calls from a browser, or is called there, 1 to 40 printable characters
 //	32  session description of the browser, or of the phone; at most 7000 bytes
 //	33  what the page has drawn for this call, 32 bytes
 //	34  the phone's key, a SubjectPublicKeyInfo
 //	35  a signature by that key
-//	36  why the phone takes no call from a browser, at most 64 bytes
+//	36  why the phone, or the browser, takes no call, at most 64 bytes
 //	37  a pass: the name of a pair, 16 bytes, and its key, 16 bytes
+//	38  a page of the browser is open, a boolean; absent: none is
 //	40  1 to 8 calls, each an array of how it was heard: mean opinion score in
 //	    hundredths (100 to 500), lost or late of a thousand packets, delay and jitter
-//	    in milliseconds (at most 60000), length in seconds (at most 86400); absent: none
+//	    in milliseconds (at most 60000), length in seconds (at most 86400), and perhaps how its
+//	    sound went: 1 directly, 2 through a NAT, 3 by a relay; absent: none
+//	41  an address of the relay's, of the other family than the one that the phone has
+//	    announced itself by; absent: none is known
 //
 // Addresses are those of one host: not loopback, unspecified, multicast,
 // reserved, IPv6 link-local or IPv4 mapped into IPv6, and none stands twice.
@@ -87,7 +91,7 @@
 // # Announce
 //
 //	POST /rd            body: 1, 2, 3 and/or 4, 5, 6, perhaps 14 or 15, perhaps 16, 18, 23 and 40
-//	2.01 or 2.04        body: 5, 7, 9, 12, 13, perhaps 17, perhaps 19, perhaps 20 and 21
+//	2.01 or 2.04        body: 5, 7, 9, 12, 13, perhaps 17, perhaps 19, perhaps 20 and 21, perhaps 41
 //
 // The row with that MAC is replaced (2.04) or created (2.01), and is on the
 // server's disk when the answer comes. The MAC must be the one that the
@@ -153,7 +157,7 @@
 //	GET /rd-lookup/mac/02005e005301
 //	GET /rd-lookup/number/101
 //	GET /rd-lookup/addr/192.0.2.7
-//	2.05                body: 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, perhaps 18
+//	2.05                body: 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, perhaps 18, perhaps 31 and 38
 //
 // By address it is the phone that announced it last, of those online. The
 // operator may answer only those who own a row, or nobody (reason 4), and
@@ -200,7 +204,10 @@
 // reason 3 is the answer to any message of a link that is not known, but to a
 // close with another reason than 1.
 // Bytes beyond the limit are dropped and answered: so a sender that may send none
-// asks again.
+// asks again. Bytes that have come before are dropped and answered as well: who wants to
+// know whether the other end is there sends the last one that was acknowledged (RFC 9293,
+// 3.8.4). Phones do so for a call that waits for its answer alone, the called one after 5 s of
+// silence.
 //
 // # Browsers
 //
@@ -222,6 +229,22 @@
 // one word a message. The phone says ringing, answered, hold, retrieve, or ended and why,
 // and the browser says hangup. Digits are telephone-events (RFC 4733).
 //
+// A browser that can be called has a row, with a number of its own, its MAC beginning
+// with 06:62:72 and the name that it was given (31). While one of its pages is open 38 is
+// true. It has no port, and for an address 192.0.0.8, at which nobody is (RFC 7600), and
+// is never online by key 10: to a phone that does not know of browsers it is a phone that
+// is not connected. Any phone that owns a row may call it: it opens a link to that MAC, and
+// says nothing before the browser does. Each says one thing again, and the roles are
+// the same whoever calls:
+//
+//	browser to phone    31, 32, 33, or 36
+//	phone to browser    32, 34, 35, or 36
+//
+// The text that is signed begins with "flexphone call to a browser 1" there, and the page
+// believes the answer by the row of the phone whose link it is. In the data channel the
+// browser says ringing, answered, or ended and why, and then hangup; the phone says hold,
+// retrieve, or ended and why.
+//
 // # Sound
 //
 // Key 19 of a receipt names ports at the address that the phone reaches the server by. Two
@@ -234,6 +257,7 @@
 //
 // Who owns a row gets a pass, and hands it to the other phone by their signalling. Both
 // show it to the relay, which forwards between the two (package internal/pass says how).
+// Key 41 is where the relay is for a phone of the other family, that is at another server.
 // 4.03 with reason 4: nothing is relayed; 4.29: too many pairs. A pass is good for a day,
 // while it is shown every two minutes at least. A server that knows none answers 4.04
 // with reason 0.

@@ -10,7 +10,7 @@ import (
 )
 
 func TestBeside(t *testing.T) {
-	for _, want := range []Beside{{}, {STUN: [2]uint16{3478, 3479}}, {Relay: 3480}, {STUN: [2]uint16{1, 2}, Relay: 65535}} {
+	for _, want := range []Beside{{}, {STUN: [2]uint16{3478, 3479}}, {Relay: 3480}, {STUN: [2]uint16{1, 2}, Relay: 65535}, {Relay: 3480, Also: netip.MustParseAddr("2001:db8::1")}, {Relay: 3480, Also: netip.MustParseAddr("192.0.2.1")}} {
 		r := Receipt{Reflexive: netip.MustParseAddrPort("192.0.2.7:4711"), Sequence: 1, Expiry: time.UnixMilli(1), Beside: want}
 		b, err := EncodeReceipt(r)
 		if err != nil {

@@ -89,6 +89,9 @@ type Beside struct {
 	STUN [2]uint16
 	// Relay is where a pass is shown; 0: nothing is relayed.
 	Relay uint16
+	// Also is an address of the relay's of the other family than the one that the phone
+	// has announced itself by; zero: none is known.
+	Also netip.Addr
 }
 
 // A Referral names the storing server that keeps a row: that of another region.
@@ -120,4 +123,7 @@ type Row struct {
 	State       State
 	Since       time.Time // of State
 	Reach       Reach
+	// Name is whose browser it is, where IsBrowser(MAC): such a row is online while a
+	// page is open, and has no addresses and no ports. Else it is empty.
+	Name string
 }

@@ -192,7 +192,7 @@ func TestProblem(t *testing.T) {
 func TestHeard(t *testing.T) {
 	r := sample()
 	for range MaxHeard {
-		r.Heard = append(r.Heard, Heard{Opinion: 500, Lost: 1000, Delay: time.Minute, Jitter: time.Minute, Length: 24 * time.Hour})
+		r.Heard = append(r.Heard, Heard{Opinion: 500, Lost: 1000, Delay: time.Minute, Jitter: time.Minute, Length: 24 * time.Hour, Way: WayRelayed})
 	}
 	for i := range MaxAddrs {
 		a := netip.MustParseAddr("2001:db8::1").As16()
@@ -206,12 +206,15 @@ func TestHeard(t *testing.T) {
 	}
 	body := registrationBody{MAC: r.MAC[:], Addrs: addrBytes(r.Addrs), SIP: 5060, Sequence: 1, Lifetime: 60}
 	body.Heard = [][]uint32{nil, {430, 0, 0, 0}, {99, 0, 0, 0, 0}, {1 << 16, 0, 0, 0, 0}, {430, 1<<16 + 1, 0, 0, 0},
-		{430, 0, 1 << 31, 0, 0}, {430, 0, 0, 60001, 0}, {430, 0, 0, 0, 86401}, {430, 1, 2, 3, 4, 5}, {431, 1, 2, 3, 4}}
+		{430, 0, 1 << 31, 0, 0}, {430, 0, 0, 60001, 0}, {430, 0, 0, 0, 86401}, {430, 1, 2, 3, 4, 4, 9}, {431, 1, 2, 3, 4}, {432, 1, 2, 3, 4, 2}, {433, 1, 2, 3, 4, 1 << 31}}
 	b, err := encode("registration", body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Heard{{430, 1, 2 * time.Millisecond, 3 * time.Millisecond, 4 * time.Second}, {431, 1, 2 * time.Millisecond, 3 * time.Millisecond, 4 * time.Second}}
+	var want []Heard
+	for i, way := range []Way{WayUnknown, WayUnknown, WayPunched, WayUnknown} {
+		want = append(want, Heard{430 + uint16(i), 1, 2 * time.Millisecond, 3 * time.Millisecond, 4 * time.Second, way})
+	}
 	if got, err := DecodeRegistration(b); err != nil || !slices.Equal(got.Heard, want) {
 		t.Errorf("%+v, %v; want %+v", got.Heard, err, want)
 	}
@@ -222,7 +225,7 @@ func TestHeard(t *testing.T) {
 	if got, err := DecodeRegistration(b); err != nil || len(got.Heard) != MaxHeard {
 		t.Errorf("%d calls, %v; want %d", len(got.Heard), err, MaxHeard)
 	}
-	wild := Heard{Opinion: 9, Lost: 2000, Delay: -time.Second, Jitter: time.Hour, Length: 90*time.Second + 1}
+	wild := Heard{Opinion: 9, Lost: 2000, Delay: -time.Second, Jitter: time.Hour, Length: 90*time.Second + 1, Way: 200}
 	if err := wild.Fit().Validate(); err != nil {
 		t.Error(err)
 	}
@@ -285,7 +288,8 @@ func FuzzBodies(f *testing.F) {
 	row, _ := EncodeRow(Row{MAC: sample().MAC, Addrs: sample().Addrs, State: Online, Since: time.UnixMilli(5), Expiry: time.UnixMilli(7)})
 	problem, _ := EncodeProblem(Problem{Reason: ReasonForeign, Detail: "no"})
 	talking, _ := EncodeReceipt(longestReceipt())
-	for _, b := range [][]byte{reg, rich, receipt, talking, row, problem, {0xa0}, {0xff}} {
+	page, _ := EncodeRow(browserRow())
+	for _, b := range [][]byte{reg, rich, receipt, talking, row, page, problem, {0xa0}, {0xff}} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
