@@ -44,6 +44,12 @@ func TestBrowser(t *testing.T) {
 
 func browse(t *testing.T, listen string, script bool) {
 	b := openBrowser(t, script)
+	usable := func(name string) {
+		t.Helper()
+		if script { // else it is the same page
+			b.usable(name)
+		}
+	}
 	dir := t.TempDir()
 	p := serveFor(t, dir, "--http", listen)
 	site := strings.Replace(p.http, "0.0.0.0", "127.0.0.1", 1)
@@ -72,6 +78,7 @@ func browse(t *testing.T, listen string, script bool) {
 	b.click(`//button[text()='Log in']`)
 	b.find(`//*[@role='alert'][contains(., 'not the password')]`)
 	b.picture("login", 1100, 700)
+	usable("login")
 	b.fill(`//input[@id='password']`, testPassword)
 	b.click(`//button[text()='Log in']`)
 	b.find(`//h1[text()='Phones']`)
@@ -116,6 +123,7 @@ func browse(t *testing.T, listen string, script bool) {
 	}
 	b.open(site + "/phones")
 	b.picture("phones", 1100, 700)
+	usable("phones")
 
 	if script { // what has not changed can be clicked while another row appears
 		link := b.find(row + `//a`)
@@ -146,6 +154,7 @@ func browse(t *testing.T, listen string, script bool) {
 	}
 	history("2001:db8::7", "192.0.2.2", "192.0.2.1")
 	b.picture("phone", 1100, 1000)
+	usable("phone")
 	b.picture("phone-narrow", 500, 1000)
 
 	b.fill(`//input[@id='number']`, "555")
@@ -164,6 +173,7 @@ func browse(t *testing.T, listen string, script bool) {
 	}
 	b.find(`//td[code='02:00:5e:00:53:02']`)
 	b.picture("enrolment", 1100, 900)
+	usable("enrolment")
 	b.reload()
 	if b.count(`//code[@class='secret']`) != 0 {
 		t.Error("a token is shown twice")
@@ -177,12 +187,20 @@ func browse(t *testing.T, listen string, script bool) {
 	b.find(`//code[@class='secret']`)
 	b.find(`//td/code[text()='lobby']`)
 	b.picture("accounts", 1100, 900)
+	usable("accounts")
+
+	b.click(`//nav/a[text()='Calls']`)
+	b.fill(`//input[@id='name']`, "Ada")
+	b.click(`//button[text()='Make link']`)
+	b.find(`//code[@class='secret']`)
+	usable("calls")
 
 	b.click(`//nav/a[text()='API access']`)
 	b.fill(`//input[@id='name']`, "a test")
 	b.click(`//button[text()='Make token']`)
 	token := b.text(`//code[@class='secret']`)
 	b.picture("access", 1100, 700)
+	usable("access")
 	if status := askAPI(t, site, token); status != http.StatusOK {
 		t.Errorf("the token of the page opens the API: %d", status)
 	}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
 	"flexphone/registry-client/link"
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/links"
+	"flexphone/storing-server/internal/ring"
 	"flexphone/storing-server/internal/store"
 )
 
@@ -17,19 +19,38 @@ import (
 // so that its end arrives.
 const browserLingers = 5 * time.Second
 
-// browsers are pages that call phones: each is an end of a link of its own, as long as
-// offer and answer take. It is a web.Caller.
+// browsers are pages: each is an end of links of its own. One that calls a phone is, as
+// long as offer and answer take; one that phones call, as long as it is open. It is a
+// web.Caller.
 type browsers struct {
 	rows  *store.Store
 	relay *links.Relay
+	ring  *ring.Switch                                             // of those that phones call
 	pass  func(to wire.Fingerprint, path string, body []byte) bool // set before the first call
+	seen  func(wire.Fingerprint) netip.Addr                        // likewise: as what a phone is seen here; zero: it has no session
+	// seenAway is the same of the other servers of the cluster, which are asked; nil: there are none.
+	seenAway func(wire.Fingerprint) netip.Addr
 
 	mu   sync.Mutex
 	open map[wire.MAC]*link.Links
 }
 
-func newBrowsers(rows *store.Store, relay *links.Relay) *browsers {
-	return &browsers{rows: rows, relay: relay, open: map[wire.MAC]*link.Links{}}
+func newBrowsers(ctx context.Context, rows *store.Store, relay *links.Relay) *browsers {
+	b := &browsers{rows: rows, relay: relay, open: map[wire.MAC]*link.Links{}}
+	b.ring = ring.New(ctx, b.stand)
+	return b
+}
+
+// stand makes the links of a browser that phones call.
+func (b *browsers) stand(own wire.MAC) (page *link.Links, end func(), ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.open[own] != nil {
+		return nil, nil, false
+	}
+	page = link.New(own, carrier{b, own})
+	b.open[own] = page
+	return page, func() { b.end(own, page) }, true
 }
 
 // Call implements web.Caller.
@@ -48,6 +69,29 @@ func (b *browsers) Call(ctx context.Context, to wire.MAC, o wire.BrowserOffer) (
 		return wire.BrowserAnswer{}, err
 	}
 	return wire.ReadBrowserAnswer(conn)
+}
+
+// where is where a phone may be spoken to: first as what it is seen, which is a NAT's where it is
+// behind one, and then where its row says that it is.
+func (b *browsers) where(m wire.MAC) (all []netip.Addr) {
+	row, ok := b.rows.Resolve(wire.Query{MAC: m})
+	if !ok {
+		return nil
+	}
+	if at := b.seen(row.Fingerprint); at.IsValid() {
+		all = append(all, at)
+	}
+	return append(all, row.Addrs...)
+}
+
+// away is as what another server of the cluster sees a phone that has no session here; zero: none
+// does.
+func (b *browsers) away(m wire.MAC) netip.Addr {
+	row, ok := b.rows.Resolve(wire.Query{MAC: m})
+	if !ok || b.seenAway == nil || b.seen(row.Fingerprint).IsValid() {
+		return netip.Addr{}
+	}
+	return b.seenAway(row.Fingerprint)
 }
 
 // begin makes the links of one page.

@@ -3,9 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"io"
 	"net/http"
+	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +61,24 @@ func TestCallFromBrowser(t *testing.T) {
 	}
 }
 
+// Pages have sound forwarded to where their phone is seen, and where its row says that it is;
+// without a session, there alone.
+func TestWherePhonesAre(t *testing.T) {
+	s := startServer(t, t.TempDir(), "127.0.0.1:0")
+	_, two := twoPhones(t, s.addr)
+	row, seen := netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("127.0.0.1")
+	if got := s.pages.where(wire.MAC(phoneMAC(2))); !slices.Equal(got, []netip.Addr{seen, row}) {
+		t.Errorf("the phone is at %v; want %v, %v", got, seen, row)
+	}
+	two.Close()
+	until(t, "its session to end", func() bool {
+		return slices.Equal(s.pages.where(wire.MAC(phoneMAC(2))), []netip.Addr{row})
+	})
+	if got := s.pages.where(wire.MAC(phoneMAC(9))); len(got) > 0 {
+		t.Errorf("a phone that there is not is at %v", got)
+	}
+}
+
 // A phone cannot be a browser, and its key stands for none.
 func TestBrowserKeys(t *testing.T) {
 	m := wire.BrowserMAC([3]byte{1, 2, 3})
@@ -104,11 +125,12 @@ func TestLinkCommand(t *testing.T) {
 	}
 }
 
-// A page at one server of a cluster calls a phone whose session is with another.
+// A page at one server of a cluster calls a phone whose session is with another, which tells as
+// what the phone is seen: TURN forwards there.
 func TestCallFromBrowserInACluster(t *testing.T) {
 	c := startCluster(t)
 	dir := t.TempDir()
-	near := serveFor(t, dir, "--nats", c.url, "--http", "127.0.0.1:0")
+	near := serveFor(t, dir, "--nats", c.url, "--http", "127.0.0.1:0", "--turn", "127.0.0.1:0")
 	far := serveFor(t, t.TempDir(), "--nats", c.url)
 	phone, _ := newPhone(t, t.TempDir(), far.listen, phoneMAC(1))
 	receipt, err := phone.Register(t.Context(), announcement(phoneMAC(1), 1, "192.0.2.1"))
@@ -142,5 +164,20 @@ func TestCallFromBrowserInACluster(t *testing.T) {
 	})
 	if !strings.Contains(string(text), `"answer":"Ada v=0"`) {
 		t.Errorf("the page gets %s", text)
+	}
+
+	resp, err := http.Get(near.http + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, err = io.ReadAll(resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	_, name, _ := strings.Cut(string(text), `data-relay-name="`)
+	name, _, _ = strings.Cut(name, `"`)
+	where, err := base64.RawURLEncoding.DecodeString(name[strings.LastIndex(name, ":")+1:])
+	if seen := netip.MustParseAddr("127.0.0.1").AsSlice(); err != nil || !bytes.HasSuffix(where, seen) {
+		t.Errorf("the page has the name %q, of %x: %v", name, where, err)
 	}
 }

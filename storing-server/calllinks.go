@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 
 // LinkCmd is `link`.
 type LinkCmd struct {
-	New    LinkNewCmd    `cmd:"" help:"Make a link by which somebody calls phones from a browser, and print it, this once."`
+	New    LinkNewCmd    `cmd:"" help:"Make a link by which somebody calls phones from a browser, or is called there, and print it, this once."`
 	List   LinkListCmd   `cmd:"" help:"Print the links that there are."`
 	Revoke LinkRevokeCmd `cmd:"" help:"Make a link worth nothing."`
 }
@@ -22,7 +23,8 @@ type LinkCmd struct {
 // LinkNewCmd is `link new`.
 type LinkNewCmd struct {
 	Data
-	Name   string        `arg:"" help:"Who calls by it, as phones show it."`
+	Name   string        `arg:"" help:"Who calls by it, or is called, as phones show it."`
+	Called bool          `help:"It is for being called in a browser, by a number of its own, and not for calling."`
 	Number []string      `help:"Numbers that may be called, with commas between; all by default." placeholder:"DIGITS"`
 	Times  int           `help:"How many calls may be made; any number by default." placeholder:"N"`
 	Valid  time.Duration `help:"For how long it is good; ${default} by default, 0 for ever." default:"168h" placeholder:"DURATION"`
@@ -46,7 +48,10 @@ func (c *LinkNewCmd) Run(e *edges) error {
 	if c.Valid < 0 {
 		return &usageError{fmt.Sprintf("--valid=%v: want 0s or more", c.Valid)}
 	}
-	l := store.CallLink{Name: strings.TrimSpace(c.Name), Numbers: c.Number, Times: c.Times}
+	if c.Called && (len(c.Number) > 0 || c.Times != 0) {
+		return &usageError{"--called: want neither --number nor --times with it"}
+	}
+	l := store.CallLink{Name: strings.TrimSpace(c.Name), Numbers: c.Number, Times: c.Times, Receives: c.Called}
 	if c.Valid > 0 {
 		l.Expires = time.Now().Add(c.Valid)
 	}
@@ -54,6 +59,9 @@ func (c *LinkNewCmd) Run(e *edges) error {
 		if u, err := url.Parse(c.Site); err != nil || u.Host == "" {
 			return &usageError{fmt.Sprintf("--site=%s: want a URL such as https://phones.example", c.Site)}
 		}
+	}
+	if err := c.here(e); err != nil {
+		return err
 	}
 	token, hash := web.NewCallLink()
 	err := change(e, c.Data, func(ctx context.Context, r admin.Rows) error {
@@ -63,6 +71,10 @@ func (c *LinkNewCmd) Run(e *edges) error {
 	if err != nil {
 		return err
 	}
+	if l.Receives {
+		_, err := fmt.Fprintln(e.stdout, strings.TrimRight(c.Site, "/")+web.PhonePath(token))
+		return err
+	}
 	numbers := l.Numbers
 	if len(numbers) == 0 {
 		numbers = []string{"NUMBER"}
@@ -70,6 +82,25 @@ func (c *LinkNewCmd) Run(e *edges) error {
 	for _, n := range numbers {
 		if _, err := fmt.Fprintln(e.stdout, strings.TrimRight(c.Site, "/")+web.CallPath(n, token)); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// here is an error if another region's server keeps one of the numbers.
+func (c *LinkNewCmd) here(e *edges) error {
+	all, err := ask(e, c.Data, (*admin.Client).Regions, func(s *store.Store) []admin.Region { return admin.RegionsOf(s.Regions()) })
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	own, err := ownKey(c.Data.Data)
+	if err != nil {
+		return err
+	}
+	for _, n := range c.Number {
+		i := slices.IndexFunc(all, func(r admin.Region) bool { return strings.HasPrefix(n, r.Of) }) // the narrowest is first
+		if i >= 0 && all[i].Key != own {
+			return fmt.Errorf("make link: number %s belongs to the region of %s: make the link there", n, all[i].Server)
 		}
 	}
 	return nil
@@ -85,6 +116,9 @@ func (c *LinkListCmd) Run(e *edges) error {
 		numbers, calls, until := "all", fmt.Sprint(l.Used), "-"
 		if len(l.Numbers) > 0 {
 			numbers = strings.Join(l.Numbers, ",")
+		}
+		if l.Receives {
+			numbers, calls = "is called", "-"
 		}
 		if l.Times > 0 {
 			calls = fmt.Sprintf("%d of %d", l.Used, l.Times)

@@ -16,33 +16,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"flexphone/registry-client/wire"
+	"flexphone/testbed/natsnode"
 )
-
-// asNATS makes the test binary be a node of a NATS cluster.
-const asNATS = "STORING_SERVER_TEST_NATS"
-
-// natsNode runs a NATS server with a configuration file until it is killed.
-func natsNode(config string) int {
-	opts, err := server.ProcessConfigFile(config)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	ns, err := server.NewServer(opts)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	ns.ConfigureLogger()
-	ns.Start()
-	ns.WaitForShutdown()
-	return 0
-}
 
 // A natsCluster is three NATS nodes, each a process of its own.
 type natsCluster struct {
@@ -61,26 +40,21 @@ func startCluster(t *testing.T) *natsCluster {
 // configuration of a node says.
 func startNodes(t *testing.T, name string, more func(node int) string) *natsCluster {
 	t.Helper()
-	const n = 3
-	var clients, routes [n]string
-	for i := range n {
-		clients[i], routes[i] = ownAddress(), ownAddress()
+	var clients, routes []string
+	for range 3 {
+		clients, routes = append(clients, ownAddress()), append(routes, ownAddress())
 	}
-	c := &natsCluster{url: "nats://" + strings.Join(clients[:], ",nats://")}
-	for i := range n {
+	c := &natsCluster{url: natsnode.URL(clients)}
+	for i := range clients {
 		dir := t.TempDir()
-		config := filepath.Join(dir, "nats.conf")
-		text := fmt.Sprintf(`server_name: "%s-%d"
-listen: %q
-jetstream { store_dir: %q, sync_interval: always, max_file_store: 1G }
-cluster { name: %q, listen: %q, routes: ["nats://%s"] }
-log_file: %q
-`, name, i, clients[i], dir, name, routes[i], strings.Join(routes[:], `", "nats://`), filepath.Join(dir, "log")) + more(i)
-		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		node, err := natsnode.Node{
+			Cluster: name, Index: i, Clients: clients, Routes: routes, Dir: dir, Log: filepath.Join(dir, "log"), Sync: true, More: more(i),
+		}.Environment()
+		if err != nil {
 			t.Fatal(err)
 		}
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), asNATS+"="+config)
+		cmd.Env = append(os.Environ(), node)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		var said bytes.Buffer
 		cmd.Stderr = &said

@@ -67,8 +67,8 @@ func startUnder(t *testing.T, dir, listen string, limits exchange.Limits, policy
 	if err != nil {
 		t.Fatal(err)
 	}
-	pages := newBrowsers(rows, links.New(links.DefaultLimits(), m))
-	pages.pass = passOn(phones, pages, rows)
+	pages := newBrowsers(t.Context(), rows, links.New(links.DefaultLimits(), m))
+	pages.pass, pages.seen = passOn(phones, pages, rows), phones.Seen
 	d.Relaying(pages.relay, pages.pass)
 	changed.to(phones.Changed)
 	ctx, cancel := context.WithCancel(context.Background())

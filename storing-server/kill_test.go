@@ -23,15 +23,14 @@ import (
 
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/admin"
+	"flexphone/testbed/natsnode"
 )
 
 // asServer makes the test binary be the command, as a process to be killed.
 const asServer = "STORING_SERVER_TEST_ARGS"
 
 func TestMain(m *testing.M) {
-	if config := os.Getenv(asNATS); config != "" {
-		os.Exit(natsNode(config))
-	}
+	natsnode.RunIfAsked()
 	if args := os.Getenv(asServer); args != "" {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()

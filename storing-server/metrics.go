@@ -40,6 +40,8 @@ type metrics struct {
 	opinion    prometheus.Histogram
 	lost       prometheus.Histogram
 	delay      prometheus.Histogram
+	ways       [len(wire.Ways)]prometheus.Counter
+	passes     *prometheus.CounterVec
 	sip        *prometheus.CounterVec
 	dns        *prometheus.CounterVec
 	http       *prometheus.CounterVec
@@ -106,7 +108,13 @@ func newMetrics() *metrics {
 		}
 		return 0
 	})
-	m.registry.MustRegister(m.stun, relayed, m.soundBytes, pairsOpen)
+	m.passes = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "storing_server_relay_passes_total", Help: "Passes for relayed sound that were asked for, by what became of that.",
+	}, []string{"result"})
+	for _, result := range pairs.Results {
+		m.passes.WithLabelValues(result)
+	}
+	m.registry.MustRegister(m.stun, relayed, m.soundBytes, pairsOpen, m.passes)
 	m.opinion = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "storing_server_call_mos", Help: "Mean opinion score of calls, 1 to 4.5, as phones tell that are set to it.",
 		Buckets: []float64{1.5, 2, 2.58, 3.1, 3.6, 4.03, 4.34}, // from 2.58 on where ITU-T G.107, annex B, finds users differently satisfied
@@ -119,7 +127,13 @@ func newMetrics() *metrics {
 		Name: "storing_server_call_delay_seconds", Help: "From mouth to ear of a call, as far as its phone knows.",
 		Buckets: []float64{0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1}, // 0.15 and 0.4 are those of ITU-T G.114
 	})
-	m.registry.MustRegister(m.opinion, m.lost, m.delay)
+	ways := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "storing_server_calls_total", Help: "Calls, as phones tell that are set to it, by the way that their sound went to that phone.",
+	}, []string{"way"})
+	for i, way := range wire.Ways {
+		m.ways[i] = ways.WithLabelValues(way.String())
+	}
+	m.registry.MustRegister(m.opinion, m.lost, m.delay, ways)
 	m.sip = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "storing_server_sip_requests_total", Help: "SIP requests, by method and code; code 0: dropped.",
 	}, []string{"method", "code"})
@@ -155,6 +169,7 @@ func (m *metrics) heard(h wire.Heard) {
 	m.opinion.Observe(float64(h.Opinion) / 100)
 	m.lost.Observe(float64(h.Lost) / 1000)
 	m.delay.Observe(h.Delay.Seconds())
+	m.ways[h.Way].Inc()
 }
 
 func (m *metrics) request(kind string, code codes.Code) {
@@ -209,6 +224,9 @@ func (m *metrics) relayed(v pairs.Verdict, bytes int) {
 		m.soundBytes.Add(float64(bytes))
 	}
 }
+
+// pass counts what became of a pass that was asked for.
+func (m *metrics) pass(result string) { m.passes.WithLabelValues(result).Inc() }
 
 // pairs makes the number of pairs a metric.
 func (m *metrics) pairs(open func() int) { m.openPairs.Store(&open) }

@@ -11,11 +11,13 @@ import (
 	"strconv"
 	"syscall"
 
+	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/dns"
 	"flexphone/storing-server/internal/quality"
 	"flexphone/storing-server/internal/sip"
 	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/trust"
+	"flexphone/storing-server/internal/turn"
 	"flexphone/storing-server/internal/web"
 )
 
@@ -37,13 +39,19 @@ func (f HTTPFlags) certificate() (*certificate, error) {
 }
 
 // open listens; nil when nothing was asked for.
-func (f HTTPFlags) open(ctx context.Context, cert *certificate, dir string, rows *store.Store, calls *quality.Book, pages *browsers, ready *web.Readiness, audit *trust.Audit, p trust.Policy, m *metrics, log *slog.Logger) (*web.Server, error) {
+func (f HTTPFlags) open(ctx context.Context, cert *certificate, beside wire.Beside, relay *turn.Server, own tls.Certificate, dir string, rows *store.Store, calls *quality.Book, pages *browsers, ready *web.Readiness, audit *trust.Audit, p trust.Policy, m *metrics, log *slog.Logger) (*web.Server, error) {
 	if f.HTTP == "" {
 		return nil, nil
 	}
-	o := web.Options{Listen: f.HTTP, Dir: dir, Proxied: f.HTTPProxy, Exempt: p.Exempt, Waiting: p.Waiting, Rows: rows, Calls: calls.Of, Caller: pages, Audit: audit.Append, Metrics: m.handler(), Ready: ready, Count: m.httpRequest, Log: log}
+	o := web.Options{Listen: f.HTTP, Dir: dir, Key: fingerprint(own), Proxied: f.HTTPProxy, Exempt: p.Exempt, Waiting: p.Waiting, Rows: rows, Calls: calls.Of, STUN: int(beside.STUN[0]), Caller: pages, Ring: pages.ring, Audit: audit.Append, Metrics: m.handler(), Ready: ready, Count: m.httpRequest, Log: log}
 	if cert != nil {
 		o.Cert = cert.get
+	}
+	if relay != nil {
+		o.Relay = func(to wire.MAC) web.Relay {
+			name, password := relay.Pass(to)
+			return web.Relay{Port: relay.Port(), Name: name, Password: password}
+		}
 	}
 	return web.Listen(ctx, o)
 }
@@ -120,7 +128,7 @@ type service struct {
 }
 
 // services opens the ports that were asked for, all or none of them.
-func (c *RunCmd) services(ctx context.Context, s settings, own tls.Certificate, rows *store.Store, calls *quality.Book, pages *browsers, audit *trust.Audit, m *metrics, changed *relay, log *slog.Logger) (out []service, err error) {
+func (c *RunCmd) services(ctx context.Context, s settings, beside wire.Beside, own tls.Certificate, rows *store.Store, calls *quality.Book, pages *browsers, audit *trust.Audit, m *metrics, changed *relay, log *slog.Logger) (out []service, err error) {
 	var opened []interface{ Close() }
 	defer func() {
 		if err != nil {
@@ -138,7 +146,15 @@ func (c *RunCmd) services(ctx context.Context, s settings, own tls.Certificate, 
 		opened = append(opened, health)
 		out = append(out, service{"health", health.Addr().String(), health.Serve})
 	}
-	operator, err := c.HTTPFlags.open(ctx, s.pages, c.Data.Data, rows, calls, pages, ready, audit, s.policy, m, log)
+	relay, err := c.SoundFlags.turn(ctx, s, pages, log)
+	if err != nil {
+		return nil, hint(err)
+	}
+	if relay != nil {
+		opened = append(opened, relay)
+		out = append(out, service{"turn", relay.Addr().String(), relay.Serve})
+	}
+	operator, err := c.HTTPFlags.open(ctx, s.pages, beside, relay, own, c.Data.Data, rows, calls, pages, ready, audit, s.policy, m, log)
 	if err != nil {
 		return nil, hint(err)
 	}

@@ -65,18 +65,25 @@ func (c *RegionSetCmd) Run(e *edges) error {
 		return &usageError{err.Error()}
 	}
 	if c.Key == "" {
-		if _, err := os.Stat(filepath.Join(c.Data.Data, keyName)); errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("read server key: there is none in %s yet: start the server once, or name the key", c.Data.Data)
+		if to.Key, err = ownKey(c.Data.Data); err != nil {
+			return fmt.Errorf("%w: start the server once, or name the key", err)
 		}
-		own, err := serverCertificate(c.Data.Data)
-		if err != nil {
-			return err
-		}
-		to.Key = fingerprint(own)
 	} else if to.Key, err = wire.ParseFingerprint(c.Key); err != nil {
 		return &usageError{err.Error()}
 	}
 	return change(e, c.Data, func(ctx context.Context, r admin.Rows) error { return r.SetRegion(ctx, span, to) })
+}
+
+// ownKey returns the fingerprint of the key of the server of a data folder, and makes none.
+func ownKey(dir string) (wire.Fingerprint, error) {
+	if _, err := os.Stat(filepath.Join(dir, keyName)); errors.Is(err, fs.ErrNotExist) {
+		return wire.Fingerprint{}, fmt.Errorf("read server key: there is none in %s yet", dir)
+	}
+	own, err := serverCertificate(dir)
+	if err != nil {
+		return wire.Fingerprint{}, err
+	}
+	return fingerprint(own), nil
 }
 
 // Run prints the regions.

@@ -265,6 +265,13 @@ func TestRegionCommands(t *testing.T) {
 			t.Errorf("line %d of the list is %s; want %q", i, line, want)
 		}
 	}
+	command(t, "region", "set", "491", "west.example", "--data", dir) // this server's own
+	command(t, "link", "new", "Ada", "--number", "4915,700", "--data", dir)
+	var out, errs strings.Builder
+	if code := runIn(&edges{ctx: t.Context(), stdout: &out, stderr: &errs}, []string{"link", "new", "Ada", "--number", "700,4925", "--data", dir}); code != exitFailed ||
+		!strings.Contains(errs.String(), "number 4925 belongs to the region of east.example:5684: make the link there") {
+		t.Errorf("a link to another region: exit code %d, %s%s", code, out.String(), errs.String())
+	}
 	for _, args := range []string{"region set 12345678901 a", "region set x a", "region set 49 a:b", "region set 49 a 12", "region set 02:00:5e:00:53:07-02:00:5e:00:53:06 a", "region remove 1-2"} {
 		if code := runIn(&edges{ctx: t.Context(), stdout: &strings.Builder{}, stderr: &strings.Builder{}}, append(strings.Fields(args), "--data", dir)); code != exitUsage {
 			t.Errorf("%s: exit code %d; want %d", args, code, exitUsage)

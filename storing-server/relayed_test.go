@@ -58,6 +58,12 @@ func linkOf(t *testing.T, one, two *registry.Client) (a, b net.Conn) {
 // exchanged sends some bytes from a to b, and others back.
 func exchanged(t *testing.T, a, b net.Conn, n int) {
 	t.Helper()
+	for _, c := range []net.Conn{a, b} {
+		if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		defer c.SetDeadline(time.Time{}) // as before
+	}
 	for _, way := range [][2]net.Conn{{a, b}, {b, a}} {
 		sent := make([]byte, n)
 		for i := range sent {
@@ -95,6 +101,8 @@ func TestRelayedLink(t *testing.T) {
 	}
 	exchanged(t, a, b, 3000)
 
+	// Neither end has anything to say, nor waits for an answer, when the server ends.
+	time.Sleep(300 * time.Millisecond)
 	s.stop()
 	again := startServer(t, dir, s.addr)
 	exchanged(t, a, b, 3000)

@@ -84,7 +84,7 @@ func (c *RunCmd) settings() (s settings, err error) {
 	}
 	for _, f := range []struct{ flag, at string }{
 		{"--listen", c.Listen}, {"--http", c.HTTP}, {"--health", c.Health}, {"--sip", c.SIP}, {"--sip-tls", c.SIPTLS}, {"--dns", c.DNS},
-		{"--stun", c.STUN}, {"--relay", c.Relay},
+		{"--stun", c.STUN}, {"--relay", c.Relay}, {"--turn", c.TURN},
 	} {
 		if err := checkAddress(f.flag, f.at); err != nil {
 			return s, err
@@ -205,10 +205,10 @@ func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 	if err != nil {
 		return hint(err)
 	}
-	pages := newBrowsers(rows, links.New(s.links, m))
-	pages.pass = passOn(phones, pages, rows)
+	pages := newBrowsers(ctx, rows, links.New(s.links, m))
+	pages.pass, pages.seen, pages.seenAway = passOn(phones, pages, rows), phones.Seen, rows.ShareSeen(phones.Seen)
 	rowsDirectory.Relaying(pages.relay, pages.pass)
-	beside, err := c.SoundFlags.open(ctx, s, rowsDirectory, m)
+	sound, beside, err := c.SoundFlags.open(ctx, s, rowsDirectory, m, cert.PrivateKey.(ed25519.PrivateKey).Seed())
 	if err != nil {
 		return hint(err)
 	}
@@ -218,11 +218,11 @@ func (c *RunCmd) serve(e *edges, s settings, log *slog.Logger) error {
 	} else if n > 0 {
 		log.Info("sessions resumed", "sessions", n)
 	}
-	others, err := c.services(ctx, s, cert, rows, calls, pages, audit, m, changed, log)
+	others, err := c.services(ctx, s, beside, cert, rows, calls, pages, audit, m, changed, log)
 	if err != nil {
 		return err
 	}
-	others = append(others, beside...)
+	others = append(others, sound...)
 	ready := []any{"listen", phones.Addr().String(), "rows", rows.Size(), "key", fingerprint(cert).String()}
 
 	var all sync.WaitGroup

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pion/stun/v4"
@@ -103,7 +104,7 @@ func TestPortsForSound(t *testing.T) {
 	text := metricsOf(t, p)
 	for _, want := range []string{
 		`storing_server_stun_total{result="answered"} 2`, `storing_server_relay_datagrams_total{result="forwarded"} 2`,
-		`storing_server_relay_datagrams_total{result="taken"} 2`, "storing_server_relay_bytes_total 14", "storing_server_relay_pairs 1",
+		`storing_server_relay_datagrams_total{result="taken"} 2`, "storing_server_relay_bytes_total 14", "storing_server_relay_pairs 1", `storing_server_relay_passes_total{result="given"} 1`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("metrics lack %q", want)
@@ -128,4 +129,63 @@ func TestNoPortsForSound(t *testing.T) {
 			t.Errorf("%v: exit %d, want 2", flags, code)
 		}
 	}
+}
+
+// What phones are told of the relay's addresses follows those of the host, which is asked once
+// a second at most, however many phones announce themselves; where it cannot be asked, what was
+// known is told.
+func TestAddressesOfTheHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var now []net.Addr
+		var broken error
+		reads := 0
+		h := newHostAddrs(true)
+		h.list = func() ([]net.Addr, error) { reads++; return now, broken }
+		has := func(prefixes ...string) {
+			t.Helper()
+			now = nil
+			for _, p := range prefixes {
+				ip, of, err := net.ParseCIDR(p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				now = append(now, &net.IPNet{IP: ip, Mask: of.Mask})
+			}
+		}
+		tells := func(four, six string) {
+			t.Helper()
+			for range 1000 {
+				got4, got6 := h.reachable()
+				var want4, want6 netip.Addr
+				if four != "" {
+					want4 = netip.MustParseAddr(four)
+				}
+				if six != "" {
+					want6 = netip.MustParseAddr(six)
+				}
+				if got4 != want4 || got6 != want6 {
+					t.Fatalf("%v, %v are told; want %v, %v", got4, got6, want4, want6)
+				}
+			}
+		}
+		has("127.0.0.1/8", "10.1.2.3/8", "fe80::1/64", "fd00::1/64")
+		tells("", "")
+		has("127.0.0.1/8", "192.0.2.1/24", "192.0.2.2/24", "2001:db8::1/64")
+		tells("", "") // still
+		time.Sleep(hostAddrsAge)
+		tells("192.0.2.1", "2001:db8::1")
+		broken = errors.New("too many open files")
+		time.Sleep(hostAddrsAge)
+		tells("192.0.2.1", "2001:db8::1")
+		broken = nil
+		has("2001:db8::2/64")
+		time.Sleep(hostAddrsAge)
+		tells("", "2001:db8::2")
+		h.six = false
+		time.Sleep(hostAddrsAge)
+		tells("", "")
+		if reads != 5 {
+			t.Errorf("the host was asked %d times; want 5", reads)
+		}
+	})
 }

@@ -85,6 +85,9 @@ func RowOf(r wire.Row, n store.Naming) Row {
 	for _, a := range r.Addrs {
 		out.Addrs = append(out.Addrs, a.String())
 	}
+	if out.Name == "" && r.Name != "" {
+		out.Name = "browser: " + r.Name
+	}
 	return out
 }
 

@@ -25,6 +25,8 @@ type CallLink struct {
 	Used    int       `json:"used"`
 	Made    time.Time `json:"made"`
 	Expires time.Time `json:"expires,omitzero"`
+	// Receives: it is for being called in a browser, and calls nobody.
+	Receives bool `json:"receives,omitempty"`
 }
 
 // CallLinksOf returns links as JSON has them.

@@ -45,6 +45,7 @@ type Directory struct {
 	relay  *links.Relay
 	pairs  *pairs.Relay // nil: there is none
 	beside wire.Beside
+	hosts  func() (four, six netip.Addr) // of the relay; nil: nothing is known of them
 	tell   func(to wire.Fingerprint, path string, body []byte) bool
 	heard  func(wire.Registration) // nil: nobody wants to know
 	log    *slog.Logger
@@ -87,6 +88,27 @@ func (d *Directory) Relaying(r *links.Relay, tell func(to wire.Fingerprint, path
 func (d *Directory) Beside(b wire.Beside, r *pairs.Relay) *Directory {
 	d.beside, d.pairs = b, r
 	return d
+}
+
+// Relayed makes the directory tell phones by which address of each family the relay is
+// reached, as hosts says for each of them; zero: by none that is known. It is called before
+// the first request.
+func (d *Directory) Relayed(hosts func() (four, six netip.Addr)) *Directory {
+	d.hosts = hosts
+	return d
+}
+
+// besideFor is what a phone that announces itself from there is told.
+func (d *Directory) besideFor(from netip.Addr) wire.Beside {
+	b := d.beside
+	if b.Relay != 0 && d.hosts != nil {
+		four, six := d.hosts()
+		b.Also = six
+		if !from.Unmap().Is4() {
+			b.Also = four
+		}
+	}
+	return b
 }
 
 // Hearing has heard told of each announcement that is on the disk, before it is answered,
@@ -334,7 +356,7 @@ func (d *Directory) hold(peer exchange.Peer, from netip.AddrPort, err error) {
 // receipt answers an announcement that is on the disk, with the rows of others
 // that it asked for and may look up.
 func (d *Directory) receipt(peer exchange.Peer, from netip.AddrPort, others []wire.MAC, row wire.Row, created bool) exchange.Response {
-	receipt := wire.Receipt{Reflexive: from, Number: row.Number, Expiry: row.Expiry, Sequence: row.Sequence, Beside: d.beside}
+	receipt := wire.Receipt{Reflexive: from, Number: row.Number, Expiry: row.Expiry, Sequence: row.Sequence, Beside: d.besideFor(from.Addr())}
 	if to, ok := d.elsewhere(wire.Query{MAC: peer.MAC}); ok {
 		receipt.Elsewhere, others = to, nil // both do not fit into one datagram
 	}

@@ -327,6 +327,32 @@ func TestNotifications(t *testing.T) {
 	})
 }
 
+// A notification that may have gone to where the peer was is sent again when it has moved, as
+// it is by then, and not only when nobody has acknowledged it for seconds.
+func TestNotificationFollows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, DefaultLimits())
+		defer b.end()
+		b.give(get(1, "tok", 0))
+		b.want(message.Acknowledgement, codes.Content)
+		b.hub.moved(&b.conversation)
+		b.nothing() // is owed
+		change := func() { b.h.state.Add(1); b.hub.changed([]wire.Query{key}) }
+		change()
+		lost := b.want(message.Confirmable, codes.Content)
+		change()
+		b.nothing()
+		b.hub.moved(&b.conversation)
+		n := b.want(message.Confirmable, codes.Content)
+		if n.Payload[0] != 2 || n.MessageID == lost.MessageID {
+			t.Errorf("state %d as message %d; want the newest, 2, as another than %d", n.Payload[0], n.MessageID, lost.MessageID)
+		}
+		b.give(message.Message{Type: message.Acknowledgement, MessageID: n.MessageID})
+		b.hub.moved(&b.conversation)
+		b.nothing()
+	})
+}
+
 // An observation ends by a reset, by an error, and when nobody is there.
 func TestObservationEnds(t *testing.T) {
 	for name, end := range map[string]func(b *bench, n message.Message){

@@ -129,7 +129,7 @@ func only(t *testing.T, s *Server) *session {
 func (x *session) where() string {
 	x.records.Lock()
 	defer x.records.Unlock()
-	return x.path.newest.String()
+	return x.path.newest.peer.String()
 }
 
 // After its first request a phone is one small struct: nothing of pion's is
@@ -190,6 +190,19 @@ func TestMoves(t *testing.T) {
 	x := only(t, s)
 	if got := x.where(); got != away.LocalAddr().String() {
 		t.Errorf("the session is at %s; want %s", got, away.LocalAddr())
+	}
+	if got := s.Seen(x.peer.Key).String(); got != "127.0.0.1" {
+		t.Errorf("it is seen at %s before it has answered there", got)
+	}
+	x.records.Lock()
+	x.path.ask(7, time.Now())
+	x.path.answered(7, away.LocalAddr().(*net.UDPAddr).AddrPort())
+	x.records.Unlock()
+	if got := s.Seen(x.peer.Key).String(); got != "127.0.0.2" {
+		t.Errorf("it is seen at %s", got)
+	}
+	if got := s.Seen(wire.Fingerprint{1}); got.IsValid() {
+		t.Errorf("who has no session is seen at %s", got)
 	}
 	thief := socket(t, "127.0.0.3")
 	forged := bytes.Clone(conn.last())

@@ -3,7 +3,6 @@ package exchange
 import (
 	"encoding/binary"
 	"net"
-	"net/netip"
 	"os"
 	"reflect"
 	"sync"
@@ -15,6 +14,7 @@ import (
 
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/record"
+	"flexphone/storing-server/internal/sockets"
 )
 
 // handshakeQueue is how many datagrams of a session wait for it; more are dropped.
@@ -24,7 +24,7 @@ type connectionID [wire.ConnectionIDLength]byte
 
 type datagram struct {
 	data []byte
-	from netip.AddrPort
+	from place
 }
 
 // A handshake is one handshake's share of the port: a net.PacketConn for pion/dtls
@@ -38,8 +38,8 @@ type datagram struct {
 type handshake struct {
 	port   *port
 	id     connectionID
-	first  netip.AddrPort // whence the hello came
-	random [32]byte       // of the hello
+	first  place    // whence the hello came
+	random [32]byte // of the hello
 	hello  datagram
 	shift  uint64 // added to the numbers of records before encryption
 
@@ -65,7 +65,7 @@ type handshake struct {
 	kept    []datagram      // for it
 }
 
-func newHandshake(p *port, id connectionID, data []byte, greeting hello, from netip.AddrPort) *handshake {
+func newHandshake(p *port, id connectionID, data []byte, greeting hello, from place) *handshake {
 	h := &handshake{
 		port: p, id: id, first: from, random: greeting.random(),
 		hello: datagram{append([]byte(nil), data...), from},
@@ -188,7 +188,7 @@ func (h *handshake) ReadFrom(p []byte) (int, net.Addr, error) {
 	}
 	select {
 	case d := <-h.queue:
-		return copy(p, d.data), net.UDPAddrFromAddrPort(d.from), nil
+		return copy(p, d.data), net.UDPAddrFromAddrPort(d.from.peer), nil
 	case <-h.read.Done():
 		return 0, nil, os.ErrDeadlineExceeded
 	case <-h.done:
@@ -196,8 +196,8 @@ func (h *handshake) ReadFrom(p []byte) (int, net.Addr, error) {
 	}
 }
 
-// WriteTo implements net.PacketConn.
-func (h *handshake) WriteTo(p []byte, to net.Addr) (int, error) {
+// WriteTo implements net.PacketConn. Hands are shaken with whom the hello came from.
+func (h *handshake) WriteTo(p []byte, _ net.Addr) (int, error) {
 	select {
 	case <-h.done:
 		return 0, net.ErrClosed
@@ -211,7 +211,10 @@ func (h *handshake) WriteTo(p []byte, to net.Addr) (int, error) {
 		return len(p), nil
 	}
 	h.offered.CompareAndSwap(0, time.Now().UnixNano())
-	return h.port.conn.WriteTo(renumber(p, h.shift), to)
+	if err := sockets.Answer(h.port.conn, renumber(p, h.shift), h.first.peer, h.first.by); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 func isVerifyRequest(p []byte) bool {

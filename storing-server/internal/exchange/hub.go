@@ -181,6 +181,28 @@ func (h *hub) rouse() {
 	}
 }
 
+// moved: what c was told lately may have gone to where it is not any more, and is told once
+// more. Both ends of a call that move at once wait for just that.
+func (h *hub) moved(c *conversation) {
+	h.mu.Lock()
+	any := false
+	for _, o := range c.observed {
+		if !o.flying {
+			continue
+		}
+		o.flying = false
+		if o.place >= 0 {
+			heap.Remove(&h.due, o.place)
+		}
+		h.invalidate(o)
+		any = true
+	}
+	h.mu.Unlock()
+	if any {
+		h.rouse()
+	}
+}
+
 // settle takes an acknowledgement or a reset of a notification to c.
 func (h *hub) settle(c *conversation, id uint16, reset bool) {
 	h.mu.Lock()

@@ -23,6 +23,7 @@ import (
 	"flexphone/internal/durable"
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/record"
+	"flexphone/storing-server/internal/sockets"
 )
 
 // Sessions over a restart.
@@ -54,6 +55,8 @@ type kept struct {
 	Observed []keptObservable `cbor:"9,keyasint,omitempty"`
 	Newest   string           `cbor:"10,keyasint,omitempty"` // where it is not proven to be
 	Credit   int              `cbor:"11,keyasint,omitempty"`
+	ProvenBy string           `cbor:"12,keyasint,omitempty"` // addresses of this host, of Proven and Newest
+	NewestBy string           `cbor:"13,keyasint,omitempty"`
 }
 
 type keptObservable struct {
@@ -132,12 +135,12 @@ func (s *Server) resume(k kept, now time.Time) (bool, error) {
 	if err != nil || bad != nil {
 		return false, errors.Join(errors.New("malformed session"), err, bad)
 	}
-	at := pathTo(proven, secret.Sealed(pingLength))
+	at := pathTo(place{proven, s.port.by(k.ProvenBy)}, secret.Sealed(pingLength))
 	if k.Newest != "" {
-		if at.newest, err = netip.ParseAddrPort(k.Newest); err != nil || k.Credit < 0 {
+		if at.newest.peer, err = netip.ParseAddrPort(k.Newest); err != nil || k.Credit < 0 {
 			return false, errors.Join(errors.New("malformed session"), err)
 		}
-		at.credit = k.Credit
+		at.newest.by, at.credit = s.port.by(k.NewestBy), k.Credit
 	}
 	heard := time.UnixMilli(k.Heard)
 	if heard.After(now) {
@@ -218,11 +221,30 @@ func (x *session) freeze() kept {
 	x.records.Lock()
 	defer x.records.Unlock()
 	x.closed = true
-	k.Proven, k.Secret = x.path.proven.String(), x.secret.Append(nil)
+	k.Proven, k.ProvenBy = x.path.proven.kept()
+	k.Secret = x.secret.Append(nil)
 	if x.path.unproven() {
-		k.Newest, k.Credit = x.path.newest.String(), x.path.credit
+		k.Newest, k.NewestBy = x.path.newest.kept()
+		k.Credit = x.path.credit
 	}
 	return k
+}
+
+// kept returns both halves of a place as they are written down; the second may be empty.
+func (p place) kept() (peer, by string) {
+	if a := p.by.Addr(); a.IsValid() {
+		by = a.String()
+	}
+	return p.peer.String(), by
+}
+
+// by reads the second half of a place; nil: it is left to the kernel.
+func (p *port) by(text string) *sockets.Source {
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		return nil
+	}
+	return p.asked.At(a)
 }
 
 // sealed writes what put is given to w, in chunks that are sealed by key. Each

@@ -7,12 +7,18 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/pion/dtls/v3"
 	"github.com/plgd-dev/go-coap/v3/message"
 
 	"flexphone/registry-client/wire"
@@ -125,6 +131,76 @@ func TestResume(t *testing.T) {
 			asks(t, with, 50)
 		}
 	}
+}
+
+// A phone that has spoken to one of several addresses of a host is told from there what is new,
+// before a restart and after it.
+func TestAddressThatWasAsked(t *testing.T) {
+	cert := certificate(t, wire.MAC{})
+	for name, at := range map[string]string{"IPv4": "0.0.0.0:0", "both families": ":0"} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "sessions")
+			k := startKeeper(t, at, path, cert, DefaultLimits())
+			port := k.Addr().(*net.UDPAddr).Port
+			conn := &answerers{UDPConn: socket(t, "127.0.0.1")}
+			to := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2), Port: port} // 127.0.0.1 is what the kernel prefers
+			c, err := dtls.ClientWithOptions(conn, to, dtls.WithCertificates(certificate(t, wire.MAC{2, 0, 0x5e, 0, 0x53, 1})), dtls.WithInsecureSkipVerify(true),
+				dtls.WithCipherSuites(dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256), dtls.WithExtendedMasterSecret(dtls.RequireExtendedMasterSecret),
+				dtls.WithConnectionIDGenerator(dtls.OnlySendCIDGenerator()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			asks(t, c, 1)
+			observe, err := wire.EncodeMessage(get(2, "tok", 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Write(observe); err != nil {
+				t.Fatal(err)
+			}
+			next(t, c)
+			k.stop()
+			k = startKeeper(t, strings.TrimSuffix(at, "0")+strconv.Itoa(port), path, cert, DefaultLimits())
+			if k.had != 1 || k.err != nil {
+				t.Fatalf("resumed %d, %v; want 1", k.had, k.err)
+			}
+			if n := next(t, c); string(n.Token) != "tok" {
+				t.Errorf("who observes got %v", n)
+			}
+			if from := conn.all(); len(from) != 1 || from[0] != netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 2}), uint16(port)) {
+				t.Errorf("answers came from %v", from)
+			}
+		})
+	}
+}
+
+// answerers is a socket that notes who has sent to it.
+type answerers struct {
+	*net.UDPConn
+	mu   sync.Mutex
+	from []netip.AddrPort
+}
+
+// ReadFrom implements net.PacketConn.
+func (a *answerers) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := a.ReadFromUDPAddrPort(b)
+	if err != nil {
+		return n, nil, err
+	}
+	from = plainAddr(from)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !slices.Contains(a.from, from) {
+		a.from = append(a.from, from)
+	}
+	return n, net.UDPAddrFromAddrPort(from), nil
+}
+
+func (a *answerers) all() []netip.AddrPort {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.from)
 }
 
 // What cannot be used is removed, and phones shake hands: a file that is
@@ -245,7 +321,7 @@ func BenchmarkResume(b *testing.B) {
 	for i := range b.N {
 		x := &session{server: from, id: connectionID{byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i), 1}, secret: *secret, heard: time.Now()}
 		x.first = netip.MustParseAddrPort("192.0.2.1:4096")
-		x.path = pathTo(x.first, 50)
+		x.path = pathTo(place{peer: x.first}, 50)
 		x.begin(&from.endpoint, Peer{Key: wire.Fingerprint{byte(i >> 16), byte(i >> 8), byte(i)}}, x)
 		all = append(all, x)
 	}

@@ -2,7 +2,6 @@ package exchange
 
 import (
 	"net"
-	"net/netip"
 	"sync"
 
 	"golang.org/x/net/ipv6"
@@ -31,7 +30,7 @@ type outbox struct {
 // A packet is one datagram, in a buffer of the pool of packets.
 type packet struct {
 	data *[]byte
-	to   netip.AddrPort
+	to   place
 }
 
 var packets = sync.Pool{New: func() any {
@@ -44,7 +43,7 @@ func newOutbox(conn *net.UDPConn) *outbox {
 }
 
 // post takes a buffer of the pool, and reports whether there was room.
-func (o *outbox) post(data *[]byte, to netip.AddrPort) bool {
+func (o *outbox) post(data *[]byte, to place) bool {
 	o.mu.Lock()
 	room := len(o.posted) < outboxMost && !o.closed
 	if room {
@@ -95,9 +94,9 @@ func (o *outbox) run() {
 		for rest := batch; len(rest) > 0; {
 			n := min(len(rest), atOnce)
 			for i, p := range rest[:n] {
-				ms[i].Buffers[0] = *p.data
-				to[i].Port, to[i].Zone = int(p.to.Port()), p.to.Addr().Zone()
-				if a := p.to.Addr(); a.Is4() {
+				ms[i].Buffers[0], ms[i].OOB = *p.data, p.to.by.Control()
+				to[i].Port, to[i].Zone = int(p.to.peer.Port()), p.to.peer.Addr().Zone()
+				if a := p.to.peer.Addr(); a.Is4() {
 					b := a.As4()
 					to[i].IP = append(to[i].IP[:0], b[:]...)
 				} else {
@@ -107,8 +106,12 @@ func (o *outbox) run() {
 			}
 			for sent := 0; sent < n; {
 				k, err := o.conn.WriteBatch(ms[sent:n], 0)
-				if err != nil {
-					k = max(k, 1) // what the kernel refuses is lost, as on the way
+				if err != nil && k <= 0 {
+					if ms[sent].OOB != nil {
+						ms[sent].OOB = nil // this host may have the address no longer that it was asked by
+						continue
+					}
+					k = 1 // what the kernel refuses is lost, as on the way
 				}
 				sent += k
 			}

@@ -3,6 +3,8 @@ package exchange
 import (
 	"net/netip"
 	"time"
+
+	"flexphone/storing-server/internal/sockets"
 )
 
 const (
@@ -16,6 +18,13 @@ const (
 	challengeMost = 5 * time.Second
 )
 
+// A place is where a peer is, and by which address of this host it spoke: answers leave from
+// there, since the NAT in front of a peer lets in no others.
+type place struct {
+	peer netip.AddrPort
+	by   *sockets.Source
+}
+
 // A path is where the datagrams of a session go. The address that the newest
 // record came from gets answers at once, within limits: a record can be sent on
 // by anybody who sees it. An address that has answered what was sent there alone
@@ -26,8 +35,8 @@ const (
 // ping when the limit is reached: every client knows them, few know the return
 // routability check of RFC 9853. It is not safe for concurrent use.
 type path struct {
-	proven    netip.AddrPort
-	newest    netip.AddrPort
+	proven    place
+	newest    place
 	credit    int    // bytes that may go to newest, while it is not proven
 	reserve   int    // of these, what a challenge takes
 	challenge uint16 // ID of the message that newest has to answer
@@ -38,19 +47,27 @@ type path struct {
 
 // pathTo is a path to where the peer has shaken hands. A challenge takes reserve
 // bytes.
-func pathTo(a netip.AddrPort, reserve int) path { return path{proven: a, newest: a, reserve: reserve} }
+func pathTo(a place, reserve int) path { return path{proven: a, newest: a, reserve: reserve} }
 
-// came notes a record of n bytes; latest says that none was newer.
-func (p *path) came(from netip.AddrPort, n int, latest bool) {
-	if latest && from != p.newest {
+// came notes a record of n bytes; latest says that none was newer. It reports whether
+// the peer has moved.
+func (p *path) came(from place, n int, latest bool) (moved bool) {
+	if moved = latest && from.peer != p.newest.peer; moved {
 		p.newest, p.asked, p.credit = from, false, 0
 	}
-	if from == p.newest && from != p.proven {
+	if from.peer == p.newest.peer && p.unproven() {
 		p.credit += amplification * n
 	}
+	if latest {
+		p.newest.by = from.by // it may have moved to another address of this host
+	}
+	if latest && !p.unproven() {
+		p.proven.by = from.by
+	}
+	return moved
 }
 
-func (p *path) unproven() bool { return p.newest != p.proven }
+func (p *path) unproven() bool { return p.newest.peer != p.proven.peer }
 
 // mayAsk reports whether the newest address is to be challenged now.
 func (p *path) mayAsk(now time.Time) bool {
@@ -69,7 +86,7 @@ func (p *path) ask(id uint16, now time.Time) {
 // answered notes that a message was answered, and reports whether that proves
 // where the session is.
 func (p *path) answered(id uint16, from netip.AddrPort) bool {
-	if !p.asked || id != p.challenge || plainAddr(from) != plainAddr(p.newest) {
+	if !p.asked || id != p.challenge || plainAddr(from) != plainAddr(p.newest.peer) {
 		return false
 	}
 	p.proven, p.asked = p.newest, false
@@ -78,7 +95,7 @@ func (p *path) answered(id uint16, from netip.AddrPort) bool {
 
 // to returns where n bytes go, and whether they may go there now; only a
 // challenge may use up all.
-func (p *path) to(n int, challenge bool, now time.Time) (netip.AddrPort, bool) {
+func (p *path) to(n int, challenge bool, now time.Time) (place, bool) {
 	if p.unproven() && p.asked && now.Sub(p.first) >= challengeMost {
 		p.newest, p.asked = p.proven, false
 	}

@@ -11,15 +11,17 @@ import (
 	"github.com/plgd-dev/go-coap/v3/message/codes"
 
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/sockets"
 )
 
 // An address that has not answered gets no more than three times what came from
 // it, in whatever pieces; one that has gets everything.
 func TestPath(t *testing.T) {
 	const reserve = 50
-	home, away, other := netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("192.0.2.2:1"), netip.MustParseAddrPort("192.0.2.3:1")
+	at := func(text string) place { return place{peer: netip.MustParseAddrPort(text)} }
+	home, away, other := at("192.0.2.1:1"), at("192.0.2.2:1"), at("192.0.2.3:1")
 	now := time.Unix(1e9, 0)
-	goes := func(t *testing.T, p *path, n int, challenge bool, to netip.AddrPort, may bool) {
+	goes := func(t *testing.T, p *path, n int, challenge bool, to place, may bool) {
 		t.Helper()
 		if at, ok := p.to(n, challenge, now); at != to || ok != may {
 			t.Errorf("%d bytes go to %v, %v; want %v, %v", n, at, ok, to, may)
@@ -27,15 +29,16 @@ func TestPath(t *testing.T) {
 	}
 	t.Run("stays", func(t *testing.T) {
 		p := pathTo(home, reserve)
-		p.came(home, 100, true)
-		if p.mayAsk(now) {
+		if p.came(home, 100, true) || p.mayAsk(now) {
 			t.Error("who has not moved is challenged")
 		}
 		goes(t, &p, 1e6, false, home, true)
 	})
 	t.Run("moves", func(t *testing.T) {
 		p := pathTo(home, reserve)
-		p.came(away, 100, true)
+		if !p.came(away, 100, true) || p.came(away, 0, true) {
+			t.Error("has not moved, or twice")
+		}
 		goes(t, &p, 300-reserve+1, false, away, false)
 		goes(t, &p, 300-reserve, false, away, true)
 		if !p.mayAsk(now) {
@@ -50,14 +53,14 @@ func TestPath(t *testing.T) {
 		p.came(away, 10, true)
 		goes(t, &p, 30, true, away, true)
 		goes(t, &p, 1, true, away, false)
-		if p.answered(8, away) || p.answered(7, home) || p.answered(7, other) {
+		if p.answered(8, away.peer) || p.answered(7, home.peer) || p.answered(7, other.peer) {
 			t.Error("proven by the wrong answer")
 		}
-		if !p.answered(7, away) {
+		if !p.answered(7, away.peer) {
 			t.Error("not proven by the right answer")
 		}
 		goes(t, &p, 1e6, false, away, true)
-		if p.answered(7, away) || p.mayAsk(now.Add(challengeEvery)) {
+		if p.answered(7, away.peer) || p.mayAsk(now.Add(challengeEvery)) {
 			t.Error("proven twice")
 		}
 	})
@@ -66,7 +69,7 @@ func TestPath(t *testing.T) {
 		p.came(away, 100, true)
 		p.ask(7, now)
 		p.came(home, 100, true)
-		if p.mayAsk(now) || p.answered(7, away) || p.answered(7, home) {
+		if p.mayAsk(now) || p.answered(7, away.peer) || p.answered(7, home.peer) {
 			t.Error("its own address is challenged")
 		}
 		goes(t, &p, 1e6, false, home, true)
@@ -78,8 +81,31 @@ func TestPath(t *testing.T) {
 		if at, ok := p.to(1e6, false, now.Add(challengeMost)); at != home || !ok {
 			t.Errorf("goes to %v, %v; want back home", at, ok)
 		}
-		if p.answered(7, away) {
+		if p.answered(7, away.peer) {
 			t.Error("an answer after that counts")
+		}
+	})
+	t.Run("the same, to another address of this host", func(t *testing.T) {
+		conn := socket(t, "0.0.0.0")
+		sources, err := sockets.SourcesOf(conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		by := func(p place, a string) place { return place{p.peer, sources.At(netip.MustParseAddr(a))} }
+		p := pathTo(by(home, "10.0.0.1"), reserve)
+		if p.came(by(home, "10.0.0.2"), 100, true) || p.mayAsk(now) {
+			t.Error("who asks there has moved")
+		}
+		goes(t, &p, 1e6, false, by(home, "10.0.0.2"), true)
+		p.came(by(home, "10.0.0.1"), 100, false) // one that was overtaken
+		goes(t, &p, 1e6, false, by(home, "10.0.0.2"), true)
+		// One that somebody sends on changes nothing of where the phone is known to be.
+		p.came(by(away, "10.0.0.1"), 100, true)
+		p.came(by(away, "10.0.0.3"), 100, true)
+		goes(t, &p, 10, false, by(away, "10.0.0.3"), true)
+		p.ask(7, now)
+		if at, ok := p.to(1e6, false, now.Add(challengeMost)); at != by(home, "10.0.0.2") || !ok {
+			t.Errorf("goes to %v, %v; want back home", at, ok)
 		}
 	})
 	t.Run("an older record from elsewhere", func(t *testing.T) {
@@ -96,7 +122,7 @@ func TestPath(t *testing.T) {
 			t.Error("is not challenged")
 		}
 		goes(t, &p, 31, true, other, false)
-		if p.answered(7, other) {
+		if p.answered(7, other.peer) {
 			t.Error("proven by the answer to another's message")
 		}
 	})
@@ -194,21 +220,28 @@ func TestMoveProves(t *testing.T) {
 				t.Fatal(err)
 			}
 			x.send(notice)
+			if n == 1000 {
+				for id := byte(8); id < 7+heldMost+1; id++ { // the last of them is too much
+					x.send(append([]byte{notice[0], notice[1], 0, id}, notice[4:]...))
+				}
+			}
 			asked := next(t, c)
 			if isPing := asked.Code == codes.Empty; asked.Type != message.Confirmable || isPing != (n == 1000) {
 				t.Fatalf("got %v", asked)
 			}
 			pong(t, c, asked)
 			if n == 1000 { // what waited
-				if m := next(t, c); m.MessageID != 7 || len(m.Payload) != n {
-					t.Errorf("after the proof came %v", m)
+				for id := range int32(heldMost) {
+					if m := next(t, c); m.MessageID != 7+id || len(m.Payload) != n {
+						t.Errorf("after the proof came %v", m)
+					}
 				}
 			}
 			asks(t, c, 4)
 			x.records.Lock()
 			defer x.records.Unlock()
-			if x.path.proven.String() != away.LocalAddr().String() {
-				t.Errorf("proven is %v; want %v", x.path.proven, away.LocalAddr())
+			if x.path.proven.peer.String() != away.LocalAddr().String() {
+				t.Errorf("proven is %v; want %v", x.path.proven.peer, away.LocalAddr())
 			}
 		})
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/net/ipv6"
+
+	"flexphone/storing-server/internal/sockets"
 )
 
 const (
@@ -31,6 +33,7 @@ const (
 // alone (RFC 9146, section 3).
 type port struct {
 	conn    *net.UDPConn
+	asked   *sockets.Sources
 	out     *outbox
 	cookies *cookies
 	drop    func(why string, from netip.AddrPort)
@@ -55,8 +58,13 @@ func openPort(ctx context.Context, address string, most int, drop func(string, n
 		return nil, err
 	}
 	udp := conn.(*net.UDPConn)
+	asked, err := sockets.SourcesOf(udp)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
 	return &port{
-		conn: udp, out: newOutbox(udp), cookies: newCookies(), drop: drop, room: room, spare: make(chan struct{}),
+		conn: udp, asked: asked, out: newOutbox(udp), cookies: newCookies(), drop: drop, room: room, spare: make(chan struct{}),
 		sessions: map[connectionID]*session{}, plain: map[netip.AddrPort]*session{},
 		byID: map[connectionID]*handshake{}, byAddr: map[netip.AddrPort]*handshake{}, slots: newSlots(most),
 	}, nil
@@ -78,7 +86,7 @@ func (p *port) read(begin func(*handshake)) error {
 	batch := ipv6.NewPacketConn(p.conn) // the calls are the same for IPv4
 	var in [atOnce]ipv6.Message
 	for i := range in {
-		in[i].Buffers = [][]byte{make([]byte, maxDatagram+1)}
+		in[i].Buffers, in[i].OOB = [][]byte{make([]byte, maxDatagram+1)}, make([]byte, sockets.ControlRoom)
 	}
 	for {
 		n, err := batch.ReadBatch(in[:], 0)
@@ -90,20 +98,20 @@ func (p *port) read(begin func(*handshake)) error {
 		}
 		for _, m := range in[:n] {
 			if from, ok := m.Addr.(*net.UDPAddr); ok {
-				p.receive(m.Buffers[0][:m.N], from.AddrPort(), begin)
+				p.receive(m.Buffers[0][:m.N], place{from.AddrPort(), p.asked.Of(m.OOB[:m.NN])}, begin)
 			}
 		}
 	}
 }
 
 // receive routes one datagram.
-func (p *port) receive(data []byte, from netip.AddrPort, begin func(*handshake)) {
+func (p *port) receive(data []byte, from place, begin func(*handshake)) {
 	switch {
 	case len(data) > maxDatagram:
-		p.drop("oversized", from)
+		p.drop("oversized", from.peer)
 		return
 	case len(data) < recordHeader, data[1] != 0xfe, data[2] != 0xfd && data[2] != 0xff:
-		p.drop("malformed", from)
+		p.drop("malformed", from.peer)
 		return
 	}
 	var h *handshake
@@ -111,7 +119,7 @@ func (p *port) receive(data []byte, from netip.AddrPort, begin func(*handshake))
 	switch data[0] {
 	case typeConnectionID:
 		if len(data) < recordHeader+len(connectionID{}) {
-			p.drop("malformed", from)
+			p.drop("malformed", from.peer)
 			return
 		}
 		id := connectionID(data[11:])
@@ -128,23 +136,23 @@ func (p *port) receive(data []byte, from netip.AddrPort, begin func(*handshake))
 		fallthrough
 	case typeChangeCipherSpec, typeAlert, typeApplication:
 		p.mu.Lock()
-		if h = p.byAddr[from]; h == nil {
-			x = p.plain[from]
+		if h = p.byAddr[from.peer]; h == nil {
+			x = p.plain[from.peer]
 		}
 		p.mu.Unlock()
 	default:
-		p.drop("malformed", from)
+		p.drop("malformed", from.peer)
 		return
 	}
 	switch {
 	case x != nil:
 		x.receive(data, from)
 	case h == nil:
-		p.drop("unknown session", from)
+		p.drop("unknown session", from.peer)
 	case data[0] == typeConnectionID, data[3] != 0 || data[4] != 0: // encrypted
 		h.answered.Store(true)
 		if !h.sealed(datagram{append([]byte(nil), data...), from}) {
-			p.drop("overrun", from)
+			p.drop("overrun", from.peer)
 		}
 	default:
 		h.answered.Store(true)
@@ -152,40 +160,43 @@ func (p *port) receive(data []byte, from netip.AddrPort, begin func(*handshake))
 	}
 }
 
-func (p *port) give(h *handshake, data []byte, from netip.AddrPort) {
+// answer sends one datagram back; it is lost like any may be.
+func (p *port) answer(b []byte, to place) { _ = sockets.Answer(p.conn, b, to.peer, to.by) }
+
+func (p *port) give(h *handshake, data []byte, from place) {
 	if !h.give(datagram{append([]byte(nil), data...), from}) {
-		p.drop("overrun", from)
+		p.drop("overrun", from.peer)
 	}
 }
 
 // hello answers a ClientHello without a good cookie with one, and lets one with
 // it begin a session, if there is room for that.
-func (p *port) hello(data []byte, h hello, from netip.AddrPort, begin func(*handshake)) {
+func (p *port) hello(data []byte, h hello, from place, begin func(*handshake)) {
 	now := time.Now()
-	if !p.cookies.valid(from, h, now) {
-		_, _ = p.conn.WriteToUDPAddrPort(p.cookies.request(from, h, now), from) // lost like any datagram may be
+	if !p.cookies.valid(from.peer, h, now) {
+		p.answer(p.cookies.request(from.peer, h, now), from)
 		return
 	}
 	p.mu.Lock()
-	old := p.byAddr[from]
+	old := p.byAddr[from.peer]
 	p.mu.Unlock()
 	if old != nil && old.random == h.random() {
 		p.give(old, data, from) // it comes again
 		return
 	}
 	if !p.room() {
-		p.drop("full", from)
-		_, _ = p.conn.WriteToUDPAddrPort(turnedAway(h), from)
+		p.drop("full", from.peer)
+		p.answer(turnedAway(h), from)
 		return
 	}
 	p.mu.Lock()
-	if old := p.byAddr[from]; old != nil && old.random == h.random() { // another loop had it as well
+	if old := p.byAddr[from.peer]; old != nil && old.random == h.random() { // another loop had it as well
 		p.mu.Unlock()
 		return
 	}
-	if p.slots.full() && !p.giveWay(from, now) {
+	if p.slots.full() && !p.giveWay(from.peer, now) {
 		p.mu.Unlock()
-		p.drop("hello", from)
+		p.drop("hello", from.peer)
 		return
 	}
 	// A client that starts anew from the same address (RFC 6347, section
@@ -196,7 +207,7 @@ func (p *port) hello(data []byte, h hello, from netip.AddrPort, begin func(*hand
 		rand.Read(id[:]) // never fails
 	}
 	l := newHandshake(p, id, data, h, from)
-	p.byAddr[from], p.byID[id] = l, l
+	p.byAddr[from.peer], p.byID[id] = l, l
 	p.slots.add(l)
 	p.mu.Unlock()
 	begin(l)
@@ -216,7 +227,7 @@ func (p *port) giveWay(from netip.AddrPort, now time.Time) bool {
 	}
 	p.slots.remove(victim)
 	go victim.Close() // which takes the lock
-	p.drop("handshake", victim.first)
+	p.drop("handshake", victim.first.peer)
 	return true
 }
 
@@ -227,7 +238,7 @@ func (p *port) establish(h *handshake, x *session) (old *session) {
 	if x.idLength() > 0 {
 		p.sessions[h.id] = x
 	} else {
-		old, p.plain[h.first] = p.plain[h.first], x
+		old, p.plain[h.first.peer] = p.plain[h.first.peer], x
 	}
 	p.mu.Unlock()
 	p.remove(h)
@@ -267,8 +278,8 @@ func (p *port) freeSlot(h *handshake) {
 func (p *port) remove(h *handshake) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.byAddr[h.first] == h {
-		delete(p.byAddr, h.first)
+	if p.byAddr[h.first.peer] == h {
+		delete(p.byAddr, h.first.peer)
 	}
 	delete(p.byID, h.id)
 }

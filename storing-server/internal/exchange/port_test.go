@@ -317,7 +317,7 @@ func TestHalfOpen(t *testing.T) {
 func TestVictim(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	at := func(host int, age time.Duration, answered bool) *handshake {
-		h := &handshake{first: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(host)}), uint16(age/time.Millisecond))}
+		h := &handshake{first: place{peer: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(host)}), uint16(age/time.Millisecond))}}
 		h.offered.Store(now.Add(-age).UnixNano())
 		h.answered.Store(answered)
 		return h
@@ -353,7 +353,7 @@ func TestVictim(t *testing.T) {
 		}
 	}
 	s := newSlots(1)
-	s.add(&handshake{first: netip.MustParseAddrPort("192.0.2.1:1")})
+	s.add(&handshake{first: place{peer: netip.MustParseAddrPort("192.0.2.1:1")}})
 	if s.victim(netip.MustParseAddrPort("192.0.2.9:1"), now) != nil {
 		t.Error("one that has been offered nothing yet gives way")
 	}

@@ -170,7 +170,7 @@ func (s *Server) serve(ctx context.Context, l *handshake) {
 	if err != nil {
 		l.Close()
 		if !stopped {
-			s.limitedLog.say("handshake", "from", l.first.String(), "err", err)
+			s.limitedLog.say("handshake", "from", l.first.peer.String(), "err", err)
 		}
 		return
 	}
@@ -178,7 +178,7 @@ func (s *Server) serve(ctx context.Context, l *handshake) {
 	defer conn.Close()
 	secret, err := record.Take(conn)
 	if err != nil {
-		s.limitedLog.say("handshake", "from", l.first.String(), "err", err)
+		s.limitedLog.say("handshake", "from", l.first.peer.String(), "err", err)
 		return
 	}
 	l.finished(secret)
@@ -196,10 +196,10 @@ func (s *Server) serve(ctx context.Context, l *handshake) {
 	l.detach()
 	conn.Close()
 	if err := secret.Succeed(conn); err != nil {
-		s.limitedLog.say("handshake", "from", l.first.String(), "err", err)
+		s.limitedLog.say("handshake", "from", l.first.peer.String(), "err", err)
 		return
 	}
-	x := &session{server: s, id: l.id, first: l.first, secret: *secret, path: pathTo(l.first, secret.Sealed(pingLength))}
+	x := &session{server: s, id: l.id, first: l.first.peer, secret: *secret, path: pathTo(l.first, secret.Sealed(pingLength))}
 	x.begin(&s.endpoint, peer, x)
 	if s.admit(x) {
 		if old := s.port.establish(l, x); old != nil {
@@ -216,7 +216,7 @@ func (s *Server) serve(ctx context.Context, l *handshake) {
 
 func (s *Server) handshake(ctx context.Context, l *handshake) (*dtls.Conn, Peer, error) {
 	options := append(s.options[:len(s.options):len(s.options)], dtls.WithConnectionIDGenerator(func() []byte { return l.id[:] }))
-	conn, err := dtls.ServerWithOptions(l, net.UDPAddrFromAddrPort(l.first), options...)
+	conn, err := dtls.ServerWithOptions(l, net.UDPAddrFromAddrPort(l.first.peer), options...)
 	if err != nil {
 		return nil, Peer{}, fmt.Errorf("exchange: handshake: %w", err)
 	}

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"sync"
@@ -30,7 +31,7 @@ type session struct {
 	records sync.Mutex
 	secret  record.Session
 	path    path
-	held    []byte // a message that waits until the path is proven
+	held    [][]byte // messages that wait until the path is proven, at most heldMost
 	closed  bool
 }
 
@@ -47,7 +48,7 @@ const (
 
 // receive takes one datagram with the session's connection ID, or from its
 // address.
-func (x *session) receive(data []byte, from netip.AddrPort) {
+func (x *session) receive(data []byte, from place) {
 	for len(data) > 0 {
 		r, rest, ok := record.Split(data, x.idLength())
 		if !ok || x.idLength() > 0 && connectionID(record.CID(r, len(x.id))) != x.id {
@@ -61,18 +62,19 @@ func (x *session) receive(data []byte, from netip.AddrPort) {
 			return
 		}
 		content, kind, latest, err := x.secret.Open(r)
-		if err == nil {
-			x.path.came(from, len(r), latest)
-		}
+		moved := err == nil && x.path.came(from, len(r), latest)
 		x.records.Unlock()
 		if err != nil {
 			x.drop(refusal(err))
 			continue
 		}
 		x.server.hear(x)
+		if moved {
+			x.hub.moved(&x.conversation)
+		}
 		switch kind {
 		case record.TypeApplication:
-			x.conversation.receive(content, plainAddr(from))
+			x.conversation.receive(content, plainAddr(from.peer))
 		case record.TypeAlert:
 			if len(content) == 2 && (content[0] == alertFatal || content[1] == alertCloseNotify) {
 				x.server.end(x)
@@ -99,17 +101,25 @@ func refusal(err error) string {
 // send implements sender.
 func (x *session) send(message []byte) { x.seal(record.TypeApplication, message) }
 
-// pingLength is a ping's, RFC 7252 section 3.
-const pingLength = 4
+const (
+	// pingLength is a ping's, RFC 7252 section 3.
+	pingLength = 4
+	// heldMost is as many as an offer takes that a browser makes to a phone which has just
+	// moved. Of a message that is neither sent nor held the other end hears after a pause.
+	heldMost = 4
+)
 
 // answered implements sender: the answer may prove where the session is.
 func (x *session) answered(id uint16, from netip.AddrPort) {
 	x.records.Lock()
 	defer x.records.Unlock()
-	if x.path.answered(id, from) && x.held != nil {
-		held := x.held
-		x.held = nil
-		x.put(record.TypeApplication, held, false)
+	if !x.path.answered(id, from) {
+		return
+	}
+	held := x.held
+	x.held = nil
+	for _, m := range held {
+		x.put(record.TypeApplication, m, false)
 	}
 }
 
@@ -118,10 +128,15 @@ func (x *session) seal(kind byte, content []byte) {
 	defer x.records.Unlock()
 	now := time.Now()
 	sent := x.put(kind, content, false)
+	switch waits := !sent && kind == record.TypeApplication; {
+	case waits && len(x.held) < heldMost:
+		x.held = append(x.held, bytes.Clone(content))
+	case !x.path.unproven():
+		x.held = nil // it is where it was
+	}
 	switch {
 	case kind != record.TypeApplication || !x.path.mayAsk(now):
 	case !sent:
-		x.held = append(x.held[:0], content...)
 		id := x.newID()
 		ping, err := wire.EncodeMessage(message.Message{Type: message.Confirmable, MessageID: int32(id)})
 		if err == nil && x.put(record.TypeApplication, ping, true) {

@@ -40,14 +40,14 @@ func newSlots(most int) *slots {
 func (s *slots) full() bool { return s.n >= s.most }
 
 func (s *slots) add(h *handshake) {
-	at := source(h.first)
+	at := source(h.first.peer)
 	s.bySource[at] = append(s.bySource[at], h)
 	s.n++
 }
 
 // remove frees h's place, if it still has one.
 func (s *slots) remove(h *handshake) {
-	at := source(h.first)
+	at := source(h.first.peer)
 	all := s.bySource[at]
 	i := slices.Index(all, h)
 	if i < 0 {

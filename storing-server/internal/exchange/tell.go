@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/plgd-dev/go-coap/v3/message"
@@ -13,17 +14,7 @@ import (
 // waiting and without an answer; of several sessions the one that was heard last has
 // it. It reports for how long that has been silent, and whether there is one.
 func (s *Server) Tell(key wire.Fingerprint, path string, body []byte) (silent time.Duration, ok bool) {
-	var to *session
-	s.mu.Lock()
-	for _, x := range s.byKey[key] {
-		if to == nil || x.heard.After(to.heard) {
-			to = x
-		}
-	}
-	if to != nil {
-		silent = time.Since(to.heard)
-	}
-	s.mu.Unlock()
+	to, silent := s.latest(key)
 	if to == nil {
 		return 0, false
 	}
@@ -34,4 +25,32 @@ func (s *Server) Tell(key wire.Fingerprint, path string, body []byte) (silent ti
 		Options: append(wire.PathOptions([]string{path}), wire.UintOption(message.ContentFormat, wire.FormatCBOR)),
 	})
 	return silent, true
+}
+
+// Seen returns at which address who has a session with a key has answered last; zero: nobody has one. Where a
+// NAT translates, it is the NAT's.
+func (s *Server) Seen(key wire.Fingerprint) netip.Addr {
+	x, _ := s.latest(key)
+	if x == nil {
+		return netip.Addr{}
+	}
+	x.records.Lock()
+	defer x.records.Unlock()
+	return plainAddr(x.path.proven.peer).Addr()
+}
+
+// latest returns the session with a key that was heard last, and for how long that has been
+// silent; nil: there is none.
+func (s *Server) latest(key wire.Fingerprint) (x *session, silent time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, one := range s.byKey[key] {
+		if x == nil || one.heard.After(x.heard) {
+			x = one
+		}
+	}
+	if x != nil {
+		silent = time.Since(x.heard)
+	}
+	return x, silent
 }

@@ -1,8 +1,8 @@
 // Package mirror tells whoever asks from where its datagram seemed to come: a STUN
 // server (RFC 8489) that answers Bindings and nothing else, on two ports. A phone
-// asks both from the socket of its sound, and tells the other phone what it was
-// answered; two different answers are a NAT that gives each destination a port of its
-// own (RFC 5780, section 4.3).
+// asks both from the socket of its sound, and tells the other phone, or the page that
+// calls, what it was answered; a page asks one, and tells the phone. Two different answers
+// are a NAT that gives each destination a port of its own (RFC 5780, section 4.3).
 //
 // It knows the Binding request and one answer. It refuses to know who asks, and keeps
 // nothing of it but how often a network did.
@@ -26,6 +26,7 @@ import (
 
 	"github.com/pion/stun/v4"
 
+	"flexphone/storing-server/internal/sockets"
 	"flexphone/storing-server/internal/trust"
 )
 
@@ -55,6 +56,7 @@ type Options struct {
 // A Server answers on two ports.
 type Server struct {
 	conns  [2]*net.UDPConn
+	asked  [2]*sockets.Sources
 	exempt trust.Exempt
 	limit  *trust.Limiter[trust.Network]
 	count  func(result string)
@@ -71,6 +73,10 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 			return nil, fmt.Errorf("mirror: listen on UDP %s: %w", at, err)
 		}
 		s.conns[i] = conn.(*net.UDPConn)
+		if s.asked[i], err = sockets.SourcesOf(s.conns[i]); err != nil {
+			s.Close()
+			return nil, fmt.Errorf("mirror: %w", err)
+		}
 		if at, err = next(o.Listen); err != nil {
 			s.Close()
 			return nil, err
@@ -123,18 +129,18 @@ func (s *Server) Serve(ctx context.Context) error {
 	for i, c := range s.conns {
 		all.Go(func() {
 			defer s.Close() // one without the other shows no NAT
-			failed[i] = s.serve(c)
+			failed[i] = s.serve(c, s.asked[i])
 		})
 	}
 	all.Wait()
 	return errors.Join(failed[:]...)
 }
 
-func (s *Server) serve(c *net.UDPConn) error {
-	b := make([]byte, longest+1)
+func (s *Server) serve(c *net.UDPConn, asked *sockets.Sources) error {
+	b, info := make([]byte, longest+1), make([]byte, sockets.ControlRoom)
 	var in, out stun.Message
 	for {
-		n, from, err := c.ReadFromUDPAddrPort(b)
+		n, k, _, from, err := c.ReadMsgUDPAddrPort(b, info)
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return nil
@@ -151,7 +157,7 @@ func (s *Server) serve(c *net.UDPConn) error {
 			continue
 		}
 		s.count(Answered)
-		_, _ = c.WriteToUDPAddrPort(out.Raw, from) // what is lost is asked again
+		_ = sockets.Answer(c, out.Raw, from, asked.Of(info[:k])) // what is lost is asked again
 	}
 }
 

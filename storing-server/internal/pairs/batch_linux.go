@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"flexphone/storing-server/internal/sockets"
 )
 
 // most is how many datagrams one call of the kernel takes or brings.
@@ -19,13 +21,15 @@ const most = 32
 type batch struct {
 	raw  syscall.RawConn
 	do   func(fd uintptr) bool
-	n    int // how many are to be sent, or have come
+	n    int // how many are to be sent
 	done int // how many of them the kernel has taken
 	err  unix.Errno
 
 	heads [most]message
 	parts [most]unix.Iovec
 	addrs [most]unix.RawSockaddrInet6 // either family's
+	asked *sockets.Sources            // of what is received
+	infos [][]byte                    // control messages of what is received
 }
 
 // A message is a struct mmsghdr.
@@ -49,24 +53,38 @@ func newBatch(c *net.UDPConn) (*batch, error) {
 	return b, nil
 }
 
-// receiving makes b one that receives into buffers of its own.
-func receiving(c *net.UDPConn) (*batch, error) {
+// receiving makes one that receives into buffers of its own, and has what came handled. It
+// is alone if no other receives from c.
+func receiving(c *net.UDPConn, asked *sockets.Sources, alone bool, handle func(n int)) (*batch, error) {
 	b, err := newBatch(c)
 	if err != nil {
 		return nil, err
 	}
+	b.asked = asked
 	for i := range b.parts {
 		room := make([]byte, longest)
 		b.parts[i].Base = &room[0]
+		if asked != nil {
+			b.infos = append(b.infos, make([]byte, sockets.ControlRoom))
+		}
 	}
 	b.do = func(fd uintptr) bool {
 		for i := range b.heads {
 			b.heads[i].Namelen = unix.SizeofSockaddrInet6
 			b.parts[i].SetLen(longest)
+			if asked != nil {
+				b.control(i, b.infos[i])
+			}
 		}
 		n, again := b.call(unix.SYS_RECVMMSG, fd, b.heads[:])
-		b.n = n
-		return !again
+		if again || b.err != 0 {
+			return !again
+		}
+		handle(n)
+		// Where fewer came than there is room for, none is left; what comes from now on ends
+		// the wait, so the kernel need not be asked in vain whether there is more. But others
+		// who receive wait until this one has come back.
+		return !alone || n == len(b.heads)
 	}
 	return b, nil
 }
@@ -82,6 +100,10 @@ func sending(c *net.UDPConn) (*batch, error) {
 			n, again := b.call(unix.SYS_SENDMMSG, fd, b.heads[b.done:b.n])
 			if again {
 				return false
+			}
+			if h := &b.heads[b.done]; n == 0 && h.Control != nil && b.err != 0 {
+				b.control(b.done, nil) // this host may have the address no longer that it was asked by
+				continue
 			}
 			b.done += max(1, n) // one that cannot be sent is lost
 		}
@@ -109,33 +131,44 @@ func (b *batch) call(what, fd uintptr, heads []message) (n int, again bool) {
 	}
 }
 
-// receive waits for datagrams, and returns how many have come.
-func (b *batch) receive() (int, error) {
+// receive waits for datagrams, and has them handled.
+func (b *batch) receive() error {
 	if err := b.raw.Read(b.do); err != nil {
-		return 0, err
+		return err
 	}
 	if b.err != 0 {
-		return 0, os.NewSyscallError("recvmmsg", b.err)
+		return os.NewSyscallError("recvmmsg", b.err)
 	}
-	return b.n, nil
+	return nil
 }
 
-// datagram is one that has come, until the next ones do.
-func (b *batch) datagram(i int) ([]byte, netip.AddrPort) {
+// control gives the i-th datagram these control messages, or room for them.
+func (b *batch) control(i int, messages []byte) {
+	b.heads[i].Control = unsafe.SliceData(messages)
+	b.heads[i].SetControllen(len(messages))
+}
+
+// datagram is one that has come, while it is handled.
+func (b *batch) datagram(i int) ([]byte, Place) {
 	bytes := unsafe.Slice(b.parts[i].Base, b.heads[i].length)
+	var by *sockets.Source
+	if b.asked != nil {
+		by = b.asked.Of(b.infos[i][:b.heads[i].Controllen])
+	}
 	a := &b.addrs[i]
 	if a.Family == unix.AF_INET {
 		four := (*unix.RawSockaddrInet4)(unsafe.Pointer(a))
-		return bytes, netip.AddrPortFrom(netip.AddrFrom4(four.Addr), swapped(four.Port))
+		return bytes, Place{netip.AddrPortFrom(netip.AddrFrom4(four.Addr), swapped(four.Port)), by}
 	}
-	return bytes, netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), swapped(a.Port))
+	return bytes, Place{netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), swapped(a.Port)), by}
 }
 
 // put adds a datagram to those that are to be sent: the i-th of in, with its bytes as they
 // are, to an address in the form of the socket that in came by.
-func (b *batch) put(bytes []byte, to netip.AddrPort, four bool) {
-	i := b.n
+func (b *batch) put(bytes []byte, way Place, four bool) {
+	i, to := b.n, way.At
 	b.n++
+	b.control(i, way.By.Control())
 	b.parts[i].Base = unsafe.SliceData(bytes)
 	b.parts[i].SetLen(len(bytes))
 	if four {

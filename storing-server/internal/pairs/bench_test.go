@@ -1,7 +1,6 @@
 package pairs
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,8 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,14 +22,23 @@ import (
 	"flexphone/registry-client/wire"
 )
 
-// served is of the environment: this process is the relay, and gives out so many passes.
-const served = "PAIRS_SERVED"
+// served is of the environment: this process is the relay, and gives out so many passes, or
+// it is the plain loop.
+const (
+	served    = "PAIRS_SERVED"
+	plainLoop = "loop"
+	loopInC   = "loop in C" // a program of its own
+)
 
 func TestMain(m *testing.M) {
 	if os.Getenv(served) == "" {
 		os.Exit(m.Run())
 	}
-	if err := serve(); err != nil {
+	serving := serve
+	if os.Getenv(served) == plainLoop {
+		serving = loop
+	}
+	if err := serving(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -65,27 +73,81 @@ func serve() error {
 	return s.Serve(ctx)
 }
 
+// loop is the peer that the relay is measured beside: it forwards between two sockets that
+// have said which pair they are of, and does nothing else. It has no passes, no quotas and
+// no counters.
+func loop() error {
+	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return err
+	}
+	fmt.Println(c.LocalAddr().(*net.UDPAddr).Port)
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		c.Close()
+	}()
+	first, to := map[string]netip.AddrPort{}, map[netip.AddrPort]netip.AddrPort{}
+	b := make([]byte, longest)
+	for {
+		n, from, err := c.ReadFromUDPAddrPort(b)
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil:
+			return err
+		}
+		if other, ok := to[from]; ok {
+			if _, err := c.WriteToUDPAddrPort(b[:n], other); err != nil {
+				return err
+			}
+			continue
+		}
+		if other, ok := first[string(b[:n])]; ok {
+			to[from], to[other] = other, from
+		}
+		first[string(b[:n])] = from
+		if _, err := c.WriteToUDPAddrPort(b[:n], from); err != nil { // it is known now
+			return err
+		}
+	}
+}
+
 // BenchmarkRelay says how much of a processor a call takes for a minute: 50 packets a
-// second each way of the size of one of Opus. The relay is a process of its own.
+// second each way of the size of one of Opus. The relay is a process of its own, and so are
+// the peers beside it, which have as many calls at the same time: the plain loop, and the same
+// in C, which is what the kernel takes for waking a thread and for two calls.
 func BenchmarkRelay(b *testing.B) {
-	for _, calls := range []int{1, 10, 100} {
+	for _, calls := range []int{1, 4, 20, 100} {
 		b.Run(fmt.Sprintf("calls=%d", calls), func(b *testing.B) { relayed(b, calls, 10*time.Second) })
 	}
 }
 
-func relayed(b *testing.B, calls int, each time.Duration) {
-	cmd := exec.CommandContext(b.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", served, calls))
-	in, err := cmd.StdinPipe()
+// A relaying is a process that relays calls.
+type relaying struct {
+	cmd  *exec.Cmd
+	in   io.Closer
+	ends []*net.UDPConn
+	came atomic.Int64
+}
+
+// startRelay starts a relay, or the plain loop, and enters both ends of each call.
+func startRelay(b *testing.B, what string, calls int) *relaying {
+	r := &relaying{cmd: exec.CommandContext(b.Context(), os.Args[0])}
+	if what == loopInC {
+		r.cmd = exec.CommandContext(b.Context(), compiled(b))
+	}
+	r.cmd.Env = append(os.Environ(), served+"="+what)
+	in, err := r.cmd.StdinPipe()
 	if err != nil {
 		b.Fatal(err)
 	}
-	out, err := cmd.StdoutPipe()
+	r.in = in
+	out, err := r.cmd.StdoutPipe()
 	if err != nil {
 		b.Fatal(err)
 	}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
+	r.cmd.Stderr = os.Stderr
+	if err := r.cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
 	var port uint16
@@ -93,8 +155,13 @@ func relayed(b *testing.B, calls int, each time.Duration) {
 		b.Fatal(err)
 	}
 	to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
-	var ends []*net.UDPConn
-	for range calls {
+	for i := range calls {
+		if what == plainLoop || what == loopInC {
+			for range 2 {
+				r.ends = append(r.ends, introduce(b, i, to))
+			}
+			continue
+		}
 		var text string
 		if _, err := fmt.Fscan(out, &text); err != nil {
 			b.Fatal(err)
@@ -104,54 +171,97 @@ func relayed(b *testing.B, calls int, each time.Duration) {
 			b.Fatalf("%q is no pass", text)
 		}
 		for side := range 2 {
-			ends = append(ends, enter(b, p, pass.Side(side), to))
+			r.ends = append(r.ends, enter(b, p, pass.Side(side), to))
 		}
 	}
-	defer func() {
-		for _, c := range ends {
-			c.Close()
-		}
-	}()
-	var came atomic.Int64
+	return r
+}
+
+// compiled makes the program of the loop in C.
+func compiled(b *testing.B) string {
+	path := filepath.Join(b.TempDir(), "loop")
+	if out, err := exec.CommandContext(b.Context(), "cc", "-O2", "-o", path, "testdata/loop.c").CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	return path
+}
+
+// introduce says to the plain loop of which call a socket is.
+func introduce(b *testing.B, call int, to netip.AddrPort) *net.UDPConn {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(c, "call %d", call); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 100)); err != nil {
+		b.Fatal(err)
+	}
+	return c
+}
+
+func relayed(b *testing.B, calls int, each time.Duration) {
+	both := []*relaying{startRelay(b, strconv.Itoa(calls), calls), startRelay(b, plainLoop, calls), startRelay(b, loopInC, calls)}
 	var all sync.WaitGroup
-	for _, c := range ends {
-		all.Go(func() {
-			b := make([]byte, 2048)
-			for {
-				if _, err := c.Read(b); errors.Is(err, net.ErrClosed) {
-					return
-				} else if err == nil {
-					came.Add(1)
+	for _, r := range both {
+		for _, c := range r.ends {
+			all.Go(func() {
+				b := make([]byte, 2048)
+				for {
+					if _, err := c.Read(b); errors.Is(err, net.ErrClosed) {
+						return
+					} else if err == nil {
+						r.came.Add(1)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
+	n := int64(2 * calls)
 	sent, packet := int64(0), append([]byte{0x80}, make([]byte, 107)...)
-	idle := processor(b, cmd.Process.Pid) // of its start
-	tick := time.NewTicker(20 * time.Millisecond / time.Duration(len(ends)))
+	var before, used [3]time.Duration
+	for i, r := range both {
+		before[i] = processor(b, r.cmd.Process.Pid) // of its start
+	}
+	tick := time.NewTicker(20 * time.Millisecond / time.Duration(n))
 	begin := time.Now()
 	for b.Loop() {
 		for ; time.Since(begin) < each; <-tick.C {
-			for due := int64(time.Since(begin).Seconds() * 50 * float64(len(ends))); sent < due; sent++ {
-				if _, err := ends[sent%int64(len(ends))].Write(packet); err != nil {
-					b.Fatal(err)
+			for due := int64(time.Since(begin).Seconds() * 50 * float64(n)); sent < due; sent++ {
+				for _, r := range both {
+					if _, err := r.ends[sent%n].Write(packet); err != nil {
+						b.Fatal(err)
+					}
 				}
 			}
 		}
 		begin = time.Now().Add(-each)
 	}
 	time.Sleep(50 * time.Millisecond)
-	in.Close()
-	if err := cmd.Wait(); err != nil {
-		b.Fatal(err)
-	}
-	for _, c := range ends {
-		c.Close()
+	for i, r := range both {
+		used[i] = processor(b, r.cmd.Process.Pid) - before[i]
+		r.in.Close()
+		if i == 2 { // which knows no end
+			if err := r.cmd.Process.Kill(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := r.cmd.Wait(); err != nil && i != 2 {
+			b.Fatal(err)
+		}
+		for _, c := range r.ends {
+			c.Close()
+		}
 	}
 	all.Wait()
-	used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime() - idle
-	b.ReportMetric(used.Seconds()/(float64(sent)/6000), "cpu-s/call-min")
-	b.ReportMetric(100*float64(sent-came.Load())/float64(sent), "lost-%")
+	minutes := float64(sent) / 6000
+	b.ReportMetric(used[0].Seconds()/minutes, "cpu-s/call-min")
+	b.ReportMetric(used[1].Seconds()/minutes, "loop-cpu-s/call-min")
+	b.ReportMetric(used[2].Seconds()/minutes, "c-cpu-s/call-min")
+	b.ReportMetric(used[0].Seconds()/used[1].Seconds(), "ratio")
+	b.ReportMetric(used[0].Seconds()/used[2].Seconds(), "c-ratio")
+	b.ReportMetric(100*float64(sent-both[0].came.Load())/float64(sent), "lost-%")
 	b.ReportMetric(0, "ns/op")
 }
 
@@ -187,21 +297,24 @@ func enter(b *testing.B, p pass.Pass, s pass.Side, to netip.AddrPort) *net.UDPCo
 	return nil
 }
 
-// processor returns how much of a processor a process has taken, in ticks of 10 ms
-// (proc_pid_stat(5), utime and stime).
+// processor returns how much of a processor a process has taken, all its threads together
+// (the kernel's documentation, scheduler/sched-stats, /proc/PID/schedstat).
 func processor(b *testing.B, pid int) time.Duration {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		b.Fatal(err)
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil || len(threads) == 0 {
+		b.Fatal("no threads", err)
 	}
-	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	var sum time.Duration
-	for _, f := range fields[11:13] {
-		n, err := strconv.Atoi(f)
+	for _, path := range threads {
+		text, err := os.ReadFile(path)
 		if err != nil {
 			b.Fatal(err)
 		}
-		sum += time.Duration(n) * 10 * time.Millisecond
+		var ran int64
+		if _, err := fmt.Sscan(string(text), &ran); err != nil {
+			b.Fatal(err)
+		}
+		sum += time.Duration(ran)
 	}
 	return sum
 }

@@ -140,29 +140,81 @@ func TestForgetfulNATs(t *testing.T) {
 }
 
 // A NAT that has started anew in the call, with another address, costs a moment where the
-// other end can be told by a packet, and a second where it takes the relay.
+// other end can be told by a packet, and a second where it takes the relay. Then both know that
+// their way was lost, and go by one through the NATs again, if there is any, without a gap, once
+// the one has told where it is seen now.
 func TestNATStartsAnew(t *testing.T) {
 	for _, one := range []struct {
 		other nat
 		after srtp.Way
 		gap   time.Duration
-	}{{fullCone, srtp.Punched, 100 * time.Millisecond}, {noNAT, srtp.Punched, 100 * time.Millisecond}, {portLimited, srtp.Relayed, 1200 * time.Millisecond}, {symmetric, srtp.Relayed, 1200 * time.Millisecond}} {
-		var again *vnet.Router
-		calling(t, true, func(in *internet) (a, b *vnet.Router) {
-			again = in.lan(in.wan, portLimited)
-			return in.lan(in.wan, portLimited), in.lan(in.wan, one.other)
-		}, func(in *internet, a, b *phone) {
-			since := time.Now()
-			c, _ := in.host(again)
-			a.socket.swap(c)
-			time.Sleep(2 * time.Second)
-			gap := max(a.gap(since), b.gap(since))
-			t.Logf("with %s: a gap of %v", one.other.name, gap)
-			if gap > one.gap {
-				t.Errorf("with %s: a gap of %v, want at most %v", one.other.name, gap, one.gap)
+		told  srtp.Way
+	}{
+		{fullCone, srtp.Punched, 100 * time.Millisecond, srtp.Punched}, {noNAT, srtp.Punched, 100 * time.Millisecond, srtp.Punched},
+		{portLimited, srtp.Relayed, 1200 * time.Millisecond, srtp.Punched}, {symmetric, srtp.Relayed, 1200 * time.Millisecond, srtp.Relayed},
+	} {
+		for _, both := range []bool{false, true} {
+			if both && one.other.name != portLimited.name {
+				continue // it has nothing to forget, or the relay alone helps
 			}
-			if b.Way() != one.after {
-				t.Errorf("with %s it is %s, want %s", one.other.name, b.Way(), one.after)
+			var again, there *vnet.Router
+			calling(t, true, func(in *internet) (a, b *vnet.Router) {
+				again, there = in.lan(in.wan, portLimited), in.lan(in.wan, one.other)
+				return in.lan(in.wan, portLimited), in.lan(in.wan, one.other)
+			}, func(in *internet, a, b *phone) {
+				since := time.Now()
+				c, _ := in.host(again)
+				a.socket.swap(c)
+				if both {
+					c, _ := in.host(there)
+					b.socket.swap(c)
+				}
+				time.Sleep(2 * time.Second)
+				gap := max(a.gap(since), b.gap(since))
+				t.Logf("with %s, both %v: a gap of %v", one.other.name, both, gap)
+				if gap > one.gap {
+					t.Errorf("with %s, both %v: a gap of %v, want at most %v", one.other.name, both, gap, one.gap)
+				}
+				if b.Way() != one.after {
+					t.Errorf("with %s, both %v, it is %s, want %s", one.other.name, both, b.Way(), one.after)
+				}
+				if lost := one.after != one.told; lost && (a.lost.Load() == 0 || b.lost.Load() == 0) {
+					t.Errorf("with %s, both %v: that the way was lost is known %d times here and %d there", one.other.name, both, a.lost.Load(), b.lost.Load())
+				}
+				since = time.Now()
+				a.tell(b)
+				if both {
+					b.tell(a)
+				}
+				time.Sleep(2 * time.Second)
+				if gap := max(a.gap(since), b.gap(since)); gap > 60*time.Millisecond {
+					t.Errorf("with %s, both %v: a gap of %v when it was told", one.other.name, both, gap)
+				}
+				if b.Way() != one.told || one.other.name != noNAT.name && a.Way() != one.told {
+					t.Errorf("with %s, both %v, it is %s here and %s there when it was told, want %s", one.other.name, both, a.Way(), b.Way(), one.told)
+				}
+			})
+		}
+	}
+}
+
+// A relay that is restarted costs a call what it is away, and at most a little more.
+func TestRelayRestarts(t *testing.T) {
+	for away, more := range map[time.Duration]time.Duration{0: 1500 * time.Millisecond, time.Second: 1500 * time.Millisecond, 10 * time.Second: 8 * time.Second, time.Minute: 32 * time.Second} {
+		calling(t, true, func(in *internet) (a, b *vnet.Router) { return in.lan(in.wan, symmetric), in.lan(in.wan, symmetric) }, func(in *internet, a, b *phone) {
+			goes(t, srtp.Relayed, a, b)
+			in.relay.Store(nil)
+			time.Sleep(away)
+			in.startRelay()
+			back := time.Now()
+			time.Sleep(more + time.Second)
+			goes(t, srtp.Relayed, a, b)
+			for _, p := range []*phone{a, b} {
+				again, ok := p.first(back)
+				t.Logf("away for %v: heard again after %v more", away, again)
+				if !ok || again > more {
+					t.Errorf("away for %v: heard again %v after that, %v; want at most %v", away, again, ok, more)
+				}
 			}
 		})
 	}

@@ -107,7 +107,7 @@ func (s *socket) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 type internet struct {
 	*testing.T
 	wan   *vnet.Router
-	relay *Relay
+	relay atomic.Pointer[Relay] // nil: it is down
 	stun  []netip.AddrPort
 	at    netip.AddrPort // of the relay
 	lans  int
@@ -122,7 +122,8 @@ func (in *internet) must(err error) {
 }
 
 func newInternet(t *testing.T) *internet {
-	in := &internet{T: t, relay: New(DefaultLimits())}
+	in := &internet{T: t}
+	in.startRelay()
 	var err error
 	in.wan, err = vnet.NewRouter(&vnet.RouterConfig{CIDR: "203.0.113.0/24", MinDelay: wayThere, LoggerFactory: quiet()})
 	in.must(err)
@@ -158,9 +159,18 @@ func newInternet(t *testing.T) *internet {
 }
 
 func (in *internet) forward(b []byte, from netip.AddrPort) ([]byte, netip.AddrPort) {
+	relay := in.relay.Load()
+	if relay == nil {
+		return nil, from
+	}
 	var d Draft
-	out, to, _ := in.relay.Take(&d, b, from, time.Now())
-	return bytes.Clone(out), to
+	out, to, _ := relay.Take(&d, b, Place{At: from}, time.Now())
+	return bytes.Clone(out), to.At
+}
+
+// startRelay starts the relay, which remembers no pair.
+func (in *internet) startRelay() {
+	in.relay.Store(New(DefaultLimits()).Keyed([]byte("the server's")))
 }
 
 func mirror(b []byte, from netip.AddrPort) ([]byte, netip.AddrPort) {
@@ -222,6 +232,8 @@ type phone struct {
 	socket *socket
 	pin    [32]byte
 	pass   pass.Pass
+	says   srtp.Agreement // of itself
+	lost   atomic.Int32   // how often it was told that its way was
 
 	mute  atomic.Bool // nothing is said, as on hold
 	mu    sync.Mutex
@@ -240,7 +252,9 @@ func (in *internet) phone(r *vnet.Router) *phone {
 	in.must(err)
 	c, a := in.host(r)
 	p := &phone{in: in, at: netip.AddrPortFrom(a, 4000), socket: &socket{PacketConn: c}, pin: sha256.Sum256(leaf.RawSubjectPublicKeyInfo), quit: make(chan struct{})}
-	p.Path = srtp.New(in.Context(), p.socket, srtp.Config{Certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, Log: slog.New(slog.DiscardHandler)})
+	p.Path = srtp.New(in.Context(), p.socket, srtp.Config{
+		Certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, Lost: func() { p.lost.Add(1) }, Log: slog.New(slog.DiscardHandler),
+	})
 	p.done.Go(func() {
 		_ = p.Receive(func(d audio.Datagram) {
 			p.mu.Lock()
@@ -254,21 +268,37 @@ func (in *internet) phone(r *vnet.Router) *phone {
 
 // describe is what p says of itself, having asked the server; relay: it may have a pass.
 func (p *phone) describe(active, relay bool) srtp.Agreement {
-	a := srtp.Agreement{Remote: p.at, Mux: true, Peer: p.Own(), Candidates: []seek.Candidate{{Addr: p.at, Kind: seek.Host}}, DTLS: &srtp.DTLS{
+	a := srtp.Agreement{Remote: p.at, Mux: true, Peer: p.Own(), DTLS: &srtp.DTLS{
 		Active: active, Fingerprints: []srtp.Fingerprint{p.Fingerprint()}, Pin: p.pin,
 	}}
-	for _, seen := range p.Reflexive(context.Background(), p.in.stun) {
-		if seen.IsValid() && seen != p.at && !slices.ContainsFunc(a.Candidates, func(c seek.Candidate) bool { return c.Addr == seen }) {
-			a.Candidates = append(a.Candidates, seek.Candidate{Addr: seen, Kind: seek.Reflexive})
-		}
-	}
+	a.Candidates = p.candidates()
 	if relay && len(a.Candidates) > 1 {
 		var err error
-		p.pass, err = p.in.relay.Issue(wire.Fingerprint(p.pin), time.Now())
+		p.pass, err = p.in.relay.Load().Issue(wire.Fingerprint(p.pin), time.Now())
 		p.in.must(err)
 		p.Enter(srtp.Relay{At: p.in.at, Pass: p.pass}, pass.Owner)
 	}
 	return a
+}
+
+// candidates are where p may be, now that it has asked the server.
+func (p *phone) candidates() []seek.Candidate {
+	out := []seek.Candidate{{Addr: p.at, Kind: seek.Host}}
+	for _, seen := range p.Reflexive(context.Background(), p.in.stun) {
+		if seen.IsValid() && !slices.ContainsFunc(out, func(c seek.Candidate) bool { return c.Addr == seen }) {
+			out = append(out, seek.Candidate{Addr: seen, Kind: seek.Reflexive})
+		}
+	}
+	return out
+}
+
+// tell has p tell another where it may be now, and hear the same answer as before.
+func (p *phone) tell(other *phone) {
+	p.says.Candidates = p.candidates()
+	time.Sleep(2 * wayThere)
+	p.in.must(other.Start(p.says))
+	time.Sleep(2 * wayThere)
+	p.in.must(p.Start(other.says))
 }
 
 // talk sends a packet each 20 ms.
@@ -330,6 +360,7 @@ func (in *internet) call(a, b *phone, relay bool) (answered time.Time) {
 		b.Enter(srtp.Relay{At: in.at, Pass: a.pass}, pass.Guest)
 	}
 	offer.DTLS.Active, answer.DTLS.Active = true, false
+	a.says, b.says = offer, answer
 	in.must(b.Start(offer))
 	time.Sleep(2 * time.Second)
 	answered = time.Now()

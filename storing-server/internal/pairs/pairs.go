@@ -18,13 +18,16 @@
 // Each side keeps its place by showing the pass again, which it does every few seconds.
 // From another address it takes its place with it: a NAT that was restarted, and a phone
 // that has moved, cost what is under way until the next showing.
+//
+// # Why a relay that was restarted knows its pairs
+//
+// Nothing is written down: the name of a pair says, encrypted, whose it is and since when, and its
+// key follows from the name. So a pass that is shown is as good at whichever relay has the same
+// secret, as one has that was restarted, and calls go on there.
 package pairs
 
 import (
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/binary"
 	"net/netip"
 	"sync"
 	"time"
@@ -33,12 +36,15 @@ import (
 
 	"flexphone/internal/pass"
 	"flexphone/registry-client/wire"
+	"flexphone/storing-server/internal/sockets"
 )
 
 // Limits bound what phones may have forwarded.
 type Limits struct {
-	All  int // pairs at a time; 0: nothing is relayed
-	Each int // of them by the passes of one key
+	All int // pairs at a time; 0: nothing is relayed
+	// Each is how many of them are by the passes of one key. One that is over is in use for a
+	// little longer (inUse), so that it is no less than the calls that somebody makes meanwhile.
+	Each int
 	// Rate and Burst are of the bytes of all pairs of one key, both ways together.
 	Rate, Burst float64
 	Life        time.Duration // of a pass, however much it is used
@@ -48,7 +54,7 @@ type Limits struct {
 // DefaultLimits are for telephones. A call in G.711 with packets of 10 ms takes 22,000
 // bytes a second, both ways together, and one in L16, which takes the most, 200,000.
 func DefaultLimits() Limits {
-	return Limits{All: 10000, Each: 4, Rate: 256 << 10, Burst: 1 << 20, Life: 24 * time.Hour, Idle: 2 * time.Minute}
+	return Limits{All: 10000, Each: 16, Rate: 256 << 10, Burst: 1 << 20, Life: 24 * time.Hour, Idle: 2 * time.Minute}
 }
 
 // A Verdict says what became of a datagram.
@@ -77,18 +83,24 @@ const (
 	FullEach Refusal = "too many pairs of one phone"
 )
 
+// A Place is an end of a pair, and by which address of this host it speaks to the relay: what
+// goes to it leaves from there, since the NAT in front of it lets in no other.
+type Place struct {
+	At netip.AddrPort
+	By *sockets.Source
+}
+
 // A pair is what a pass stands for.
 type pair struct {
 	pass  pass.Pass
 	owner *account
-	at    [2]netip.AddrPort // by side; zero: it has not come
+	at    [2]Place // by side; zero: it has not come
 	begun time.Time
 	shown time.Time // last
 }
 
 // An account is what one key has.
 type account struct {
-	key    wire.Fingerprint
 	pairs  int
 	tokens float64
 	at     time.Time
@@ -110,10 +122,12 @@ func (a *account) take(n int, l *Limits, now time.Time) bool {
 type Relay struct {
 	limits Limits
 	secret [32]byte // of the nonces
+	mint   mint
+	count  func(string) // nil: nobody wants to know
 
 	mu     sync.Mutex
 	pairs  map[pass.Name]*pair
-	owners map[wire.Fingerprint]*account
+	owners map[owner]*account
 	ends   map[netip.AddrPort]end
 	swept  time.Time
 }
@@ -126,40 +140,102 @@ type end struct {
 
 // New returns a Relay without pairs.
 func New(l Limits) *Relay {
-	r := &Relay{limits: l, pairs: map[pass.Name]*pair{}, owners: map[wire.Fingerprint]*account{}, ends: map[netip.AddrPort]end{}}
+	r := &Relay{limits: l, pairs: map[pass.Name]*pair{}, owners: map[owner]*account{}, ends: map[netip.AddrPort]end{}}
 	rand.Read(r.secret[:]) // never fails
+	r.mint = newMint(r.secret[:])
+	return r
+}
+
+// Keyed has r give and take passes by a secret that outlives it. It is called before the first
+// is given.
+func (r *Relay) Keyed(secret []byte) *Relay {
+	r.mint = newMint(secret)
 	return r
 }
 
 // sweepPause is between two looks for pairs that are over.
 const sweepPause = 5 * time.Second
 
+// Results are what can become of a pass that is asked for, in a word each.
+var Results = []string{"given", "full", "full_of_one_phone", "off"}
+
+// result is what became of one.
+func result(err error) string {
+	switch err {
+	case nil:
+		return Results[0]
+	case Full:
+		return Results[1]
+	case FullEach:
+		return Results[2]
+	}
+	return Results[3]
+}
+
+// Counting has count told what becomes of each pass that is asked for, as one of Results.
+// It is called before the first is.
+func (r *Relay) Counting(count func(result string)) *Relay {
+	r.count = count
+	return r
+}
+
 // Issue gives the owner of key a pass. The error is a Refusal.
 func (r *Relay) Issue(key wire.Fingerprint, now time.Time) (pass.Pass, error) {
+	p, err := r.issue(key, now)
+	if r.count != nil {
+		r.count(result(err))
+	}
+	return p, err
+}
+
+func (r *Relay) issue(key wire.Fingerprint, now time.Time) (pass.Pass, error) {
 	if r.limits.All == 0 {
 		return pass.Pass{}, Off
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sweep(now)
-	a := r.owners[key]
+	p, err := r.open(r.mint.make(ownerOf(key), now), ownerOf(key), now, now)
+	if err != nil {
+		return pass.Pass{}, err
+	}
+	return p.pass, nil
+}
+
+// open makes the pair of a pass, which is to count as its owner's; r.mu is held.
+func (r *Relay) open(of pass.Pass, o owner, begun, now time.Time) (*pair, error) {
+	a := r.owners[o]
 	switch {
 	case len(r.pairs) >= r.limits.All:
-		return pass.Pass{}, Full
+		return nil, Full
 	case a != nil && a.pairs >= r.limits.Each:
 		// Its oldest that nobody uses gives way: a phone that has hung up does not say so.
 		if !r.giveWay(a, now) {
-			return pass.Pass{}, FullEach
+			return nil, FullEach
 		}
 	}
 	if a == nil {
-		a = &account{key: key, tokens: r.limits.Burst, at: now}
-		r.owners[key] = a
+		a = &account{tokens: r.limits.Burst, at: now}
+		r.owners[o] = a
 	}
 	a.pairs++
-	p := &pair{pass: pass.New(), owner: a, begun: now, shown: now}
+	p := &pair{pass: of, owner: a, begun: begun, shown: now}
 	r.pairs[p.pass.Name] = p
-	return p.pass, nil
+	return p, nil
+}
+
+// again makes the pair of a pass that is shown and that nobody remembers; nil: it is none, or it is
+// over. Whoever shows it has its key, and receives where it speaks from. r.mu is held.
+func (r *Relay) again(n pass.Name, now time.Time) *pair {
+	of, o, begun := r.mint.read(n)
+	if r.limits.All == 0 || begun.After(now.Add(clocks)) || now.Sub(begun) >= r.limits.Life {
+		return nil
+	}
+	p, err := r.open(of, o, begun, now)
+	if err != nil {
+		return nil
+	}
+	return p
 }
 
 // inUse is how long ago a pair in use was shown at the most: both sides show it every few
@@ -211,10 +287,10 @@ func (r *Relay) end(p *pair) {
 
 // leave takes a side of p from its address; r.mu is held.
 func (r *Relay) leave(p *pair, side pass.Side) {
-	if e := r.ends[p.at[side]]; e.of == p && e.side == side {
-		delete(r.ends, p.at[side])
+	if e := r.ends[p.at[side].At]; e.of == p && e.side == side {
+		delete(r.ends, p.at[side].At)
 	}
-	p.at[side] = netip.AddrPort{}
+	p.at[side] = Place{}
 }
 
 // Open returns how many pairs there are.
@@ -230,8 +306,8 @@ type Draft struct{ in, out stun.Message }
 
 // Take decides what becomes of b, which came from from: out, if there is any, is to be
 // sent to to. It is b itself, or an answer in d.
-func (r *Relay) Take(d *Draft, b []byte, from netip.AddrPort, now time.Time) (out []byte, to netip.AddrPort, v Verdict) {
-	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+func (r *Relay) Take(d *Draft, b []byte, from Place, now time.Time) (out []byte, to Place, v Verdict) {
+	from.At = netip.AddrPortFrom(from.At.Addr().Unmap(), from.At.Port())
 	if len(b) > 0 && b[0] <= 3 { // STUN (RFC 7983): it may be for us
 		if s, ok := pass.Read(&d.in, b); ok {
 			out, v = r.show(d, s, from, now)
@@ -240,11 +316,11 @@ func (r *Relay) Take(d *Draft, b []byte, from netip.AddrPort, now time.Time) (ou
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e := r.ends[from]
+	e := r.ends[from.At]
 	if e.of == nil {
 		return nil, to, Stranger
 	}
-	if to = e.of.at[e.side.Other()]; !to.IsValid() {
+	if to = e.of.at[e.side.Other()]; !to.At.IsValid() {
 		return nil, to, Alone
 	}
 	if !e.of.owner.take(len(b), &r.limits, now) {
@@ -254,66 +330,47 @@ func (r *Relay) Take(d *Draft, b []byte, from netip.AddrPort, now time.Time) (ou
 }
 
 // show takes a pass that was shown.
-func (r *Relay) show(d *Draft, s pass.Shown, from netip.AddrPort, now time.Time) (out []byte, v Verdict) {
+func (r *Relay) show(d *Draft, s pass.Shown, from Place, now time.Time) (out []byte, v Verdict) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sweep(now)
 	p := r.pairs[s.Name]
-	if p == nil || !p.pass.Signed(&d.in) {
+	var known pass.Pass
+	if p != nil {
+		known = p.pass
+	} else {
+		known, _, _ = r.mint.read(s.Name)
+	}
+	if !known.Signed(&d.in) {
 		return nil, Stranger
 	}
 	tx := d.in.TransactionID
-	if !r.fresh(s.Nonce, from, now) {
-		nonce := r.nonce(from, epoch(now))
+	if !r.fresh(s.Nonce, from.At, now) {
+		nonce := r.nonce(from.At, epoch(now))
 		if pass.Challenge(&d.out, tx, nonce[:]) != nil {
 			return nil, Stranger
 		}
 		return d.out.Raw, Asked
 	}
-	if p.at[s.Side] != from {
+	if p == nil {
+		if p = r.again(s.Name, now); p == nil {
+			return nil, Stranger
+		}
+	}
+	if p.at[s.Side].At != from.At {
 		r.leave(p, s.Side)
-		if p.at[s.Side.Other()] == from { // whoever is both sides speaks to nobody
+		if p.at[s.Side.Other()].At == from.At { // whoever is both sides speaks to nobody
 			r.leave(p, s.Side.Other())
 		}
-		if e := r.ends[from]; e.of != nil { // it shows another pass from there
+		if e := r.ends[from.At]; e.of != nil { // it shows another pass from there
 			r.leave(e.of, e.side)
 		}
-		p.at[s.Side] = from
-		r.ends[from] = end{p, s.Side}
+		r.ends[from.At] = end{p, s.Side}
 	}
+	p.at[s.Side] = from
 	p.shown = now
-	if p.pass.Accept(&d.out, tx, from) != nil {
+	if p.pass.Accept(&d.out, tx, from.At) != nil {
 		return nil, Stranger
 	}
 	return d.out.Raw, Taken
-}
-
-// A nonce is as good as its epoch and the one before.
-const nonceTime = time.Minute
-
-func epoch(now time.Time) int64 { return now.UnixNano() / int64(nonceTime) }
-
-// nonce is what an address has to show that it receives: 16 letters.
-func (r *Relay) nonce(of netip.AddrPort, epoch int64) (text [16]byte) {
-	var b [16 + 2 + 8]byte
-	ip := of.Addr().As16()
-	copy(b[:], ip[:])
-	binary.BigEndian.PutUint16(b[16:], of.Port())
-	binary.BigEndian.PutUint64(b[18:], uint64(epoch))
-	h := hmac.New(sha256.New, r.secret[:])
-	h.Write(b[:])
-	const letters = "0123456789abcdefghijklmnopqrstuv"
-	for i, c := range h.Sum(nil)[:len(text)] {
-		text[i] = letters[c&31]
-	}
-	return text
-}
-
-func (r *Relay) fresh(shown []byte, from netip.AddrPort, now time.Time) bool {
-	if len(shown) == 0 {
-		return false
-	}
-	e := epoch(now)
-	present, before := r.nonce(from, e), r.nonce(from, e-1)
-	return hmac.Equal(shown, present[:]) || hmac.Equal(shown, before[:])
 }

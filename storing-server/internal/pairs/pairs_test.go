@@ -2,6 +2,7 @@ package pairs
 
 import (
 	"bytes"
+	"maps"
 	"net/netip"
 	"testing"
 	"time"
@@ -38,6 +39,12 @@ func (h *house) issue(of wire.Fingerprint) pass.Pass {
 	return p
 }
 
+// take is what becomes of a datagram from one address.
+func (h *house) take(b []byte, from netip.AddrPort) ([]byte, netip.AddrPort, Verdict) {
+	out, to, v := h.Take(&h.Draft, b, Place{At: from}, h.now)
+	return out, to.At, v
+}
+
 // ask shows p from an address, with a nonce or without.
 func (h *house) ask(p pass.Pass, s pass.Side, from netip.AddrPort, nonce []byte) (request, answer []byte, v Verdict) {
 	h.Helper()
@@ -45,7 +52,7 @@ func (h *house) ask(p pass.Pass, s pass.Side, from netip.AddrPort, nonce []byte)
 	if err := p.Show(&m, [12]byte{7}, s, nonce); err != nil {
 		h.Fatal(err)
 	}
-	out, to, v := h.Take(&h.Draft, m.Raw, from, h.now)
+	out, to, v := h.take(m.Raw, from)
 	if out != nil && to != from {
 		h.Fatalf("%v is answered at %v", from, to)
 	}
@@ -72,7 +79,7 @@ func (h *house) show(p pass.Pass, s pass.Side, from netip.AddrPort) (second []by
 func (h *house) goes(from, want netip.AddrPort) {
 	h.Helper()
 	b := []byte{0x80, 1, 2, 3}
-	out, to, v := h.Take(&h.Draft, b, from, h.now)
+	out, to, v := h.take(b, from)
 	if want.IsValid() && (v != Forwarded || to != want || !bytes.Equal(out, b)) || !want.IsValid() && out != nil {
 		h.Errorf("from %v: %v to %v, want %v", from, v, to, want)
 	}
@@ -98,7 +105,7 @@ func TestPair(t *testing.T) {
 
 	// The phones' own questions are forwarded as well.
 	check := stun.MustBuild(stun.TransactionID, stun.BindingRequest, stun.NewUsername("there:here"), stun.NewShortTermIntegrity("x"), stun.Fingerprint)
-	if out, to, v := h.Take(&h.Draft, check.Raw, bob, h.now); v != Forwarded || to != moved || !bytes.Equal(out, check.Raw) {
+	if out, to, v := h.take(check.Raw, bob); v != Forwarded || to != moved || !bytes.Equal(out, check.Raw) {
 		t.Errorf("a check: %v to %v", v, to)
 	}
 }
@@ -124,19 +131,59 @@ func TestGuessedAndReplayed(t *testing.T) {
 		}
 	}
 	// From elsewhere it is asked for a nonce; who overheard it cannot sign that.
-	if _, to, v := h.Take(&h.Draft, overheard, mallory, h.now); v != Asked || to != mallory {
+	if _, to, v := h.take(overheard, mallory); v != Asked || to != mallory {
 		t.Fatalf("replayed it is %v", v)
 	}
 	h.goes(mallory, netip.AddrPort{})
 	h.goes(alice, bob)
 	// From where it was, it changes nothing; and later it is worth nothing there either.
-	if _, _, v := h.Take(&h.Draft, overheard, bob, h.now); v != Taken {
+	if _, _, v := h.take(overheard, bob); v != Taken {
 		t.Fatalf("from where it was, it is %v", v)
 	}
 	h.goes(alice, bob)
 	h.now = h.now.Add(2 * nonceTime)
-	if _, _, v := h.Take(&h.Draft, overheard, bob, h.now); v == Taken {
+	if _, _, v := h.take(overheard, bob); v == Taken {
 		t.Fatal("a nonce is good for ever")
+	}
+}
+
+// A relay that was restarted takes the passes that it gave before, from those who have
+// their keys, and counts them as their owners'; one with another secret does not.
+func TestRestart(t *testing.T) {
+	l := DefaultLimits()
+	l.Each = 1
+	h := newHouse(t, l)
+	h.Keyed([]byte("secret"))
+	p := h.issue(key)
+	h.show(p, pass.Owner, alice)
+	h.show(p, pass.Guest, bob)
+	restart := func(secret string) { h.Relay = New(l).Keyed([]byte(secret)) }
+
+	restart("another")
+	if _, answer, v := h.ask(p, pass.Owner, alice, nil); answer != nil || v != Stranger {
+		t.Errorf("with another secret it is %v", v)
+	}
+	restart("secret")
+	h.goes(alice, netip.AddrPort{})
+	if _, answer, v := h.ask(pass.Made(p.Name, [pass.KeySize]byte{1}), pass.Owner, mallory, nil); answer != nil || v != Stranger {
+		t.Errorf("the name without the key is %v", v)
+	}
+	h.ask(p, pass.Owner, mallory, nil)
+	if n := h.Open(h.now); n != 0 {
+		t.Errorf("%d pairs of who has not shown that it receives", n)
+	}
+	h.show(p, pass.Owner, alice)
+	h.show(p, pass.Guest, bob)
+	h.goes(alice, bob)
+	h.goes(bob, alice)
+	if _, err := h.Issue(key, h.now); err != FullEach {
+		t.Errorf("a second of one key: %v", err)
+	}
+	restart("secret")
+	h.now = h.now.Add(l.Life)
+	nonce := h.nonce(alice, epoch(h.now))
+	if _, _, v := h.ask(p, pass.Owner, alice, nonce[:]); v == Taken {
+		t.Error("a pass outlives its life")
 	}
 }
 
@@ -165,6 +212,8 @@ func TestLimits(t *testing.T) {
 	l := DefaultLimits()
 	l.All, l.Each = 5, 2
 	h := newHouse(t, l)
+	became := map[string]int{}
+	h.Counting(func(result string) { became[result]++ })
 	first := h.issue(key)
 	h.issue(key)
 	if _, err := h.Issue(key, h.now); err != FullEach {
@@ -195,8 +244,12 @@ func TestLimits(t *testing.T) {
 	if n := h.Open(h.now); n != 0 || len(h.ends) != 0 || len(h.owners) != 0 {
 		t.Errorf("after its life: %d pairs, %d ends, %d owners", n, len(h.ends), len(h.owners))
 	}
-	if _, err := New(Limits{}).Issue(key, h.now); err != Off {
+	off := New(Limits{}).Counting(func(result string) { became[result]++ })
+	if _, err := off.Issue(key, h.now); err != Off {
 		t.Errorf("where nothing is relayed: %v", err)
+	}
+	if want := map[string]int{"given": 6, "full": 1, "full_of_one_phone": 1, "off": 1}; !maps.Equal(became, want) {
+		t.Errorf("counted %v, want %v", became, want)
 	}
 }
 
@@ -215,7 +268,7 @@ func TestBytes(t *testing.T) {
 	packet := append([]byte{0x80}, make([]byte, 999)...)
 	flood := func() (passed int) {
 		for i := range 10000 {
-			if _, _, v := h.Take(&h.Draft, packet, ends[i%len(ends)], h.now); v == Forwarded {
+			if _, _, v := h.take(packet, ends[i%len(ends)]); v == Forwarded {
 				passed += len(packet)
 			}
 		}
@@ -248,7 +301,7 @@ func FuzzTake(f *testing.F) {
 		h.show(of, pass.Guest, bob)
 		froms := []netip.AddrPort{alice, bob, mallory}
 		from := froms[int(who)%3]
-		out, to, v := h.Take(&h.Draft, b, from, h.now)
+		out, to, v := h.take(b, from)
 		switch {
 		case out == nil:
 		case v == Forwarded && bytes.Equal(out, b) && (from == alice && to == bob || from == bob && to == alice):

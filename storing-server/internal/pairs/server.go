@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"flexphone/storing-server/internal/sockets"
 	"flexphone/storing-server/internal/trust"
 )
 
@@ -25,6 +26,7 @@ type Options struct {
 type Server struct {
 	relay *Relay
 	conn  *net.UDPConn
+	asked *sockets.Sources
 	limit *trust.Limiter[trust.Network] // of passes that are shown
 	o     Options
 }
@@ -46,7 +48,12 @@ func Listen(ctx context.Context, r *Relay, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pairs: listen on UDP %s: %w", o.Listen, err)
 	}
-	s := &Server{relay: r, conn: conn.(*net.UDPConn), limit: trust.NewLimiter[trust.Network](showRate, showBurst), o: o}
+	asked, err := sockets.SourcesOf(conn.(*net.UDPConn))
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("pairs: %w", err)
+	}
+	s := &Server{relay: r, conn: conn.(*net.UDPConn), asked: asked, limit: trust.NewLimiter[trust.Network](showRate, showBurst), o: o}
 	_ = s.conn.SetReadBuffer(room) // the kernel may give less
 	return s, nil
 }
@@ -76,39 +83,38 @@ func (s *Server) Serve(ctx context.Context) error {
 }
 
 func (s *Server) forward() error {
-	in, err := receiving(s.conn)
-	if err != nil {
-		return fmt.Errorf("pairs: %w", err)
-	}
 	out, err := sending(s.conn)
 	if err != nil {
 		return fmt.Errorf("pairs: %w", err)
 	}
 	four := s.conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Is4()
 	var drafts [most]Draft // what is answered is kept until it is sent
-	for {
-		n, err := in.receive()
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return nil
-		case errors.Is(err, unix.ECONNREFUSED): // of something that was sent
-			continue
-		case err != nil:
-			return fmt.Errorf("pairs: receive: %w", err)
-		}
+	var in *batch
+	in, err = receiving(s.conn, s.asked, s.o.Loops <= 1, func(n int) {
 		now := time.Now()
 		for i := range n {
 			b, from := in.datagram(i)
-			if len(b) > 0 && b[0] <= 3 && !s.limit.Allow(trust.NetworkOf(from.Addr()), now) {
+			if len(b) > 0 && b[0] <= 3 && !s.limit.Allow(trust.NetworkOf(from.At.Addr()), now) {
 				s.o.Count(TooMuch, len(b))
 				continue
 			}
 			answer, to, v := s.relay.Take(&drafts[i], b, from, now)
 			s.o.Count(v, len(b))
-			if answer != nil && (!four || to.Addr().Is4()) {
+			if answer != nil && (!four || to.At.Addr().Is4()) {
 				out.put(answer, to, four)
 			}
 		}
 		out.flush()
+	})
+	if err != nil {
+		return fmt.Errorf("pairs: %w", err)
+	}
+	for {
+		switch err := in.receive(); {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil && !errors.Is(err, unix.ECONNREFUSED): // which is of something that was sent
+			return fmt.Errorf("pairs: receive: %w", err)
+		}
 	}
 }

@@ -34,7 +34,11 @@ type Book struct {
 type page struct {
 	sequence uint64 // of the announcement that told last
 	calls    []Call // newest first
+	ways     Ways
 }
+
+// Ways are how many calls went which way, by wire.Way.
+type Ways [len(wire.Ways)]uint64
 
 // NewBook returns a Book of at most so many phones. count is told of each call, once.
 func NewBook(most int, count func(wire.Heard)) *Book {
@@ -59,8 +63,9 @@ func (b *Book) Tell(r wire.Registration, now time.Time) {
 			break
 		}
 	}
-	next := page{sequence: r.Sequence}
+	next := page{sequence: r.Sequence, ways: p.ways}
 	for _, h := range slices.Backward(r.Heard) {
+		next.ways[h.Way]++
 		next.calls = append(next.calls, Call{h, now})
 	}
 	next.calls = append(next.calls, p.calls...)
@@ -72,9 +77,11 @@ func (b *Book) Tell(r wire.Registration, now time.Time) {
 	}
 }
 
-// Of returns what a phone has told of its last calls, newest first.
-func (b *Book) Of(mac wire.MAC) []Call {
+// Of returns what a phone has told of its last calls, newest first, and how many of all went
+// which way.
+func (b *Book) Of(mac wire.MAC) ([]Call, Ways) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Clone(b.calls[mac].calls)
+	p := b.calls[mac]
+	return slices.Clone(p.calls), p.ways
 }

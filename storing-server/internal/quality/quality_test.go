@@ -12,7 +12,7 @@ func mac(n int) wire.MAC { return wire.MAC{2, 0, 0, 0, byte(n >> 8), byte(n)} }
 func told(phone int, sequence uint64, opinions ...uint16) wire.Registration {
 	r := wire.Registration{MAC: mac(phone), Sequence: sequence}
 	for _, o := range opinions {
-		r.Heard = append(r.Heard, wire.Heard{Opinion: o})
+		r.Heard = append(r.Heard, wire.Heard{Opinion: o, Way: wire.Way(o % 4)})
 	}
 	return r
 }
@@ -23,14 +23,17 @@ func TestBook(t *testing.T) {
 	b := NewBook(10, func(h wire.Heard) { counted[h.Opinion]++ })
 	at := time.Unix(1000, 0)
 	b.Tell(told(1, 5), at)
-	if got := b.Of(mac(1)); got != nil {
+	if got, _ := b.Of(mac(1)); got != nil {
 		t.Errorf("%v of a phone that has told nothing", got)
 	}
 	b.Tell(told(1, 6, 101, 102), at)
 	b.Tell(told(1, 6, 101, 102), at.Add(time.Second)) // answered again
 	b.Tell(told(1, 5, 100), at.Add(time.Second))      // overtaken
 	b.Tell(told(1, 7, 103, 104, 105, 106, 107, 108, 109), at.Add(time.Minute))
-	got := b.Of(mac(1))
+	got, ways := b.Of(mac(1))
+	if ways != (Ways{wire.WayUnknown: 2, wire.WayDirect: 3, wire.WayPunched: 2, wire.WayRelayed: 2}) {
+		t.Errorf("ways %v", ways)
+	}
 	if len(got) != wire.MaxHeard || got[0].Opinion != 109 || !got[0].Told.Equal(at.Add(time.Minute)) || got[7].Opinion != 102 || !got[7].Told.Equal(at) {
 		t.Errorf("%v", got)
 	}
@@ -40,13 +43,13 @@ func TestBook(t *testing.T) {
 		}
 	}
 	got[0].Opinion = 500
-	if b.Of(mac(1))[0].Opinion != 109 {
+	if again, _ := b.Of(mac(1)); again[0].Opinion != 109 {
 		t.Error("a reader has changed the book")
 	}
 	for n := range 1000 {
 		b.Tell(told(n, 9, 200), at)
-		if len(b.calls) > 10 || len(b.Of(mac(n))) == 0 {
-			t.Fatalf("%d phones are kept, of the last one %v", len(b.calls), b.Of(mac(n)))
+		if of, _ := b.Of(mac(n)); len(b.calls) > 10 || len(of) == 0 {
+			t.Fatalf("%d phones are kept, of the last one %v", len(b.calls), of)
 		}
 	}
 	if counted[200] != 1000 {

@@ -75,7 +75,7 @@ func (s *Server) invite(req *sipcheck.Message, at trust.Network) reply {
 	switch {
 	case !ok:
 		return answer(404)
-	case row.State != wire.Online:
+	case row.State != wire.Online, wire.IsBrowser(row.MAC): // a browser is nowhere for SIP
 		return answer(480)
 	}
 	r := answer(302)

@@ -70,6 +70,7 @@ type Server struct {
 	complaints *trust.Limiter[struct{}]
 	busy       chan struct{}
 	udp        *net.UDPConn
+	asked      *sockets.Sources // of udp
 	streams    []net.Listener   // TCP, TLS
 	at         []netip.AddrPort // of all of them
 
@@ -109,6 +110,9 @@ func (s *Server) listen(ctx context.Context, o Options) error {
 			return err
 		}
 		s.streams, s.udp = append(s.streams, limit(tcp)), udp
+		if s.asked, err = sockets.SourcesOf(udp); err != nil {
+			return err
+		}
 	}
 	if o.TLS != "" {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.TLS)
@@ -203,9 +207,9 @@ func (s *Server) allow(at trust.Network) bool {
 
 // datagrams answers what comes by UDP.
 func (s *Server) datagrams(ctx context.Context, running *sync.WaitGroup) error {
-	buf := make([]byte, 1<<16)
+	buf, info := make([]byte, 1<<16), make([]byte, sockets.ControlRoom)
 	for {
-		n, from, err := s.udp.ReadFromUDPAddrPort(buf)
+		n, k, _, from, err := s.udp.ReadMsgUDPAddrPort(buf, info)
 		if errors.Is(err, net.ErrClosed) {
 			return err
 		}
@@ -223,11 +227,11 @@ func (s *Server) datagrams(ctx context.Context, running *sync.WaitGroup) error {
 			s.count("", 0)
 			continue
 		}
-		text := append([]byte(nil), buf[:n]...)
+		text, by := append([]byte(nil), buf[:n]...), s.asked.Of(info[:k])
 		running.Go(func() {
 			defer func() { <-s.busy }()
 			if out, to := s.answer(ctx, text, from); out != nil {
-				_, _ = s.udp.WriteToUDPAddrPort(out, to) // lost like any datagram may be
+				_ = sockets.Answer(s.udp, out, to, by) // lost like any datagram may be
 			}
 		})
 	}

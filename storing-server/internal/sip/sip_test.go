@@ -197,6 +197,12 @@ func TestRegisterAndRedirect(t *testing.T) {
 	wants(t, "invite ours", lobby.ask("INVITE", "sip:02005e005307@example.net"), 302,
 		"Contact: <sip:02005e005307@192.0.2.70:5060>;q=1.0", "Contact: <sip:02005e005307@[2001:db8::70]:5060>;q=0.9")
 
+	page, err := rows.OpenPage(t.Context(), store.PageHash{1}, nil, "operator", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants(t, "invite a browser", lobby.ask("INVITE", "sip:"+page.Number+"@example.net"), 480)
+
 	wants(t, "withdraw", lobby.register("*", "Expires: 0"), 200)
 	wants(t, "invite who is off", other.ask("INVITE", "sip:lobby@example.net"), 480)
 }

@@ -1,6 +1,7 @@
 // Package sockets opens the ports of services that are spoken over UDP and TCP
-// alike (SIP: RFC 3261 section 18.2.1; DNS: RFC 7766). It does not know what is
-// spoken there.
+// alike (SIP: RFC 3261 section 18.2.1; DNS: RFC 7766), and has datagrams answered from
+// that address of this host that they came to (RFC 1122, section 4.1.3.5). It does not
+// know what is spoken there.
 package sockets
 
 import (

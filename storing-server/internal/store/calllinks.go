@@ -25,6 +25,9 @@ type CallLink struct {
 	Used    int      // how many were
 	Made    time.Time
 	Expires time.Time // it is worth nothing from then on; zero: never
+	// Receives: it calls nobody, but whoever has opened it is called, in a browser, by a
+	// number of its own.
+	Receives bool
 }
 
 // Refusals of a link.
@@ -33,7 +36,8 @@ var (
 	ErrCallLinkOver    = errors.New("the time of this link is over")
 	ErrCallLinkUsed    = errors.New("this link is used up")
 	ErrCallLinkNumber  = errors.New("this link is for other numbers")
-	errCallLinkInvalid = errors.New("want a name of 1 to 40 printable characters, at most 16 numbers of 3 to 8 digits, and 0 to 1000000 calls")
+	ErrCallLinkOther   = errors.New("this link is for being called, or for calling, and not for this")
+	errCallLinkInvalid = errors.New("want a name of 1 to 40 printable characters, at most 16 numbers of 3 to 8 digits, and 0 to 1000000 calls; to be called no numbers and no calls")
 )
 
 // Bounds of what a link may be good for.
@@ -49,6 +53,9 @@ type callLinkBody struct {
 	Numbers []string `cbor:"4,keyasint,omitempty"`
 	Times   int      `cbor:"5,keyasint,omitempty"`
 	Used    int      `cbor:"6,keyasint,omitempty"`
+	// A server of before takes a link for being called as one that is used up, by Times
+	// and Used.
+	Receives bool `cbor:"7,keyasint,omitempty"`
 }
 
 func callLinkKey(h CallLinkHash) noteKey { return noteKey{callLinkNote, noPhone + string(h[:])} }
@@ -56,7 +63,10 @@ func callLinkKey(h CallLinkHash) noteKey { return noteKey{callLinkNote, noPhone 
 func callLinkOf(k noteKey, b callLinkBody) CallLink {
 	l := CallLink{
 		ID: hex.EncodeToString([]byte(k.key[len(noPhone):]))[:tokenIDSize], Name: b.Name, Numbers: b.Numbers,
-		Times: b.Times, Used: b.Used, Made: time.Unix(b.Made, 0),
+		Times: b.Times, Used: b.Used, Made: time.Unix(b.Made, 0), Receives: b.Receives,
+	}
+	if l.Receives {
+		l.Times, l.Used = 0, 0
 	}
 	if b.Expires != 0 {
 		l.Expires = time.Unix(b.Expires, 0)
@@ -67,7 +77,9 @@ func callLinkOf(k noteKey, b callLinkBody) CallLink {
 // Calls is nil if the link may call a number at now, or says why not.
 func (l CallLink) Calls(number string, now time.Time) error {
 	switch {
-	case !l.Expires.IsZero() && !now.Before(l.Expires):
+	case l.Receives:
+		return ErrCallLinkOther
+	case l.over(now):
 		return ErrCallLinkOver
 	case l.Times > 0 && l.Used >= l.Times:
 		return ErrCallLinkUsed
@@ -77,8 +89,22 @@ func (l CallLink) Calls(number string, now time.Time) error {
 	return nil
 }
 
+// Called is nil if whoever has the link may be called by it at now, or says why not.
+func (l CallLink) Called(now time.Time) error {
+	switch {
+	case !l.Receives:
+		return ErrCallLinkOther
+	case l.over(now):
+		return ErrCallLinkOver
+	}
+	return nil
+}
+
+func (l CallLink) over(now time.Time) bool { return !l.Expires.IsZero() && !now.Before(l.Expires) }
+
 func (l CallLink) validate() error {
 	if !wire.ValidBrowserName(l.Name) || len(l.Numbers) > callLinkNumbers || l.Times < 0 || l.Times > callLinkTimes ||
+		l.Receives && (len(l.Numbers) > 0 || l.Times > 0) ||
 		slices.ContainsFunc(l.Numbers, func(n string) bool { return !wire.ValidNumber(n) }) {
 		return fmt.Errorf("store: make link for calls: %w", errCallLinkInvalid)
 	}
@@ -96,6 +122,9 @@ func (s *Store) AddCallLink(ctx context.Context, h CallLinkHash, l CallLink) (Ca
 		b := callLinkBody{Name: l.Name, Made: v.now.Unix(), Numbers: l.Numbers, Times: l.Times}
 		if !l.Expires.IsZero() {
 			b.Expires = l.Expires.Unix()
+		}
+		if b.Receives = l.Receives; b.Receives {
+			b.Times, b.Used = 1, 1
 		}
 		made = callLinkOf(callLinkKey(h), b)
 		v.tell(Event{Event: EventCallLinkMade, Token: made.ID, Name: l.Name})
@@ -146,8 +175,22 @@ func (s *Store) CallLinks() []CallLink {
 	return out
 }
 
-// RevokeCallLink makes the link with that ID worth nothing.
+// RevokeCallLink makes the link with that ID worth nothing, and takes their numbers from
+// the browsers that were called by it.
 func (s *Store) RevokeCallLink(ctx context.Context, id string) error {
+	if err := s.revokeCallLink(ctx, id); err != nil {
+		return err
+	}
+	for _, mac := range s.pagesOf(id) {
+		var gone *Error
+		if err := s.Forget(ctx, mac); err != nil && !(errors.As(err, &gone) && gone.Reason == wire.ReasonUnknown) {
+			return fmt.Errorf("the link is worth nothing, and the number of its browser %v is left: %w", mac, err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) revokeCallLink(ctx context.Context, id string) error {
 	return s.do(ctx, func(v *view) error {
 		for key := range v.table.notesOf(callLinkNote) {
 			k := noteKey{callLinkNote, key}

@@ -26,6 +26,7 @@ const (
 	EventAPITokenRevoked = "api-token-revoked" // it is worth nothing
 	EventCallLinkMade    = "call-link-made"    // for calls from a browser
 	EventCallLinkRevoked = "call-link-revoked" // it is worth nothing
+	EventPageMade        = "page-made"         // a browser that is called got a number
 	EventRegionSet       = "region-set"        // another server keeps the rows of a span, or this one
 	EventRegionRemoved   = "region-removed"    // nobody in particular does
 	EventRegionLearned   = "region-learned"    // as another cluster has it

@@ -28,6 +28,7 @@ const (
 	apiTokenNote = "api"      // of no phone, by the hash of the token
 	regionNote   = "region"   // of no phone, by the span
 	callLinkNote = "call"     // of no phone, by the hash of the token
+	pageNote     = "page"     // by MAC, that of a browser that is called
 )
 
 // A noteKey names a note. Its key begins with the MAC that it is about, so

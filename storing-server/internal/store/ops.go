@@ -345,6 +345,9 @@ func (v *view) forget(mac wire.MAC, rest time.Duration) error {
 	}
 	v.vacate(number, rest)
 	v.unname(mac)
+	if len(v.note(pageKey(mac))) > 0 {
+		v.setNote(pageKey(mac), nil)
+	}
 	if standard {
 		v.setNote(noteKey{phoneNote, string(mac[:])}, nil)
 		v.setNote(noteKey{bindingNote, string(mac[:])}, nil)

@@ -14,7 +14,7 @@ import (
 // over a subject of core NATS, each the whole of them: when they have changed, when a
 // connection is made again, to whoever has told older ones, and now and then. Their rows
 // stay apart: of JetStream nothing is asked between them, and what its streams take,
-// flexphone.>, is denied on the way. Gateways would make their streams one (docs/scale.md).
+// flexphone.> and flexphone-links.>, is denied on the way. Gateways would make their streams one (docs/scale.md).
 
 const (
 	regionsSubject = "flexphone-regions" // no stream takes it

@@ -23,6 +23,7 @@ import (
 const (
 	streamName   = "FLEXPHONE"
 	subjectRoot  = "flexphone."
+	keptLinks    = subjectRoot + "links."  // which servers of before shared there, and the stream has kept the last of
 	rowPrefix    = subjectRoot + "row."    // and 12 hexadecimal digits
 	numberPrefix = subjectRoot + "number." // and the digits
 	// batchOwn is how many messages the server in this process takes in one
@@ -317,6 +318,9 @@ func (t *table) apply(touched []wire.Query, subject string, data []byte, seq uin
 		if k.kind == namingNote && !t.loading {
 			touched = append(touched, wire.Query{MAC: wire.MAC([]byte(k.key[:len(wire.MAC{})]))}) // pages show it
 		}
+		return touched, nil
+	}
+	if strings.HasPrefix(subject, keptLinks) {
 		return touched, nil
 	}
 	return touched, fmt.Errorf("store: apply %s: no such subject", subject)

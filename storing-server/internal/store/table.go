@@ -272,7 +272,12 @@ func (t *table) find(q wire.Query, now time.Time) (wire.Row, bool) {
 	if e.gone {
 		return wire.Row{}, false
 	}
-	return e.record.row(now), true
+	row := e.record.row(now)
+	if wire.IsBrowser(mac) {
+		p, _ := readNote[pageBody](t.notes[pageKey(mac)].data) // or it is nobody's
+		row.Name = p.Name
+	}
+	return row, true
 }
 
 // row returns mac's entry; ok is false when there was never one.

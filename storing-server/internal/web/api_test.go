@@ -102,13 +102,13 @@ func TestDescription(t *testing.T) {
 	ask("GET", "/api/v1/phones?limit=1001", "", 400)
 	ask("GET", "/api/v1/phones?after=me", "", 400)
 	ask("GET", "/api/v1/phones/02-00-5e-00-00-01", "", 200, `"history":[{"addrs":["2001:db8::1"]`, `{"addrs":["192.0.2.1"]`, `"until"`)
-	s.o.Calls = func(m wire.MAC) []quality.Call {
+	s.o.Calls = func(m wire.MAC) ([]quality.Call, quality.Ways) {
 		if m != mac(1) {
-			return nil
+			return nil, quality.Ways{}
 		}
-		return []quality.Call{{Heard: wire.Heard{Opinion: 341, Lost: 102, Delay: 75 * time.Millisecond, Jitter: 3 * time.Millisecond, Length: 61 * time.Second}, Told: time.Unix(1000, 5)}}
+		return []quality.Call{{Heard: wire.Heard{Opinion: 341, Lost: 102, Delay: 75 * time.Millisecond, Jitter: 3 * time.Millisecond, Length: 61 * time.Second, Way: wire.WayPunched}, Told: time.Unix(1000, 5)}}, quality.Ways{0, 7, 8, 9}
 	}
-	ask("GET", "/api/v1/phones/02005e000001", "", 200, `"calls":[{"told":"1970-01-01T00:16:40Z","mos":3.41,"lost_percent":10.2,"delay_ms":75,"jitter_ms":3,"seconds":61}]`)
+	ask("GET", "/api/v1/phones/02005e000001", "", 200, `"calls":[{"told":"1970-01-01T00:16:40Z","mos":3.41,"lost_percent":10.2,"delay_ms":75,"jitter_ms":3,"seconds":61,"way":"punched"}]`, `"ways":{"direct":7,"punched":8,"relayed":9,"unknown":0}`)
 	if d := ask("GET", "/api/v1/phones/02005e000002", "", 200); strings.Contains(d, `"calls"`) {
 		t.Errorf("calls of a phone that has told of none: %s", d)
 	}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/store"
 )
 
@@ -20,7 +21,7 @@ func (s *Server) linksPage(w http.ResponseWriter, _ *http.Request, x *session) {
 }
 
 func makeCallLink(s *Server, ctx context.Context, r *http.Request) (string, flash, error) {
-	const to = "/call-links"
+	const path = "/call-links"
 	l := store.CallLink{
 		Name: field(r, "name"), Expires: lasts(field(r, "days")),
 		Numbers: strings.FieldsFunc(field(r, "numbers"), func(c rune) bool { return c == ',' || c == ' ' }),
@@ -28,13 +29,26 @@ func makeCallLink(s *Server, ctx context.Context, r *http.Request) (string, flas
 	if text := field(r, "times"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 {
-			return to, flash{}, bad("calls: want a number from 1 on, or none")
+			return path, flash{}, bad("calls: want a number from 1 on, or none")
 		}
 		l.Times = n
 	}
+	for _, n := range l.Numbers {
+		if at, away := s.elsewhere(wire.Query{Number: n}); away {
+			return path, flash{}, bad("number %s belongs to the region of %s: make the link there", n, at.Server)
+		}
+	}
+	l.Receives = field(r, "for") == "called"
 	token, hash := NewCallLink()
 	if _, err := s.o.Rows.AddCallLink(ctx, hash, l); err != nil {
-		return to, flash{}, err
+		return path, flash{}, err
+	}
+	scheme := "https://"
+	if !s.encrypted() && !s.o.Proxied {
+		scheme = "http://"
+	}
+	if l.Receives {
+		return path, flash{Text: "The link by which " + l.Name + " is called in a browser, shown this once.", Secret: scheme + r.Host + PhonePath(token)}, nil
 	}
 	number, more := "NUMBER", " Put the number in place of NUMBER."
 	if len(l.Numbers) > 0 {
@@ -43,11 +57,7 @@ func makeCallLink(s *Server, ctx context.Context, r *http.Request) (string, flas
 	if len(l.Numbers) > 1 {
 		more = fmt.Sprintf(" For the others, put their number in place of %s.", number)
 	}
-	scheme := "https://"
-	if !s.encrypted() && !s.o.Proxied {
-		scheme = "http://"
-	}
-	return to, flash{Text: "The link of " + l.Name + ", shown this once." + more, Secret: scheme + r.Host + CallPath(number, token)}, nil
+	return path, flash{Text: "The link of " + l.Name + ", shown this once." + more, Secret: scheme + r.Host + CallPath(number, token)}, nil
 }
 
 func revokeCallLink(s *Server, ctx context.Context, r *http.Request) (string, flash, error) {

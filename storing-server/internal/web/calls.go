@@ -46,7 +46,11 @@ func hashCallLink(token string) store.CallLinkHash { return sha256.Sum256([]byte
 
 // CallPath is where a browser calls a number, by a token; empty: by a login.
 func CallPath(number, token string) string {
-	path := "/call/" + number
+	return withToken("/call/"+number, token)
+}
+
+// withToken is path with the token of a link; empty: as it is.
+func withToken(path, token string) string {
 	if token != "" {
 		path += "?" + url.Values{linkParameter: {token}}.Encode()
 	}
@@ -84,8 +88,17 @@ var (
 	barNumber  = &barrier{http.StatusForbidden, "This link is for other numbers", "It may not call this one. Open it as it was given to you.", false}
 	barTries   = &barrier{http.StatusTooManyRequests, "Too many tries", "Wait a minute, and try again.", false}
 	barNobody  = &barrier{http.StatusNotFound, "Nobody has this number", "No phone is called by it. Look whether it is right.", false}
+	barOther   = &barrier{http.StatusForbidden, "This link is for something else", "It is either for calling or for being called. Open it as it was given to you.", false}
+	barBrowser = &barrier{http.StatusNotFound, "This is a browser", "A browser is called from a phone.", false}
 	barPlain   = &barrier{http.StatusNotFound, "This phone takes no calls from browsers", "It is a standard SIP phone. Call it from another phone.", false}
 )
+
+// barElsewhere sends a caller to the server that keeps the row: what is passed on of a call
+// goes by the phone's session there.
+func barElsewhere(to wire.Referral) *barrier {
+	return &barrier{http.StatusNotFound, "This number is in another region",
+		"It is kept by the storing server " + to.Server + ", and can be called from its pages alone. Ask whoever gave you the link for one that was made there.", false}
+}
 
 func barrierOf(err error) *barrier {
 	var b *barrier
@@ -100,6 +113,8 @@ func barrierOf(err error) *barrier {
 		return barUsed
 	case errors.Is(err, store.ErrCallLinkNumber):
 		return barNumber
+	case errors.Is(err, store.ErrCallLinkOther):
+		return barOther
 	}
 	return &barrier{http.StatusServiceUnavailable, "Not now", "The storing server cannot write. Try again in a minute.", false}
 }
@@ -136,18 +151,37 @@ func (s *Server) mayCall(r *http.Request) (guest, wire.Row, error) {
 		q = wire.Query{MAC: mac}
 	}
 	row, ok := s.o.Rows.Resolve(q)
-	switch {
+	switch to, away := s.elsewhere(q); {
+	case !ok && away:
+		return g, row, barElsewhere(to)
 	case !ok:
 		return g, row, barNobody
+	case wire.IsBrowser(row.MAC):
+		return g, row, barBrowser
 	case row.Fingerprint == wire.Fingerprint{}:
 		return g, row, barPlain
 	}
 	return g, row, nil
 }
 
+// elsewhere returns which other region's server keeps the row of q.
+func (s *Server) elsewhere(q wire.Query) (to wire.Referral, ok bool) {
+	to, ok = s.o.Rows.RegionOf(q)
+	return to, ok && to.Key != s.o.Key
+}
+
+// A Relay is a TURN server on the host of the pages: its port, of UDP and TCP, and a name and
+// a password for one call.
+type Relay struct {
+	Port           int // 0: there is none
+	Name, Password string
+}
+
 type callBody struct {
 	Number, Name string
 	Key          string // of the phone: its fingerprint
+	STUN         int    // port, on the host of the pages; 0: there is none
+	Relay        Relay
 }
 
 func (s *Server) callPage(w http.ResponseWriter, r *http.Request) {
@@ -162,7 +196,11 @@ func (s *Server) callPage(w http.ResponseWriter, r *http.Request) {
 		s.render(w, b.status, "nocall.html", v)
 		return
 	}
-	v.Body = callBody{r.PathValue("number"), g.name, row.Fingerprint.String()}
+	body := callBody{Number: r.PathValue("number"), Name: g.name, Key: row.Fingerprint.String(), STUN: s.o.STUN}
+	if s.o.Relay != nil {
+		body.Relay = s.o.Relay(row.MAC)
+	}
+	v.Body = body
 	s.render(w, http.StatusOK, "call.html", v)
 }
 

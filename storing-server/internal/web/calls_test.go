@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,7 @@ func pageOfferBody(offer string) string {
 // what to do.
 func TestCalls(t *testing.T) {
 	s, rows := serve(t, 2)
+	s.o.Key = wire.Fingerprint{1}
 	phone := &answering{answer: wire.BrowserAnswer{Description: "v=0", Key: []byte{1}, Signature: []byte{2}}}
 	s.o.Caller = phone
 	made := func(l store.CallLink) string {
@@ -82,6 +84,12 @@ func TestCalls(t *testing.T) {
 			}
 		}
 	}
+	for _, port := range []int{0, 3478} {
+		s.o.STUN = port
+		if w := ask(http.MethodGet, CallPath("101", good), ""); strings.Contains(w.Body.String(), `data-stun="3478"`) != (port > 0) {
+			t.Errorf("with STUN at port %d the page is %s", port, w.Body.String())
+		}
+	}
 	if len(phone.offers) > 0 {
 		t.Errorf("the phone was asked by those who may not: %+v", phone.offers)
 	}
@@ -114,13 +122,46 @@ func TestCalls(t *testing.T) {
 	if w := ask(http.MethodPost, path, pageOfferBody("v=0")); w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "used up") {
 		t.Errorf("one call too many: %d, %s", w.Code, w.Body.String())
 	}
+	for span, key := range map[string]wire.Fingerprint{"2": {2}, "9": s.o.Key} { // a region of others, and this one
+		to := wire.Referral{Server: "east.example:5684", Key: key}
+		if err := rows.SetRegion(t.Context(), store.Span{Prefix: span}, to); err != nil {
+			t.Fatal(err)
+		}
+	}
 	free := made(store.CallLink{Name: "Ada"})
+	if w := ask(http.MethodGet, CallPath("201", free), ""); w.Code != http.StatusNotFound || !strings.Contains(w.Body.String(), "kept by the storing server east.example:5684") {
+		t.Errorf("a number of another region: %d, %s", w.Code, w.Body.String())
+	}
+	if w := ask(http.MethodPost, CallPath("201", free), pageOfferBody("v=0")); w.Code != http.StatusNotFound || !strings.Contains(w.Body.String(), "east.example:5684") {
+		t.Errorf("a call to another region: %d, %s", w.Code, w.Body.String())
+	}
+	if w := ask(http.MethodGet, CallPath("999", free), ""); !strings.Contains(w.Body.String(), "Nobody has this number") {
+		t.Errorf("a number of this region that nobody has: %s", w.Body.String())
+	}
 	last := 0
 	for range callBurst + 1 {
 		last = ask(http.MethodPost, CallPath("101", free), pageOfferBody("v=0")).Code
 	}
 	if last != http.StatusTooManyRequests {
 		t.Errorf("a flood of calls: %d", last)
+	}
+}
+
+// A link to numbers of another region is made there.
+func TestCallLinkOfAnotherRegion(t *testing.T) {
+	s, rows := serve(t, 1)
+	if err := rows.SetRegion(t.Context(), store.Span{Prefix: "2"}, wire.Referral{Server: "east.example:5684", Key: wire.Fingerprint{2}}); err != nil {
+		t.Fatal(err)
+	}
+	u := login(t, s)
+	form := url.Values{"csrf": {u.csrf("/call-links")}, "name": {"Ada"}, "numbers": {"101, 201"}}
+	u.do("POST", "/call-links", form)
+	if w := u.do("GET", "/call-links", nil); !strings.Contains(w.Body.String(), "number 201 belongs to the region of east.example:5684: make the link there") || len(rows.CallLinks()) != 0 {
+		t.Errorf("a link to another region: %s", w.Body.String())
+	}
+	form.Set("numbers", "101")
+	if w := u.do("POST", "/call-links", form); w.Code != http.StatusSeeOther || len(rows.CallLinks()) != 1 {
+		t.Errorf("a link to this region: %d, and there are %d", w.Code, len(rows.CallLinks()))
 	}
 }
 

@@ -8,7 +8,8 @@
 // # Why
 //
 // Pages are rendered here, from templates, and every one of them works without
-// JavaScript: what is clicked is a link or a form. The few lines of script in
+// JavaScript, but for the two on which a browser calls and is called
+// (assets/talk.js): what is clicked is a link or a form. The few lines of script in
 // assets/live.js put newer rows in place of those that are shown. They are told
 // by server-sent events, and are sent the same HTML that the page was made of;
 // programs that accept events are sent the JSON that they would get by asking.

@@ -45,7 +45,7 @@ type view struct {
 
 // pages adds the routes of the pages.
 func (s *Server) pages(mux *http.ServeMux) {
-	for _, name := range []string{"style.css", "live.js", "call.js", "icon.svg"} {
+	for _, name := range []string{"style.css", "live.js", "talk.js", "call.js", "ring.js", "icon.svg"} {
 		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, assets, "assets/"+name) })
 	}
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/phones", http.StatusSeeOther) })
@@ -74,6 +74,7 @@ func (s *Server) pages(mux *http.ServeMux) {
 	show("/api-access", s.accessPage)
 	show("/call-links", s.linksPage)
 	s.calls(mux)
+	s.rings(mux)
 	s.forms(mux)
 }
 

@@ -35,7 +35,14 @@ func (s *Server) apiServer(context.Context, *http.Request) (any, error) {
 }
 
 // row returns a row as JSON and the pages have it.
-func (s *Server) row(r wire.Row) admin.Row { return admin.RowOf(r, s.o.Rows.Naming(r.MAC)) }
+func (s *Server) row(r wire.Row) admin.Row {
+	if wire.IsBrowser(r.MAC) { // a page of rows does not say whose
+		if whole, ok := s.o.Rows.Resolve(wire.Query{MAC: r.MAC}); ok {
+			r = whole
+		}
+	}
+	return admin.RowOf(r, s.o.Rows.Naming(r.MAC))
+}
 
 type phonesPage struct {
 	Phones []admin.Row `json:"phones"`
@@ -98,7 +105,11 @@ type phoneDetails struct {
 	User    string `json:"user,omitempty"` // of a standard SIP phone
 	History []stay `json:"history"`
 	Calls   []call `json:"calls,omitempty"` // of a phone that tells how they were
+	Ways    *ways  `json:"ways,omitempty"`  // likewise
 }
+
+// Browser reports whether it is a browser that phones call.
+func (d phoneDetails) Browser() bool { return wire.IsBrowser(d.MAC) }
 
 // A call is how a phone heard one, in the units of the trade.
 type call struct {
@@ -108,12 +119,21 @@ type call struct {
 	DelayMS     int64     `json:"delay_ms"`
 	JitterMS    int64     `json:"jitter_ms"`
 	Seconds     int64     `json:"seconds"`
+	Way         string    `json:"way"` // of its sound: direct, punched, relayed or unknown
+}
+
+// ways are how many calls of a phone's went how.
+type ways struct {
+	Direct  uint64 `json:"direct"`
+	Punched uint64 `json:"punched"`
+	Relayed uint64 `json:"relayed"`
+	Unknown uint64 `json:"unknown"`
 }
 
 func callOf(c quality.Call) call {
 	return call{
 		Told: c.Told.UTC().Truncate(time.Second), MOS: float64(c.Opinion) / 100, LostPercent: float64(c.Lost) / 10,
-		DelayMS: c.Delay.Milliseconds(), JitterMS: c.Jitter.Milliseconds(), Seconds: int64(c.Length / time.Second),
+		DelayMS: c.Delay.Milliseconds(), JitterMS: c.Jitter.Milliseconds(), Seconds: int64(c.Length / time.Second), Way: c.Way.String(),
 	}
 }
 
@@ -154,8 +174,12 @@ func (s *Server) details(mac wire.MAC) (out phoneDetails, err error) {
 		out.History = append(out.History, one)
 	}
 	if s.o.Calls != nil {
-		for _, c := range s.o.Calls(mac) {
+		calls, n := s.o.Calls(mac)
+		for _, c := range calls {
 			out.Calls = append(out.Calls, callOf(c))
+		}
+		if len(calls) > 0 {
+			out.Ways = &ways{n[wire.WayDirect], n[wire.WayPunched], n[wire.WayRelayed], n[wire.WayUnknown]}
 		}
 	}
 	return out, nil

@@ -13,6 +13,7 @@ import (
 
 	"flexphone/registry-client/wire"
 	"flexphone/storing-server/internal/quality"
+	"flexphone/storing-server/internal/ring"
 	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/trust"
 )
@@ -29,11 +30,19 @@ type Options struct {
 	Proxied bool
 	Exempt  trust.Exempt // networks that may have all connections
 	Rows    *store.Store
-	// Calls returns what a phone has told of its last calls, newest first; nil: phones
+	Key     wire.Fingerprint // of this server, as regions name it; zero: all regions are others'
+	// Calls returns what a phone has told of its last calls, newest first, and how many of
+	// all went which way; nil: phones
 	// are not heard.
-	Calls   func(wire.MAC) []quality.Call
+	Calls   func(wire.MAC) ([]quality.Call, quality.Ways)
 	Waiting *trust.Waiting // phones to be let in; nil: none is waited for
-	Caller  Caller         // brings calls from browsers to phones; nil: there are none
+	// STUN is a port at which this host tells pages that call as what they are seen; 0: there
+	// is none.
+	STUN int
+	// Relay gives a page what it needs to have a phone spoken to by TURN; nil: there is none.
+	Relay  func(to wire.MAC) Relay
+	Caller Caller       // brings calls from browsers to phones; nil: there are none
+	Ring   *ring.Switch // brings calls of phones to browsers; nil: there are none
 	// Metrics answers GET /metrics, and Ready GET /readyz.
 	Metrics http.Handler
 	Ready   *Readiness
@@ -67,6 +76,7 @@ type Server struct {
 	guesses  *trust.Limiter[trust.Network]
 	refusals *trust.Limiter[trust.Network] // that are logged
 	calling  *trust.Limiter[trust.Network]
+	opening  *trust.Limiter[trust.Network] // pages that are called
 	each     *trust.Limiter[trust.Network] // refusals in the audit log
 	all      *trust.Limiter[struct{}]
 	// guessing is held by who has a password checked, since that costs memory.
@@ -105,6 +115,7 @@ func newServer(o Options) *Server {
 		guesses:  trust.NewLimiter[trust.Network](1/guessEvery.Seconds(), guessBurst),
 		refusals: trust.NewLimiter[trust.Network](1/guessEvery.Seconds(), 1),
 		calling:  trust.NewLimiter[trust.Network](1/callEvery.Seconds(), callBurst),
+		opening:  trust.NewLimiter[trust.Network](1/openEvery.Seconds(), openBurst),
 		each:     trust.NewLimiter[trust.Network](auditEach, auditBurst),
 		all:      trust.NewLimiter[struct{}](auditAll, auditMost),
 		hub:      hub{watchers: map[*watcher]struct{}{}}, ending: make(chan struct{}),
