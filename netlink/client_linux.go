@@ -46,6 +46,9 @@ type Config struct {
 	// Trace is told of each message of DHCP and DHCPv6 that comes for this client
 	// or goes, and may not keep it. Nil: nobody is.
 	Trace func(sent bool, message []byte)
+	// Granted is told of each address that a server grants, before it is probed and
+	// used: what else it takes to use it can begin. It may not block. Nil: nobody is.
+	Granted func()
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -351,9 +354,16 @@ func (r *runner) act(ctx context.Context, a any) any {
 	case install:
 		err := r.site.install(a.lease, a.old, r.clock.now())
 		return installed{err, r.site.notTaken()}
+	case disown:
+		answerARP(r.cfg.Interface, false)
 	case remove:
+		defer answerARP(r.cfg.Interface, true)
 		if err := removeLease(r.link.Index, a.lease); err != nil {
 			r.cfg.Log.Error("cannot remove the address", "error", err)
+		}
+	case grant:
+		if r.cfg.Granted != nil {
+			r.cfg.Granted()
 		}
 	case tell:
 		r.tell(a.event)

@@ -26,9 +26,14 @@ func TestClientLeasesFromDnsmasq(t *testing.T) {
 	i.StartDNS(isptest.FirstPool, "--dhcp-option=option:dns-server,10.77.0.1", "--dhcp-option=option:domain-name,isp.example", "--dhcp-option=option:mtu,1400",
 		"--dhcp-option=121,0.0.0.0/0,10.77.0.1,192.0.2.0/24,10.77.0.1")
 	cfg := testConfig(t)
+	granted := make(chan struct{}, 8)
+	cfg.Granted = func() { granted <- struct{}{} }
 	c := startClient(t, cfg)
 	l := c.want(Bound).Lease
 	assertInstalled(t, l)
+	if len(granted) != 1 {
+		t.Errorf("%d addresses were granted before the first was bound", len(granted))
+	}
 	if l.Prefix != netip.MustParsePrefix("10.77.0.50/24") || l.Router != netip.MustParseAddr("10.77.0.1") ||
 		!slices.Equal(l.StoringServers, []string{"storing.example:5684"}) || !slices.Equal(l.Domains, []string{"isp.example"}) || l.MTU != 1400 ||
 		l.MAC.String() != isptest.MAC || l.Interface != "eth0" || len(l.Routes) != 1 {

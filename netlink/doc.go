@@ -91,7 +91,9 @@
 // A cable that is unplugged and plugged again within half a second, or a server
 // that refuses one address and gives another, must not end calls or withdraw a
 // registration. So Lost waits: linkGrace for a carrier, replaceGrace for
-// another address. An address that expired is lost at once.
+// another address. An address that expired is lost at once. One that was refused is
+// not answered for meanwhile, since its next holder asks whether it is free: of two phones
+// that get each other's at the same time each would decline it.
 //
 // # Why nothing waits at the start
 //

@@ -61,6 +61,7 @@ func (m *machine) reboot(now time.Time, a netip.Addr, wait time.Duration) {
 	m.sent, m.retry = now, now.Add(wait)
 	m.do(sendMessage{msg: m.message(now, dhcpv4.MessageTypeRequest,
 		m.ask(optAddr(dhcpv4.OptionRequestedIPAddress, a))...)})
+	m.firstProbe(now, a) // while the server thinks
 }
 
 // discover asks for any address, best the last one.
@@ -265,13 +266,13 @@ func (m *machine) offered(now time.Time, r reply) {
 	m.firstProbe(now, r.yours)
 }
 
-// granted takes an ACK, if it answers what was asked. Where no offer went before,
-// nobody was asked yet who has the address.
+// granted takes an ACK, if it answers what was asked. Where no offer went before, and
+// no address was asked for, nobody was asked yet who has it.
 func (m *machine) granted(now time.Time, r reply, l Lease) {
 	if !m.answers(r) {
 		return
 	}
-	if m.state == stateSelecting || m.state == stateRebooting {
+	if m.state == stateSelecting {
 		m.firstProbe(now, r.yours)
 	}
 	m.acknowledged(now, l, r.odd)

@@ -2,6 +2,7 @@ package netlink_test
 
 import (
 	"net/netip"
+	"os"
 	"testing"
 
 	"flexphone/netlink"
@@ -56,6 +57,19 @@ func TestMakeBeforeBreak(t *testing.T) {
 			only := func(h lab.Holding) bool { return settled(h) && !h.Addrs[e.Lease.Prefix].IsZero() }
 			if _, ok := h.Watch.Until(ownerPatience, only); !ok {
 				t.Fatal("the kernel holds more than the new address, or less")
+			}
+			var ignores []byte
+			must := func(err error) {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			must(h.Cable.Near.Do(func() (err error) {
+				ignores, err = os.ReadFile("/proc/sys/net/ipv4/conf/" + lab.NearName + "/arp_ignore")
+				return err
+			}))
+			if string(ignores) != "0\n" {
+				t.Errorf("afterwards arp_ignore is %s", ignores)
 			}
 			neverBare(t, netip.PrefixFrom(first.Addr, 24), h.Watch.Changes())
 		})

@@ -23,6 +23,7 @@ func (m *machine) firstProbe(now time.Time, a netip.Addr) {
 
 func (m *machine) acknowledged(now time.Time, l Lease, odd []string) {
 	m.avoid, m.unconfirmed = netip.Addr{}, false
+	m.do(grant{})
 	if text := strings.Join(odd, "; "); text != m.leftOut {
 		if m.leftOut = text; text != "" {
 			m.note(slog.LevelWarn, "the server sends what cannot be, going without", "what", text)

@@ -79,6 +79,25 @@ func hastenARP(ifname string) {
 	}
 }
 
+// noAnswers of arp_ignore has the kernel answer no request for an address of its own.
+const noAnswers = "8"
+
+// answerARP has the kernel answer for the addresses of an interface, or not: while one was
+// refused, and there is no other yet, two phones that are given each other's would each find
+// its new one in use. Whatever else an operator has set stays. Where that is not allowed,
+// each declines one address.
+func answerARP(ifname string, yes bool) {
+	file := filepath.Join("/proc/sys/net/ipv4/conf", ifname, "arp_ignore")
+	b, err := os.ReadFile(file)
+	switch now := strings.TrimSpace(string(b)); {
+	case err != nil:
+	case yes && now == noAnswers: // maybe of a life that was killed
+		_ = os.WriteFile(file, []byte("0"), 0o644)
+	case !yes && now == "0":
+		_ = os.WriteFile(file, []byte(noAnswers), 0o644)
+	}
+}
+
 // A site is an interface as a lease is installed on it.
 type site struct {
 	ifname string
@@ -88,23 +107,13 @@ type site struct {
 	refused []rtnl.Route
 }
 
-// install makes l usable before it takes old away, so that the host is
-// never without an address: the new address, its routes, then the old address.
-// An address that an earlier life of this process left behind goes too. A route
-// that the kernel refuses is no reason to have no address: it is in refused
+// install makes l usable before anything else, and before it takes old away, so that
+// the host is never without an address: the new address, its routes, then the old
+// address. An address that an earlier life of this process left behind goes too. A
+// route that the kernel refuses is no reason to have no address: it is in refused
 // afterwards.
 func (s *site) install(l, old Lease, now time.Time) error {
-	// Without it, deleting an old address deletes new ones of its network.
-	promote := filepath.Join("/proc/sys/net/ipv4/conf", s.ifname, "promote_secondaries")
-	if b, err := os.ReadFile(promote); err == nil && string(b) != "1\n" {
-		// Where it is read-only, what gets lost is noticed and put back.
-		_ = os.WriteFile(promote, []byte("1"), 0o644)
-	}
-	hastenARP(s.ifname)
-	if l.Metric != 0 {
-		// A cable that is out must not attract what another interface could send.
-		_ = os.WriteFile(filepath.Join("/proc/sys/net/ipv4/conf", s.ifname, "ignore_routes_with_linkdown"), []byte("1"), 0o644)
-	}
+	defer answerARP(s.ifname, true) // once the old address is gone
 	if l.MTU != 0 || old.MTU != 0 { // what the last network asked for does not hold here
 		if li, err := link.Read(s.ifname); err == nil && li.MTU != s.mtuFor(l) {
 			// A driver that cannot do it is no reason to have no address.
@@ -132,12 +141,29 @@ func (s *site) install(l, old Lease, now time.Time) error {
 			s.refused = append(s.refused, r)
 		}
 	}
+	s.tune(l)
 	for _, r := range leaseRoutes(s.index, old) {
 		if !hasRoute(routes, r) {
 			_ = rtnl.RouteDel(&r) // gone already, or soon with its address
 		}
 	}
 	return removeOthers(s.index, l, old)
+}
+
+// tune sets what the interface does with addresses and neighbours, as far as that is
+// allowed.
+func (s *site) tune(l Lease) {
+	// Without it, deleting an old address deletes new ones of its network.
+	promote := filepath.Join("/proc/sys/net/ipv4/conf", s.ifname, "promote_secondaries")
+	if b, err := os.ReadFile(promote); err == nil && string(b) != "1\n" {
+		// Where it is read-only, what gets lost is noticed and put back.
+		_ = os.WriteFile(promote, []byte("1"), 0o644)
+	}
+	hastenARP(s.ifname)
+	if l.Metric != 0 {
+		// A cable that is out must not attract what another interface could send.
+		_ = os.WriteFile(filepath.Join("/proc/sys/net/ipv4/conf", s.ifname, "ignore_routes_with_linkdown"), []byte("1"), 0o644)
+	}
 }
 
 // Install puts the address and the routes of l on the interface that it names, for a

@@ -1,6 +1,7 @@
 package netlink
 
 import (
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -217,5 +218,52 @@ func TestMTU(t *testing.T) {
 		if six := isptest.IP(t, "-6", "address", "show", "dev", "eth0"); !strings.Contains(six, "fe80::") {
 			t.Errorf("told %d, there is no IPv6 left", tt.told)
 		}
+	}
+}
+
+// Who asks for an address that was refused gets no answer, and one for another has it. What an
+// operator has set stays.
+func TestAnswerARP(t *testing.T) {
+	if !isptest.InNamespace(t) {
+		return
+	}
+	i := isptest.New(t, isptest.Addr)
+	isptest.IP(t, "link", "set", "eth0", "up")
+	isptest.IP(t, "address", "add", "10.77.0.50/24", "dev", "eth0")
+	const file = "/proc/sys/net/ipv4/conf/eth0/arp_ignore"
+	for _, tt := range []struct {
+		was, during, after string
+		answered           bool
+	}{{"0", "8", "0", false}, {"1", "1", "1", true}} {
+		if err := os.WriteFile(file, []byte(tt.was), 0o644); err != nil {
+			t.Skip(err)
+		}
+		is := func(want string) {
+			t.Helper()
+			if b, err := os.ReadFile(file); err != nil || strings.TrimSpace(string(b)) != want {
+				t.Errorf("arp_ignore is %q, %v; want %s", b, err, want)
+			}
+		}
+		answerARP("eth0", false)
+		is(tt.during)
+		i.Inside("ip", "neighbour", "flush", "all")
+		i.Do(func() error { // is not taken, but asked for
+			c, err := net.Dial("udp4", "10.77.0.50:9")
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			_, err = c.Write([]byte{0})
+			return err
+		})
+		asked := ""
+		for end := time.Now().Add(isptest.Patience); !strings.Contains(asked, "lladdr") && !strings.Contains(asked, "FAILED") && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			asked = i.Inside("ip", "neighbour", "show", "10.77.0.50", "dev", "isp0")
+		}
+		if known := strings.Contains(asked, "lladdr"); known != tt.answered {
+			t.Errorf("with %s: answered %v: %s", tt.during, known, asked)
+		}
+		answerARP("eth0", true)
+		is(tt.after)
 	}
 }

@@ -212,13 +212,16 @@ func TestStreetAfterAPowerCut(t *testing.T) {
 			t.Fatalf("sent %v", s.kinds())
 		}
 	}
-	// A second more or less a quarter is five slots; the next wait ten more, and so
-	// on. Twice the mean is chance.
+	// The first wait is half a second, which is five slots, more or less; the next one
+	// ten more, and so on. Twice the mean is chance.
 	spread := 5
 	for i, slots := range repeated {
 		most := 0
-		for _, n := range slots {
+		for at, n := range slots {
 			most = max(most, n)
+			if i == 0 && at > 5 {
+				t.Errorf("%d ask again only in slot %d of %v", n, at, slot)
+			}
 		}
 		if most > 2*phones/spread {
 			t.Errorf("repetition %d: %d of %d in one slot of %v", i+1, most, phones, slot)

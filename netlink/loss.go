@@ -51,6 +51,9 @@ func (m *machine) giveUp(now time.Time, reason string, grace time.Duration) {
 	if !m.held.Prefix.IsValid() {
 		return
 	}
+	if grace > 0 && !m.refused { // somebody else may be given it meanwhile, and ask who has it
+		m.do(disown{})
+	}
 	m.refused, m.unconfirmed = true, false
 	m.lose, m.loseReason, m.loseHeld = now.Add(grace), reason, true
 }
@@ -117,7 +120,7 @@ func (m *machine) arp(now time.Time, c arp.Claim) {
 	case c.Addr != m.watched():
 	case m.state == stateRequesting:
 		m.accuse(now, c, m.offer.prefix())
-	case m.state == stateChecking:
+	case m.state == stateChecking, m.state == stateRebooting && c.Addr != m.held.Addr():
 		m.accuse(now, c, m.next.Prefix)
 	}
 }
@@ -165,7 +168,7 @@ func (m *machine) decline(now time.Time, c arp.Claim) {
 	case c.Addr == m.held.Addr():
 	case m.state == stateRequesting:
 		server = m.offer.server
-	case m.state == stateChecking:
+	case m.state == stateChecking, m.state == stateRebooting:
 		server = m.next.Server
 	}
 	m.xid[0]++ // no late ACK for this exchange

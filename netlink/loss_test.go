@@ -82,7 +82,38 @@ func TestNak(t *testing.T) {
 			if len(s.sent) > 30 {
 				t.Errorf("%d messages in a minute", len(s.sent))
 			}
+			if s.disowned {
+				t.Error("nobody is answered any more")
+			}
 		})
+	}
+}
+
+// A refused address stays for a moment, in which the kernel does not say that it is ours; it
+// does again with another one, and when it is gone.
+func TestRefusedAddressIsDisowned(t *testing.T) {
+	for _, another := range []bool{false, true} {
+		s := newSimulation(t)
+		l := s.bind()
+		refuses := true
+		s.server = func(d *dhcpv4.DHCPv4) []reply {
+			switch {
+			case refuses && d.MessageType() == requestType:
+				return []reply{{kind: dhcpv4.MessageTypeNak, server: simServer}}
+			case refuses:
+				return nil
+			}
+			return pool(simNext)(d)
+		}
+		s.run(l.Renew.Sub(s.now) + replaceGrace/4)
+		if !s.kernel[l.Prefix] || !s.disowned {
+			t.Errorf("kernel has %v, disowned %v", s.kernel, s.disowned)
+		}
+		refuses = !another
+		s.run(2 * replaceGrace)
+		if s.kernel[l.Prefix] || s.disowned || (len(s.kernel) == 1) != another {
+			t.Errorf("afterwards the kernel has %v, disowned %v", s.kernel, s.disowned)
+		}
 	}
 }
 

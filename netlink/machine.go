@@ -72,9 +72,12 @@ type (
 	// Answered with installed.
 	install struct{ lease, old Lease }
 	remove  struct{ lease Lease }
-	tell    struct{ event Event }
-	store   struct{ lease Lease } // the zero Lease: forget
-	note    struct {              // for the log
+	// disown: the address stays for a moment, but nobody is told any more that it is ours.
+	disown struct{}
+	grant  struct{} // a server grants an address
+	tell   struct{ event Event }
+	store  struct{ lease Lease } // the zero Lease: forget
+	note   struct {              // for the log
 		level slog.Level
 		text  string
 		args  []any
@@ -229,7 +232,7 @@ func (m *machine) using() bool {
 // watched returns the address whose conflicts matter, the zero Addr for none.
 func (m *machine) watched() netip.Addr {
 	switch m.state {
-	case stateRequesting:
+	case stateRebooting, stateRequesting:
 		return m.offer.yours
 	case stateChecking:
 		return m.next.Addr()

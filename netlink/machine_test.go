@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"flexphone/netlink/internal/arp"
 )
 
 const (
@@ -23,6 +25,9 @@ func TestLeaseOfAFreshPhone(t *testing.T) {
 	s.plug()
 	if s.run(holdForProbe - 1); len(s.events) > 0 {
 		t.Error("bound before the probe could be answered")
+	}
+	if want := []time.Time{s.now.Add(1 - holdForProbe)}; !slices.Equal(s.granted, want) {
+		t.Errorf("granted at %v; want %v: what else it takes begins while it is probed", s.granted, want)
 	}
 	s.run(1)
 	e := s.want(Bound)[0]
@@ -121,6 +126,61 @@ func TestStoredLease(t *testing.T) {
 				t.Errorf("sent %v; want %v", got, tt.sent)
 			}
 		})
+	}
+}
+
+// The address that a phone had is probed while its server is asked: whoever has it now
+// is heard before or after the server has answered, and a free one is used as soon as
+// both have had their time.
+func TestStoredAddressIsProbedMeanwhile(t *testing.T) {
+	taken := arp.Claim{From: MAC{2, 0, 0x5e, 0, 0x53, 0xee}, Addr: simAddr}
+	for _, tt := range []struct {
+		name    string
+		claims  time.Duration // from the REQUEST; 0: nobody does
+		answers time.Duration // of the server, from the REQUEST
+		bound   time.Duration // from the REQUEST; 0: not at this address
+	}{
+		{"a quick server", 0, holdForProbe / 2, holdForProbe},
+		{"a slow server", 0, 20 * time.Millisecond, 20 * time.Millisecond},
+		{"somebody has it, a quick server", holdForProbe * 3 / 4, holdForProbe / 2, 0},
+		{"somebody has it, a slow server", holdForProbe / 2, 20 * time.Millisecond, 0},
+	} {
+		s := newSimulation(t)
+		l := s.bind()
+		s = newSimulation(t)
+		s.now = l.Start.Add(time.Minute)
+		s.m.start(l)
+		begun := s.now
+		s.plug()
+		if want := []any{sendProbe{simAddr}}; !slices.Equal(s.arp, want) {
+			t.Errorf("%s: ARP is %v with the REQUEST; want %v", tt.name, s.arp, want)
+		}
+		at := func(d time.Duration, in any) {
+			s.run(begun.Add(d).Sub(s.now))
+			s.give(in)
+		}
+		answer := received{goodReply(dhcpv4.MessageTypeAck, simAddr)}
+		answer.reply.xid = s.m.xid
+		switch {
+		case tt.claims == 0:
+			at(tt.answers, answer)
+		case tt.claims < tt.answers:
+			at(tt.claims, taken)
+			at(tt.answers, answer)
+		default:
+			at(tt.answers, answer)
+			at(tt.claims, taken)
+		}
+		s.run(begun.Add(time.Second).Sub(s.now))
+		if tt.bound == 0 {
+			if s.want(); !slices.Contains(s.kinds(), declineType) {
+				t.Errorf("%s: sent %v; want a DECLINE", tt.name, s.kinds())
+			}
+			continue
+		}
+		if e := s.want(Bound)[0]; e.At.Sub(begun) != tt.bound {
+			t.Errorf("%s: bound after %v; want %v", tt.name, e.At.Sub(begun), tt.bound)
+		}
 	}
 }
 

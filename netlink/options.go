@@ -67,14 +67,8 @@ var options = []option{
 	{optVoiceVLAN, true, func(r *reply, v []byte) {
 		r.with.VoiceVLAN = vlanOf(v)
 	}, func(l Lease) bool { return l.VoiceVLAN == 0 || isVLAN(l.VoiceVLAN) }},
-	{optStoringServer, true, func(r *reply, v []byte) {
-		// Some servers can send addresses alone, and do so in four bytes.
-		if a := oneAddr(v); isHost(a) && !isText(v) {
-			v = []byte(a.String())
-		}
-		r.addStoring(serverText(v))
-	}, func(l Lease) bool { return all(l.StoringServers, isServer) }},
-	{dhcpv4.OptionTFTPServerName.Code(), true, func(r *reply, v []byte) { r.addStoring(serverText(v)) }, nil},
+	{optStoringServer, true, (*reply).readStoring, func(l Lease) bool { return all(l.StoringServers, isServer) }},
+	{dhcpv4.OptionTFTPServerName.Code(), true, (*reply).readStoring, nil},
 	{optTFTPServers, true, func(r *reply, v []byte) {
 		for _, a := range hosts(v) {
 			r.addStoring(a.String())
@@ -126,6 +120,18 @@ const (
 func (r *reply) addStoring(s string) {
 	if s != "" && len(r.with.StoringServers) < maxStoring && !slices.Contains(r.with.StoringServers, s) {
 		r.with.StoringServers = append(r.with.StoringServers, s)
+	}
+}
+
+// readStoring reads an option that names storing servers: as text, or as addresses of four
+// bytes each, which is all that some servers can send.
+func (r *reply) readStoring(v []byte) {
+	if !isAddresses(v) {
+		r.addStoring(serverText(v))
+		return
+	}
+	for _, a := range hosts(v) {
+		r.addStoring(a.String())
 	}
 }
 

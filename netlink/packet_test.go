@@ -149,6 +149,14 @@ func TestParseReplyForgives(t *testing.T) {
 				return slices.Equal(r.with.StoringServers, []string{"coaps://[2001:db8::2]:5684", "storing.example", "10.0.0.1"})
 			}},
 		{"a storing server in four bytes", testPacket(func(o dhcpv4.Options) { delete(o, 66); o[160] = []byte{10, 77, 0, 1} }), func(r reply) bool { return slices.Equal(r.with.StoringServers, []string{"10.77.0.1"}) }},
+		{"storing servers in eight bytes", testPacket(func(o dhcpv4.Options) { delete(o, 66); o[160] = []byte{10, 77, 0, 9, 10, 77, 0, 1} }), func(r reply) bool { return slices.Equal(r.with.StoringServers, []string{"10.77.0.9", "10.77.0.1"}) }},
+		{"the same of printable bytes", testPacket(func(o dhcpv4.Options) { delete(o, 66); o[160] = []byte("\nMd2\nMd3") }), func(r reply) bool {
+			return slices.Equal(r.with.StoringServers, []string{"10.77.100.50", "10.77.100.51"})
+		}},
+		{"storing servers in bytes of option 66", testPacket(func(o dhcpv4.Options) { o[66] = []byte{192, 0, 2, 9, 0, 0, 0, 0, 192, 0, 2, 1} }), func(r reply) bool { return slices.Equal(r.with.StoringServers, []string{"192.0.2.9", "192.0.2.1"}) }},
+		{"an address and a piece of one", testPacket(func(o dhcpv4.Options) { delete(o, 66); o[160] = []byte{192, 0, 2, 9, 192} }), func(r reply) bool { return r.with.StoringServers == nil }},
+		{"text that four divides, with a NUL", testPacket(func(o dhcpv4.Options) { delete(o, 66); o[160] = []byte("192.0.2.9\n192.0.2.12\x00\x00\x00\x00") }), func(r reply) bool { return slices.Equal(r.with.StoringServers, []string{"192.0.2.9 192.0.2.12"}) }},
+		{"text that four divides, behind a newline", testPacket(func(o dhcpv4.Options) { delete(o, 66); o[160] = []byte("\n192.0.2.9\n\x00") }), func(r reply) bool { return slices.Equal(r.with.StoringServers, []string{"192.0.2.9"}) }},
 		{"a storing server of four letters", testPacket(func(o dhcpv4.Options) { delete(o, 66); o[160] = []byte("pbx1") }), func(r reply) bool { return slices.Equal(r.with.StoringServers, []string{"pbx1"}) }},
 		{"four bytes that are no host", testPacket(func(o dhcpv4.Options) { delete(o, 66); o[160] = []byte{0, 0, 0, 0} }), func(r reply) bool { return r.with.StoringServers == nil }},
 		{"a storing server twice", testPacket(func(o dhcpv4.Options) { o[160] = []byte(`"storing.example"`) }), func(r reply) bool { return slices.Equal(r.with.StoringServers, []string{"storing.example"}) }},

@@ -36,10 +36,13 @@ type simulation struct {
 	arp     []any
 	kernel  map[netip.Prefix]bool
 	stored  Lease
+	granted []time.Time
 	failing error // of the kernel
-	router  MAC   // zero: silent
-	proxy   MAC   // answers for every address; zero: nobody does
-	wire    *pcap // nil: nothing is recorded
+	// disowned: the kernel answers for no address.
+	disowned bool
+	router   MAC   // zero: silent
+	proxy    MAC   // answers for every address; zero: nobody does
+	wire     *pcap // nil: nothing is recorded
 }
 
 func newSimulation(t steptest.Tester) *simulation {
@@ -89,9 +92,15 @@ func (s *simulation) give(in any) {
 						delete(s.kernel, a.old.Prefix)
 					}
 				}
+				s.disowned = false
 				inputs = append(inputs, installed{err: s.failing})
+			case disown:
+				s.disowned = true
 			case remove:
+				s.disowned = false
 				delete(s.kernel, a.lease.Prefix)
+			case grant:
+				s.granted = append(s.granted, s.now)
 			case tell:
 				s.events = append(s.events, a.event)
 			case store:

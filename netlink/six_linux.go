@@ -120,8 +120,16 @@ func (s *six) Run(ctx context.Context) error {
 	return errors.Join(err, s.step(ctx, gone{}))
 }
 
-// start runs what tells of changes, and IPv4, until ctx is done.
+// start runs IPv4, and what tells of changes, until ctx is done.
 func (s *six) start(ctx context.Context) error {
+	if s.four != nil { // it asks first: its server answers at once, a router in seconds
+		s.readers.Go(func() {
+			s.fourErr = s.four.Run(ctx)
+			close(s.fourEnded)
+		})
+		s.readers.Go(func() { s.passOn(ctx) })
+		runtime.Gosched()
+	}
 	h, err := link.OpenHinter(unix.RTNLGRP_LINK, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_IFINFO)
 	if err != nil {
 		return err
@@ -136,14 +144,6 @@ func (s *six) start(ctx context.Context) error {
 		h.Close()
 		a.socket.Close()
 		return err
-	}
-	if s.four != nil {
-		s.readers.Go(func() {
-			s.fourErr = s.four.Run(ctx)
-			close(s.fourEnded)
-		})
-		s.readers.Go(func() { s.passOn(ctx) })
-		runtime.Gosched() // IPv4 asks first: its server answers at once, a router in seconds
 	}
 	s.readers.Go(s.alarm.run)
 	s.readers.Go(func() { h.Run(ctx, s.hints) })

@@ -75,12 +75,15 @@ const (
 	forever = time.Duration(0xffffffff) * time.Second
 )
 
-// backoff returns the wait before transmission n+1: 1, 2, 4 s, for two minutes
-// 8 s, and then 16, 32, 64 s, each a quarter more or less so that a street that
-// lost its power does not speak in chorus.
+// backoff returns the wait before transmission n+1: 0.1 to 0.6 s, since an answer is
+// lost where the other end of the cable has not yet seen that this one is up; 2, 4 s,
+// for two minutes 8 s, and then 16, 32, 64 s, each a quarter more or less so that a
+// street that lost its power does not speak in chorus.
 func backoff(r *rand.Rand, n int) time.Duration {
 	d := maxRetry
 	switch later := n - portTries; {
+	case n == 0:
+		return firstRetry/10 + time.Duration(r.Int64N(int64(firstRetry/2)))
 	case n < 3:
 		d = firstRetry << n
 	case later < 3:

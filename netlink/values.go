@@ -78,6 +78,23 @@ func isText(v []byte) bool {
 	return !slices.ContainsFunc(v, func(c byte) bool { return c < ' ' || c > '~' })
 }
 
+// isAddresses reports whether v is rather IPv4 addresses than serverText. What both can
+// be is one address if not all of it is printable, and several if all are of 10.0.0.0/8:
+// then each begins with a newline.
+func isAddresses(v []byte) bool {
+	switch {
+	case len(v) == 0 || len(v)%4 != 0:
+		return false
+	case len(v) == 4:
+		return !isText(v)
+	}
+	private := true
+	for i := 0; i < len(v); i += 4 {
+		private = private && v[i] == 10
+	}
+	return private || serverText(v) == ""
+}
+
 // words reads option 15, which holds one domain by RFC 2132 §3.17 and several
 // by custom.
 func words(v []byte) []string {
