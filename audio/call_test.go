@@ -30,6 +30,13 @@ func quality(codec audio.Codec) (correlation float64, delay time.Duration) {
 	return 0.98, 110 * time.Millisecond
 }
 
+// speech is recorded speech, behind a second in which nobody speaks yet: the playout
+// delay becomes what it should be, which would be found as two delays in one piece.
+func speech(t testing.TB, name string, rate int) []int16 {
+	t.Helper()
+	return append(make([]int16, rate), audiotest.Speech(t, name, rate)...)
+}
+
 // heard asserts that p heard what was spoken.
 func heard(t *testing.T, p *phone, spoken []int16, correlation, arrived float64, delay time.Duration) {
 	t.Helper()
@@ -45,7 +52,7 @@ func TestSpeechBothWaysByEachCodecAtEachRate(t *testing.T) {
 		for _, rate := range []int{8000, 16000, 48000} {
 			t.Run(fmt.Sprintf("%s/%d", f.Codec().Name, rate), func(t *testing.T) {
 				t.Parallel()
-				a, b := audiotest.Speech(t, speechA, rate), audiotest.Speech(t, speechB, rate)
+				a, b := speech(t, speechA, rate), speech(t, speechB, rate)
 				synctest.Test(t, func(t *testing.T) {
 					n := newNetwork()
 					pa, pb := newPhone(n, hostA, newCard(rate, a)), newPhone(n, hostB, newCard(rate, b))
@@ -79,7 +86,7 @@ func TestSpeechInPacketsOfEachDuration(t *testing.T) {
 		for _, ms := range []int{10, 20, 40, 60} {
 			t.Run(fmt.Sprintf("%s/%d", f.Codec().Name, ms), func(t *testing.T) {
 				t.Parallel()
-				spoken := audiotest.Speech(t, speechA, rate)
+				spoken := speech(t, speechA, rate)
 				synctest.Test(t, func(t *testing.T) {
 					n := newNetwork()
 					pa, pb := newPhone(n, hostA, newCard(rate, spoken)), newPhone(n, hostB, newCard(rate, nil))
@@ -100,7 +107,7 @@ func TestSpeechInPacketsOfEachDuration(t *testing.T) {
 // impaired runs speech from a to b over a network that is not perfect.
 func impaired(t *testing.T, codec audio.Codec, way func(n int) []time.Duration, after func(t *testing.T, b *phone, spoken []int16)) {
 	t.Helper()
-	over(t, codec, "", audiotest.Speech(t, speechA, 16000), way, after)
+	over(t, codec, "", speech(t, speechA, 16000), way, after)
 }
 
 // over is impaired for any speech of 16 kHz, and for a peer that asks for params.
@@ -144,7 +151,7 @@ func TestDisorderAndDuplicatesAreNotHeard(t *testing.T) {
 			}, func(t *testing.T, b *phone, spoken []int16) {
 				correlation, delay := quality(f.Codec())
 				heard(t, b, spoken, correlation, 0.97, delay)
-				if s := b.Stats(); s.PacketsLost != 0 || s.Late > 3 { // the first, which nobody waits for
+				if s := b.Stats(); s.PacketsLost != 0 || s.Late != 0 {
 					t.Errorf("%+v", s)
 				}
 			})
@@ -157,7 +164,7 @@ func TestLossIsCountedAndTheRestIsHeard(t *testing.T) {
 		t.Run(f.Codec().Name, func(t *testing.T) {
 			r, lost := rand.New(rand.NewPCG(3, 4)), uint64(0)
 			impaired(t, f.Codec(), func(n int) []time.Duration {
-				if n > 1 && n < 140 && r.IntN(100) < 10 {
+				if n > 51 && n < 190 && r.IntN(100) < 10 {
 					lost++
 					return nil
 				}
@@ -189,7 +196,7 @@ func TestJitterBeyondTheBufferMakesItGrow(t *testing.T) {
 
 func TestClocksThatDifferDoNotMakeTheDelayGrow(t *testing.T) {
 	const rate = 8000
-	spoken := audiotest.Speech(t, speechA, rate)
+	spoken := speech(t, speechA, rate)
 	for _, ppm := range []int{-2000, 2000} {
 		t.Run(fmt.Sprint(ppm), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -26,10 +26,15 @@ type Encoder interface {
 
 // An Adapter is an Encoder that goes by what becomes of its packets.
 type Adapter interface {
-	// Adapt tells it which part of them, from 0 to 1, the peer has lately missed.
-	// It is called with each of the peer's reports, once in about 5 s, and does
-	// not allocate.
-	Adapt(lost float64) error
+	// Adapt is called with each of the peer's reports, once in about 5 s, and does not
+	// allocate.
+	Adapt(Reported) error
+}
+
+// Reported is what a report says of our packets.
+type Reported struct {
+	Lost      float64       // part of them, from 0 to 1, since the report before
+	RoundTrip time.Duration // 0: not known
 }
 
 // A Decoder turns payloads into sound. It belongs to one goroutine and does

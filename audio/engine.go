@@ -22,9 +22,6 @@ type Config struct {
 	// it rings; nil: that one rings.
 	Ringer  func() (Device, error)
 	Formats []Format // the codecs that streams may use, preferred first
-	// Urgent is called once on each thread that ticks with a device, which is then that
-	// one's alone, to make it one that is not kept waiting. nil: it is as all others.
-	Urgent func()
 	// Processor makes what works on the sound of each tick, at a device's rate. It
 	// is called again when that changes. nil: nothing does.
 	Processor func(rate int) Processor
@@ -38,7 +35,6 @@ type Engine struct {
 	ringer  func() (Device, error) // likewise; nil: there is none
 	formats []Format
 	making  func(rate int) Processor
-	urgent  func()
 	log     *slog.Logger
 	rate    atomic.Int64 // of the device, or what is assumed before it is known
 
@@ -68,7 +64,6 @@ func NewEngine(c Config) *Engine {
 		ringer:  c.Ringer,
 		formats: c.Formats,
 		making:  c.Processor,
-		urgent:  c.Urgent,
 		log:     c.Log,
 		wake:    make(chan struct{}, 1),
 		ask:     make(chan struct{}),

@@ -168,7 +168,7 @@ func (s *Stream) arriveReport(b []byte, now time.Time) {
 	}
 	s.reportsReceived.Add(1)
 	lost, reports := s.control.Lost()
-	s.lost.Store(reports<<8 | uint32(lost))
+	s.reported.Store(packed(reports, s.control.RoundTrip(), lost))
 }
 
 // report sends reports until the stream is closed.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -299,10 +298,6 @@ func (r *runner) work(ctx context.Context, d Device, patience int, rings bool) e
 		err := errAbandoned
 		defer func() { ended <- err }()
 		defer recoverTo(&err)
-		if e.urgent != nil {
-			runtime.LockOSThread() // for good: the thread ends with this goroutine
-			e.urgent()
-		}
 		err = e.tickWith(ctx, d, &turn, func() bool { return e.ringing.Load() == rings || mute })
 	})
 	t := time.NewTicker(look)

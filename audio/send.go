@@ -134,7 +134,7 @@ func (s *Stream) sendPacket(l *leg) {
 		}
 		p.PayloadType, p.Timestamp = l.session.Noise, o.timestamp
 	} else {
-		if err := l.mouth.adapt(s.lost.Load()); err != nil {
+		if err := l.mouth.adapt(s.reported.Load()); err != nil {
 			s.complain(err)
 		}
 		n, err := l.mouth.encoder.Encode(payload, l.mouth.frame)
@@ -180,15 +180,25 @@ func (s *Stream) sendPacket(l *leg) {
 }
 
 // adapt tells the encoder what was reported of it, once.
-func (m *mouth) adapt(lost uint32) error {
-	if lost == m.lost {
+func (m *mouth) adapt(reported uint64) error {
+	if reported == m.reported {
 		return nil
 	}
-	m.lost = lost
+	m.reported = reported
 	if a, ok := m.encoder.(Adapter); ok {
-		return a.Adapt(float64(lost&0xff) / 256)
+		return a.Adapt(unpacked(reported))
 	}
 	return nil
+}
+
+// packed is a report in a word: how often there was one, so that each is another, the
+// round trip in ms, and what was lost of 256.
+func packed(reports uint32, trip time.Duration, of256 uint8) uint64 {
+	return uint64(reports)<<32 | uint64(min(trip.Milliseconds(), 1<<24-1))<<8 | uint64(of256)
+}
+
+func unpacked(w uint64) Reported {
+	return Reported{Lost: float64(w&0xff) / 256, RoundTrip: time.Duration(w>>8&(1<<24-1)) * time.Millisecond}
 }
 
 // pause is the state in which nobody is there: what is sent next is a beginning,

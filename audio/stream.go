@@ -54,7 +54,7 @@ type Stream struct {
 	packetsSent, packetsReceived, refused, unsent atomic.Uint64
 	late, crowded, reportsReceived                atomic.Uint64
 	delay, concealed                              atomic.Int64
-	lost                                          atomic.Uint32 // as the peer reports it, and above 8 bits how often it did
+	reported                                      atomic.Uint64 // of our packets, by the peer; see packed
 
 	start  sync.Mutex // of Start and Close
 	closed bool
@@ -65,11 +65,11 @@ type Stream struct {
 // A mouth is what a stream sends with. It outlives a change of the remote or of
 // the direction, and belongs to the engine's goroutine once its leg is there.
 type mouth struct {
-	encoder Encoder
-	lost    uint32  // of the stream, as the encoder was told
-	frame   []int16 // one packet
-	have    int     // of frame
-	pause   *pause  // nil: silence is sent as it is
+	encoder  Encoder
+	reported uint64  // of the stream, as the encoder was told
+	frame    []int16 // one packet
+	have     int     // of frame
+	pause    *pause  // nil: silence is sent as it is
 }
 
 // A leg is a session as it was agreed; it never changes.

@@ -156,7 +156,7 @@ func TestReportsSayWhatWasHeardAndHowFarThePeerIs(t *testing.T) {
 
 func TestPeerThatStartsAnewIsHeardAgain(t *testing.T) {
 	const rate = 16000
-	spoken := audiotest.Speech(t, speechA, rate)
+	spoken := speech(t, speechA, rate)
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
 		pb := newPhone(n, hostB, newCard(rate, nil))
@@ -331,7 +331,7 @@ func TestNobodyIsThereYet(t *testing.T) {
 
 func TestHoldCodecChangeAndMute(t *testing.T) {
 	const rate = 16000
-	spoken := audiotest.Speech(t, speechA, rate)
+	spoken := speech(t, speechA, rate)
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
 		pa, pb := newPhone(n, hostA, newCard(rate, nil)), newPhone(n, hostB, newCard(rate, nil))
@@ -402,7 +402,7 @@ func (s stepped) Receive(take func(audio.Datagram)) error {
 // TestSpeechOverRealSockets goes through the kernel, one packet at a time.
 func TestSpeechOverRealSockets(t *testing.T) {
 	const rate = 16000
-	spoken := audiotest.Speech(t, speechA, rate)
+	spoken := speech(t, speechA, rate)
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		for i, f := range formats() {
 			if host == "::1" && i > 0 {

@@ -290,8 +290,13 @@ func TestTicksDoNotAllocate(t *testing.T) {
 		for _, rate := range []int{8000, 16000, 48000} {
 			e := conferring(t, f, rate, 2)
 			play, captured := make([]int16, rate/100), make([]int16, rate/100)
-			if a := testing.AllocsPerRun(300, func() { e.Tick(play, captured, time.Now()) }); a != 0 {
-				t.Errorf("%s at %d Hz: %v allocations a tick", f.Codec().Name, rate, a)
+			// What else runs is counted as well, such as reports where 300 ticks take seconds.
+			least := math.Inf(1)
+			for range 3 {
+				least = min(least, testing.AllocsPerRun(100, func() { e.Tick(play, captured, time.Now()) }))
+			}
+			if least != 0 {
+				t.Errorf("%s at %d Hz: %v allocations a tick", f.Codec().Name, rate, least)
 			}
 			if e.Progress() < 300 {
 				t.Errorf("progress %d", e.Progress())

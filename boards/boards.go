@@ -103,7 +103,9 @@ type Input struct {
 // A Keypad is one way in which keys are wired: exactly one of Matrix, Direct,
 // Device and Simulated is set.
 type Keypad struct {
-	Name      string // what the settings call it
+	Name string // what the settings call it
+	// Of a Matrix or Direct each key is one of 0-9 * #, or one beside the keypad: + and -
+	// of the volume, M mutes.
 	Matrix    *Matrix
 	Direct    *Direct
 	Device    string // name of a Linux input device
@@ -176,7 +178,10 @@ type Sound struct {
 // A RealTime is what is asked of the kernel and of Go's runtime, so that sound is not
 // late. What is refused is gone without.
 type RealTime struct {
-	Priority  int  // SCHED_RR of the threads of sound, 1 to 99; 0: as all others
+	Priority int // SCHED_RR of the card's thread, 1 to 98; 0: as all others
+	// Prompt is that all threads of the phone have it. Where the kernel's own threads, by
+	// which keys and packets come, have no processor beside theirs, it waits for itself.
+	Prompt    bool
 	Lock      bool // memory stays where it is once it was touched
 	Garbage   int  // GOGC, in percent; 0: what the environment or Go says
 	MemoryMiB int  // GOMEMLIMIT; 0: likewise

@@ -113,6 +113,11 @@ func wholeKeypad(t *testing.T, b Board, k Keypad) {
 			t.Errorf("%s: key %q appears %d times; want 1", k.Name, key, n)
 		}
 	}
+	for _, key := range strings.ReplaceAll(keys, " ", "") {
+		if !strings.ContainsRune("0123456789*#+-M", key) || strings.Count(keys, string(key)) > 1 {
+			t.Errorf("%s: %q is no key, or there twice", k.Name, key)
+		}
+	}
 	if h.Input != nil {
 		used = append(slices.Clone(used), h.Input.Line)
 	}

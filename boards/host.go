@@ -11,7 +11,7 @@ func host() Board {
 		Lamp:     Lamp{Simulated: true},
 		Display:  Display{Simulated: true},
 		Sound:    Sound{Mode: "handset"},
-		RealTime: RealTime{Priority: soundPriority},
+		RealTime: RealTime{Priority: soundPriority, Prompt: true},
 		Port:     "eth0",
 	}
 }

@@ -19,9 +19,9 @@ func qemuVirt() Board {
 		Keypads: []Keypad{
 			{Name: "evdev", Device: "phone-keys"},
 			{Name: "lines", Direct: &Direct{
-				Keys: "123456789*0#",
+				Keys: "123456789*0#+-M",
 				Lines: lines(chip, "KEY_1", "KEY_2", "KEY_3", "KEY_4", "KEY_5", "KEY_6",
-					"KEY_7", "KEY_8", "KEY_9", "KEY_star", "KEY_0", "KEY_pound"),
+					"KEY_7", "KEY_8", "KEY_9", "KEY_star", "KEY_0", "KEY_pound", "KEY_volup", "KEY_voldown", "KEY_mute"),
 				ActiveLow: true,
 				Bias:      PullUp,
 			}, Hook: &hook},

@@ -14,6 +14,7 @@ package boards
 //	column 1 4 7 * GPIO22   15
 //	column 2 5 8 0 GPIO23   16
 //	column 3 6 9 # GPIO24   18
+//	column A B C D GPIO25   22, of keypad "matrix-4x4": A louder, B quieter, C mutes
 //	hook switch    GPIO17   11, closed to ground (pin 9) while the handset is lifted
 //	lamp           GPIO27   13, LED and 330 Ohm to ground (pin 14), on while high
 //
@@ -38,13 +39,18 @@ func rpi() Board {
 				Cols: lines("", "GPIO22", "GPIO23", "GPIO24"),
 				Keys: []string{"123", "456", "789", "*0#"},
 			}},
+			{Name: "matrix-4x4", Matrix: &Matrix{
+				Rows: lines("", "GPIO5", "GPIO6", "GPIO13", "GPIO26"),
+				Cols: lines("", "GPIO22", "GPIO23", "GPIO24", "GPIO25"),
+				Keys: []string{"123+", "456-", "789M", "*0# "},
+			}},
 			{Name: "simulated", Simulated: true, Hook: &Hook{Simulated: true}},
 		},
 		Hook:     Hook{Input: &Input{Line: Line{Name: "GPIO17"}, ActiveLow: true, Bias: PullUp}},
 		Lamp:     Lamp{Output: &Output{Line: Line{Name: "GPIO27"}}},
 		Display:  Display{TTY: "/dev/tty1"},
 		Sound:    Sound{Card: "Headset", Capture: "USB", Playback: "USB", Mode: "handset"},
-		RealTime: RealTime{Priority: soundPriority, Lock: true, Garbage: 200, MemoryMiB: 128},
+		RealTime: RealTime{Priority: soundPriority, Prompt: true, Lock: true, Garbage: 200, MemoryMiB: 128},
 		Port:     "eth0",
 		Watchdog: "/dev/watchdog0",
 		Image: Image{

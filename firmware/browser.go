@@ -8,17 +8,17 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/netip"
 
 	"flexphone/firmware/internal/browser"
 	"flexphone/firmware/internal/phone"
+	"flexphone/firmware/internal/sip"
 )
 
 // browsers are calls from browsers, as call control sees them.
 type browsers struct{ line *browser.Line }
 
-func newBrowsers(own func() (tls.Certificate, bool), addrs func() []netip.Addr, panicked func(string, any, []byte), log *slog.Logger) *browsers {
-	return &browsers{browser.New(browser.Config{Own: own, Addrs: addrs, Log: log, Panicked: panicked})}
+func newBrowsers(own func() (tls.Certificate, bool), around *neighbourhood, panicked func(string, any, []byte), log *slog.Logger) *browsers {
+	return &browsers{browser.New(browser.Config{Own: own, Addrs: around.addrs, STUN: around.mirrors, Log: log, Panicked: panicked})}
 }
 
 // take takes the links that accept brings, until it brings no more.
@@ -41,7 +41,7 @@ func (b *browsers) incoming(ctx context.Context) (phone.Call, error) {
 	return c, nil
 }
 
-// lines are all ways by which this phone is called.
+// lines are all ways by which this phone calls and is called.
 type lines struct {
 	*line
 	browsers *browsers
@@ -54,6 +54,14 @@ type came struct {
 }
 
 func newLines(l *line, b *browsers) *lines { return &lines{l, b, make(chan came, 1)} }
+
+// Invite implements phone.Line.
+func (l *lines) Invite(ctx context.Context, to sip.Target, local sip.LocalMedia) (phone.Call, error) {
+	if !to.Browser {
+		return l.line.Invite(ctx, to, local)
+	}
+	return l.browsers.line.Call(ctx, func(ctx context.Context) (net.Conn, error) { return l.line.cfg.Relay.Dial(ctx, to.User) }), nil
+}
 
 // Incoming implements phone.Line, which has one reader: the next call, by whichever
 // way it comes.

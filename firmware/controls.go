@@ -20,7 +20,7 @@ type controls struct {
 	phone  *phone.Phone
 	self   *self
 	parts  *hardware
-	desk   *echo.Desk
+	loud   *volumes
 	keeper *parts.Keeper
 }
 
@@ -71,20 +71,29 @@ func (c controls) handle(ctx context.Context, r control.Request) (any, error) {
 		if !ok {
 			return nil, fmt.Errorf("mode %q: want handset, hands-free or off", argument)
 		}
-		c.desk.SetMode(m)
+		c.loud.desk.SetMode(m)
 		return nil, nil
 	case "volume":
 		v, err := strconv.Atoi(argument)
 		if err != nil || v < 0 || v > echo.MaxVolume {
 			return nil, fmt.Errorf("volume %q: want 0 to %d", argument, echo.MaxVolume)
 		}
-		c.desk.SetVolume(v)
+		o := c.loud.desk.Voice()
+		if more != "" {
+			named, ok := echo.Outputs()[more]
+			if !ok {
+				return nil, fmt.Errorf("volume of %q: want handset, loudspeaker or ringer", more)
+			}
+			o = named
+		}
+		c.loud.set(o, v)
 		return nil, nil
 	case "mute":
 		if argument != "on" && argument != "off" {
 			return nil, fmt.Errorf("mute %q: want on or off", argument)
 		}
-		c.desk.Mute(argument == "on")
+		c.loud.desk.Mute(argument == "on") // at once, whatever call control is busy with
+		c.phone.Mute(ctx, argument == "on")
 		return nil, nil
 	case "profile":
 		return profileOf(ctx, argument, more)
@@ -119,9 +128,11 @@ type status struct {
 
 // desk is how the phone is talked into.
 type desk struct {
-	Mode   string `json:"mode"` // "handset", "hands-free" or "off"
-	Volume int    `json:"volume"`
-	Muted  bool   `json:"muted"`
+	Mode   string `json:"mode"`   // "handset", "hands-free" or "off"
+	Volume int    `json:"volume"` // of what people say, in that mode
+	// Volumes are those of handset, loudspeaker and ringer.
+	Volumes map[string]int `json:"volumes"`
+	Muted   bool           `json:"muted"`
 }
 
 type lease struct {
@@ -136,7 +147,8 @@ type lease struct {
 
 func (c controls) status() status {
 	s := status{Number: c.self.name(), Reach: c.self.reached(), Status: c.phone.Status()}
-	s.Sound = desk{c.desk.Mode().String(), c.desk.Volume(), c.desk.Muted()}
+	d := c.loud.desk
+	s.Sound = desk{d.Mode().String(), d.Volume(d.Voice()), c.loud.all(), d.Muted()}
 	s.Broken, _ = c.keeper.Broken()
 	if id, ok := c.self.key.Now(); ok {
 		s.Key = id.Fingerprint.String()

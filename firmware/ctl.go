@@ -3,77 +3,87 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
-	"strconv"
+	"slices"
 	"strings"
 
-	"github.com/alecthomas/kong"
-
+	"flexphone/firmware/internal/config"
 	"flexphone/firmware/internal/control"
 )
 
-type ctlCommand struct {
-	Control string `help:"Control socket of the phone." default:"${control}" placeholder:"SOCKET"`
-
-	Status struct{} `cmd:"" help:"Print what the phone does, as one JSON object."`
-	Press  struct {
-		Keys string `arg:"" help:"Keys to press, from 0123456789*#."`
-	} `cmd:"" help:"Press keys of the keypad, one after the other."`
-	Hook struct {
-		To string `arg:"" enum:"off,on" help:"off lifts the handset, on puts it back."`
-	} `cmd:"" help:"Move the handset."`
-	Dial struct {
-		Number string `arg:"" help:"A number of the dial plan."`
-	} `cmd:"" help:"Call a number without the handset."`
-	Answer   struct{} `cmd:"" help:"Answer without the handset."`
-	Accept   struct{} `cmd:"" name:"accept-key" help:"Accept that the number of the present call has another key than it had."`
-	Hold     struct{} `cmd:"" help:"Have the other end of the call wait: neither end is heard."`
-	Retrieve struct{} `cmd:"" help:"Talk again to who is on hold."`
-	Hangup   struct{} `cmd:"" help:"End the call."`
-	Mode     struct {
-		To string `arg:"" enum:"handset,hands-free,off" help:"handset, hands-free, or off: sound goes through as it is."`
-	} `cmd:"" help:"Say how the phone is talked into."`
-	Volume struct {
-		To int `arg:"" help:"0 to 10, in steps of 3 dB; 6 is as it comes."`
-	} `cmd:"" help:"Set how loud calls and tones are."`
-	Mute struct {
-		To string `arg:"" enum:"on,off" help:"on: nobody hears what is said here."`
-	} `cmd:"" help:"Switch the microphone off, or on."`
-	Events  struct{} `cmd:"" help:"Print what happens as it happens, a JSON object a line."`
-	Profile struct {
-		Kind string `arg:"" enum:"${profiles}" help:"One of ${profiles}."`
-		For  string `help:"How long the processor is watched." default:"10s" placeholder:"TIME"`
-	} `cmd:"" help:"Write a profile of the program to standard output, for go tool pprof."`
+// A request is one that a running phone is sent by its control socket.
+type request struct {
+	name  string
+	takes string   // its arguments, as help shows them: in brackets what may be left out
+	may   []string // what the first may be; nil: the phone says
+	help  string
 }
 
-// request returns the request that the chosen command stands for.
-func (c *ctlCommand) request(command string) control.Request {
-	r := control.Request{Command: command}
-	switch command {
-	case "press":
-		r.Arguments = []string{c.Press.Keys}
-	case "hook":
-		r.Arguments = []string{c.Hook.To}
-	case "dial":
-		r.Arguments = []string{c.Dial.Number}
-	case "mode":
-		r.Arguments = []string{c.Mode.To}
-	case "volume":
-		r.Arguments = []string{strconv.Itoa(c.Volume.To)}
-	case "mute":
-		r.Arguments = []string{c.Mute.To}
-	case "profile":
-		r.Arguments = []string{c.Profile.Kind, c.Profile.For}
+func requests() []request {
+	return []request{
+		{"status", "", nil, "Print what the phone does, as one JSON object."},
+		{"press", "KEYS", nil, "Press keys of the keypad, of 0123456789*#, one after the other."},
+		{"hook", "off|on", []string{"off", "on"}, "Lift the handset, or put it back."},
+		{"dial", "NUMBER", nil, "Call a number of the dial plan without the handset."},
+		{"answer", "", nil, "Answer without the handset."},
+		{"accept-key", "", nil, "Accept that the number of the present call has another key than it had."},
+		{"hold", "", nil, "Have the other end of the call wait: neither end is heard."},
+		{"retrieve", "", nil, "Talk again to who is on hold."},
+		{"hangup", "", nil, "End the call."},
+		{"mode", "handset|hands-free|off", []string{"handset", "hands-free", "off"}, "Say how the phone is talked into; off: sound goes through as it is."},
+		{"volume", "0-10 [handset|loudspeaker|ringer]", nil, "Set how loud people and tones are where they are heard now, or there, and keep it; in steps of 3 dB, 6 is as it comes."},
+		{"mute", "on|off", []string{"on", "off"}, "Switch the microphone off, or on; the end of the call does the latter as well."},
+		{"events", "", nil, "Print what happens as it happens, a JSON object a line."},
+		{"profile", strings.Join(profiles(), "|"), profiles(), "Write a profile of the program to standard output, for go tool pprof."},
 	}
-	return r
 }
 
-// Run sends the chosen command to the phone and prints what it answers.
-func (c *ctlCommand) Run(ctx context.Context, out io.Writer, chosen *kong.Context) error {
-	command := strings.Fields(chosen.Command())[1] // of "ctl press <keys>"
-	return control.Do(ctx, c.Control, c.request(command), func(b json.RawMessage) error {
-		if command == "profile" {
+// A ctlCommand drives a running phone.
+type ctlCommand struct{ control, during string }
+
+func (c *ctlCommand) flags(fs *flag.FlagSet) {
+	fs.StringVar(&c.control, "control", config.Default().Control, "Control `SOCKET` of the phone.")
+	fs.StringVar(&c.during, "for", "10s", "How long a profile watches the processor: `TIME`.")
+}
+
+// asks returns the request that words stand for.
+func (c *ctlCommand) asks(words []string) (control.Request, error) {
+	all := requests()
+	if len(words) == 0 {
+		return control.Request{}, fmt.Errorf("%w: ctl wants a request, such as status", errLine)
+	}
+	i := slices.IndexFunc(all, func(r request) bool { return r.name == words[0] })
+	if i < 0 {
+		return control.Request{}, fmt.Errorf("%w: ctl has no request %q", errLine, words[0])
+	}
+	r, given := all[i], words[1:]
+	most := len(strings.Fields(r.takes))
+	switch least := most - strings.Count(r.takes, "["); {
+	case len(given) > most:
+		return control.Request{}, fmt.Errorf("%w: ctl %s: %q is too much", errLine, r.name, given[most])
+	case len(given) < least:
+		return control.Request{}, fmt.Errorf("%w: ctl %s wants %s", errLine, r.name, r.takes)
+	case r.may != nil:
+		if err := oneOf(given[0], r.may); err != nil {
+			return control.Request{}, fmt.Errorf("%w: ctl %s: %w", errLine, r.name, err)
+		}
+	}
+	if r.name == "profile" {
+		given = append(given, c.during)
+	}
+	return control.Request{Command: r.name, Arguments: given}, nil
+}
+
+// run sends a request to the phone and prints what it answers.
+func (c *ctlCommand) run(ctx context.Context, out io.Writer, words []string) error {
+	asked, err := c.asks(words)
+	if err != nil {
+		return err
+	}
+	return control.Do(ctx, c.control, asked, func(b json.RawMessage) error {
+		if asked.Command == "profile" {
 			var profile []byte
 			if err := json.Unmarshal(b, &profile); err != nil {
 				return fmt.Errorf("flexphone: read profile: %w", err)

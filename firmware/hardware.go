@@ -194,7 +194,9 @@ func deskOf(k boards.Sound, settings config.Audio) *echo.Desk {
 		usual = "off"
 	}
 	d := echo.NewDesk(echo.Modes()[cmp.Or(settings.Mode, usual)], settings.SideTone) // a mode that is none was refused
-	d.SetVolume(settings.Volume)
+	for _, o := range echo.Outputs() {
+		d.SetVolume(o, settings.Volume)
+	}
 	return d
 }
 

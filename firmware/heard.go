@@ -10,15 +10,15 @@ import (
 	"flexphone/registry-client/wire"
 )
 
-// heardOf is what is told of a call that was so long.
-func heardOf(t audio.Stats, length time.Duration) wire.Heard {
+// heardOf is what is told of a call that was so long, and whose sound went so at its end.
+func heardOf(t audio.Stats, length time.Duration, way string) wire.Heard {
 	lost := 0.0
 	if sent := t.PacketsReceived + t.PacketsLost; sent > 0 {
 		lost = min(1, float64(t.PacketsLost+t.Late)/float64(sent))
 	}
 	return wire.Heard{
 		Opinion: uint16(math.Round(100 * emodel.MOS(t.Rating()))), Lost: uint16(math.Round(1000 * lost)),
-		Delay: t.RoundTrip/2 + t.Delay, Jitter: t.Jitter, Length: length,
+		Delay: t.RoundTrip/2 + t.Delay, Jitter: t.Jitter, Length: length, Way: wire.WayOf(way),
 	}.Fit()
 }
 

@@ -18,11 +18,11 @@ func TestWhatIsToldOfACall(t *testing.T) {
 	}{
 		{audio.Stats{PacketsReceived: 100}, 2500 * time.Millisecond, wire.Heard{Opinion: 441, Length: 2 * time.Second}},
 		{audio.Stats{PacketsReceived: 90, PacketsLost: 8, Late: 2, RoundTrip: 60 * time.Millisecond, Delay: 45 * time.Millisecond, Jitter: 3500 * time.Microsecond}, time.Minute,
-			wire.Heard{Opinion: 340, Lost: 102, Delay: 75 * time.Millisecond, Jitter: 3 * time.Millisecond, Length: time.Minute}},
+			wire.Heard{Opinion: 340, Lost: 102, Delay: 75 * time.Millisecond, Jitter: 3 * time.Millisecond, Length: time.Minute, Way: wire.WayPunched}},
 		{audio.Stats{PacketsReceived: 1, PacketsLost: 1 << 40, Late: 1 << 41, RoundTrip: time.Hour, Jitter: time.Hour}, 99 * time.Hour,
 			wire.Heard{Opinion: 100, Lost: 1000, Delay: time.Minute, Jitter: time.Minute, Length: 24 * time.Hour}},
 	} {
-		got := heardOf(tt.stats, tt.length)
+		got := heardOf(tt.stats, tt.length, tt.want.Way.String())
 		if diff := int(got.Opinion) - int(tt.want.Opinion); diff < -20 || diff > 20 {
 			t.Errorf("%+v: opinion %d, want about %d", tt.stats, got.Opinion, tt.want.Opinion)
 		}

@@ -51,8 +51,14 @@ func (l *line) run(ctx context.Context, works func()) error {
 // errNoLine is what is said of a call while there is no agent.
 var errNoLine = errors.New("flexphone: the line does not work")
 
-// Invite implements phone.Line.
+// errNoBrowsers is what is said of a call to a browser by a program without them.
+var errNoBrowsers = errors.New("flexphone: this program knows no browsers")
+
+// Invite implements phone.Line, but for browsers.
 func (l *line) Invite(ctx context.Context, to sip.Target, local sip.LocalMedia) (phone.Call, error) {
+	if to.Browser {
+		return nil, errNoBrowsers
+	}
 	agent, ok := l.agent.Now()
 	if !ok {
 		return nil, errNoLine

@@ -45,7 +45,8 @@ func newHalf(ctx context.Context, keeper *parts.Keeper) half {
 // longer than this waits for a network, and the rest is not felt.
 const addressFirst = 50 * time.Millisecond
 
-// A headStart is what one part has before others.
+// A headStart is what one part has before others. A second processor makes it no less
+// worth: the kernel wants it, and so does a server on the same machine.
 type headStart struct {
 	over chan struct{}
 	once sync.Once
@@ -206,10 +207,13 @@ func bootOf(board boards.Board, log *slog.Logger) *poweron.Chain {
 // reporting publishes what call control tells. Who lifts the handset is about to ask
 // the storing server: one that was restarted is found out while the number is dialled.
 // Who talks wants to hear of the peer's moves: from then on it is asked more often.
-func reporting(watchers *control.Events, storing *storing) func(events.Event) {
+func reporting(watchers *control.Events, storing *storing, tidy *tidier) func(events.Event) {
 	return func(e events.Event) {
-		if s, ok := e.(events.State); ok && (s.State == string(phone.Dialing) || s.State == string(phone.Talking)) {
-			storing.check()
+		if s, ok := e.(events.State); ok {
+			tidy.in(s.State == string(phone.Standby))
+			if s.State == string(phone.Dialing) || s.State == string(phone.Talking) {
+				storing.check()
+			}
 		}
 		watchers.Publish(e)
 	}

@@ -16,13 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
-
-	"github.com/alecthomas/kong"
-
-	"flexphone/firmware/internal/config"
-	"flexphone/firmware/internal/trace"
 )
 
 // Exit codes.
@@ -32,13 +26,6 @@ const (
 	exitUsage  = 2
 )
 
-type commandLine struct {
-	Run runCommand `cmd:"" help:"Work as a phone until it is stopped."`
-	Ctl ctlCommand `cmd:"" help:"Drive a running phone, or watch it."`
-	// RotateKey is for phones that do not run.
-	RotateKey rotateCommand `cmd:"" help:"Make another key for a phone that is stopped, have the storing server take it, and print its fingerprint."`
-}
-
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -47,39 +34,27 @@ func main() {
 
 // execute carries out one command line and returns the exit code.
 func execute(ctx context.Context, args []string, out, errs io.Writer) int {
-	var c commandLine
-	exited := -1
-	parser, err := kong.New(&c, kong.Name("flexphone"),
-		kong.Description("A desk phone that can always be called, though its address changes."),
-		kong.Writers(out, errs), kong.Vars{"control": config.Default().Control, "traces": strings.Join(trace.Names(), ","), "profiles": strings.Join(profiles(), ",")}, kong.Exit(func(code int) { exited = code }),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(out, (*io.Writer)(nil)), kong.Bind(errsWriter{errs}))
-	if err != nil {
-		fmt.Fprintln(errs, "flexphone:", err)
-		return exitFailed
-	}
-	parsed, err := parser.Parse(args)
+	err := obey(ctx, args, out, errs)
 	switch {
-	case exited >= 0: // help was asked for
-		return exited
-	case err != nil:
+	case err == nil, errors.Is(err, context.Canceled):
+		return exitDone
+	case errors.Is(err, errLine):
 		fmt.Fprintf(errs, "flexphone: %v; `flexphone --help` lists the commands\n", err)
 		return exitUsage
-	}
-	if err := parsed.Run(); err != nil && !errors.Is(err, context.Canceled) {
+	case errors.Is(err, errUsage):
 		fmt.Fprintln(errs, "flexphone:", err)
-		if errors.Is(err, errUsage) {
-			return exitUsage
-		}
-		return exitFailed
+		return exitUsage
 	}
-	return exitDone
+	fmt.Fprintln(errs, "flexphone:", err)
+	return exitFailed
 }
 
-// errUsage is wrapped by errors of a command line that parsed.
-var errUsage = errors.New("wrong usage")
-
-// errsWriter is where logs go.
-type errsWriter struct{ io.Writer }
+// errLine is wrapped by errors of a command line that says nothing, and errUsage by those of
+// one that is read, and cannot be obeyed.
+var (
+	errLine  = errors.New("wrong command")
+	errUsage = errors.New("wrong usage")
+)
 
 // newLog returns a log in the form that people or programs read.
 func newLog(w io.Writer, format string, verbose bool) *slog.Logger {

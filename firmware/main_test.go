@@ -44,9 +44,25 @@ func TestExitCodesAndWhatErrorsSay(t *testing.T) {
 		{"run --config " + noBoard, exitUsage, "line 2: board = \"hosst\""},
 		{"run --config " + noServer, exitUsage, "line 1: storing_server"},
 		{"ctl --control /nonexistent.sock status", exitFailed, "/nonexistent.sock"},
-		{"run --trace sip,smoke", exitUsage, `"sip","rtp","dhcp","coap" but got "smoke"`},
-		{"ctl profile lunch", exitUsage, `"cpu","heap","goroutines"`},
+		{"run --trace sip,smoke", exitUsage, `want one of sip, rtp, dhcp, coap, not "smoke"`},
+		{"ctl profile lunch", exitUsage, "cpu, heap, goroutines"},
+		{"run --log loud", exitUsage, "text, json"},
+		{"run fast", exitUsage, "fast"},
+		{"ctl", exitUsage, "status"},
+		{"ctl fly", exitUsage, "fly"},
+		{"ctl dial", exitUsage, "NUMBER"},
+		{"ctl dial 1 2", exitUsage, "2"},
+		{"ctl volume 3 ringer now", exitUsage, "now"},
+		{"ctl volume 3 ringer --control /nonexistent.sock", exitFailed, "/nonexistent.sock"},
+		{"ctl status now", exitUsage, "now"},
+		{"ctl status --control /nonexistent.sock", exitFailed, "/nonexistent.sock"},
+		{"ctl press 12# --control=/nonexistent.sock", exitFailed, "/nonexistent.sock"},
+		{"rotate-key --speed 3", exitUsage, "speed"},
+		{"rotate-key", exitUsage, "--server"},
 		{"--help", exitDone, "Work as a phone"},
+		{"run --help", exitDone, "--fallback FILE"},
+		{"ctl --help", exitDone, "hook off|on"},
+		{"ctl press --help", exitDone, "KEYS"},
 	} {
 		var out bytes.Buffer
 		code := execute(t.Context(), strings.Fields(tt.args), &out, &out)
@@ -123,7 +139,7 @@ func TestKeypadOfSettings(t *testing.T) {
 	}{
 		{"simulated", true, ""},
 		{"", false, "GPIO"}, // the first, whose chip is not here
-		{"abacus", false, `rpi has no keypad "abacus"; it has matrix, simulated`},
+		{"abacus", false, `rpi has no keypad "abacus"; it has matrix, matrix-4x4, simulated`},
 	} {
 		k := newKit(t, "rpi", tt.keypad)
 		if (k.simKeypad != nil) != tt.simulated || (k.simHook != nil) != tt.simulated {

@@ -7,13 +7,12 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
-	"net/netip"
 )
 
 // browsers are none, in a program without them.
 type browsers struct{}
 
-func newBrowsers(func() (tls.Certificate, bool), func() []netip.Addr, func(string, any, []byte), *slog.Logger) *browsers {
+func newBrowsers(func() (tls.Certificate, bool), *neighbourhood, func(string, any, []byte), *slog.Logger) *browsers {
 	return nil
 }
 

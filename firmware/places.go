@@ -47,19 +47,32 @@ func (n *neighbourhood) registered(r wire.Registration, receipt wire.Receipt) {
 	n.behind = !slices.Contains(r.Addrs, receipt.Reflexive.Addr().Unmap())
 }
 
-// translated reports whether a NAT is there, and returns where the storing server's host helps
-// sound to find its way through; zero: nowhere.
-func (n *neighbourhood) translated() (stun []netip.AddrPort, relay netip.AddrPort, behind bool) {
+// translated reports whether a NAT is there, as is known since the phone is registered.
+func (n *neighbourhood) translated() bool {
 	n.mu.Lock()
-	beside, behind := n.beside, n.behind
+	defer n.mu.Unlock()
+	return n.behind
+}
+
+// also is an address of the storing server's relay of the other family; zero: none is known.
+func (n *neighbourhood) also() netip.Addr {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.beside.Also
+}
+
+// helpers are where the storing server's host helps sound to find its way; zero: nowhere.
+func (n *neighbourhood) helpers() (stun []netip.AddrPort, relay netip.AddrPort) {
+	n.mu.Lock()
+	beside := n.beside
 	n.mu.Unlock()
 	client, ok := n.server()
-	if !ok || !behind {
-		return nil, relay, false
+	if !ok {
+		return nil, relay
 	}
-	host := client.Address().Addr()
+	host := client.Address().Addr().Unmap()
 	if !host.IsValid() {
-		return nil, relay, false
+		return nil, relay
 	}
 	for _, port := range beside.STUN {
 		if port != 0 {
@@ -69,7 +82,23 @@ func (n *neighbourhood) translated() (stun []netip.AddrPort, relay netip.AddrPor
 	if beside.Relay != 0 {
 		relay = netip.AddrPortFrom(host, beside.Relay)
 	}
-	return stun, relay, true
+	return stun, relay
+}
+
+// mirrors are whom a phone that is behind a NAT asks as what it is seen; none: there is no NAT.
+func (n *neighbourhood) mirrors() []netip.AddrPort {
+	if !n.translated() {
+		return nil
+	}
+	stun, _ := n.helpers()
+	return stun
+}
+
+// has reports whether the phone has an address of the family of a.
+func (n *neighbourhood) has(a netip.Addr) bool {
+	return slices.ContainsFunc(n.addrs(), func(own netip.Addr) bool {
+		return own.Unmap().Is4() == a.Unmap().Is4() && !own.IsLinkLocalUnicast() && !own.IsLoopback()
+	})
 }
 
 // places are where the sound of one call may reach this phone, as the other end is told.
@@ -84,11 +113,13 @@ type places struct {
 	asked  []netip.Addr  // the lease's, when the server was asked last
 	done   chan struct{} // closed when it has answered; nil: it is not asked
 	seen   []netip.AddrPort
-	relay  srtp.Relay // zero: none of ours
-	named  bool       // the other end was told of that
-	guest  bool       // the other end has told of its own, which counts
-	called bool       // the other end has called: its pass counts, if it has one
-	renews int        // calls of renew
+	told   []netip.AddrPort // of seen, the other end last
+	relay  srtp.Relay       // zero: none of ours
+	named  bool             // the other end was told of that
+	guest  bool             // the other end has told of its own, which counts
+	called bool             // the other end has called: its pass counts, if it has one
+	apart  bool             // the other end, which was called, has no address of a family that is here
+	renews int              // calls of renew
 }
 
 func newPlaces(ctx context.Context, n *neighbourhood, path *srtp.Path) *places {
@@ -106,20 +137,30 @@ func (p *places) close() {
 // renew is for another phone at the other end, which gets another pass.
 func (p *places) renew() {
 	p.mu.Lock()
-	p.asked, p.done, p.seen, p.relay, p.named, p.guest, p.called = nil, nil, nil, srtp.Relay{}, false, false, false
+	p.asked, p.done, p.seen, p.told, p.relay, p.named, p.guest, p.called, p.apart = nil, nil, nil, nil, srtp.Relay{}, false, false, false, false
 	p.renews++
 	p.mu.Unlock()
 	p.ask()
 }
 
-// ask begins to ask the storing server, where there is a NAT, unless it was since the last
-// change of an address.
+// calls says where the other end is called. Where that is of a family that this phone has no
+// address of, sound goes by the relay or not at all.
+func (p *places) calls(at netip.Addr) {
+	apart := at.IsValid() && !p.has(at)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.apart = apart
+}
+
+// ask begins to ask the storing server, where there is a NAT or only the relay can help,
+// unless it was since the last change of an address.
 func (p *places) ask() (done <-chan struct{}) {
-	stun, relay, behind := p.translated()
+	behind := p.translated()
+	stun, relay := p.helpers()
 	addrs := p.addrs()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !behind {
+	if !behind && !p.apart {
 		p.asked, p.done, p.seen = nil, nil, nil
 		return nil
 	}
@@ -148,6 +189,31 @@ func (p *places) ask() (done <-chan struct{}) {
 	return over
 }
 
+// askAgain asks at stun where the path is seen now, though the phone has the address that it had: what
+// a NAT had given it may be given to others since. It reports whether the other end is to be
+// told of that, and whether there was an answer, if anybody could be asked.
+func (p *places) askAgain(stun []netip.AddrPort) (other, answered bool) {
+	p.mu.Lock()
+	asked, of := p.asked, p.renews
+	p.mu.Unlock()
+	if !p.translated() || len(stun) == 0 {
+		return false, true
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, placesTime)
+	defer cancel()
+	seen := slices.DeleteFunc(p.path.Reflexive(ctx, stun), func(a netip.AddrPort) bool { return !a.IsValid() })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.renews != of || !slices.Equal(p.asked, asked): // it is asked for another phone, or another address
+		return false, true
+	case len(seen) == 0:
+		return false, false
+	}
+	p.seen = seen
+	return slices.ContainsFunc(seen, func(a netip.AddrPort) bool { return !slices.Contains(p.told, a) }), true
+}
+
 // askPass asks for a pass for the relay.
 func (p *places) askPass(ctx context.Context, at netip.AddrPort, of int) {
 	client, ok := p.server()
@@ -171,7 +237,13 @@ func (p *places) askPass(ctx context.Context, at netip.AddrPort, of int) {
 // candidates are what the other end is told.
 func (p *places) candidates(port uint16) (out []media.Candidate) {
 	if done := p.ask(); done != nil {
-		patience := time.NewTimer(placesWait)
+		p.mu.Lock()
+		wait := placesWait
+		if p.apart {
+			wait = placesTime
+		}
+		p.mu.Unlock()
+		patience := time.NewTimer(wait)
 		select {
 		case <-done:
 		case <-patience.C:
@@ -194,10 +266,15 @@ func (p *places) candidates(port uint16) (out []media.Candidate) {
 	for _, a := range p.seen {
 		add(media.Candidate{Addr: a, Kind: media.Reflexive})
 	}
+	p.told = p.seen
 	if p.relay != (srtp.Relay{}) && !p.guest {
 		p.named = true
 		p.path.Enter(p.relay, pass.Owner)
-		add(media.Candidate{Addr: p.relay.At, Kind: media.Relayed, Pass: p.relay.Pass})
+		relay := media.Candidate{Addr: p.relay.At, Kind: media.Relayed, Pass: p.relay.Pass}
+		if p.apart {
+			relay.Also = p.also()
+		}
+		add(relay)
 	}
 	return out
 }
@@ -224,7 +301,7 @@ func (p *places) of(told []media.Candidate) (out []seek.Candidate) {
 			p.mu.Lock()
 			if p.yields(c.Pass) {
 				p.guest, p.named = true, false
-				p.path.Enter(srtp.Relay{At: c.Addr, Pass: c.Pass}, pass.Guest)
+				p.path.Enter(srtp.Relay{At: p.relayAt(c), Pass: c.Pass}, pass.Guest)
 			}
 			p.mu.Unlock()
 			continue
@@ -238,4 +315,20 @@ func (p *places) of(told []media.Candidate) (out []seek.Candidate) {
 		out = append(out, seek.Candidate{Addr: c.Addr, Kind: kind})
 	}
 	return out
+}
+
+// relayAt is where to come to a relay that the other end has told of. It may know an
+// address of the other family alone: then the relay is believed to be this phone's own
+// server's, which is true where both phones are at one server.
+func (p *places) relayAt(told media.Candidate) netip.AddrPort {
+	if p.has(told.Addr.Addr()) {
+		return told.Addr
+	}
+	if told.Also.IsValid() && p.has(told.Also) {
+		return netip.AddrPortFrom(told.Also, told.Addr.Port())
+	}
+	if _, own := p.helpers(); own.IsValid() {
+		return own
+	}
+	return told.Addr
 }

@@ -5,20 +5,18 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"flexphone/boards"
+	"flexphone/internal/realtime"
 )
 
 // realTime asks for what keeps sound from being late on a board, and says in one line
-// what was got, and what was refused and why. It goes on without. What it returns makes
-// the calling thread one that other programs do not keep waiting; nil: it cannot.
-func realTime(b boards.RealTime, log *slog.Logger) (urgent func()) {
+// what was got, and what was refused and why. It goes on without.
+func realTime(b boards.RealTime, log *slog.Logger) {
 	var got, refused []string
 	tell := func(what, needs string, err error) {
 		if err == nil {
@@ -27,12 +25,8 @@ func realTime(b boards.RealTime, log *slog.Logger) (urgent func()) {
 		}
 		refused = append(refused, fmt.Sprintf("%s: %v: %s", what, err, needs))
 	}
-	if b.Priority > 0 {
-		err := allowed(b.Priority)
-		tell(fmt.Sprintf("SCHED_RR %d for sound", b.Priority), "wants CAP_SYS_NICE, or RLIMIT_RTPRIO of as much", err)
-		if err == nil {
-			urgent = func() { _ = roundRobin(b.Priority) } // it was allowed; else it is as ever
-		}
+	if b.Priority > 0 && b.Prompt {
+		tell(fmt.Sprintf("SCHED_RR %d", b.Priority), "wants CAP_SYS_NICE, or RLIMIT_RTPRIO of as much", realtime.Prompt(b.Priority, realtime.All))
 	}
 	if b.Lock {
 		tell("memory locked as it is touched", "wants CAP_IPC_LOCK, or no RLIMIT_MEMLOCK", lockMemory())
@@ -46,7 +40,6 @@ func realTime(b boards.RealTime, log *slog.Logger) (urgent func()) {
 		got = append(got, fmt.Sprintf("GOMEMLIMIT=%dMiB", b.MemoryMiB))
 	}
 	log.Info("real time", "got", orNothing(got), "refused", orNothing(refused))
-	return urgent
 }
 
 func orNothing(all []string) string {
@@ -54,24 +47,6 @@ func orNothing(all []string) string {
 		return "nothing"
 	}
 	return strings.Join(all, ", ")
-}
-
-// allowed asks for a priority on a thread of its own, which ends with it.
-func allowed(priority int) error {
-	answer := make(chan error)
-	go func() {
-		runtime.LockOSThread() // for good: the runtime ends the thread
-		answer <- roundRobin(priority)
-	}()
-	return <-answer
-}
-
-// roundRobin is SCHED_RR for the calling thread (sched(7)): it waits for no program of
-// usual priority, and shares the processor with its like.
-func roundRobin(priority int) error {
-	a := unix.SchedAttr{Policy: unix.SCHED_RR, Priority: uint32(priority)}
-	a.Size = uint32(unsafe.Sizeof(a))
-	return unix.SchedSetAttr(0, &a, 0)
 }
 
 // capIPCLock is CAP_IPC_LOCK (capabilities(7)).

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -39,49 +38,61 @@ func TestWhoRings(t *testing.T) {
 }
 
 // whole asks for everything.
-var whole = boards.RealTime{Priority: 10, Lock: true, Garbage: 150, MemoryMiB: 512}
+var whole = boards.RealTime{Priority: 10, Prompt: true, Lock: true, Garbage: 150, MemoryMiB: 512}
 
-// asked returns what the log says when whole is asked for, and the policy of a thread
-// that is made urgent.
-func asked() (line string, policy uint32) {
+// asked returns what the log says when whole is asked for, and the policy of this thread.
+func asked(t *testing.T) (line string, policy uint32) {
 	var log bytes.Buffer
-	urgent := realTime(whole, slog.New(slog.NewTextHandler(&log, nil)))
-	answer := make(chan uint32)
-	go func() {
-		runtime.LockOSThread()
-		if urgent != nil {
-			urgent()
-		}
-		a, err := unix.SchedGetAttr(0, 0)
-		if err != nil {
-			a = &unix.SchedAttr{Policy: 99}
-		}
-		answer <- a.Policy
-	}()
-	return log.String(), <-answer
+	realTime(whole, slog.New(slog.NewTextHandler(&log, nil)))
+	a, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return log.String(), a.Policy
 }
 
 // What the log says was got is so, and what was refused is told with what it wants; the
-// phone goes on either way. The test runs itself again where the kernel grants nothing.
+// phone goes on either way. The test runs itself in other processes, which end with what
+// they got: one of them where the kernel grants nothing.
 func TestRealTime(t *testing.T) {
 	const marked = "FLEXPHONE_REALTIME"
-	if os.Getenv(marked) != "" {
-		line, policy := asked()
+	switch os.Getenv(marked) {
+	case "granted":
+		testRealTime(t)
+		return
+	case "refused":
+		line, policy := asked(t)
 		os.Stdout.WriteString(line)
-		if strings.Contains(line, "SCHED_RR") && policy == unix.SCHED_RR || strings.Count(line, "\n") != 1 {
+		if policy == unix.SCHED_RR || strings.Count(line, "\n") != 1 {
 			t.Errorf("policy %d, %s", policy, line)
 		}
 		return
 	}
-	t.Setenv("GOGC", "")
-	t.Setenv("GOMEMLIMIT", "")
-	gc, limit := debug.SetGCPercent(100), debug.SetMemoryLimit(-1)
-	defer func() {
-		debug.SetGCPercent(gc)
-		debug.SetMemoryLimit(limit)
-		_ = unix.Munlockall() // it may not have been locked
-	}()
-	line, policy := asked()
+	again := func(how string, flags uintptr, env ...string) (string, error) {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestRealTime$", "-test.v")
+		cmd.Env = append(append(os.Environ(), marked+"="+how), env...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := again("granted", 0, "GOGC=", "GOMEMLIMIT="); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	// In a user namespace no capability counts.
+	out, err := again("refused", syscall.CLONE_NEWUSER, "GOGC=77", "GOMEMLIMIT=1GiB")
+	if err != nil {
+		t.Skipf("no user namespaces: %v: %s", err, out)
+	}
+	for _, want := range []string{"got=nothing", "SCHED_RR 10: realtime: set priority: operation not permitted: wants CAP_SYS_NICE", "wants CAP_IPC_LOCK"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%s; want %q", out, want)
+		}
+	}
+}
+
+// testRealTime runs where the kernel may grant all.
+func testRealTime(t *testing.T) {
+	line, policy := asked(t)
 	t.Log(line)
 	got, refused, ok := strings.Cut(line, "refused=")
 	if !ok || strings.Count(line, "\n") != 1 || !strings.Contains(got, "GOGC=150, GOMEMLIMIT=512MiB") || debug.SetMemoryLimit(-1) != 512<<20 || debug.SetGCPercent(100) != 150 {
@@ -92,22 +103,5 @@ func TestRealTime(t *testing.T) {
 	}
 	if strings.Contains(got, "memory locked") == strings.Contains(refused, "CAP_IPC_LOCK") {
 		t.Errorf("%s", line)
-	}
-
-	me, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	again := exec.Command(me, "-test.run=^TestRealTime$")
-	again.Env = append(os.Environ(), marked+"=1", "GOGC=77", "GOMEMLIMIT=1GiB")
-	again.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER} // where no capability counts
-	out, err := again.Output()
-	if err != nil {
-		t.Skipf("no user namespaces: %v: %s", err, out)
-	}
-	for _, want := range []string{"got=nothing", "SCHED_RR 10 for sound: operation not permitted: wants CAP_SYS_NICE", "wants CAP_IPC_LOCK"} {
-		if !strings.Contains(string(out), want) {
-			t.Errorf("%s; want %q", out, want)
-		}
 	}
 }

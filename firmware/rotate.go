@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -21,22 +22,24 @@ import (
 // rotateMost bounds the talk with the storing server.
 const rotateMost = time.Minute
 
-type rotateCommand struct {
-	Config string `help:"Settings of the phone, in TOML." type:"path" placeholder:"FILE"`
-	Server string `help:"Storing server, where the settings leave it to the network." placeholder:"HOST[:PORT]"`
+// A rotateCommand gives a phone that does not run another key.
+type rotateCommand struct{ config, server string }
+
+func (r *rotateCommand) flags(fs *flag.FlagSet) {
+	fs.StringVar(&r.config, "config", "", "Settings of the phone, in TOML: `FILE`.")
+	fs.StringVar(&r.server, "server", "", "Storing server, where the settings leave it to the network: `HOST[:PORT]`.")
 }
 
-// Run gives a phone that does not run another key.
-func (r *rotateCommand) Run(ctx context.Context, out io.Writer, errs errsWriter) error {
+func (r *rotateCommand) run(ctx context.Context, out, errs io.Writer) error {
 	settings := config.Default()
-	if r.Config != "" {
+	if r.config != "" {
 		var err error
-		if settings, err = config.Load(r.Config, checks()); err != nil {
+		if settings, err = config.Load(r.config, checks()); err != nil {
 			return fmt.Errorf("%w: %w", errUsage, err)
 		}
 	}
-	if r.Server != "" {
-		settings.StoringServer = r.Server
+	if r.server != "" {
+		settings.StoringServer = r.server
 	}
 	if settings.StoringServer == "" {
 		return fmt.Errorf("%w: name the storing server with --server", errUsage)

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"path/filepath"
 	"runtime"
@@ -30,19 +32,39 @@ import (
 // storing server. Two of CoAP's first retransmissions fit in (RFC 7252 4.8).
 const releaseWait = 4 * time.Second
 
+// A runCommand works as a phone until it is stopped.
 type runCommand struct {
-	Config   string   `help:"Settings, in TOML. Without it every setting has its default." type:"path" placeholder:"FILE"`
-	Fallback string   `help:"Settings to take, saying so, for what is wrong in those of --config: a phone must start." type:"path" placeholder:"FILE"`
-	Trouble  string   `help:"What whoever starts the phone found broken, as PART: WHY. The display and the log tell it." placeholder:"TEXT"`
-	Log      string   `help:"How to log: text or json." enum:"text,json" default:"text"`
-	Verbose  bool     `help:"Log every step."`
-	Trace    []string `help:"Write to the log what goes over the wire: some of ${traces}. Keys, tokens and digests are blanked." enum:"${traces}" placeholder:"NAME,..."`
+	config, fallback, trouble string
+	log                       string
+	verbose                   bool
+	trace                     []string
 }
 
-// Run works as a phone until ctx is done.
-func (r *runCommand) Run(ctx context.Context, errs errsWriter) error {
-	settings, board, wrong := settingsOf(r.Config, r.Fallback)
-	if wrong != nil && r.Fallback == "" {
+func (r *runCommand) flags(fs *flag.FlagSet) {
+	fs.StringVar(&r.config, "config", "", "Settings, in TOML: `FILE`. Without it every setting has its default.")
+	fs.StringVar(&r.fallback, "fallback", "", "`FILE` of settings to take, saying so, for what is wrong in those of --config: a phone must start.")
+	fs.StringVar(&r.trouble, "trouble", "", "What whoever starts the phone found broken, as `PART: WHY`. The display and the log tell it.")
+	fs.BoolVar(&r.verbose, "verbose", false, "Log every step.")
+	r.log = "text"
+	fs.Func("log", "How to log: `text or json`.", func(how string) error {
+		r.log = how
+		return oneOf(how, []string{"text", "json"})
+	})
+	fs.Func("trace", "Write to the log what goes over the wire: some of `"+strings.Join(trace.Names(), ",")+"`. Keys, tokens and digests are blanked.", func(some string) error {
+		for name := range strings.SplitSeq(some, ",") {
+			if err := oneOf(name, trace.Names()); err != nil {
+				return err
+			}
+			r.trace = append(r.trace, name)
+		}
+		return nil
+	})
+}
+
+// run works as a phone until ctx is done.
+func (r *runCommand) run(ctx context.Context, errs io.Writer) error {
+	settings, board, wrong := settingsOf(r.config, r.fallback)
+	if wrong != nil && r.fallback == "" {
 		return fmt.Errorf("%w: %w", errUsage, wrong)
 	}
 	if control.Answers(ctx, settings.Control) {
@@ -52,12 +74,12 @@ func (r *runCommand) Run(ctx context.Context, errs errsWriter) error {
 	if wrong != nil {
 		broken["settings"] = wrong
 	}
-	if r.Trouble != "" {
-		part, why, _ := strings.Cut(r.Trouble, ": ")
+	if r.trouble != "" {
+		part, why, _ := strings.Cut(r.trouble, ": ")
 		broken[part] = errors.New(why)
 	}
-	log := newLog(errs, r.Log, r.Verbose)
-	runPhone(ctx, settings, board, broken, trace.New(r.Trace, log), log)
+	log := newLog(errs, r.log, r.verbose)
+	runPhone(ctx, settings, board, broken, trace.New(r.trace, log), log)
 	return nil
 }
 
@@ -65,11 +87,21 @@ func (r *runCommand) Run(ctx context.Context, errs errsWriter) error {
 // them. It returns when ctx is done and everything is released; a part that fails or
 // panics is told of and run again. broken are parts that failed before, and why.
 func runPhone(ctx context.Context, settings config.Config, board boards.Board, broken map[string]error, tracing trace.Trace, log *slog.Logger) {
-	urgent := realTime(board.RealTime, log)
-	// What the phone is made of. Nothing is opened, read or sent yet.
 	told := &teller{}
+	tidy := newTidier(runtime.GC)
 	crashes := &crashes{path: filepath.Join(settings.Data, "crash"), log: log}
 	keeper := parts.New(told, crashes.keep)
+
+	// The address comes first: what a phone is made of is made while the DHCP server
+	// is waited for. This half goes on while a call and the row are released.
+	granted, first := newHeadStart(), newHeadStart()
+	agent := &agent{settings: settings, granted: granted, first: first, keeper: keeper, trace: tracing.DHCP(), log: log}
+	lower := newHalf(context.WithoutCancel(ctx), keeper)
+	lower.keep("network", agent.run(ctx))
+	runtime.Gosched() // its question leaves before anything else is done
+
+	// What the phone is made of. Nothing is opened, read or sent yet.
+	realTime(board.RealTime, log)
 	events := control.NewEvents()
 	boot := bootOf(board, log)
 	self := &self{}
@@ -84,7 +116,8 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 		Answerable: media.Answerable(codecs(settings.Audio.Codecs), settings.OnlyPrivate), SIPPort: sip.Port, SIPSPort: sip.SecurePort, Relay: storing, AddressFor: self.addressFor, Trace: tracing.SIP(), Panicked: keeper.Panicked, Log: log,
 	}}
 	desk := deskOf(board.Sound, settings.Audio)
-	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, board.RealTime.Priority, settings.Audio, log), Ringer: ringerOf(board.Sound, board.RealTime.Priority, settings.Audio, log), Formats: formats(), Processor: desk.Processor, Urgent: urgent, Log: log})
+	loud := newVolumes(filepath.Join(settings.Data, "volumes.json"), desk)
+	engine := audio.NewEngine(audio.Config{Open: soundOf(board.Sound, board.RealTime.Priority, settings.Audio, log), Ringer: ringerOf(board.Sound, board.RealTime.Priority, settings.Audio, log), Formats: formats(), Processor: desk.Processor, Log: log})
 	var heard func(wire.Heard)
 	if settings.TellQuality {
 		storing.heard = &heardCalls{full: storing.announce}
@@ -92,28 +125,26 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 	}
 	rows := directory.New(storing, directory.Config{Path: filepath.Join(settings.Data, "phones.json"), Prepare: line.Prepare, Log: log})
 	storing.peers, storing.urgent = rows.Followed, rows.Urgent
-	pages := newBrowsers(self.certificate, self.addresses, keeper.Panicked, log)
+	around := &neighbourhood{addrs: self.addresses, server: storing.client.Now, log: log}
+	pages := newBrowsers(self.certificate, around, keeper.Panicked, log)
 	storing.browsers = pages.take
 	if settings.Relayed == "known" {
 		line.cfg.Acquainted = rows.Acquainted
 	}
 	hardware := newHardware(board, settings)
-	around := &neighbourhood{addrs: self.addresses, server: storing.client.Now, log: log}
 	ph := phone.New(phone.Parts{
 		Keypad: hardware.keypad, Hook: &hardware.hook, Lamp: &hardware.lamp, Display: &hardware.display,
 		Directory: rows, Book: rows, Line: newLines(line, pages), Sound: newSound(engine, soundConfig{
-			address: self.addressFor, near: self.near, own: self.certificate, around: around, onlyPrivate: settings.OnlyPrivate, codecs: codecs(settings.Audio.Codecs), heard: heard, traced: tracing.RTP, log: log,
+			address: self.addressFor, near: self.near, own: self.certificate, around: around, onlyPrivate: settings.OnlyPrivate, codecs: codecs(settings.Audio.Codecs), loud: loud, heard: heard, traced: tracing.RTP, log: log,
 		}),
-		Report: reporting(events, storing), Panicked: keeper.Panicked, Log: log,
+		Report: reporting(events, storing, tidy), Panicked: keeper.Panicked, Log: log,
 	})
 	told.phone = ph
 	for part, why := range broken {
 		keeper.Found(part, why)
 	}
-	first := newHeadStart()
 	network := &network{
-		settings: settings, self: self, finder: finding, resolver: resolver, storing: storing, phone: ph, events: events, boot: boot, first: first, keeper: keeper,
-		trace: tracing.DHCP(), log: log,
+		agent: agent, self: self, finder: finding, resolver: resolver, storing: storing, phone: ph, events: events, boot: boot, log: log,
 	}
 	mapping := newMapped(storing.announce, log)
 	storing.mapped = mapping.at
@@ -136,22 +167,20 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 		}
 	}
 
-	// lease -> announce. This half goes on while a call and the row are released.
-	// The address comes first. What a row needs beside it is made while the DHCP server
-	// is waited for, and all else when there is an address, or none soon.
-	lower := newHalf(context.WithoutCancel(ctx), keeper)
-	lower.keep("network", network.run(ctx))
-	runtime.Gosched() // its question leaves before anything else is done
+	// lease -> announce. What a row needs beside the address begins when one is granted,
+	// all else when it is there; both when there is none soon.
+	agent.network.Set(network)
 	upper := newHalf(ctx, keeper)
-	upper.keep("control socket", controlled(settings.Control, events, controls{ph, self, hardware, desk, keeper}, log)) // it tells of the address
-	lower.keep("interface", numbered(self, settings.Interface, keeper))
-	lower.keep("key", keyed(self, folder))
-	lower.keep("data", kept(folder, crashes))
-	lower.keep("finder", running(finding.Run))
-	lower.keep("storing server", storing.run)
+	upper.keep("control socket", controlled(settings.Control, events, controls{ph, self, hardware, loud, keeper}, log)) // it tells of the address
+	lower.keep("interface", granted.then(numbered(self, settings.Interface, keeper)))
+	lower.keep("key", granted.then(keyed(self, folder)))
+	lower.keep("data", first.then(kept(folder, crashes)))
+	lower.keep("finder", granted.then(running(finding.Run)))
+	lower.keep("storing server", granted.then(storing.run))
 	lower.keep("router", first.then(running(mapping.run)))
 	lower.keep("line", first.then(line.run))
-	lower.keep("known phones", rows.Run)
+	lower.keep("known phones", first.then(rows.Run))
+	lower.keep("volumes", first.then(loud.keep))
 	lower.keep("sound engine", first.then(sounding(engine, keeper)))
 
 	// keypad -> dial -> resolve -> call -> talk -> release
@@ -160,6 +189,8 @@ func runPhone(ctx context.Context, settings config.Config, board boards.Board, b
 		upper.keep(part, first.then(life))
 	}
 	upper.group.Go(func() { keeper.Tell(ctx) })
+	upper.group.Go(func() { settle(ctx, board.RealTime.Lock, log) })
+	upper.group.Go(func() { tidy.run(ctx) })
 	upper.group.Go(func() {
 		guard(ctx, board.Watchdog, []watchdog.Check{ph.Alive, engine.Alive}, func(err error) { keeper.Failed(ctx, "watchdog", err) }, log)
 	})

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"flexphone/audio"
+	"flexphone/audio/echo"
 	"flexphone/audio/emodel"
 	"flexphone/audio/g711"
 	"flexphone/audio/g722"
@@ -101,6 +102,7 @@ type soundConfig struct {
 	around      *neighbourhood
 	onlyPrivate bool
 	codecs      []media.Codec
+	loud        *volumes
 	heard       func(wire.Heard)            // is told of each call that is over; nil: nobody is
 	traced      func(audio.Path) audio.Path // a path, traced if that is wanted
 	log         *slog.Logger
@@ -116,6 +118,7 @@ func newSound(engine *audio.Engine, cfg soundConfig) *sound {
 
 // Play implements phone.Sound.
 func (s *sound) Play(t phone.Tone) {
+	s.loud.desk.Ring(t == phone.ToneAlert)
 	if t == phone.ToneAlert {
 		s.engine.Ring(s.tones[t])
 		return
@@ -129,6 +132,19 @@ func (s *sound) Click(k hal.Key) {
 		s.engine.Feedback(t)
 	}
 }
+
+// Turn implements phone.Sound.
+func (s *sound) Turn(by int, ringer bool) string {
+	o := s.loud.desk.Voice()
+	if ringer {
+		o = echo.Ringer
+	}
+	s.loud.set(o, s.loud.desk.Volume(o)+by)
+	return s.loud.loud(o)
+}
+
+// Mute implements phone.Sound.
+func (s *sound) Mute(is bool) { s.loud.desk.Mute(is) }
 
 // Open implements phone.Sound.
 func (s *sound) Open(ctx context.Context) (phone.Stream, error) {
@@ -144,6 +160,10 @@ func (s *sound) Open(ctx context.Context) (phone.Stream, error) {
 		call.places = newPlaces(context.WithoutCancel(ctx), s.around, ways.private)
 	}
 	call.Renew()
+	if p := call.places; p != nil {
+		p.work.Go(func() { call.followWay(p.ctx) })
+		p.work.Go(func() { whenLost(p.ctx, ways.lost, call.seenAnew) })
+	}
 	return call, nil
 }
 
@@ -193,7 +213,7 @@ type statistics struct {
 	Underruns uint64 `json:"underruns"`
 	CardLate  uint64 `json:"card_late"` // periods of the card that came more than a period late
 	// How good it is, by the E-model (audio/emodel): R, to 93.2, and what people think
-	// of that, 1 to 4.5; and what the peer has said of how it hears us (RFC 3611), where
+	// of that, 1 to 4.5, both 0 while nothing has come; and what the peer has said of how it hears us (RFC 3611), where
 	// it said that.
 	R       float64  `json:"r"`
 	MOS     float64  `json:"mos"`
@@ -203,8 +223,10 @@ type statistics struct {
 
 // rate enters what is known of how good t is.
 func (s *statistics) rate(t audio.Stats) {
-	r := t.Rating()
-	s.R, s.MOS = rounded(r, 10), rounded(emodel.MOS(r), 100)
+	if t.PacketsReceived > 0 {
+		r := t.Rating()
+		s.R, s.MOS = rounded(r, 10), rounded(emodel.MOS(r), 100)
+	}
 	known := func(v float64) *float64 {
 		if !t.Told || math.IsNaN(v) {
 			return nil

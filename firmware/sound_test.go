@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/json"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"flexphone/audio"
+	"flexphone/audio/echo"
 	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/phone"
 	"flexphone/firmware/internal/sip"
@@ -131,11 +133,17 @@ func TestOffersWithoutWhatIsNotTaken(t *testing.T) {
 var nearHost = netip.MustParseAddr("127.0.0.9")
 
 // Who is near is asked for short packets, offering and answering, and sends them if
-// it is a phone of ours; others are asked for the usual ones.
+// it is a phone of ours; others are asked for the usual ones, and so is who calls by way
+// of the storing server from a network that has the same addresses.
 func TestShortPackets(t *testing.T) {
 	here := func(netip.Addr) netip.Addr { return netip.MustParseAddr("127.0.0.1") }
 	engine := audio.NewEngine(audio.Config{Formats: formats(), Log: slog.New(slog.DiscardHandler)})
-	for host, want := range map[string]time.Duration{"127.0.0.9": 10 * time.Millisecond, "127.0.0.2": 20 * time.Millisecond} {
+	for _, c := range []struct {
+		host    string
+		relayed bool
+		want    time.Duration
+	}{{"127.0.0.9", false, 10 * time.Millisecond}, {"127.0.0.2", false, 20 * time.Millisecond}, {"127.0.0.9", true, 20 * time.Millisecond}} {
+		host, want := c.host, c.want
 		var ends [2]sip.LocalMedia
 		for i := range ends {
 			opened, err := soundFor(t, engine, here).Open(t.Context())
@@ -143,7 +151,7 @@ func TestShortPackets(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer opened.Close()
-			ends[i], _ = opened.Local(sip.Peer{Addr: netip.AddrPortFrom(netip.MustParseAddr(host), 5060)}, phone.Wanted{})
+			ends[i], _ = opened.Local(sip.Peer{Addr: netip.AddrPortFrom(netip.MustParseAddr(host), 5060), Relayed: c.relayed}, phone.Wanted{})
 		}
 		offer, err := ends[0].Offer()
 		if err != nil {
@@ -155,7 +163,7 @@ func TestShortPackets(t *testing.T) {
 		}
 		back, err := ends[0].Take(answer, here(netip.Addr{}))
 		if err != nil || there.PacketTime != want || back.PacketTime != want {
-			t.Errorf("%s: packets of %v and %v, %v", host, there.PacketTime, back.PacketTime, err)
+			t.Errorf("%+v: packets of %v and %v, %v", c, there.PacketTime, back.PacketTime, err)
 		}
 	}
 }
@@ -169,7 +177,7 @@ func soundFor(t *testing.T, engine *audio.Engine, address func(netip.Addr) netip
 		t.Fatal(err)
 	}
 	return newSound(engine, soundConfig{
-		address: address, near: func(peer netip.Addr) bool { return peer == nearHost }, own: func() (tls.Certificate, bool) { return id.Certificate, true }, codecs: codecs(""), traced: trace.Trace{}.RTP, log: slog.New(slog.DiscardHandler),
+		address: address, near: func(peer netip.Addr) bool { return peer == nearHost }, own: func() (tls.Certificate, bool) { return id.Certificate, true }, codecs: codecs(""), loud: newVolumes("", echo.NewDesk(echo.Off, false)), traced: trace.Trace{}.RTP, log: slog.New(slog.DiscardHandler),
 		around: &neighbourhood{addrs: func() []netip.Addr { return nil }, server: func() (*registry.Client, bool) { return nil, false }},
 	})
 }
@@ -213,6 +221,52 @@ func TestCodecsAsTheyArePreferred(t *testing.T) {
 	for _, wrong := range []string{"opus, PCMA", "G729", "opus Opus"} {
 		if _, err := preferred(wrong); err == nil {
 			t.Errorf("%q was taken", wrong)
+		}
+	}
+}
+
+// Each call that was answered leaves a line in the log with all that was counted, and
+// so does one in which nothing came; its figures are those of `ctl status`.
+func TestEachCallIsSummedUp(t *testing.T) {
+	here := netip.MustParseAddr("127.0.0.1")
+	engine := audio.NewEngine(audio.Config{Formats: formats(), Log: slog.New(slog.DiscardHandler)})
+	for _, answered := range []bool{true, false} {
+		var said bytes.Buffer
+		of := soundFor(t, engine, func(netip.Addr) netip.Addr { return here })
+		of.log = slog.New(slog.NewJSONHandler(&said, nil))
+		opened, err := of.Open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		pcma := formats()[2].Codec()
+		if answered {
+			if err := opened.Start(sip.Media{Remote: netip.AddrPortFrom(here, 9), Terms: media.RTP{
+				Codec: media.Codec{Name: pcma.Name, PayloadType: pcma.PayloadType, ClockRate: pcma.ClockRate},
+			}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		status, err := json.Marshal(opened.Stats())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := opened.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var line map[string]any
+		if err := json.Unmarshal(said.Bytes(), &line); answered != (err == nil) || !answered && said.Len() > 0 {
+			t.Fatalf("answered: %v: %q, %v", answered, said.String(), err)
+		}
+		if !answered {
+			continue
+		}
+		if line["msg"] != "sound ended" || line["codec"] != "PCMA" || line["mos"] != 0.0 {
+			t.Errorf("%v", line)
+		}
+		for _, name := range []string{"late", "refused", "strangers", "crowded", "unsent", "underruns", "card_late"} {
+			if _, ok := line[name]; !ok || !bytes.Contains(status, []byte(`"`+name+`":0`)) {
+				t.Errorf("%s is not told: %v, %s", name, line, status)
+			}
 		}
 	}
 }

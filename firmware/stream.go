@@ -1,11 +1,7 @@
 package main
 
 import (
-	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 	"sync"
@@ -15,7 +11,6 @@ import (
 	"flexphone/audio"
 	"flexphone/audio/emodel"
 	"flexphone/audio/srtp"
-	"flexphone/audio/udp"
 	"flexphone/firmware/internal/browser"
 	"flexphone/firmware/internal/media"
 	"flexphone/firmware/internal/phone"
@@ -43,6 +38,9 @@ type stream struct {
 
 	mu  sync.Mutex
 	pin [32]byte // of the peer, if it is a phone of ours
+
+	far  atomic.Bool // signalling goes by way of the storing server
+	flow flow
 }
 
 // local is this end for peer, in these codecs.
@@ -51,7 +49,8 @@ func (s *stream) local(peer sip.Peer, codecs []media.Codec) media.Local {
 		Addr: s.address(peer.Addr.Addr()), Port: s.ways.plain.Port(), Codecs: codecs,
 		Vouched: peer.Secure, OnlyPrivate: s.onlyPrivate || s.ways.taken.Load() == private,
 	}
-	if s.near(peer.Addr.Addr()) {
+	s.far.Store(peer.Relayed)
+	if !s.detour() && s.near(peer.Addr.Addr()) {
 		lm.PacketTime = nearPacket
 	}
 	p := s.ways.private
@@ -68,6 +67,9 @@ func (s *stream) local(peer sip.Peer, codecs []media.Codec) media.Local {
 		Ufrag: own.Ufrag, Pwd: own.Pwd, Ours: pin != [32]byte{},
 	}
 	if lm.Private.Ours {
+		if peer.Called && !peer.Relayed {
+			s.places.calls(peer.Addr.Addr())
+		}
 		lm.Private.Candidates = s.places.candidates(p.Port())
 	}
 	return lm
@@ -101,6 +103,9 @@ func (s *stream) Local(peer sip.Peer, wanted phone.Wanted) (sip.LocalMedia, bool
 // Worn implements phone.Stream.
 func (s *stream) Worn() <-chan struct{} { return s.ways.worn }
 
+// Elsewhere implements phone.Stream.
+func (s *stream) Elsewhere() <-chan struct{} { return s.ways.elsewhere }
+
 // Wrong implements phone.Stream.
 func (s *stream) Wrong() <-chan struct{} { return s.ways.wrong }
 
@@ -110,11 +115,12 @@ func (s *stream) Keyed() bool { return s.ways.taken.Load() != private || s.ways.
 // Renew implements phone.Stream.
 func (s *stream) Renew() {
 	s.call.Store(media.NewCall())
+	s.flow.forget()
 	if s.ways.private != nil {
 		s.ways.private.Renew()
 		s.places.renew()
 	}
-	for _, c := range []chan struct{}{s.ways.worn, s.ways.wrong} { // it is about the one before
+	for _, c := range []chan struct{}{s.ways.worn, s.ways.wrong, s.ways.turned, s.ways.lost, s.ways.elsewhere} { // it is about the one before
 		select {
 		case <-c:
 		default:
@@ -155,13 +161,15 @@ func (s *stream) Start(m sip.Media) error {
 		if err := s.Stream.Start(session); err != nil {
 			return err
 		}
+		now := time.Now()
+		s.began.CompareAndSwap(nil, &now)
 		return s.ways.lead(terms.Path)
 	}
 	terms, ok := m.Terms.(media.RTP)
 	if !ok {
 		return fmt.Errorf("flexphone: start sound: %T is not RTP", m.Terms)
 	}
-	if err := s.Stream.Start(sessionOf(m, terms)); err != nil {
+	if err := s.speak(sessionOf(m, terms)); err != nil {
 		return err
 	}
 	now := time.Now()
@@ -223,11 +231,17 @@ func (s *stream) Stats() any {
 		ConcealedMS: inMS(t.Concealed), Refused: t.Refused, Strangers: strangers,
 		Crowded: t.Crowded, Unsent: t.Unsent, Underruns: s.engine.Underruns() - s.underruns, CardLate: s.engine.LatePeriods() - s.late,
 	}
-	if s.ways.taken.Load() == private {
-		now.Way = string(s.ways.private.Way())
-	}
+	now.Way = s.Way()
 	now.rate(t)
 	return now
+}
+
+// Way implements phone.Stream.
+func (s *stream) Way() string {
+	if s.ways.taken.Load() != private {
+		return ""
+	}
+	return string(s.ways.private.Way())
 }
 
 // Opinion implements phone.Stream.
@@ -239,152 +253,27 @@ func (s *stream) Opinion() float64 {
 	return emodel.MOS(t.Rating())
 }
 
-// Close implements phone.Stream. The log says how good the call was, and the storing
-// server is told if that is wanted.
+// Close implements phone.Stream. The log says how good the call was, also where nothing
+// was heard, and the storing server is told if that is wanted and something was.
 func (s *stream) Close() error {
 	if s.places != nil {
 		s.places.close()
 	}
+	way := s.Way()
 	err := s.Stream.Close()
-	if t := s.Stream.Stats(); t.PacketsReceived > 0 {
-		if began := s.began.Load(); began != nil && s.heard != nil {
-			s.heard(heardOf(t, time.Since(*began)))
-		}
-		var good statistics
-		good.rate(t)
-		s.ways.log.Info("sound ended", "mos", good.MOS, "r", good.R, "codec", t.Codec, "received", t.PacketsReceived,
-			"lost", t.PacketsLost, "late", t.Late, "concealed", t.Concealed, "jitter", t.Jitter, "round_trip", t.RoundTrip, "delay", t.Delay)
+	began := s.began.Load()
+	if began == nil { // nobody has answered
+		return err
 	}
+	t := s.Stream.Stats()
+	if t.PacketsReceived > 0 && s.heard != nil {
+		s.heard(heardOf(t, time.Since(*began), way))
+	}
+	n := s.Stats().(statistics)
+	s.ways.log.Info("sound ended", "mos", n.MOS, "r", n.R, "codec", n.Codec, "sent", n.PacketsSent, "received", n.PacketsReceived,
+		"lost", n.PacketsLost, "late", n.Late, "concealed", t.Concealed, "jitter", t.Jitter, "round_trip", t.RoundTrip, "delay", t.Delay,
+		"refused", n.Refused, "strangers", n.Strangers, "crowded", n.Crowded, "unsent", n.Unsent, "underruns", n.Underruns, "card_late", n.CardLate, "way", way)
 	return err
 }
 
 var _ phone.Stream = (*stream)(nil)
-
-// The ways of a call's sound.
-const (
-	undecided int32 = iota
-	plain
-	private
-	led // by a path of the call's own
-)
-
-// ways are both paths that a call's sound may take until it is agreed which; the
-// other one is closed then, or both, where the call has brought another. It is an
-// audio.Path.
-type ways struct {
-	plain   *udp.Path
-	private *srtp.Path                 // nil: there is no key yet to be private with, or no port
-	other   atomic.Pointer[audio.Path] // that the call has brought
-	taken   atomic.Int32
-	worn    chan struct{} // holds one when the private path wants new keys
-	wrong   chan struct{} // holds one when another than the peer shakes hands
-	log     *slog.Logger
-}
-
-// openWays opens both. own is what this phone proves itself with.
-func openWays(ctx context.Context, own func() (tls.Certificate, bool), log *slog.Logger) (*ways, error) {
-	p, err := udp.Open(ctx, netip.Addr{}, udp.PortRange{})
-	if err != nil {
-		return nil, err
-	}
-	w := &ways{plain: p, log: log, worn: make(chan struct{}, 1), wrong: make(chan struct{}, 1)}
-	certificate, ok := own()
-	if !ok {
-		return w, nil
-	}
-	conn, err := udp.Bind(ctx, udp.PortRange{})
-	if err != nil {
-		log.Warn("no private sound for the call", "err", err)
-		return w, nil
-	}
-	w.private = srtp.New(ctx, conn, srtp.Config{Certificate: certificate, Worn: note(w.worn), Wrong: note(w.wrong), Log: log})
-	return w, nil
-}
-
-// note returns what has c hold one.
-func note(c chan struct{}) func() {
-	return func() {
-		select {
-		case c <- struct{}{}:
-		default: // it has been told
-		}
-	}
-}
-
-// take decides for one of them, once.
-func (w *ways) take(way int32) error {
-	if !w.taken.CompareAndSwap(undecided, way) {
-		if w.taken.Load() != way {
-			return errors.New("flexphone: start sound: it is carried in another way already")
-		}
-		return nil
-	}
-	if way == private {
-		return w.plain.Close()
-	}
-	if w.private != nil {
-		return w.private.Close()
-	}
-	return nil
-}
-
-// lead takes the path that the call has brought, once.
-func (w *ways) lead(by audio.Path) error {
-	if w.other.CompareAndSwap(nil, &by); *w.other.Load() != by || !w.taken.CompareAndSwap(undecided, led) && w.taken.Load() != led {
-		return errors.New("flexphone: start sound: it is carried in another way already")
-	}
-	return w.closeOwn()
-}
-
-// closeOwn closes the paths that were opened for any call.
-func (w *ways) closeOwn() error {
-	err := w.plain.Close()
-	if w.private != nil {
-		err = errors.Join(err, w.private.Close())
-	}
-	return err
-}
-
-// Receive implements audio.Path.
-func (w *ways) Receive(take func(audio.Datagram)) error {
-	only := func(way int32) func(audio.Datagram) {
-		return func(d audio.Datagram) {
-			if w.taken.Load() == way {
-				take(d)
-			}
-		}
-	}
-	var beside sync.WaitGroup
-	var failed error
-	if w.private != nil {
-		beside.Go(func() { failed = w.private.Receive(only(private)) })
-	}
-	err := w.plain.Receive(only(plain))
-	beside.Wait()
-	if other := w.other.Load(); other != nil && w.taken.Load() == led {
-		return (*other).Receive(take)
-	}
-	return errors.Join(err, failed)
-}
-
-// Send implements audio.Path.
-func (w *ways) Send(p audio.Protocol, b []byte) error {
-	switch w.taken.Load() {
-	case plain:
-		return w.plain.Send(p, b)
-	case private:
-		return w.private.Send(p, b)
-	case led:
-		return (*w.other.Load()).Send(p, b)
-	}
-	return audio.ErrNoPeer
-}
-
-// Close implements audio.Path.
-func (w *ways) Close() error {
-	err := w.closeOwn()
-	if other := w.other.Load(); other != nil {
-		err = errors.Join(err, (*other).Close())
-	}
-	return err
-}

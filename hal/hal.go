@@ -13,8 +13,16 @@ import (
 	"time"
 )
 
-// A Key is one of the twelve characters on a telephone keypad: 0-9 * #.
+// A Key is a key of a telephone: one of the twelve characters of its keypad, 0-9 * #, or
+// one of those beside it, which not every telephone has.
 type Key rune
+
+// The keys beside a keypad.
+const (
+	VolumeUp   Key = '+'
+	VolumeDown Key = '-'
+	Mute       Key = 'M'
+)
 
 // A KeyEvent is one debounced change of one key.
 type KeyEvent struct {

@@ -10,6 +10,8 @@ import (
 
 // transform is the discrete Fourier transform of x, in place, or its inverse
 // without the factor 1/n; len(x) is a power of two.
+//
+//go:norace
 func transform(x []complex128, inverse bool) {
 	n := len(x)
 	shift := 64 - bits.Len64(uint64(n-1))
@@ -39,6 +41,8 @@ func transform(x []complex128, inverse bool) {
 func powerOfTwo(n int) int { return 1 << bits.Len(uint(max(n, 2)-1)) }
 
 // band returns what of x and y, of the same rate, lies in the telephone's band, at 8 kHz.
+//
+//go:norace
 func band(x, y []int16, rate int) (_, _ []float64) {
 	low := func(x []int16) []int16 {
 		low := make([]int16, len(x)*bandRate/rate)
@@ -86,6 +90,8 @@ func band(x, y []int16, rate int) (_, _ []float64) {
 type correlation []float64
 
 // correlate returns c with c.at(s) = the sum over i of x[i] y[i+s].
+//
+//go:norace
 func correlate(x, y []float64) correlation {
 	n := powerOfTwo(len(x) + len(y))
 	z := make([]complex128, n)

@@ -42,6 +42,8 @@ func Intelligibility(original, recorded []int16, rate int) float64 {
 
 // resampled is pcm at stoiRate, by a windowed sinc. Every fifth sample lies as the
 // first does between those of any multiple of 8000.
+//
+//go:norace
 func resampled(pcm []int16, rate int) []float64 {
 	const lobes, phases = 24, 5
 	step := float64(rate) / stoiRate
@@ -80,6 +82,8 @@ func hann() (w [stoiFrame]float64) {
 }
 
 // speaking is x and y without the frames in which x is silent.
+//
+//go:norace
 func speaking(x, y []float64) (_, _ []float64) {
 	w := hann()
 	var energies []float64
@@ -112,6 +116,8 @@ func speaking(x, y []float64) (_, _ []float64) {
 }
 
 // bands are the levels of x in each band, frame by frame.
+//
+//go:norace
 func bands(x []float64) [][stoiBands]float64 {
 	w := hann()
 	var out [][stoiBands]float64
@@ -139,6 +145,8 @@ func bands(x []float64) [][stoiBands]float64 {
 }
 
 // stoi is the mean correlation of the bands' envelopes.
+//
+//go:norace
 func stoi(x, y [][stoiBands]float64) float64 {
 	var sum float64
 	n := 0

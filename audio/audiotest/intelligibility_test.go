@@ -75,3 +75,26 @@ func TestIntelligibility(t *testing.T) {
 		}
 	}
 }
+
+// The values that the algorithm's reference has, as its authors published it (in a
+// port of it to NumPy), of the same samples. Its filters of rates are others: a few
+// thousandths are theirs.
+func TestIntelligibilityOfTheReference(t *testing.T) {
+	const off = 0.006
+	for rate, want := range map[int]struct{ lost, noise [3]float64 }{
+		8000:  {[3]float64{0.92897, 0.85822, 0.77187}, [3]float64{0.77917, 0.61604, 0.39177}},
+		16000: {[3]float64{0.93377, 0.87432, 0.78397}, [3]float64{0.81130, 0.64671, 0.42668}},
+	} {
+		x := slices.Concat(Speech(t, spoken, rate), Speech(t, other, rate))
+		for i, part := range []float64{0.05, 0.1, 0.25} {
+			if got := Intelligibility(x, lossy(x, rate, part), rate); math.Abs(got-want.lost[i]) > off {
+				t.Errorf("%d Hz, %v lost: %.4f, the reference has %.4f", rate, part, got, want.lost[i])
+			}
+		}
+		for i, ratio := range []float64{20, 5, -10} {
+			if got := Intelligibility(x, noisy(x, ratio), rate); math.Abs(got-want.noise[i]) > off {
+				t.Errorf("%d Hz, noise at %v dB: %.4f, the reference has %.4f", rate, ratio, got, want.noise[i])
+			}
+		}
+	}
+}

@@ -72,6 +72,39 @@ func TestGolden(t *testing.T) {
 
 const goldenCodes, goldenSound = 0x555e0ba2, 0x6beceb95
 
+// anything is half a minute of whatever a microphone may be given, at levels from next to
+// nothing to a third of full scale: noise, tones, steps and clicks, each for 50 ms, as
+// they come.
+func anything() []int16 {
+	r := rand.New(rand.NewPCG(7, 22))
+	var pcm []int16
+	for range 600 {
+		level := 10 * math.Pow(1000, r.Float64())
+		kind, turns, held := r.IntN(5), 0.5*r.Float64(), 1+r.IntN(40)
+		v := 0.0
+		for i := range rate / 20 {
+			switch kind {
+			case 0:
+				v = 2*r.Float64() - 1
+			case 1:
+				v = math.Sin(2 * math.Pi * turns * float64(i))
+			case 2:
+				v = math.Sin(2*math.Pi*turns*float64(i))/2 + r.Float64() - 0.5
+			case 3:
+				if i%held == 0 {
+					v = 2*r.Float64() - 1
+				}
+			case 4:
+				if v = 0; r.IntN(held) == 0 {
+					v = float64(1 - 2*r.IntN(2))
+				}
+			}
+			pcm = append(pcm, int16(level*v))
+		}
+	}
+	return pcm
+}
+
 // Another implementation makes the same bytes and the same sound: of tones,
 // noise, speech, and of bytes that no coder makes. Only of sound that reaches the
 // limits of the bands does it make something else, since it does not have LIMIT
@@ -92,8 +125,8 @@ func TestSameAsFFmpeg(t *testing.T) {
 	raw := []string{"-f", "s16le", "-ar", "16000", "-ac", "1"}
 	g722 := []string{"-f", "g722", "-c:a", "g722"}
 	in, out := []string{"-i", "-"}, []string{"-"}
-	sounds := map[string][]int16{"signal": signal(), "speech": audiotest.Speech(t, "goforward.raw", rate)}
-	streams := map[string][]byte{"noise": make([]byte, 20000)}
+	sounds := map[string][]int16{"signal": signal(), "anything": anything(), "speech": audiotest.Speech(t, "goforward.raw", rate)}
+	streams := map[string][]byte{"noise": make([]byte, 400000)}
 	r := rand.New(rand.NewPCG(1, 2))
 	for i := range streams["noise"] {
 		streams["noise"][i] = byte(r.Uint32())

@@ -3,14 +3,22 @@ package jitter
 import "time"
 
 const (
-	// floor of the target: what the clocks of a network without jitter need. It is also
-	// where the target begins: more would be heard in each call of an even network, until
-	// somebody pauses, and to leave it then costs a piece of sound. Where packets come
-	// unevenly the first that is late costs a gap instead, and adds delay at once.
-	floor = 6 * time.Millisecond
-	// step is the resolution of relative delays; steps of it are told apart.
-	step  = 2 * time.Millisecond
-	steps = 150
+	// floor of the target: what the clocks of a network without jitter need. What more
+	// the ends' threads need is seen as any jitter is.
+	floor = 3 * time.Millisecond
+	// begin is the target until something is known: enough for a packet that the next one
+	// overtakes. So many packets in a row that floor would have been enough for say that
+	// this network is an even one; what was waited for too long is left in so many more
+	// where it is quiet for a moment, and in as many again anywhere.
+	begin   = 30 * time.Millisecond
+	proved  = 8
+	soon    = 50
+	settled = proved + 2*soon
+	// step is the resolution of relative delays; steps of it are told apart. margin is
+	// what is waited beyond one that is worth it.
+	step   = 2 * time.Millisecond
+	steps  = 150
+	margin = time.Millisecond
 	// keep is what is left of a weight after each packet of usual length: so many of
 	// them are what counts.
 	keep    = 0.998
@@ -43,9 +51,16 @@ type network struct {
 	weight [steps]float64
 	total  float64 // of these, and of what came too late for any delay
 	target time.Duration
+	even   int // packets in a row that floor was enough for, up to settled, where it stays
 }
 
-func newNetwork() network { return network{target: floor, total: memory} }
+func newNetwork() network { return network{target: begin, total: memory} }
+
+// hurries reports whether this network has lately proved to be an even one, so that what
+// was waited for too long is left where it is quiet for a moment, or, later, anywhere.
+func (n *network) hurries() (quiet, anywhere bool) {
+	return n.even >= proved && n.even < settled, n.even >= proved+soon && n.even < settled
+}
 
 // restart forgets what transits are measured against: another clock. How evenly
 // packets come is still believed.
@@ -77,8 +92,21 @@ func (n *network) arrive(transit, length time.Duration) {
 	n.count++
 	n.least[0] = min(n.least[0], transit)
 	part := float64(length) / float64(usually)
-	n.weigh(transit-n.base(), part)
-	n.aim(time.Duration(part * float64(down)))
+	late := transit - n.base()
+	n.weigh(late, part)
+	shrink := time.Duration(part * float64(down))
+	switch known := n.even >= proved; {
+	case n.even == settled:
+	case late > floor && known:
+		n.even = settled
+	case late > floor:
+		n.even = 0
+	default:
+		if n.even++; n.even == proved {
+			shrink = begin
+		}
+	}
+	n.aim(shrink)
 }
 
 func (n *network) nextMinimum(transit time.Duration) {
@@ -123,7 +151,7 @@ func (n *network) aim(shrink time.Duration) {
 		}
 		late += n.weight[i]
 	}
-	want := max(best+step, floor)
+	want := max(best+margin, floor)
 	switch {
 	case want > n.target:
 		n.target = min(want, n.target+up)

@@ -10,8 +10,12 @@
 //
 // Each packet's transit is measured against that of the fastest of the last 500.
 // A histogram of these relative delays says what each delay would cost: itself, and
-// those packets that come too late for it. The cheapest is the target. It begins at the
-// least there is, grows at once and shrinks slowly.
+// those packets that come too late for it. The cheapest is the target. It grows at once
+// and shrinks slowly.
+//
+// It begins as if packets overtook each other, until the first few have shown that they do
+// not: then nobody speaks yet, or little of it is made shorter, and neither a network that
+// is uneven from its beginning nor one that is even costs a call its first words.
 //
 // # How it plays
 //
@@ -69,8 +73,8 @@ const Most = 300 * time.Millisecond
 const (
 	tick = 10 * time.Millisecond
 	most = Most
-	// slack is by how little the delay may fall short of the target.
-	slack = 2 * time.Millisecond
+	// short is by how little the delay may fall short of the target.
+	short = time.Millisecond
 	// concealed is how long a decoder may invent sound.
 	concealed = 6 // ticks
 	// hush is how long it may invent what is as quiet as what was heard last, if that
@@ -88,6 +92,7 @@ const (
 	// that asks unevenly plays evenly all the same. Where all of some ticks were astray
 	// by more than slack to one side the device's clock stood still, and will not
 	// catch up.
+	slack  = 2 * time.Millisecond
 	astray = 50 * time.Millisecond
 	follow = 32
 	some   = 8

@@ -150,8 +150,7 @@ func TestDisorderIsNotHeard(t *testing.T) {
 		s.put(i) // twice
 		l.play(2)
 	}
-	got := slices.DeleteFunc(l.sound(), func(v int) bool { return v <= 20 }) // the first are not waited for
-	if !slices.Equal(got, numbers(got[0], got[len(got)-1])) || len(got) < 35 || l.buffer.Late() > 10 {
+	if got := l.sound(); !slices.Equal(got, numbers(1, got[len(got)-1])) || len(got) < 55 || l.buffer.Late() != 0 {
 		t.Errorf("heard %v, %d late", got, l.buffer.Late())
 	}
 }
@@ -251,7 +250,7 @@ func (redundant) Recover(pcm []int16, next []byte) error {
 func TestLostPacketIsTakenFromTheNext(t *testing.T) {
 	for _, lost := range []int{1, 2, 3} {
 		s, l := call(t)
-		l.buffer.network.target = 30 * time.Millisecond // as if some had been lost before
+		l.buffer.network.even = settled // as if some had been lost before
 		c := &Coding{redundant{}, rate}
 		put := func(i int) {
 			payload := binary.BigEndian.AppendUint16(nil, uint16(i-1))
@@ -492,7 +491,8 @@ func TestPauseThatIsNotSaid(t *testing.T) {
 		}
 		l.heard = nil
 		l.play(90)
-		if n := len(slices.DeleteFunc(slices.Clone(l.heard), func(v int) bool { return v != invented })); n != want {
+		// In the first and in the last tick there may be something else.
+		if n := len(slices.DeleteFunc(slices.Clone(l.heard), func(v int) bool { return v != invented })); n != want && n != want+1 {
 			t.Errorf("behind an amplitude of %d %d ticks were invented, want %d", amplitude, n, want)
 		}
 		if made := l.buffer.Concealed(); made != time.Duration(want)*tick {

@@ -203,11 +203,10 @@ func stalling(from, d time.Duration) func(int, time.Duration) []time.Duration {
 // talking is of somebody who pauses for a second after each two.
 func talking(made time.Duration) bool { return made%(3*time.Second) < 2*time.Second }
 
-// settled is after how long the delay is what it should be, and long how long the
-// tests run.
+// after is when the delay is what it should be, and long how long the tests run.
 const (
-	settled = 15 * time.Second
-	long    = time.Minute
+	after = 15 * time.Second
+	long  = time.Minute
 )
 
 // each runs a test with many phases of the ticks, of somebody who pauses and of
@@ -253,13 +252,24 @@ func (p *pipe) settles(d time.Duration) time.Duration {
 	return d
 }
 
+// joined is how near to what it should be the delay of an even network comes at once: the
+// shortest piece of speech that is left out, or the period of a tone.
+func (p *pipe) joined() time.Duration {
+	if p.spoken == nil {
+		return 8 * ms
+	}
+	return shortest
+}
+
+// At first it is waited for what may come; a little later for nothing.
 func TestLocalNetworkAddsNoDelay(t *testing.T) {
 	each(t, func(t *testing.T, p pipe, r *rand.Rand) {
 		for _, p.way = range []func(int, time.Duration) []time.Duration{evenly, unevenly(r, ms)} {
 			for _, p.uneven = range []time.Duration{0, 2 * ms} {
 				a := p.run(t, long)
 				a.wantWhole(t, 0)
-				a.wantDelay(t, 0, long, floor+2*tick)
+				a.wantDelay(t, 0, long, begin+tick)
+				a.wantDelay(t, 3*time.Second, long, floor+tick+p.joined())
 				if a.late > 0 {
 					t.Errorf("%d were late", a.late)
 				}
@@ -280,8 +290,8 @@ func TestLossIsNotLateness(t *testing.T) {
 		}
 		for _, p.way = range []func(int, time.Duration) []time.Duration{losing(r, 10, evenly), losing(r, 30, evenly), inTwos} {
 			a := p.run(t, long)
-			a.wantDelay(t, 0, long, floor+2*tick)
-			a.wantDelay(t, settled, long, p.settles(0))
+			a.wantDelay(t, 0, long, begin+tick)
+			a.wantDelay(t, 4*time.Second, long, floor+tick+p.joined())
 			if n := len(a.invented); n < 2*a.lost-10 || n > 2*a.lost+10 || a.late > 0 {
 				t.Errorf("%d ticks were invented for %d packets, %d were late", n, a.lost, a.late)
 			}
@@ -295,7 +305,7 @@ func TestJitterIsWaitedFor(t *testing.T) {
 			for _, loss := range []int{0, 10} {
 				p.way = losing(r, loss, unevenly(r, most))
 				a := p.run(t, long)
-				a.wantDelay(t, settled, long, p.settles(most))
+				a.wantDelay(t, after, long, p.settles(most))
 				if a.late > 10 || a.sent-a.lost-len(a.heard) > 15 {
 					t.Errorf("jitter of %v: of %d packets %d were late, %d heard, %d lost", most, a.sent, a.late, len(a.heard), a.lost)
 				}
@@ -313,7 +323,7 @@ func TestBurstIsLeftSoon(t *testing.T) {
 			p.way = stalling(from, d)
 			a := p.run(t, long)
 			a.wantWhole(t, from+d+20*ms)
-			a.wantDelay(t, settled, from, p.settles(0))
+			a.wantDelay(t, after, from, p.settles(0))
 			a.wantDelay(t, from+d+2*time.Second, long, p.settles(0))
 		}
 	})
@@ -326,8 +336,8 @@ func TestStopsThatComeAgainAreWaitedFor(t *testing.T) {
 			return stalling(2*time.Second, 200*ms)(0, made%(3*time.Second))
 		}
 		a := p.run(t, long)
-		a.wantWhole(t, settled)
-		a.wantDelay(t, settled, long, p.settles(200*ms))
+		a.wantWhole(t, after)
+		a.wantDelay(t, after, long, p.settles(200*ms))
 	})
 }
 
@@ -339,7 +349,7 @@ func TestRepeatedPacketsAreWaitedFor(t *testing.T) {
 		for _, p.uneven = range []time.Duration{0, 2 * ms} {
 			p.way = evenly
 			a := p.run(t, long)
-			a.wantDelay(t, settled, long, p.settles(0))
+			a.wantDelay(t, after, long, p.settles(0))
 			p.way = func(i int, _ time.Duration) []time.Duration {
 				if i%10 == 0 {
 					return nil
@@ -349,7 +359,7 @@ func TestRepeatedPacketsAreWaitedFor(t *testing.T) {
 			if a = p.run(t, long); a.recovered < a.lost-5 {
 				t.Errorf("of %d packets lost %d were taken from the next", a.lost, a.recovered)
 			}
-			a.wantDelay(t, settled, long, p.settles(22*ms))
+			a.wantDelay(t, after, long, p.settles(22*ms))
 		}
 	})
 }
@@ -357,6 +367,10 @@ func TestRepeatedPacketsAreWaitedFor(t *testing.T) {
 // Clocks that differ by 300 ppm, three times what quartzes do, are not heard: that
 // of the sender, and that of the device.
 func TestClocksThatDiffer(t *testing.T) {
+	talk := 5 * time.Minute
+	if testing.Short() {
+		talk = time.Minute
+	}
 	each(t, func(t *testing.T, p pipe, r *rand.Rand) {
 		for i, drift := range []float64{-300e-6, -100e-6, 100e-6, 300e-6} {
 			p.drift, p.card = drift, 0
@@ -364,10 +378,10 @@ func TestClocksThatDiffer(t *testing.T) {
 				p.drift, p.card = 0, drift
 			}
 			p.way = unevenly(r, ms)
-			a := p.run(t, 3*time.Minute)
+			a := p.run(t, talk)
 			a.wantWhole(t, 0)
 			// In the ten seconds of the fastest packet clocks differ by 3 ms.
-			a.wantDelay(t, settled, 3*time.Minute, p.settles(4*ms))
+			a.wantDelay(t, after, talk, p.settles(4*ms))
 		}
 	})
 }
@@ -388,8 +402,8 @@ func TestNetworkThatBecomesSlower(t *testing.T) {
 			if n := len(a.invented); n > int(by/tick)+5 || a.sent-len(a.heard) > int(by/(20*ms))+2 {
 				t.Errorf("%v slower: %d ticks were invented, %d of %d packets heard", by, n, len(a.heard), a.sent)
 			}
-			a.wantDelay(t, from+settled, to, p.settles(by))
-			a.wantDelay(t, to+settled, long, p.settles(0))
+			a.wantDelay(t, from+after, to, p.settles(by))
+			a.wantDelay(t, to+after, long, p.settles(0))
 		}
 	})
 }
@@ -407,8 +421,8 @@ func TestDisorderIsWaitedFor(t *testing.T) {
 			return once(0)
 		}
 		a := p.run(t, long)
-		a.wantWhole(t, settled)
-		a.wantDelay(t, settled, long, p.settles(26*ms))
+		a.wantWhole(t, after)
+		a.wantDelay(t, after, long, p.settles(26*ms))
 	})
 }
 

@@ -24,6 +24,8 @@ const (
 	hushed = 30 * 30
 	// pauseFor is how long nobody speaks before it is a pause and not a consonant.
 	pauseFor = 25 // ticks
+	// moment is how long it is quiet between two sounds of speech.
+	moment = 3 // ticks
 	// fade is how much of the voice's level is left after a tick.
 	fade = 0.999
 )
@@ -41,14 +43,17 @@ func (b *Buffer) adapt(n int) {
 	// Of the next packet, when its time comes.
 	excess := b.delay(b.at) + time.Duration(b.have/n)*tick - b.network.wanted()
 	switch {
-	case excess < -slack:
+	case excess < -short:
 		if b.rest <= 0 && b.repeat(pause) {
 			b.rest = restFor
 		}
 	case excess > much:
 		b.omit(n, longestPitch/2, pause)
-	case excess > 0 && b.pause >= pauseFor:
-		b.omit(n, shortest, pause)
+	case excess > 0:
+		quiet, anywhere := b.network.hurries()
+		if b.pause >= pauseFor || anywhere || quiet && b.pause >= moment {
+			b.omit(n, shortest, pause)
+		}
 	}
 }
 

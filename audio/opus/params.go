@@ -2,20 +2,11 @@ package opus
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/hraban/opus"
-)
-
-const (
-	// lowest is the least bit rate that maxaveragebitrate may ask for (RFC 7587,
-	// section 6.1).
-	lowest = 6000
-	// highest is what we send at most: that of G.711.
-	highest = 64000
 )
 
 // wishes are what a peer asks of those who send to it (RFC 7587, section 6.1), as
@@ -101,32 +92,4 @@ func (w wishes) meet(e *opus.Encoder, packet time.Duration) error {
 		return fmt.Errorf("opus: set discontinuous transmission: %w", err)
 	}
 	return nil
-}
-
-// A plan is what an encoder does against loss.
-type plan struct {
-	lost    int // percent that the redundancy is made for; 0: there is none
-	bitrate int
-}
-
-// against is the plan for a part of packets lost, from 0 to 1.
-func (w wishes) against(lost float64, packet time.Duration) plan {
-	p := plan{lost: int(math.Ceil(100 * lost)), bitrate: w.usual(packet)}
-	if lost < 0.01 || !w.fec {
-		return plan{bitrate: p.bitrate}
-	}
-	wish := 32000
-	switch {
-	case lost >= 0.2:
-		wish = highest
-	case lost >= 0.1:
-		wish = 48000
-	case lost >= 0.03, packet < 20*time.Millisecond:
-		wish = 40000
-	}
-	if w.most < 40000 && packet < 20*time.Millisecond {
-		return plan{bitrate: p.bitrate}
-	}
-	p.bitrate = min(wish, w.most)
-	return p
 }

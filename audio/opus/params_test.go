@@ -133,36 +133,6 @@ func TestSilenceIsLeftOutWhereThePeerAsks(t *testing.T) {
 	}
 }
 
-func TestPlans(t *testing.T) {
-	const long, short = 20 * time.Millisecond, 10 * time.Millisecond
-	for _, tt := range []struct {
-		params string
-		lost   float64
-		packet time.Duration
-		want   plan
-	}{
-		{"", 0, long, plan{0, 24000}},
-		{"", 0.3, long, plan{0, 24000}}, // more bits alone are no use
-		{"useinbandfec=1", 0, long, plan{0, 24000}},
-		{"useinbandfec=1", 0.004, long, plan{0, 24000}},
-		{"useinbandfec=1", 0.02, long, plan{2, 32000}},
-		{"useinbandfec=1", 0.051, long, plan{6, 40000}},
-		{"useinbandfec=1", 0.1, long, plan{10, 48000}},
-		{"useinbandfec=1", 1, long, plan{100, 64000}},
-		{"useinbandfec=1;maxaveragebitrate=12000", 0.1, long, plan{10, 12000}},
-		{"useinbandfec=1;maxaveragebitrate=30000", 0.1, long, plan{10, 30000}},
-		{"maxaveragebitrate=30000", 0.1, long, plan{0, 24000}},
-		{"", 0, short, plan{0, 40000}},
-		{"maxaveragebitrate=30000", 0, short, plan{0, 30000}},
-		{"useinbandfec=1", 0.02, short, plan{2, 40000}},
-		{"useinbandfec=1;maxaveragebitrate=39000", 0.3, short, plan{0, 39000}},
-	} {
-		if got := wishesOf(tt.params).against(tt.lost, tt.packet); got != tt.want {
-			t.Errorf("%q, %v lost, packets of %v: %+v, want %+v", tt.params, tt.lost, tt.packet, got, tt.want)
-		}
-	}
-}
-
 // Loss is believed at once and forgotten slowly, and packets grow and shrink with
 // what is repeated in them, without allocating.
 func TestEncoderGoesByLoss(t *testing.T) {
@@ -189,7 +159,7 @@ func TestEncoderGoesByLoss(t *testing.T) {
 	}
 	second()
 	well := second()
-	if err := adapter.Adapt(0.12); err != nil {
+	if err := adapter.Adapt(audio.Reported{Lost: 0.12}); err != nil {
 		t.Fatal(err)
 	}
 	second()
@@ -198,7 +168,7 @@ func TestEncoderGoesByLoss(t *testing.T) {
 	}
 	reports := 0
 	for second() > well*11/10 {
-		if err := adapter.Adapt(0); err != nil || reports > 20 {
+		if err := adapter.Adapt(audio.Reported{}); err != nil || reports > 20 {
 			t.Fatalf("after %d good reports %d bit/s still, %v", reports, second(), err)
 		}
 		reports++
@@ -206,7 +176,7 @@ func TestEncoderGoesByLoss(t *testing.T) {
 	if reports < 3 {
 		t.Errorf("loss was forgotten after %d reports", reports)
 	}
-	if n := testing.AllocsPerRun(10, func() { adapter.Adapt(0.1); adapter.Adapt(0) }); n != 0 {
+	if n := testing.AllocsPerRun(10, func() { adapter.Adapt(audio.Reported{Lost: 0.1}); adapter.Adapt(audio.Reported{}) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -242,24 +212,4 @@ func FuzzParams(f *testing.F) {
 			t.Fatalf("%d bytes, %v", n, err)
 		}
 	})
-}
-
-// What an encoder is made for, by processor and packet.
-func TestHowMuchIsSpentOnAVoice(t *testing.T) {
-	for _, tt := range []struct {
-		sparing             bool
-		packet              time.Duration
-		complexity, bitrate int
-	}{{false, 20, 5, 24000}, {true, 20, 2, 24000}, {false, 10, 5, 40000}, {false, 60, 5, 24000}} {
-		made, err := Format{Sparing: tt.sparing}.NewEncoder(16000, tt.packet*time.Millisecond, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		e := made.(*encoder).e
-		complexity, _ := e.Complexity()
-		bitrate, _ := e.Bitrate()
-		if complexity != tt.complexity || bitrate != tt.bitrate {
-			t.Errorf("%+v: complexity %d, %d bit/s", tt, complexity, bitrate)
-		}
-	}
 }

@@ -1,6 +1,7 @@
 package portaudio
 
 // #cgo pkg-config: portaudio-2.0
+// #cgo !image LDFLAGS: -Wl,--as-needed -Wl,-E -ldl
 // #include "jack.h"
 // #include "line.h"
 import "C"

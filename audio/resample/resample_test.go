@@ -3,6 +3,7 @@ package resample
 import (
 	"fmt"
 	"math"
+	"math/cmplx"
 	"testing"
 )
 
@@ -86,33 +87,39 @@ func tone(s []int16, hz float64, rate int) float64 {
 }
 
 func TestDelayIsAsToldAndPiecesDoNotMatter(t *testing.T) {
-	for _, factor := range []int{1, 2, 6} {
-		src := make([]int16, 800*factor)
-		for i := 100 * factor; i < 101*factor; i++ {
-			src[i] = 20000
+	for _, factor := range []int{1, 2, 3, 6} {
+		testDelay(t, factor, Delay, NewDown)
+		testDelay(t, factor, 2, NewSoonDown)
+	}
+}
+
+func testDelay(t *testing.T, factor, delay int, down func(factor int) *Down) {
+	t.Helper()
+	src := make([]int16, 800*factor)
+	for i := 100 * factor; i < 101*factor; i++ {
+		src[i] = 20000
+	}
+	whole, parts := make([]int16, 800), make([]int16, 800)
+	down(factor).Process(whole, src)
+	d := down(factor)
+	for i := range 80 {
+		d.Process(parts[10*i:10*i+10], src[10*i*factor:(10*i+10)*factor])
+	}
+	peak := 0
+	for i := range whole {
+		if whole[i] != parts[i] {
+			t.Fatalf("factor %d: sample %d is %d in one piece, %d in many", factor, i, whole[i], parts[i])
 		}
-		whole, parts := make([]int16, 800), make([]int16, 800)
-		NewDown(factor).Process(whole, src)
-		d := NewDown(factor)
-		for i := range 80 {
-			d.Process(parts[10*i:10*i+10], src[10*i*factor:(10*i+10)*factor])
+		if whole[i] > whole[peak] {
+			peak = i
 		}
-		peak := 0
-		for i := range whole {
-			if whole[i] != parts[i] {
-				t.Fatalf("factor %d: sample %d is %d in one piece, %d in many", factor, i, whole[i], parts[i])
-			}
-			if whole[i] > whole[peak] {
-				peak = i
-			}
-		}
-		want := Delay
-		if factor == 1 {
-			want = 0
-		}
-		if got := peak - 100; got < want-1 || got > want+1 {
-			t.Errorf("factor %d: delay %d samples, want %d", factor, got, want)
-		}
+	}
+	want := delay
+	if factor == 1 {
+		want = 0
+	}
+	if got := peak - 100; got < want-1 || got > want+1 {
+		t.Errorf("factor %d: delay %d samples, want %d", factor, got, want)
 	}
 }
 
@@ -137,6 +144,43 @@ func TestLoudSoundClipsAndNothingIsAllocated(t *testing.T) {
 	}
 }
 
+// What passes is the same with either phase, and everything comes sooner with the least.
+func TestSoonestPassesTheSame(t *testing.T) {
+	for _, factor := range []int{2, 3, 6} {
+		linear := kernel(factor, cutoff)
+		soon := soonest(linear)
+		at := func(h []float32, hz float64, ramp bool) (sum complex128) {
+			for i, v := range h {
+				w := complex(float64(v), 0)
+				if ramp {
+					w *= complex(float64(i), 0)
+				}
+				sum += w * cmplx.Exp(complex(0, -2*math.Pi*hz*float64(i)/float64(8000*factor)))
+			}
+			return sum
+		}
+		for hz := 0.0; hz <= 3600; hz += 50 {
+			got, want := at(soon, hz, false), at(linear, hz, false)
+			if db := 20 * math.Log10(cmplx.Abs(got)/cmplx.Abs(want)); math.Abs(db) > 0.001 {
+				t.Errorf("factor %d: %.0f Hz by %.4f dB more", factor, hz, db)
+			}
+			// The group delay, in ms.
+			most := 0.3
+			if hz > 2000 {
+				most = 0.9
+			}
+			if ms := real(at(soon, hz, true)/got) / float64(8*factor); ms > most {
+				t.Errorf("factor %d: %.0f Hz comes after %.2f ms", factor, hz, ms)
+			}
+		}
+		for hz := 4600.0; hz < float64(4000*factor); hz += 20 {
+			if db := 20 * math.Log10(cmplx.Abs(at(soon, hz, false))); db > -59 {
+				t.Errorf("factor %d: %.0f Hz passes with %.1f dB", factor, hz, db)
+			}
+		}
+	}
+}
+
 // BenchmarkTick is 10 ms between 8 kHz and each rate of a device.
 func BenchmarkTick(b *testing.B) {
 	for _, factor := range []int{2, 6} {
@@ -154,5 +198,22 @@ func BenchmarkTick(b *testing.B) {
 				down.Process(slow, fast)
 			}
 		})
+	}
+}
+
+// Between 16 and 48 kHz sound comes 0.1 ms later.
+func TestConverterOfWideSoundIsSoon(t *testing.T) {
+	src, low, high := make([]int16, 4800), make([]int16, 1600), make([]int16, 4800)
+	src[1200] = math.MaxInt16
+	NewConverter(48000, 16000).Process(low, src)
+	NewConverter(16000, 48000).Process(high, low)
+	loudest := 0
+	for i, v := range high {
+		if v > high[loudest] {
+			loudest = i
+		}
+	}
+	if late := loudest - 1200; late < 0 || late > 14 {
+		t.Errorf("%d samples at 48 kHz later", late)
 	}
 }

@@ -12,7 +12,9 @@
 // use each five seconds (RFC 7675), those that work each fifteen, which keeps NATs from
 // forgetting, the others ever more rarely. A place is only ever asked before it has
 // answered: whoever names a place that is not the peer's brings it fifty questions, and
-// then one each half minute; however often it names others, two a second.
+// then one each half minute; however often it names others, two a second. A peer that itself
+// asks from a better place than the one in use is asked there at once: that way may just
+// have opened.
 //
 // # Choosing
 //
@@ -106,6 +108,7 @@ type Seeker struct {
 	until    time.Time // the end of its patience
 	lastTime time.Time // of the last doubt
 	wait     time.Duration
+	lost     bool // since Lost was asked
 }
 
 // Start says where the peer has said that it is. Called again, what works stays.
@@ -191,8 +194,8 @@ func (s *Seeker) Asked(from netip.AddrPort, now time.Time) {
 			return
 		}
 	}
-	if p.proved.IsZero() && now.Sub(p.last) >= pace {
-		p.next = now // one question for one
+	if used := s.find(s.current); (p.proved.IsZero() || used != nil && p.Kind < used.Kind) && now.Sub(p.last) >= pace {
+		p.next = now // one question for one (RFC 8445, section 7.3.1.4), where it may bring something
 	}
 }
 
@@ -221,6 +224,9 @@ func (s *Seeker) Proved(from netip.AddrPort, now time.Time) {
 }
 
 func (s *Seeker) use(p *place, now time.Time) {
+	if used := s.find(s.current); used != nil && p.Kind > used.Kind {
+		s.lost = true
+	}
 	s.current, s.doubted = p.Addr, time.Time{}
 	p.next = now.Add(inUse)
 }
@@ -271,129 +277,11 @@ func (s *Seeker) Current() (c Candidate, ok bool) {
 	return Candidate{}, false
 }
 
-// Due is when Tick is to be called next; zero: not at all.
-func (s *Seeker) Due() time.Time {
-	if len(s.places) == 0 {
-		return time.Time{}
-	}
-	due := s.places[0].next
-	for _, p := range s.places[1:] {
-		due = earlier(due, p.next)
-	}
-	if s.nextAsk.Before(s.burst) {
-		due = earlier(due, s.nextAsk)
-	}
-	if !s.doubted.IsZero() {
-		due = earlier(due, s.until)
-	} else if at := s.silent(); !at.IsZero() {
-		due = earlier(due, at)
-	}
-	return due
-}
-
-// silent is when silence brings doubt; zero: it does not.
-func (s *Seeker) silent() time.Time {
-	if s.heard.IsZero() || !s.current.IsValid() {
-		return time.Time{}
-	}
-	at := s.heard.Add(silence)
-	if next := s.lastTime.Add(max(calm, s.wait)); !s.lastTime.IsZero() && at.Before(next) {
-		at = next
-	}
-	return at
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-// Tick does what is due, and returns whom to ask now, in ask, which it appends to. New
-// reports whether a doubt has begun: whoever keeps a place at a relay shows itself anew.
-func (s *Seeker) Tick(ask []netip.AddrPort, now time.Time) (_ []netip.AddrPort, doubts bool) {
-	if s.doubted.IsZero() {
-		if at := s.silent(); !at.IsZero() && !now.Before(at) {
-			s.wait = min(max(calm, 2*s.wait), calmest)
-			s.doubt(patience, now)
-			doubts = true
-		}
-	} else if !now.Before(s.until) {
-		s.judge(now)
-	}
-	if len(s.places) == 0 {
-		return ask, doubts
-	}
-	if now.Before(s.burst) && !now.Before(s.nextAsk) {
-		p := &s.places[s.turn%len(s.places)]
-		s.turn++
-		s.nextAsk = now.Add(pace)
-		p.next = later(p.next, s.burst)
-		ask = s.ask(ask, p, now)
-	}
-	for i := range s.places {
-		p := &s.places[i]
-		if now.Before(p.next) {
-			continue
-		}
-		p.next = now.Add(s.after(p))
-		p.asked++
-		ask = s.ask(ask, p, now)
-	}
-	return ask, doubts
-}
-
-// ask appends p to whom to ask, if it may be.
-func (s *Seeker) ask(to []netip.AddrPort, p *place, now time.Time) []netip.AddrPort {
-	if p.last.Equal(now) {
-		return to
-	}
-	if p.proved.IsZero() {
-		s.credit = min(creditMost, s.credit+now.Sub(s.counted).Seconds()*creditRate)
-		s.counted = now
-		if s.credit < 1 {
-			return to
-		}
-		s.credit--
-	}
-	p.last = now
-	return append(to, p.Addr)
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
-
-// after is how long to wait after a question to p.
-func (s *Seeker) after(p *place) time.Duration {
-	switch {
-	case p.Addr == s.current:
-		return inUse
-	case !p.proved.IsZero() && p.asked < 4:
-		return works
-	}
-	return min(time.Second<<min(p.asked, 5), rarest)
-}
-
-// judge ends the patience: what has answered since the doubt is used instead of what has not.
-func (s *Seeker) judge(now time.Time) {
-	var best *place
-	for i := range s.places {
-		p := &s.places[i]
-		if !p.proved.Before(s.doubted) && (best == nil || p.Kind < best.Kind || p.Kind == best.Kind && p.proved.After(best.proved)) {
-			best = p
-		}
-	}
-	switch {
-	case best != nil:
-		s.use(best, now)
-	case now.Before(s.burst):
-		s.until = now.Add(pace) // who answers first is taken
-	default:
-		s.doubted = time.Time{} // nobody has: it may come again
-	}
+// Lost reports, once, that the way in use was lost: a worse one had to be taken, or none
+// answers. What a NAT had given this end may be another's now, and the peer knows of
+// nothing else.
+func (s *Seeker) Lost() bool {
+	lost := s.lost
+	s.lost = false
+	return lost
 }

@@ -1,6 +1,7 @@
 package seek
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ type world struct {
 	on    []answer
 	talks netip.AddrPort // the peer sends from there, a packet each 20 ms
 	packs time.Time
+	late  func() time.Duration // how much later than it is due anything is done; nil: not at all
 }
 
 type answer struct {
@@ -47,6 +49,9 @@ func (w *world) pass(d time.Duration) {
 		}
 		if w.talks.IsValid() {
 			next = earlier(next, w.packs)
+		}
+		if w.late != nil {
+			next = next.Add(w.late())
 		}
 		w.now = later(w.now, next)
 		left := w.on[:0]
@@ -241,5 +246,103 @@ func TestNoFlood(t *testing.T) {
 	w.pass(time.Hour)
 	if n := total() - before; n > 3600*creditRate {
 		t.Errorf("%d questions in an hour", n)
+	}
+}
+
+// That the way in use was lost is said once: when a worse one is taken, and when none answers;
+// not when a better one is, or the peer is heard from where it was.
+func TestLost(t *testing.T) {
+	for _, relay := range []bool{true, false} {
+		works := map[netip.AddrPort]time.Duration{mapped.Addr: rtt}
+		if relay {
+			works[relayed.Addr] = rtt
+		}
+		w := newWorld(t, works)
+		w.Start([]Candidate{relayed, mapped}, w.now)
+		w.talks = mapped.Addr
+		lost := func(want bool) {
+			t.Helper()
+			if got := w.Lost(); got != want {
+				t.Errorf("with a relay %v, after %v: lost %v, want %v", relay, w.now.Sub(start), got, want)
+			}
+			if w.Lost() {
+				t.Error("it is said twice")
+			}
+		}
+		w.pass(time.Minute)
+		lost(false)
+		delete(w.works, mapped.Addr)
+		w.talks = netip.AddrPort{}
+		w.pass(silence + burstTime + rtt)
+		lost(true)
+		if relay {
+			w.talks = relayed.Addr
+			w.pass(time.Minute)
+			lost(false)
+		}
+		w.works[mapped.Addr] = rtt
+		w.talks = mapped.Addr
+		w.pass(rarest + rtt)
+		w.uses(mapped)
+		lost(false)
+	}
+}
+
+// A peer that asks from a better place than the one in use is asked there at once, though that
+// place has been silent for long; at one that is no better it is answered alone.
+func TestAskedFromBetter(t *testing.T) {
+	for _, c := range []struct {
+		best, from Candidate // that works, and from which it asks
+		want       int
+	}{{relayed, mapped, 1}, {relayed, host, 1}, {relayed, relayed, 0}, {mapped, relayed, 0}, {host, mapped, 0}} {
+		var asked [2]int // without and with a question of the peer's
+		for i := range asked {
+			w := newWorld(t, map[netip.AddrPort]time.Duration{relayed.Addr: rtt, mapped.Addr: rtt, host.Addr: rtt})
+			w.Start([]Candidate{relayed, mapped, host}, w.now)
+			w.talks = host.Addr
+			w.pass(10 * time.Second)
+			w.uses(host)
+			w.works = map[netip.AddrPort]time.Duration{relayed.Addr: rtt, c.best.Addr: rtt}
+			w.talks = c.best.Addr
+			w.pass(10 * time.Minute)
+			w.uses(c.best)
+			before := w.asked[c.from.Addr]
+			if i == 1 {
+				w.works[c.from.Addr] = rtt
+				w.Asked(c.from.Addr, w.now)
+				w.Asked(c.from.Addr, w.now)
+			}
+			w.pass(rtt + time.Millisecond)
+			asked[i] = w.asked[c.from.Addr] - before
+			if c.want > 0 && i == 1 {
+				w.uses(c.from)
+			}
+		}
+		if n := asked[1] - asked[0]; n != c.want {
+			t.Errorf("by %v: asked %d times from %v, want %d", c.best, n, c.from, c.want)
+		}
+	}
+}
+
+// A machine that is busy does things late, also the last of a second of asking: whatever was
+// due has been done then, and time is left for reading what comes.
+func TestLate(t *testing.T) {
+	for seed := range uint64(500) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		w := newWorld(t, map[netip.AddrPort]time.Duration{mapped.Addr: 50 * time.Millisecond})
+		w.late = func() time.Duration {
+			if r.IntN(4) > 0 {
+				return 0
+			}
+			return time.Duration(r.Int64N(int64(300 * time.Millisecond)))
+		}
+		w.Start([]Candidate{host, mapped}, w.now)
+		w.pass(3 * time.Second)
+		w.uses(mapped)
+		w.talks = host.Addr
+		w.works[host.Addr] = 10 * time.Millisecond
+		delete(w.works, mapped.Addr)
+		w.pass(20 * time.Second)
+		w.uses(host)
 	}
 }

@@ -49,7 +49,11 @@ type Config struct {
 	// than the one that was agreed upon, so that there will be no keys. It does not
 	// block. Nil: nobody cares.
 	Wrong func()
-	Log   *slog.Logger
+	// Turned is told when Way has become another, and Lost when the way that the stream
+	// went by was lost, a worse one was taken or none answers: this end may be seen from
+	// elsewhere than the peer was told (Reflexive). They do not block. Nil: nobody cares.
+	Turned, Lost func()
+	Log          *slog.Logger
 }
 
 // sameIdentity reports whether the keys of an agreement stay those of the next.

@@ -27,7 +27,10 @@
 // its description says, as to a peer that names none. It may be followed as well:
 // where it was seen becomes a place like the others once that has proved itself. A pass
 // (package internal/pass) is shown to a relay from the same socket, which makes the relay one
-// of the places. Reflexive asks STUN servers from that socket where it is seen.
+// of the places. Reflexive asks STUN servers from that socket where it is seen. Whoever keeps
+// the signalling is told when the way in use was lost: a NAT that was restarted gives another
+// port, and neither end finds the other where it was. So it asks once more, and has the peer
+// told.
 //
 // A phone with Ethernet and Wi-Fi may speak by the one and describe the other, where the
 // peer is in the network of the one. So each datagram of a handshake is preceded by a
@@ -66,5 +69,7 @@
 // from elsewhere costs the look at their first bytes. Until the answer says at which
 // port of its host the peer is, there may be three, each with one port: a phone that is
 // called anew has another path for some moments, which goes on to begin, and must not
-// end what the one that counts has begun.
+// end what the one that counts has begun. Which of them is the peer's, its questions tell
+// by their ufrag. One handshake may come from several places: a peer with IPv4 and IPv6
+// goes on from the better one as soon as that has answered, and repeats its hello there.
 package srtp

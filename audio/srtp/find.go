@@ -18,33 +18,6 @@ type Relay struct {
 	Pass pass.Pass
 }
 
-// A Way is how a stream goes to its peer.
-type Way string
-
-// The ways.
-const (
-	Nowhere Way = ""
-	Direct  Way = "direct"  // to an address of the peer's own
-	Punched Way = "punched" // to one that a NAT has given it
-	Relayed Way = "relayed" // by a relay
-)
-
-// Way returns how the stream goes now.
-func (p *Path) Way() Way {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c, ok := p.finder.Current()
-	switch {
-	case ok && c.Kind == seek.Relayed:
-		return Relayed
-	case ok && c.Kind == seek.Reflexive, p.follow.trial.IsValid():
-		return Punched
-	case p.follow.home.IsValid():
-		return Direct
-	}
-	return Nowhere
-}
-
 // seeking reports whether the peer has said where it may be. The lock is held.
 func (p *Path) seeking() bool {
 	return p.agreed != nil && len(p.agreed.Candidates) > 0 && p.prove.peer.usable()
@@ -194,8 +167,10 @@ func (e *entry) take(m *stun.Message, b []byte, now time.Time) (taken bool) {
 		return false
 	case mapped.IsValid():
 		e.in, e.tries, e.next = true, 0, now.Add(keepShown)
-	case e.tries <= showTries: // whoever always wants another nonce is no relay of ours
+	case e.tries <= showTries:
 		e.nonce, e.next = nonce, now
+	default: // one that was away, or one that always wants another nonce, and is not to be asked without end
+		e.nonce, e.next = nonce, now.Add(shownAnew)
 	}
 	return true
 }
@@ -261,11 +236,15 @@ func (p *Path) due(now time.Time) (out []datagram, next time.Time) {
 
 // heard: something of the peer's, newer than all before, came from from. It reports whether
 // a trial begins. A place that is known is no reason for one, once any has answered: the
-// better one is used, whichever the peer uses. The lock is held.
+// better one is used, whichever the peer uses. But one that spoke from the place in use until
+// now has left it; where it has gone may be known by a question that it asked a moment before.
+// The lock is held.
 func (p *Path) heard(from netip.AddrPort, now time.Time) (ask bool) {
+	left := p.spoke == p.follow.home && from != p.spoke
+	p.spoke = from
 	if p.seeking() {
 		p.finder.Heard(from, now)
-		if p.found() && p.finder.Known(from) {
+		if p.found() && p.finder.Known(from) && !left {
 			if p.follow.trial.IsValid() && from != p.follow.trial {
 				p.follow.giveUp(now)
 			}
@@ -293,6 +272,46 @@ func (p *Path) repeat() {
 	}
 }
 
+// An asker is who has asked us by our password, which the peer alone was told. A peer that was
+// not described yet is known by that, wherever it speaks from: each of its paths has a ufrag
+// of its own.
+type asker struct {
+	at    netip.AddrPort
+	ufrag string
+}
+
+// mostAskers is how many are remembered: places of one path, and of one of a call before.
+const mostAskers = 8
+
+// asked: who is at from has just asked us. The lock is held.
+func (p *Path) asked(from netip.AddrPort) {
+	p.askers = slices.DeleteFunc(p.askers, func(a asker) bool { return a.at == from })
+	if len(p.askers) == mostAskers {
+		p.askers = slices.Delete(p.askers, 0, 1)
+	}
+	p.askers = append(p.askers, asker{from, p.prove.asker})
+}
+
+// ufragAt is whose path has asked from there; empty: none has. The lock is held.
+func (p *Path) ufragAt(from netip.AddrPort) string {
+	for _, a := range p.askers {
+		if a.at == from {
+			return a.ufrag
+		}
+	}
+	return ""
+}
+
+// askedFrom is where the path with that ufrag has asked from last; zero: it has not. The lock is held.
+func (p *Path) askedFrom(ufrag string) (at netip.AddrPort) {
+	for _, a := range p.askers {
+		if a.ufrag == ufrag {
+			at = a.at
+		}
+	}
+	return at
+}
+
 // arriveSTUN takes an answer to one of our questions, or answers the peer's.
 func (p *Path) arriveSTUN(b []byte, from netip.AddrPort, now time.Time) {
 	p.mu.Lock()
@@ -317,7 +336,7 @@ func (p *Path) arriveSTUN(b []byte, from netip.AddrPort, now time.Time) {
 	case ofQuestion:
 		if p.agreed == nil || p.seeking() {
 			p.finder.Asked(from, now)
-			p.asker = from
+			p.asked(from)
 		} else {
 			ask = p.introduced(from, now)
 		}

@@ -106,10 +106,10 @@ type handshake struct {
 	close  func()
 
 	// Guarded by the path's lock, as random and from are.
-	made  *keys // once it has succeeded
-	done  bool  // it has ended, well or not
-	heard bool  // something of the peer's has come
-	wrong bool  // it was with another than the peer
+	made  *keys     // once it has succeeded
+	done  bool      // it has ended, well or not
+	wrong bool      // it was with another than the peer
+	heard time.Time // when something of the peer's came last
 
 	sending sync.Mutex
 	flight  [][]byte // what was sent since the peer said anything
@@ -205,8 +205,8 @@ func (h *handshake) linger() {
 }
 
 // give has the handshake read b, or drops it. The path's lock is held.
-func (h *handshake) give(b []byte) {
-	h.heard = true
+func (h *handshake) give(b []byte, now time.Time) {
+	h.heard = now
 	h.sending.Lock()
 	h.flight = nil
 	h.sending.Unlock()

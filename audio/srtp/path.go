@@ -54,9 +54,11 @@ type Path struct {
 	prove    prover
 	finder   seek.Seeker
 	asks     []netip.AddrPort // for finder
-	asker    netip.AddrPort   // who asked last before the agreement, and knew our password
+	askers   []asker          // who asked us and knew our password, the last one last
+	spoke    netip.AddrPort   // whence the newest packet of the peer's came
 	met      bool             // the peer has answered the question that introduces us
 	entry    *entry           // at a relay; nil: none
+	went     Way              // as the owner was told
 	doubt    doubt
 	ring     keyring
 	early    []*handshake // before the agreement: by the place that has begun it, newest last
@@ -144,7 +146,7 @@ func (p *Path) drop() {
 	if p.again != nil {
 		p.again.Stop()
 	}
-	p.early, p.failures, p.again, p.asker, p.met = nil, 0, nil, netip.AddrPort{}, false
+	p.early, p.failures, p.again, p.askers, p.spoke, p.met = nil, 0, nil, nil, netip.AddrPort{}, false
 	p.out, p.in, p.old, p.sdes, p.waiting, p.fresh, p.doubt = nil, nil, nil, SDES{}, nil, true, doubt{}
 }
 
@@ -221,13 +223,6 @@ func (p *Path) Move(to netip.Addr) {
 	}
 }
 
-// Remote returns where the path sends now; zero: nowhere yet.
-func (p *Path) Remote() netip.AddrPort {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.follow.remote()
-}
-
 // plainPort is a as it can be compared: IPv4 as IPv4.
 func plainPort(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
@@ -283,6 +278,7 @@ func (p *Path) look(take func(audio.Datagram)) {
 	ask := p.follow.tick(now)
 	out, due := p.due(now)
 	elsewhere := p.lead()
+	p.tellWay()
 	if next := p.follow.due(); due.IsZero() || !next.IsZero() && next.Before(due) {
 		due = next
 	}

@@ -172,13 +172,17 @@ func (p *Path) seek(wait time.Duration) {
 func (p *Path) idle() bool { return p.hand == nil || p.hand.done && p.hand.made == nil }
 
 // settle chooses, once it is agreed where the peer is, the handshake that counts among
-// those that its host has begun: that of its place, or else, since it may be behind an
-// address that it does not know, the newest that has come to something. The lock is held.
+// those that its host has begun: that of the path which its description is of, if that has
+// asked us, or of its place, or else, since it may be behind an address that it does not
+// know, the newest that has come to something. The lock is held.
 func (p *Path) settle(remote netip.AddrPort) {
 	rank := func(h *handshake) int {
+		of := p.ufragAt(h.from)
 		switch {
 		case h.done && h.made == nil:
 			return 0
+		case of != "" && of == p.prove.peer.Ufrag:
+			return 3
 		case h.from == remote:
 			return 2
 		}
@@ -196,10 +200,11 @@ func (p *Path) settle(remote netip.AddrPort) {
 	if h != nil && p.seeking() && p.finder.Known(h.from) {
 		remote = h.from // where the peer is for certain; else it may be behind a NAT
 	}
-	elsewhere := !p.seeking() && p.asker.IsValid() && p.asker != remote && (h == nil || h.from == p.asker)
+	asker := p.askedFrom(p.prove.peer.Ufrag)
+	elsewhere := !p.seeking() && asker.IsValid() && asker != remote && (h == nil || h.from == asker)
 	p.told(remote)
 	if elsewhere { // it speaks from there
-		p.follow.trial, p.follow.began, p.follow.asked = p.asker, time.Now(), 0
+		p.follow.trial, p.follow.began, p.follow.asked = asker, time.Now(), 0
 		p.prove.begin()
 		if h != nil {
 			h.from = netip.AddrPort{}
@@ -229,7 +234,10 @@ func (p *Path) arriveDTLS(b []byte, from netip.AddrPort, now time.Time) {
 		h = p.greeted(h, b, from, now)
 	}
 	if h != nil {
-		h.give(b)
+		if h.from.IsValid() {
+			h.from = from // it is answered where it has spoken last
+		}
+		h.give(b, now)
 	}
 }
 
@@ -237,19 +245,29 @@ func (p *Path) arriveDTLS(b []byte, from netip.AddrPort, now time.Time) {
 func (p *Path) mayShake(from netip.AddrPort) bool {
 	host := from.Addr().WithZone("")
 	if p.agreed == nil {
-		return p.expected.pin != [32]byte{} && (host == p.expected.host || p.finder.Known(from) || from == p.asker)
+		return p.expected.pin != [32]byte{} && (host == p.expected.host || p.finder.Known(from) || p.ufragAt(from) != "")
 	}
 	return p.agreed.DTLS != nil && (p.finder.Known(from) || host == p.follow.home.Addr().WithZone("") || host == p.follow.trial.Addr().WithZone(""))
 }
 
-// handWith is the handshake in which from takes part; nil: none.
+// handWith is the handshake in which from takes part; nil: none. A peer with several places
+// may go on from another than where it began: before its description is there, the path that
+// asks us from both is the same by its ufrag.
 func (p *Path) handWith(from netip.AddrPort) *handshake {
 	if p.agreed == nil {
-		i := slices.IndexFunc(p.early, func(h *handshake) bool { return h.from == from })
-		if i < 0 {
-			return nil
+		for _, h := range p.early {
+			if h.from == from {
+				return h
+			}
 		}
-		return p.early[i]
+		if of := p.ufragAt(from); of != "" { // it has found a better place to speak from
+			for _, h := range p.early {
+				if p.ufragAt(h.from) == of {
+					return h
+				}
+			}
+		}
+		return nil
 	}
 	if h := p.hand; h != nil && (h.from == from || !h.from.IsValid() && p.atHome(from)) {
 		return h
@@ -273,8 +291,10 @@ func (p *Path) greeted(h *handshake, b []byte, from netip.AddrPort, now time.Tim
 	if len(b) >= helloRandom+len(random) {
 		copy(random[:], b[helloRandom:])
 	}
-	if h != nil && !h.client && h.random == random && (!h.done || h.made != nil) {
-		return h // once more
+	for _, o := range slices.Concat(p.early, []*handshake{p.hand}) {
+		if o != nil && !o.client && o.random == random && (!o.done || o.made != nil) {
+			return o // once more, maybe from another place of the peer's
+		}
 	}
 	if !p.begins(h, from, now) {
 		return nil
@@ -337,8 +357,9 @@ func (p *Path) begins(h *handshake, from netip.AddrPort, now time.Time) bool {
 		return true
 	case h.client && p.agreed.DTLS.Active:
 		// Both have begun, and who did at first goes on; but a peer that has begun to
-		// answer would not begin if it still knew of that.
-		return h.heard && !recent(h)
+		// answer would not begin if it still knew of that. What it said before it answered
+		// may come after the answer, and must not: each would wait for the other to go on.
+		return !h.heard.IsZero() && now.Sub(h.heard) >= greetPause && !recent(h)
 	}
 	return true
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"flexphone/audio"
+	"flexphone/audio/seek"
 )
 
 // A field carries datagrams in simulated time, and knows who is where.
@@ -21,6 +22,8 @@ type field struct {
 	socks map[netip.AddrPort]*sock
 	// lose decides what is lost on its way from there; nil: nothing.
 	lose func(from *sock, b []byte) bool
+	// slow is how much longer a datagram takes that goes there; nil: no longer.
+	slow func(to netip.AddrPort) time.Duration
 }
 
 // fieldDelay is how long a datagram takes.
@@ -43,6 +46,7 @@ type sock struct {
 	mu       sync.Mutex
 	at       netip.AddrPort
 	speaks   netip.AddrPort // whence it sends; zero: from where it is
+	six      netip.AddrPort // where it is besides, by IPv6; zero: nowhere
 	deadline time.Time
 }
 
@@ -74,8 +78,15 @@ func (s *sock) place() netip.AddrPort {
 
 func (s *sock) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	l := letter{slices.Clone(b), s.place()}
-	if s.speaks.IsValid() {
+	switch {
+	case s.speaks.IsValid():
 		l.from = s.speaks
+	case to.Addr().Is6() && s.six.IsValid():
+		l.from = s.six
+	}
+	took := fieldDelay
+	if s.field.slow != nil {
+		took += s.field.slow(to)
 	}
 	s.field.mu.Lock()
 	lost := s.field.lose != nil && s.field.lose(s, b)
@@ -83,7 +94,7 @@ func (s *sock) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	if lost {
 		return len(b), nil
 	}
-	time.AfterFunc(fieldDelay, func() {
+	time.AfterFunc(took, func() {
 		s.field.mu.Lock()
 		there := s.field.socks[to]
 		s.field.mu.Unlock()
@@ -154,9 +165,13 @@ type body struct {
 	sock  *sock
 	pin   [32]byte
 	wrong chan struct{}
+	host  bool   // it names its address as a candidate
+	said  uint16 // by talk
 
 	mu    sync.Mutex
 	heard int
+	last  time.Time     // when it was heard last
+	gap   time.Duration // the longest silence since that was forgotten
 }
 
 // A maker makes bodies of one phone, which share its key.
@@ -176,6 +191,7 @@ func phoneOf(t *testing.T) maker {
 				b.mu.Lock()
 				defer b.mu.Unlock()
 				b.heard++
+				b.gap, b.last = max(b.gap, time.Since(b.last)), time.Now()
 			})
 		}()
 		t.Cleanup(func() { b.Close(); <-done })
@@ -184,9 +200,25 @@ func phoneOf(t *testing.T) maker {
 }
 
 func (b *body) with(active bool) Agreement {
-	return Agreement{Remote: b.sock.place(), Mux: true, Peer: b.Own(), DTLS: &DTLS{
+	a := Agreement{Remote: b.sock.place(), Mux: true, Peer: b.Own(), DTLS: &DTLS{
 		Active: active, Fingerprints: []Fingerprint{b.Fingerprint()}, Pin: b.pin,
 	}}
+	if b.host {
+		a.Candidates = []seek.Candidate{{Addr: a.Remote, Kind: seek.Host}}
+	}
+	if six := b.sock.six; six.IsValid() {
+		a.Candidates = []seek.Candidate{{Addr: a.Remote, Kind: seek.Host}, {Addr: six, Kind: seek.Host6}}
+		a.Remote = six
+	}
+	return a
+}
+
+// sixth gives b an IPv6 address beside the one that it has. It is called by it.
+func (b *body) sixth(at string) {
+	b.sock.six = netip.MustParseAddrPort(at)
+	b.sock.field.mu.Lock()
+	defer b.sock.field.mu.Unlock()
+	b.sock.field.socks[b.sock.six] = b.sock
 }
 
 func (b *body) hears() int {
@@ -279,6 +311,44 @@ func TestOldHellosComeAtOnce(t *testing.T) {
 		must(t, caller.Start(callee.with(false)))
 		if took := speak(t, caller, callee, 11*time.Second); took > 1500*time.Millisecond {
 			t.Errorf("sound after %v", took)
+		}
+	})
+}
+
+// Both have begun while the cable was out, and the caller, which gives way, has its own hello
+// overtaken by its answer: that is no reason for the other one to give way as well, after
+// which each would wait for the other.
+func TestAnswerOvertakesAHello(t *testing.T) {
+	inField(t, func(t *testing.T, w *field, caller *body, of maker) {
+		callee := of(t, w, "callee", "192.0.2.2:4000")
+		out, overtaken := true, false
+		var hello []byte
+		w.lose = func(from *sock, b []byte) bool {
+			switch {
+			case out || from != caller.sock || kindOf(b) != isDTLS || overtaken:
+			case isClientHello(b):
+				hello = slices.Clone(b)
+				return true
+			case hello != nil: // its answer
+				overtaken = true
+				time.AfterFunc(time.Millisecond, func() { _, _ = caller.sock.WriteToUDPAddrPort(hello, callee.sock.place()) })
+			}
+			return out
+		}
+		caller.Expect(callee.sock.place().Addr(), callee.pin)
+		must(t, callee.Start(caller.with(true)))
+		must(t, caller.Start(callee.with(false)))
+		// Those that began 30 s after the first have been on their way for longer than the
+		// other end takes a hello for one of the same beginning.
+		time.Sleep(30*time.Second + flightTime + 100*time.Millisecond)
+		w.mu.Lock()
+		out = false
+		w.mu.Unlock()
+		if took := speak(t, caller, callee, 11*time.Second); took > 1500*time.Millisecond {
+			t.Errorf("sound after %v", took)
+		}
+		if !overtaken {
+			t.Error("no hello was overtaken")
 		}
 	})
 }
@@ -402,6 +472,115 @@ func TestPeerSpeaksFromAnotherPlace(t *testing.T) {
 						time.Sleep(rings)
 						must(t, caller.Start(callee.with(active == "caller")))
 						speak(t, caller, callee, 3*time.Second)
+					})
+				})
+			}
+		}
+	}
+}
+
+// Both have an IPv4 and an IPv6 address, by which they call, and find the one by IPv4 to be
+// better while they shake hands. Whichever way is slower, whatever is lost first, and whenever
+// the call is answered: they have shaken hands once, and there is sound as soon as it is
+// answered, or when what was lost has been sent again.
+func TestTwoWaysToShakeHands(t *testing.T) {
+	ms := time.Millisecond
+	for _, slow := range []struct{ four, six time.Duration }{{0, 0}, {0, 10 * ms}, {0, 100 * ms}, {10 * ms, 0}, {100 * ms, 0}} {
+		for _, rings := range []time.Duration{0, 30 * ms, 50 * ms, 100 * ms, 150 * ms, 5 * time.Second} {
+			for lost := range 6 { // of those of a handshake, 0: none
+				t.Run(fmt.Sprint(slow, rings, lost), func(t *testing.T) {
+					inField(t, func(t *testing.T, w *field, caller *body, of maker) {
+						callee := of(t, w, "callee", "192.0.2.2:4000")
+						caller.sixth("[2001:db8::1]:4000")
+						callee.sixth("[2001:db8::2]:4000")
+						w.slow = func(to netip.AddrPort) time.Duration {
+							if to.Addr().Is6() {
+								return slow.six
+							}
+							return slow.four
+						}
+						sent := 0
+						w.lose = func(_ *sock, b []byte) bool {
+							if kindOf(b) != isDTLS {
+								return false
+							}
+							sent++
+							return sent == lost
+						}
+						caller.Expect(callee.sock.six.Addr(), callee.pin)
+						must(t, callee.Start(caller.with(true)))
+						time.Sleep(rings)
+						must(t, caller.Start(callee.with(false)))
+						if took := speak(t, caller, callee, 15*time.Second); took > 3*flightTime/2+4*(fieldDelay+max(slow.four, slow.six)) {
+							t.Errorf("sound after %v", took)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// talk has a and b say something each 20 ms for so long, and returns how long either heard
+// nothing, at the most.
+func talk(a, b *body, lasts time.Duration) (longest time.Duration) {
+	for _, one := range []*body{a, b} {
+		one.mu.Lock()
+		one.gap, one.last = 0, time.Now()
+		one.mu.Unlock()
+	}
+	for began := time.Now(); time.Since(began) < lasts; time.Sleep(20 * time.Millisecond) {
+		for _, one := range []*body{a, b} {
+			one.said++
+			_ = one.Send(audio.RTP, packet(audio.RTP, uint32(len(one.sock.name)), one.said, "talk"))
+		}
+	}
+	for _, one := range []*body{a, b} {
+		one.mu.Lock()
+		longest = max(longest, one.gap, time.Since(one.last))
+		one.mu.Unlock()
+	}
+	return longest
+}
+
+// A phone that moves while it asks for ways, since the call has just begun, or it has just
+// moved: its question may come from the new place before its sound does. It hears the other
+// after a round trip as ever, however far it is; and after one and a half where both move at
+// once, which learn a round trip later where the other has gone.
+func TestMoveWhileWaysAreSought(t *testing.T) {
+	for _, both := range []bool{false, true} {
+		for _, far := range []time.Duration{0, 80 * time.Millisecond} {
+			for after := range 12 { // 7 ms each
+				t.Run(fmt.Sprint(both, far, after), func(t *testing.T) {
+					inField(t, func(t *testing.T, w *field, caller *body, of maker) {
+						callee := of(t, w, "callee-", "192.0.2.2:4000")
+						caller.host, callee.host = true, true
+						w.slow = func(netip.AddrPort) time.Duration { return far }
+						must(t, caller.Start(callee.with(true)))
+						must(t, callee.Start(caller.with(false)))
+						trip := 2 * (fieldDelay + far)
+						most := trip + 60*time.Millisecond
+						if both {
+							most += trip / 2
+						}
+						speak(t, caller, callee, 3*time.Second)
+						time.Sleep(time.Duration(after) * 7 * time.Millisecond)
+						for n := range 4 {
+							move := func(one, other *body, net byte, active bool) {
+								to := netip.AddrFrom4([4]byte{198, 51, net, byte(n)})
+								one.sock.move(to)
+								time.AfterFunc(trip, func() { other.Move(to) })
+								time.AfterFunc(3*trip, func() { _ = other.Start(one.with(active)) }) // fails only where the test is over
+							}
+							at := time.Duration(100+5*after) * time.Millisecond
+							time.AfterFunc(at, func() { move(caller, callee, 100, false) })
+							if both {
+								time.AfterFunc(at+time.Duration(n)*3*time.Millisecond, func() { move(callee, caller, 101, true) })
+							}
+							if gap := talk(caller, callee, at+3*trip+time.Duration(40*after)*time.Millisecond); gap > most {
+								t.Errorf("move %d: silence of %v", n, gap)
+							}
+						}
 					})
 				})
 			}

@@ -38,6 +38,7 @@ type prover struct {
 	own, peer Credentials
 	asked     [stun.TransactionIDSize]byte // of the present trial
 	open      questions                    // to the places where the peer may be
+	asker     string                       // the ufrag of who has asked us last
 	in        stun.Message
 }
 
@@ -102,11 +103,12 @@ func (p *prover) answer(m *stun.Message, source netip.AddrPort) []byte {
 	if user.GetFrom(m) != nil {
 		return nil
 	}
-	to, from, _ := strings.Cut(string(user), ":")
+	to, from, _ := strings.Cut(user.String(), ":")
 	integrity := stun.NewShortTermIntegrity(string(p.own.Pwd.Reveal()))
 	if to != p.own.Ufrag || p.peer.usable() && from != p.peer.Ufrag || integrity.Check(m) != nil {
 		return nil
 	}
+	p.asker = from
 	mapped := &stun.XORMappedAddress{IP: source.Addr().AsSlice(), Port: int(source.Port())}
 	out, err := stun.Build(stun.NewTransactionIDSetter(m.TransactionID), stun.BindingSuccess, mapped, integrity, stun.Fingerprint)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"flexphone/audio"
@@ -27,8 +28,10 @@ const (
 	flushTicks = 50
 )
 
-// A device is the two files. It belongs to the engine's goroutine.
+// A device is the two files. It belongs to the engine's goroutine, but for Close: who has
+// given it up closes it, whether or not an Exchange is over.
 type device struct {
+	mu      sync.Mutex // of record and due
 	rate    int
 	capture []int16 // played round and round
 	at      int
@@ -43,7 +46,7 @@ type device struct {
 // already is continued, and must be of the same rate. The rate is that of
 // capture, else of playback, else 16 kHz.
 func Open(capture, playback string) (audio.Device, error) {
-	d := &device{}
+	d := &device{timer: time.NewTimer(time.Hour)}
 	if capture != "" {
 		var err error
 		if d.capture, d.rate, err = readFile(capture); err != nil {
@@ -82,7 +85,10 @@ func (d *device) Exchange(ctx context.Context, play, captured []int16) error {
 		return err
 	}
 	if d.record != nil {
-		if err := d.record.add(play); err != nil {
+		d.mu.Lock()
+		err := d.record.add(play)
+		d.mu.Unlock()
+		if err != nil {
 			return err
 		}
 	}
@@ -97,25 +103,14 @@ func (d *device) Exchange(ctx context.Context, play, captured []int16) error {
 
 // wait returns when the next tick is due.
 func (d *device) wait(ctx context.Context) error {
-	now := time.Now()
-	if d.due.IsZero() && d.record != nil {
-		if err := d.record.writeHeader(); err != nil {
-			return err
-		}
+	left, err := d.tick(time.Now())
+	if err != nil {
+		return err
 	}
-	if d.due.IsZero() || now.Sub(d.due) > stop {
-		d.due = now
-	}
-	d.due = d.due.Add(audio.TickDuration)
-	left := d.due.Sub(now)
 	if left <= 0 {
 		return ctx.Err()
 	}
-	if d.timer == nil {
-		d.timer = time.NewTimer(left)
-	} else {
-		d.timer.Reset(left)
-	}
+	d.timer.Reset(left)
 	select {
 	case <-d.timer.C:
 		return nil
@@ -125,10 +120,28 @@ func (d *device) wait(ctx context.Context) error {
 	}
 }
 
+// tick returns in how long the next tick is due.
+func (d *device) tick(now time.Time) (left time.Duration, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.due.IsZero() && d.record != nil {
+		if err := d.record.writeHeader(); err != nil {
+			return 0, err
+		}
+	}
+	if d.due.IsZero() || now.Sub(d.due) > stop {
+		d.due = now
+	}
+	d.due = d.due.Add(audio.TickDuration)
+	return d.due.Sub(now), nil
+}
+
 // Rest writes what was recorded but not yet written. The clock begins anew with
 // the next tick, and the recording says then that it does: a reader takes the
 // time of the file for that of its end.
 func (d *device) Rest() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.due = time.Time{}
 	if d.record == nil {
 		return nil
@@ -138,12 +151,12 @@ func (d *device) Rest() error {
 
 // Close writes what was recorded but not yet written, and closes the file.
 func (d *device) Close() error {
-	if d.timer != nil {
-		d.timer.Stop()
-	}
+	d.timer.Stop()
 	if d.record == nil {
 		return nil
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	return d.record.close()
 }
 

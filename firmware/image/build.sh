@@ -16,7 +16,7 @@ mkdir -p "$2"
 out=$(cd "$2" && pwd)
 # The board's data, of boards/, as variables.
 need go golang
-recipe=$(cd "$here/../.." && GOFLAGS= go run ./firmware/image/recipe "$board") || exit 1
+recipe=$(cd "$here/../.." && GOFLAGS=-trimpath go run ./firmware/image/recipe "$board") || exit 1
 eval "$recipe"
 
 sysroot=$("$here/sysroot.sh" "$arch")

@@ -22,9 +22,7 @@ export FLEXPHONE_RUN
 .PHONY: image flash image-packages apt-test image-test boot-times power-cuts hardship-test hardship-ready
 
 image: image-packages ## Kernel, root file system and disk image of BOARD, in build/BOARD
-	@nice firmware/image/build.sh $(IMAGE_BOARD) build/$(IMAGE_BOARD)
-
-image-of-%: ; @$(MAKE) --no-print-directory image BOARD=$*
+	@firmware/image/build.sh $(IMAGE_BOARD) build/$(IMAGE_BOARD)
 
 flash: ## Write the image of BOARD to DEVICE, such as /dev/sdb (FORCE=1: also to a fixed disk)
 	@firmware/image/flash.sh "build/$(IMAGE_BOARD)/disk.img" "$(DEVICE)" "$(FORCE)"
@@ -33,18 +31,18 @@ apt-test:
 	@echo '== a mirror of Debian that is in the middle of its update, or away'
 	@firmware/image/apt-test.sh
 
-image-test: guest-qemu-virt
+image-test: $(if $(BUILT),,guest-qemu-virt)
 	@echo '== images: the same bytes twice, their size, flashing'
-	@nice firmware/image/test.sh
+	@firmware/image/test.sh
 
 # Two phones at a time: they stand by more than they compute.
-hardship-ready: packages-test guest-$(IMAGE_BOARD)
-HARDSHIP = FLEXPHONE_BOARD=$(IMAGE_BOARD) $(GO) test -count=1 -v -timeout 3h -parallel 2 ./testbed/hardship
+hardship-ready: packages-test $(if $(BUILT),,guest-$(IMAGE_BOARD))
+HARDSHIP = FLEXPHONE_BOARD=$(IMAGE_BOARD) $(GO_TEST) -count=1 -v -timeout 3h -parallel 2 ./testbed/hardship
 
 hardship-test: hardship-ready
 	@echo '== $(IMAGE_BOARD): power cuts, hangs, crashes, missing and spoiled parts'
 	@mkdir -p build/test
-	@$(HARDSHIP) -skip TestBootTimes 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
+	@$(HARDSHIP) -skip TestBootTimes 2>&1 | $(SUMMARY)
 
 power-cuts: hardship-ready ## Cut the power of BOARD 20 times each (CUTS=20): at its start, in a call, at a change of settings
 	@FLEXPHONE_CUTS=$(or $(CUTS),20) $(HARDSHIP) -run TestPowerCuts

@@ -118,6 +118,7 @@ func TestState(t *testing.T) {
 		{"release of what was not down", []event{key(3, 0)}, "", false},
 		{"lost events", []event{key(3, 1), {typ: typeSyn, code: codeSynDropped}, key(3, 0), key(4, 1), {typ: typeSyn}}, "+2", true},
 		{"report", []event{key(3, 1), {typ: typeSyn}}, "+2", false},
+		{"volume and mute", []event{key(115, 1), key(115, 2), key(115, 0), key(114, 1), key(113, 1), key(248, 1), key(113, 0), key(248, 0)}, "++-++-+M-M", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newState()

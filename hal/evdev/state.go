@@ -9,9 +9,9 @@ import (
 // codes is how many key codes there are (KEY_MAX + 1).
 const codes = 0x2ff + 1
 
-// phoneKey returns the character of a telephone keypad that a key code means,
-// or 0: codes of a keyboard's upper row, of its number pad, and those made for
-// telephones. Two codes may mean the same key.
+// phoneKey returns the key of a telephone that a key code means, or 0: codes of a
+// keyboard's upper row, of its number pad, and those made for telephones; and for volume
+// and mute, as USB handsets have them too. Two codes may mean the same key.
 func phoneKey(code uint16) hal.Key {
 	switch {
 	case code >= 2 && code <= 10: // KEY_1 to KEY_9
@@ -30,6 +30,12 @@ func phoneKey(code uint16) hal.Key {
 		return '*'
 	case code == 0x20b: // KEY_NUMERIC_POUND
 		return '#'
+	case code == 113, code == 248: // KEY_MUTE, KEY_MICMUTE
+		return hal.Mute
+	case code == 114: // KEY_VOLUMEDOWN
+		return hal.VolumeDown
+	case code == 115: // KEY_VOLUMEUP
+		return hal.VolumeUp
 	}
 	return 0
 }

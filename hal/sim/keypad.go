@@ -10,7 +10,8 @@ import (
 	"flexphone/hal"
 )
 
-const keys = "0123456789*#"
+// keys are those of a keypad and those beside it.
+const keys = "0123456789*#" + string(hal.VolumeUp) + string(hal.VolumeDown) + string(hal.Mute)
 
 // A Keypad is a hal.Keypad whose keys are moved by Press and Move.
 type Keypad struct {

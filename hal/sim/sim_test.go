@@ -50,6 +50,9 @@ func TestDisplay(t *testing.T) {
 
 func TestPressRefuses(t *testing.T) {
 	k := sim.NewKeypad()
+	if err := k.Press("+-M"); err != nil {
+		t.Errorf("keys beside the keypad: %v", err)
+	}
 	if err := k.Press("12a3"); err == nil || !strings.Contains(err.Error(), `'a'`) {
 		t.Errorf(`Press("12a3") = %v; want an error that names 'a'`, err)
 	}

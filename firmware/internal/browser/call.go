@@ -5,38 +5,43 @@ package browser
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"sync"
 
 	"flexphone/firmware/internal/sip"
 )
 
-// What the phone says in the data channel, and what it hears there.
+// What is said in the data channel: the last by the page alone, hold and retrieve by the
+// phone, and the others by who is called.
 const (
 	wordRinging  = "ringing"
 	wordAnswered = "answered"
 	wordHold     = "hold"
 	wordRetrieve = "retrieve"
 	wordEnded    = "ended " // and why
-	wordHangup   = "hangup" // of the page
+	wordHangup   = "hangup"
 )
 
-// eventsMost is how many events a call can have that nobody has read: Early,
+// eventsMost is how many events a call can have that nobody has read: Progress,
 // Established, some changes.
 const eventsMost = 16
 
-// A Call is a call from a browser, as call control sees any.
+// A Call is a call from a browser, or to one, as call control sees any.
 type Call struct {
-	session *session
-	name    string
-	free    func()        // called once, when nothing is left
-	done    chan struct{} // closed when it is over
-	events  chan sip.Event
+	name     string
+	outgoing bool
+	free     func()        // called once, when nothing is left
+	over     func()        // called when it ends; nil: nobody waits for that
+	done     chan struct{} // closed when it is over
+	events   chan sip.Event
 
-	mu     sync.Mutex
-	state  state
-	held   bool
-	reason string // why it is over
-	told   bool   // Next has said so
+	mu      sync.Mutex
+	session *session // nil: the browser that is called has not made an offer yet
+	state   state
+	rings   bool // the browser that is called has said so
+	held    bool
+	reason  string // why it is over
+	told    bool   // Next has said so
 }
 
 type state int
@@ -47,24 +52,71 @@ const (
 	ended
 )
 
-func newCall(s *session, name string, free func()) *Call {
-	c := &Call{session: s, name: name, free: free, done: make(chan struct{}), events: make(chan sip.Event, eventsMost)}
+func newCall(name string, free func()) *Call {
+	return &Call{name: name, free: free, done: make(chan struct{}), events: make(chan sip.Event, eventsMost)}
+}
+
+// gets gives the call its session, and closes that if the call is over already.
+func (c *Call) gets(s *session) bool {
+	c.mu.Lock()
+	over := c.state == ended
+	if !over {
+		c.session = s
+	}
+	c.mu.Unlock()
+	if over {
+		s.close()
+		return false
+	}
 	s.begin(c.heard, func() { c.end(sip.ReasonUnreachable) })
-	return c
+	return true
+}
+
+// its returns the session; nil: there is none yet.
+func (c *Call) its() *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session
 }
 
 // heard takes a word of the page.
 func (c *Call) heard(word string) {
-	if word != wordHangup {
+	reason, over := strings.CutPrefix(word, wordEnded)
+	switch {
+	case word == wordHangup:
+		c.mu.Lock()
+		reason = sip.ReasonHangup
+		if c.state == offered && c.outgoing {
+			reason = sip.ReasonDeclined
+		} else if c.state == offered {
+			reason = sip.ReasonCancelled
+		}
+		c.mu.Unlock()
+		c.end(reason)
+	case !c.outgoing: // it is the phone that rings
+	case over:
+		c.end(refusedFor(reason))
+	case word == wordRinging || word == wordAnswered:
+		c.progress(word == wordAnswered)
+	}
+}
+
+// progress is that the browser that is called rings, or is answered. What it says twice
+// is nothing new.
+func (c *Call) progress(up bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != offered {
 		return
 	}
-	c.mu.Lock()
-	reason := sip.ReasonHangup
-	if c.state == offered {
-		reason = sip.ReasonCancelled
+	if !c.rings {
+		c.rings = true
+		c.events <- sip.Event{Kind: sip.Progress} // of two, the first
 	}
-	c.mu.Unlock()
-	c.end(reason)
+	if up {
+		c.state = answered
+		c.events <- sip.Event{Kind: sip.Established, Media: c.media()}
+	}
 }
 
 // end is that the call is over, for the first reason that is given, and lets go of
@@ -77,19 +129,29 @@ func (c *Call) end(reason string) {
 	}
 	c.state, c.reason = ended, reason
 	close(c.done)
+	s := c.session
 	c.mu.Unlock()
+	if c.over != nil {
+		c.over()
+	}
 	go func() {
-		c.session.close()
+		if s != nil {
+			s.close()
+		}
 		c.free()
 	}()
 }
 
 // say says a word to the page, unless the call is over.
 func (c *Call) say(word string) error {
-	if c.gone() {
+	s := c.its()
+	switch {
+	case c.gone():
 		return sip.ErrEnded
+	case s == nil:
+		return nil // there is nobody to hear it yet
 	}
-	return c.session.say(word)
+	return s.say(word)
 }
 
 func (c *Call) gone() bool {
@@ -101,7 +163,7 @@ func (c *Call) gone() bool {
 	}
 }
 
-// media is what is agreed upon.
+// media is what is agreed upon; c.mu is held.
 func (c *Call) media() sip.Media {
 	terms := Terms{Path: c.session.path, Session: c.session.carried}
 	return sip.Media{Remote: c.session.remote(), Codec: terms.Session.Codec.Name, Send: !c.held, Recv: !c.held, Private: true, Silent: c.held, Holds: c.held, Terms: terms}
@@ -132,7 +194,11 @@ func (c *Call) Next(ctx context.Context) (sip.Event, error) {
 
 // Peer implements phone.Call.
 func (c *Call) Peer() sip.Peer {
-	return sip.Peer{DisplayName: c.name, Addr: c.session.remote(), Browser: true}
+	p := sip.Peer{DisplayName: c.name, Browser: true, Called: c.outgoing}
+	if s := c.its(); s != nil {
+		p.Addr = s.remote()
+	}
+	return p
 }
 
 // Ring implements phone.Call.
@@ -190,7 +256,15 @@ func (c *Call) Update(_ context.Context, local sip.LocalMedia) error {
 func (c *Call) Reject(code int) error { return c.part(sip.ReasonOf(code)) }
 
 // HangupFor implements phone.Call. The page is told of a person's wish, whatever it was.
-func (c *Call) HangupFor(context.Context, string) error { return c.part(sip.ReasonHangup) }
+func (c *Call) HangupFor(context.Context, string) error {
+	c.mu.Lock()
+	reason := sip.ReasonHangup
+	if c.outgoing && c.state == offered {
+		reason = sip.ReasonCancelled
+	}
+	c.mu.Unlock()
+	return c.part(reason)
+}
 
 // part tells the page that the call is over, and why.
 func (c *Call) part(reason string) error {
@@ -199,7 +273,7 @@ func (c *Call) part(reason string) error {
 	return err
 }
 
-// Leave implements phone.Call: it is of calls that are made here.
+// Leave implements phone.Call: it is of calls to phones.
 func (c *Call) Leave() bool { return false }
 
 // Retarget implements phone.Call: packets say where the page is.
@@ -210,8 +284,9 @@ func (c *Call) Vouch() {}
 
 // Probe implements phone.Call: a page that is there answers ICE's questions.
 func (c *Call) Probe(context.Context) error {
-	if c.gone() {
+	s := c.its()
+	if c.gone() || s == nil {
 		return sip.ErrEnded
 	}
-	return c.session.alive()
+	return s.alive()
 }

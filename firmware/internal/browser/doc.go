@@ -1,5 +1,5 @@
-// Package browser is a phone's side of calls from browsers: it answers a browser's
-// WebRTC offer, and makes a call and a path for sound of what follows.
+// Package browser is a phone's side of calls from browsers and to them: it answers a
+// browser's WebRTC offer, and makes a call and a path for sound of what follows.
 //
 // It knows WebRTC (RFC 8825, by pion/webrtc), what page and phone say in its data
 // channel, and how the phone signs its answer. It refuses to know how an offer
@@ -11,7 +11,12 @@
 // (wire.SignedAnswer): so the keys of DTLS are those of the page and of this phone,
 // whatever the server does, and all else is said directly, under them. A call rings
 // only once the data channel is open: whoever cannot be reached is not lifted the
-// handset for, and sound flows as soon as that is lifted.
+// handset for, and sound flows as soon as that is lifted. A browser that is called is
+// asked for an offer, and then all is the same, but for who rings.
+//
+// Behind a NAT the answer names the places as which the storing server sees the socket, so
+// that a browser behind another one finds it: both ask each other at once, which opens
+// both. That takes a round trip, while the answer is made.
 //
 // Browsers take no Ed25519 in DTLS: its certificate holds a P-256 key, which the
 // device's key has signed.

@@ -34,17 +34,22 @@ const (
 	// openWait bounds how long the page may take from the answer to the data channel:
 	// ICE tries each pair for some seconds.
 	openWait = 15 * time.Second
+	// linkWait bounds how long a link to a browser may take, and calledWait how long its
+	// page then has to make an offer.
+	linkWait   = 5 * time.Second
+	calledWait = 15 * time.Second
 )
 
 // Config is what a Line needs.
 type Config struct {
 	Own      func() (tls.Certificate, bool) // what the phone proves itself with, once it has it
 	Addrs    func() []netip.Addr            // of the phone, preferred first
+	STUN     func() []netip.AddrPort        // who sees as what a NAT translates these; nil, or none: there is no NAT
 	Log      *slog.Logger
 	Panicked func(what string, cause any, stack []byte)
 }
 
-// A Line takes calls from browsers.
+// A Line takes calls from browsers, and makes calls to them.
 type Line struct {
 	cfg   Config
 	calls chan *Call
@@ -80,16 +85,12 @@ func (l *Line) Incoming(ctx context.Context) (*Call, error) {
 // ends.
 func (l *Line) Take(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
-	defer func() {
-		if cause := recover(); cause != nil {
-			l.cfg.Log.Error("panic", "in", "browser's offer", "cause", cause)
-			if l.cfg.Panicked != nil {
-				l.cfg.Panicked("browser's offer", cause, debug.Stack())
-			}
-		}
-	}()
+	defer l.contain(func() {})
 	_ = conn.SetDeadline(time.Now().Add(offerWait))
 	offer, err := wire.ReadBrowserOffer(conn)
+	if err == nil && offer.Refusal != "" {
+		err = errors.New("a refusal")
+	}
 	if err != nil {
 		l.cfg.Log.Info("browser's offer not read", "err", err)
 		return
@@ -107,19 +108,100 @@ func (l *Line) Take(ctx context.Context, conn net.Conn) {
 		}
 		return
 	}
-	if c == nil {
-		return
+	if c != nil && l.opens(ctx, c) {
+		l.calls <- c // there is room for as many as there are slots
 	}
+}
+
+// opens waits until page and phone speak directly; without that the call ends.
+func (l *Line) opens(ctx context.Context, c *Call) bool {
 	opening, cancel := context.WithTimeout(ctx, openWait)
 	defer cancel()
 	select {
-	case <-c.session.opened:
-		l.calls <- c // there is room for as many as there are slots
+	case <-c.its().opened:
+		return true
 	case <-c.done:
 	case <-opening.Done():
-		l.cfg.Log.Info("browser not reached", "name", offer.Name)
+		if !c.gone() {
+			l.cfg.Log.Info("browser not reached", "name", c.name)
+		}
 		c.end(sip.ReasonUnreachable)
 	}
+	return false
+}
+
+// contain is deferred where what others send is read. then is called after a panic.
+func (l *Line) contain(then func()) {
+	if cause := recover(); cause != nil {
+		l.cfg.Log.Error("panic", "in", "browser's offer", "cause", cause)
+		if l.cfg.Panicked != nil {
+			l.cfg.Panicked("browser's offer", cause, debug.Stack())
+		}
+		then()
+	}
+}
+
+// Call calls the browser that dial opens a link to, and returns at once: what becomes of
+// it, Next says. The end of ctx ends nothing.
+func (l *Line) Call(ctx context.Context, dial func(context.Context) (net.Conn, error)) *Call {
+	c := newCall("", func() {})
+	c.outgoing = true
+	ctx, c.over = context.WithCancel(context.WithoutCancel(ctx))
+	go func() { // until the page speaks, or the call ends: each wait below is bounded
+		defer l.contain(func() { c.end(sip.ReasonFailed) })
+		if reason := l.place(ctx, c, dial); reason != "" {
+			c.end(reason)
+			return
+		}
+		l.opens(ctx, c)
+	}()
+	return c
+}
+
+// place has the browser's offer answered, and returns why there is no call; empty: there
+// is.
+func (l *Line) place(ctx context.Context, c *Call, dial func(context.Context) (net.Conn, error)) (reason string) {
+	dialing, cancel := context.WithTimeout(ctx, linkWait)
+	defer cancel()
+	conn, err := dial(dialing)
+	if err != nil {
+		l.cfg.Log.Info("browser not called", "err", err)
+		return sip.ReasonUnreachable
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() }) // who calls has given up: the page hears of it
+	defer stop()
+	_ = conn.SetDeadline(time.Now().Add(calledWait))
+	offer, err := wire.ReadBrowserOffer(conn)
+	switch {
+	case err != nil:
+		l.cfg.Log.Info("browser's offer not read", "err", err)
+		return sip.ReasonUnreachable
+	case offer.Refusal != "":
+		return refusedFor(offer.Refusal)
+	}
+	s, answer, err := l.describe(ctx, offer, wire.SignedCall)
+	if err != nil {
+		l.cfg.Log.Info("browser's offer not taken", "name", offer.Name, "err", err)
+		answer = wire.BrowserAnswer{Refusal: refusalOf(err)}
+	} else if !c.gets(s) {
+		return sip.ReasonCancelled
+	}
+	_ = conn.SetDeadline(time.Now().Add(offerWait))
+	if err := wire.WriteBrowserAnswer(conn, answer); err != nil {
+		l.cfg.Log.Info("browser not answered", "err", err)
+		return sip.ReasonUnreachable
+	}
+	return answer.Refusal
+}
+
+// refusedFor is a reason that a page has given, as far as it is one.
+func refusedFor(said string) string {
+	switch said {
+	case sip.ReasonBusy, sip.ReasonDeclined, sip.ReasonNoAnswer, sip.ReasonHangup, sip.ReasonNoCodec, sip.ReasonUnreachable:
+		return said
+	}
+	return sip.ReasonFailed
 }
 
 var (
@@ -138,7 +220,7 @@ func refusalOf(err error) string {
 	return sip.ReasonFailed
 }
 
-// answer makes a session of an offer, and the signed answer to it.
+// answer makes a call of an offer, and the signed answer to it.
 func (l *Line) answer(ctx context.Context, o wire.BrowserOffer) (*Call, wire.BrowserAnswer, error) {
 	select {
 	case l.slots <- struct{}{}:
@@ -146,35 +228,46 @@ func (l *Line) answer(ctx context.Context, o wire.BrowserOffer) (*Call, wire.Bro
 		return nil, wire.BrowserAnswer{}, errBusy
 	}
 	free := func() { <-l.slots }
+	s, a, err := l.describe(ctx, o, wire.SignedAnswer)
+	if err != nil {
+		free()
+		return nil, wire.BrowserAnswer{}, err
+	}
+	c := newCall(o.Name, free)
+	c.gets(s)
+	return c, a, nil
+}
+
+// describe makes a session of an offer, and the answer to it, with what signs says signed.
+func (l *Line) describe(ctx context.Context, o wire.BrowserOffer, signs func(n wire.Nonce, offer, answer string) []byte) (*session, wire.BrowserAnswer, error) {
 	own, ok := l.cfg.Own()
 	if !ok {
-		free()
+		return nil, wire.BrowserAnswer{}, errNoKey
+	}
+	signer, ok := own.PrivateKey.(crypto.Signer)
+	if !ok {
 		return nil, wire.BrowserAnswer{}, errNoKey
 	}
 	certificate, err := l.certificate(own)
 	if err != nil {
-		free()
 		return nil, wire.BrowserAnswer{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
-	s, description, err := openSession(ctx, certificate, l.cfg.Addrs(), o.Description, l.cfg.Log)
+	var servers []netip.AddrPort
+	if l.cfg.STUN != nil {
+		servers = l.cfg.STUN()
+	}
+	s, description, err := openSession(ctx, certificate, l.cfg.Addrs(), servers, o.Description, l.cfg.Log)
 	if err != nil {
-		free()
 		return nil, wire.BrowserAnswer{}, err
 	}
-	c := newCall(s, o.Name, free)
-	signer, ok := own.PrivateKey.(crypto.Signer)
-	if !ok {
-		c.end(sip.ReasonFailed)
-		return nil, wire.BrowserAnswer{}, errNoKey
-	}
-	signature, err := signer.Sign(rand.Reader, wire.SignedAnswer(o.Nonce, o.Description, description), crypto.Hash(0))
+	signature, err := signer.Sign(rand.Reader, signs(o.Nonce, o.Description, description), crypto.Hash(0))
 	if err != nil {
-		c.end(sip.ReasonFailed)
+		s.close()
 		return nil, wire.BrowserAnswer{}, fmt.Errorf("browser: sign answer: %w", err)
 	}
-	return c, wire.BrowserAnswer{Description: description, Key: own.Leaf.RawSubjectPublicKeyInfo, Signature: signature}, nil
+	return s, wire.BrowserAnswer{Description: description, Key: own.Leaf.RawSubjectPublicKeyInfo, Signature: signature}, nil
 }
 
 // certificate returns the certificate for DTLS, signed by own, and makes it first

@@ -65,8 +65,8 @@ type session struct {
 }
 
 // openSession answers an offer from addrs, and returns when the answer has all its
-// candidates.
-func openSession(ctx context.Context, certificate tls.Certificate, addrs []netip.Addr, offer string, log *slog.Logger) (s *session, answer string, err error) {
+// candidates: with those as which STUN servers see it, if there are any.
+func openSession(ctx context.Context, certificate tls.Certificate, addrs []netip.Addr, servers []netip.AddrPort, offer string, log *slog.Logger) (s *session, answer string, err error) {
 	if len(addrs) == 0 {
 		return nil, "", errors.New("browser: answer: the phone has no address")
 	}
@@ -81,7 +81,7 @@ func openSession(ctx context.Context, certificate tls.Certificate, addrs []netip
 		return nil, "", fmt.Errorf("browser: answer: %w", err)
 	}
 	logs := quiet{log}
-	mux := &everywhere{ice.NewUDPMuxDefault(ice.UDPMuxParams{UDPConn: conn, Logger: logs.NewLogger("mux")}), addrs}
+	mux := &everywhere{ice.NewUniversalUDPMuxDefault(ice.UniversalUDPMuxParams{UDPConn: conn, Logger: logs.NewLogger("mux")}), addrs}
 	defer func() {
 		if err != nil {
 			mux.Close()
@@ -107,7 +107,12 @@ func openSession(ctx context.Context, certificate tls.Certificate, addrs []netip
 			pc.Close()
 		}
 	}()
+	seen := make(chan []netip.AddrPort, 1)
+	go func() { seen <- mux.seen(ctx, servers) }() // while it is negotiated; it takes seenWait at the most
 	if answer, err = s.negotiate(ctx, offer); err != nil {
+		return nil, "", err
+	}
+	if answer, err = mux.named(answer, <-seen); err != nil {
 		return nil, "", err
 	}
 	go func() { // the mux is of this session
@@ -237,7 +242,7 @@ func (s *session) close() {
 // everywhere is a mux of one socket that is bound to no address, on the addresses that
 // the phone has: as they come and go, it stays.
 type everywhere struct {
-	*ice.UDPMuxDefault
+	*ice.UniversalUDPMuxDefault
 	addrs []netip.Addr
 }
 

@@ -45,7 +45,7 @@ type Audio struct {
 	Mode     string `toml:"mode"`      // how it is talked into: "handset", "hands-free", or "off"; empty: off with WAV files, else the board's
 	Codecs   string `toml:"codecs"`    // by their names, preferred first, with spaces between; empty: as the program does
 	SideTone bool   `toml:"side_tone"` // whoever speaks hears himself in the handset
-	Volume   int    `toml:"volume"`    // at the start: 0 to 10, in steps of 3 dB; 6 is as it comes
+	Volume   int    `toml:"volume"`    // 0 to 10, in steps of 3 dB, until another is set and kept; 6 is as it comes
 }
 
 // Address says who gives the phone its address.

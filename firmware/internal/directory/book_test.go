@@ -70,7 +70,7 @@ func follows(t *testing.T, w *world, with sip.Peer, until string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	w.Follow(ctx, with, func(at netip.AddrPort) {
+	w.Follow(ctx, with, func(at netip.AddrPort, _ bool) {
 		if at.Addr() == netip.MustParseAddr(until) {
 			cancel()
 		}
@@ -102,7 +102,7 @@ func TestWhoWasTalkedToIsCurrent(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			w.changes = tt.says
-			w.Follow(ctx, called(1, "192.0.2.9:5061"), func(netip.AddrPort) {})
+			w.Follow(ctx, called(1, "192.0.2.9:5061"), func(netip.AddrPort, bool) {})
 			synctest.Wait()
 			time.Sleep(tt.later)
 			synctest.Wait()

@@ -95,149 +95,12 @@ func (d *Directory) Resolve(ctx context.Context, to phone.Destination) (phone.Pe
 		return phone.Peer{}, fmt.Errorf("%w: %w", phone.ErrUnknown, err)
 	case err != nil:
 		return phone.Peer{}, fmt.Errorf("directory: resolve %v: %w", to, err)
+	case row.State == wire.Online && wire.IsBrowser(row.MAC):
+		return d.page(row), nil
 	case row.State != wire.Online || len(row.Addrs) == 0:
 		return phone.Peer{}, fmt.Errorf("%w since %v", phone.ErrOffline, row.Since)
 	}
 	return d.peer(ctx, row), nil
-}
-
-// Follow implements phone.Directory. A phone that has proved its key is followed: it
-// is the one that its row tells of. So is one that was called in the clear by a row
-// without a key, such as a registrar writes for a phone of another make: wherever
-// its own messages say that it is, a change of the row is a move. Whoever calls in
-// the clear gives any number that he likes.
-func (d *Directory) Follow(ctx context.Context, with sip.Peer, moved func(netip.AddrPort)) {
-	mac, err := wire.ParseMAC(with.User)
-	if err != nil || !with.Secure && !with.Called {
-		return
-	}
-	f := &followed{mac: mac, rows: make(chan wire.Row, rowsWaiting), began: time.Now()}
-	d.follow(f)
-	defer d.leave(f)
-	if with.Secure { // and afterwards for a while
-		d.linger(mac)
-		defer d.linger(mac)
-	}
-	var observer sync.WaitGroup
-	defer observer.Wait()
-	observer.Go(func() {
-		// It returns when ctx is done; until then it heals itself.
-		_ = d.server.Observe(ctx, wire.Query{MAC: mac}, func(row wire.Row, current bool) {
-			if !current {
-				return
-			}
-			select {
-			case f.rows <- row:
-			case <-ctx.Done():
-			}
-		})
-	})
-	at, newest := with.Addr, uint64(0)
-	if !with.Secure {
-		at = netip.AddrPort{} // the first row says where it was
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case row := <-f.rows:
-			switch {
-			case row.Sequence < newest: // it was on its way for longer
-				continue
-			case row.State != wire.Online || portOf(row, with) == 0 || row.Fingerprint != with.Fingerprint:
-			case len(row.Addrs) == 0, slices.Contains(row.Addrs, at.Addr()) && portOf(row, with) == at.Port() && d.stays(at.Addr(), row.Addrs): // it is where it was, whatever else it has
-			case !at.IsValid() && !with.Secure:
-				at = netip.AddrPortFrom(row.Addrs[0], portOf(row, with))
-			default:
-				at = d.choose(ctx, row.Addrs, sip.Target{User: with.User, Addr: netip.AddrPortFrom(at.Addr(), portOf(row, with)), Pin: with.Fingerprint, Way: wayOf(row)})
-				if with.Secure {
-					d.book.moved(mac, with.Fingerprint, at)
-				}
-				moved(at)
-			}
-			newest = row.Sequence
-		}
-	}
-}
-
-// stays reports whether a phone is still to be spoken with at a, one of its addresses:
-// the way there may be gone with this phone's own address of that family, while
-// another is left.
-func (d *Directory) stays(a netip.Addr, of []netip.Addr) bool {
-	return d.source(a).IsValid() || len(reach.Order(of, d.source)) == 0
-}
-
-// portOf is where a phone takes what we send it in the call that we have with it.
-func portOf(row wire.Row, with sip.Peer) uint16 {
-	if with.Secure {
-		return row.Ports.SIPS
-	}
-	return row.Ports.SIP
-}
-
-// rowsWaiting is how many rows of receipts may wait for a Follow that finds a way
-// to its phone.
-const rowsWaiting = 4
-
-// A followed is a phone of Follow's.
-type followed struct {
-	mac   wire.MAC
-	rows  chan wire.Row
-	began time.Time
-}
-
-func (d *Directory) follow(f *followed) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.followed = append(d.followed, f)
-}
-
-func (d *Directory) leave(f *followed) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.followed = slices.DeleteFunc(d.followed, func(o *followed) bool { return o == f })
-}
-
-// Followed returns whom this phone talks to, the newest first: whom it names when
-// it announces a move, so that the receipt tells where they are.
-func (d *Directory) Followed() []wire.MAC {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var macs []wire.MAC
-	for _, f := range slices.Backward(d.followed) {
-		if !slices.Contains(macs, f.mac) {
-			macs = append(macs, f.mac)
-		}
-	}
-	return macs
-}
-
-// urgentFor is how long a call is being set up: as long as it may ring.
-const urgentFor = time.Minute
-
-// Urgent reports whether one of them is followed since lately: where it is must be heard
-// of soon, since nobody has agreed upon anything yet.
-func (d *Directory) Urgent() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return slices.ContainsFunc(d.followed, func(f *followed) bool { return time.Since(f.began) < urgentFor })
-}
-
-// Told takes rows that a receipt has brought. It does not block.
-func (d *Directory) Told(rows []wire.Row) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, row := range rows {
-		for _, f := range d.followed {
-			if f.mac != row.MAC {
-				continue
-			}
-			select {
-			case f.rows <- row:
-			default: // too many wait; the server tells of it as well
-			}
-		}
-	}
 }
 
 // Vouches implements phone.Directory. Over plain SIP anybody can say anything.
@@ -299,6 +162,18 @@ func (d *Directory) peer(ctx context.Context, row wire.Row) phone.Peer {
 	return p
 }
 
+// inBrowser begins the name of whom a browser's page is called for.
+const inBrowser = "browser: "
+
+// page is whom to call for the row of a browser.
+func (d *Directory) page(row wire.Row) phone.Peer {
+	name := row.Name
+	if name == "" {
+		name = Name(row.Number, row.MAC)
+	}
+	return phone.Peer{Name: inBrowser + name, Target: sip.Target{User: row.MAC.Hex(), Browser: true}, Was: d.compare(row)}
+}
+
 // offered is the key that a call for row is pinned to; zero: none, it is made in the
 // clear.
 func offered(row wire.Row) wire.Fingerprint {
@@ -340,12 +215,18 @@ func (d *Directory) choose(ctx context.Context, addrs []netip.Addr, t sip.Target
 	return at(d.race(ctx, usable, t))
 }
 
+// relayWins is how long after the dial an address may still come before a relay that is there:
+// 250 ms until the second one is tried (RFC 8305), and sip.RelayAfter for it.
+const relayWins = 400 * time.Millisecond
+
 // race returns the first of addrs, or the preferred one when the relay is faster or all fail.
 // The relay has its own time, RelayAfter after the first address, however many there are and
-// whatever they do; it begins before that only when all have failed.
+// whatever they do; it begins before that only when all have failed. It counts as faster only
+// after relayWins, so that the second address, which is begun with after the relay, has as
+// long as the first one.
 func (d *Directory) race(ctx context.Context, addrs []netip.Addr, t sip.Target) netip.Addr {
 	ctx, enough := context.WithCancel(ctx)
-	failed := make(chan struct{})
+	failed, began := make(chan struct{}), time.Now()
 	var relay sync.WaitGroup
 	if t.Way == sip.Either {
 		by := t
@@ -359,9 +240,17 @@ func (d *Directory) race(ctx context.Context, addrs []netip.Addr, t sip.Target) 
 			case <-ctx.Done():
 				return
 			}
-			if d.cfg.Prepare(ctx, by) == nil {
-				enough()
+			if d.cfg.Prepare(ctx, by) != nil {
+				return
 			}
+			early := time.NewTimer(time.Until(began.Add(relayWins)))
+			defer early.Stop()
+			select {
+			case <-early.C:
+			case <-failed:
+			case <-ctx.Done():
+			}
+			enough()
 		})
 	}
 	chosen, err := reach.First(ctx, addrs, func(ctx context.Context, a netip.Addr) error { // if it fails, the call will say why

@@ -3,6 +3,7 @@ package directory
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -23,6 +24,7 @@ var (
 // Whom a number is, by what its row says.
 func TestResolve(t *testing.T) {
 	row := rowOf("192.0.2.9")
+	browserRow := wire.Row{MAC: wire.BrowserMAC([3]byte{1, 2, 3}), Number: "102", Name: "Ada", State: wire.Online}
 	secure := sip.Target{User: "02005e005302", Addr: netip.MustParseAddrPort("192.0.2.9:5061"), Pin: row.Fingerprint}
 	for _, tt := range []struct {
 		name string
@@ -38,6 +40,8 @@ func TestResolve(t *testing.T) {
 			phone.Peer{Name: "102", Target: sip.Target{User: "02005e005302", Addr: netip.MustParseAddrPort("192.0.2.9:5060")}}, nil},
 		{"an offline phone", with(row, func(r *wire.Row) { r.State = wire.Offline }), byNumber, phone.Peer{}, phone.ErrOffline},
 		{"a phone without an address", with(row, func(r *wire.Row) { r.Addrs = nil }), byNumber, phone.Peer{}, phone.ErrOffline},
+		{"a browser", browserRow, byNumber, phone.Peer{Name: "browser: Ada", Target: sip.Target{User: "066272010203", Browser: true}}, nil},
+		{"a browser whose page is closed", with(browserRow, func(r *wire.Row) { r.State = wire.Offline }), byNumber, phone.Peer{}, phone.ErrOffline},
 		{"an unknown number", row, phone.Destination{Number: "103"}, phone.Peer{}, phone.ErrUnknown},
 	} {
 		in(t, func(t *testing.T, w *world) {
@@ -169,9 +173,10 @@ func TestWhenTheRelayBegins(t *testing.T) {
 		want   string
 		took   time.Duration
 	}{
-		{"both are dead", []string{four, six}, map[string]mood{four: silent, six: silent}, well, 150 * time.Millisecond, 2, six, 150 * time.Millisecond},
-		{"of three all are dead", []string{four, six, other}, map[string]mood{four: silent, six: silent, other: silent}, well, 150 * time.Millisecond, 2, six, 150 * time.Millisecond},
-		{"one refuses, one is dead", []string{four, six}, map[string]mood{four: silent, six: no}, well, 150 * time.Millisecond, 3, six, 150 * time.Millisecond},
+		{"both are dead", []string{four, six}, map[string]mood{four: silent, six: silent}, well, 150 * time.Millisecond, 3, six, relayWins},
+		{"of three all are dead", []string{four, six, other}, map[string]mood{four: silent, six: silent, other: silent}, well, 150 * time.Millisecond, 3, six, relayWins},
+		{"one refuses, one is dead", []string{four, six}, map[string]mood{four: silent, six: no}, well, 150 * time.Millisecond, 3, six, relayWins},
+		{"the second answers, the relay before it", []string{four, six}, map[string]mood{six: silent}, well, 150 * time.Millisecond, 3, four, 250 * time.Millisecond},
 		{"both refuse", []string{four, six}, map[string]mood{four: no, six: no}, well, 0, 3, six, 0},
 		{"the second answers, the relay is dead", []string{four, six}, map[string]mood{six: silent}, silent, 150 * time.Millisecond, 3, four, 250 * time.Millisecond},
 		{"the second answers, the relay refuses", []string{four, six}, map[string]mood{six: silent}, no, 150 * time.Millisecond, 3, four, 250 * time.Millisecond},
@@ -227,7 +232,7 @@ func TestFollow(t *testing.T) {
 			var moved []string
 			go func() {
 				defer close(done)
-				w.Follow(ctx, p, func(to netip.AddrPort) { moved = append(moved, to.String()) })
+				w.Follow(ctx, p, func(to netip.AddrPort, _ bool) { moved = append(moved, to.String()) })
 			}()
 			time.Sleep(time.Minute)
 			synctest.Wait()
@@ -253,7 +258,7 @@ func TestFollowARegisteredPhone(t *testing.T) {
 		var moved []string
 		var done sync.WaitGroup
 		peer := sip.Peer{User: theMAC.Hex(), Called: true, Addr: netip.MustParseAddrPort("192.0.2.8:40000")} // as its Contact says
-		done.Go(func() { w.Follow(ctx, peer, func(to netip.AddrPort) { moved = append(moved, to.String()) }) })
+		done.Go(func() { w.Follow(ctx, peer, func(to netip.AddrPort, _ bool) { moved = append(moved, to.String()) }) })
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		cancel()
@@ -273,7 +278,7 @@ func TestFollowOverAnotherFamily(t *testing.T) {
 		var moved []string
 		var done sync.WaitGroup
 		peer := sip.Peer{User: theMAC.Hex(), Secure: true, Fingerprint: row.Fingerprint, Addr: netip.MustParseAddrPort("192.0.2.9:5061")}
-		done.Go(func() { w.Follow(ctx, peer, func(to netip.AddrPort) { moved = append(moved, to.String()) }) })
+		done.Go(func() { w.Follow(ctx, peer, func(to netip.AddrPort, _ bool) { moved = append(moved, to.String()) }) })
 		synctest.Wait()
 		for _, routes := range []map[string]bool{nil, {}, {"2001:db8::9": true}, nil} {
 			w.routes = routes
@@ -286,6 +291,66 @@ func TestFollowOverAnotherFamily(t *testing.T) {
 			t.Errorf("followed to %v; want %v", moved, want)
 		}
 	})
+}
+
+// Where a phone of several addresses is most likely is told at once, for its sound, and where
+// it takes connections when that is known. What is found of a row does not count when there
+// is a newer one, and the same row again is no reason to begin again.
+func TestFollowToSeveralAddresses(t *testing.T) {
+	at := func(sequence uint64, addrs ...string) wire.Row {
+		return with(rowOf(addrs...), func(r *wire.Row) { r.Sequence = sequence })
+	}
+	for _, tt := range []struct {
+		name   string
+		from   string
+		knocks map[string]mood
+		rows   []wire.Row // told 100 ms after each other
+		want   []string
+	}{
+		{"it is there", "192.0.2.9:5061", nil, []wire.Row{at(2, "2001:db8::a", "192.0.2.10")},
+			[]string{"0s 192.0.2.10", "0s 192.0.2.10 found"}},
+		{"it is there, over IPv6", "[2001:db8::9]:5061", nil, []wire.Row{at(2, "192.0.2.10", "2001:db8::a")},
+			[]string{"0s 2001:db8::a", "0s 2001:db8::a found"}},
+		{"it is at the other", "192.0.2.9:5061", map[string]mood{"192.0.2.10": silent}, []wire.Row{at(2, "192.0.2.10", "2001:db8::a")},
+			[]string{"0s 192.0.2.10", "250ms 2001:db8::a found"}},
+		{"it is late", "192.0.2.9:5061", map[string]mood{"192.0.2.10": late, "2001:db8::a": silent}, []wire.Row{at(2, "192.0.2.10", "2001:db8::a"), at(2, "192.0.2.10", "2001:db8::a")},
+			[]string{"0s 192.0.2.10", "1s 192.0.2.10 found"}},
+		{"it moves on meanwhile", "192.0.2.9:5061", map[string]mood{"192.0.2.10": late, "2001:db8::a": silent}, []wire.Row{at(2, "192.0.2.10", "2001:db8::a"), at(3, "192.0.2.11", "2001:db8::b")},
+			[]string{"0s 192.0.2.10", "100ms 192.0.2.11", "100ms 192.0.2.11 found"}},
+		{"and to one alone", "192.0.2.9:5061", map[string]mood{"192.0.2.10": late, "2001:db8::a": silent}, []wire.Row{at(2, "192.0.2.10", "2001:db8::a"), at(3, "192.0.2.11")},
+			[]string{"0s 192.0.2.10", "100ms 192.0.2.11 found"}},
+		{"it is nowhere", "192.0.2.9:5061", map[string]mood{"192.0.2.10": no, "2001:db8::a": no}, []wire.Row{at(2, "192.0.2.10", "2001:db8::a")},
+			[]string{"0s 192.0.2.10", "0s 192.0.2.10 found"}}, // the next request says why
+	} {
+		in(t, func(t *testing.T, w *world) {
+			w.knocks = tt.knocks
+			ctx, cancel := context.WithCancel(t.Context())
+			peer := sip.Peer{User: theMAC.Hex(), Secure: true, Fingerprint: wire.Fingerprint{1}, Addr: netip.MustParseAddrPort(tt.from)}
+			var moved []string
+			var done sync.WaitGroup
+			done.Go(func() {
+				w.Follow(ctx, peer, func(to netip.AddrPort, found bool) {
+					said := fmt.Sprint(w.took(), " ", to.Addr())
+					if found {
+						said += " found"
+					}
+					moved = append(moved, said)
+				})
+			})
+			synctest.Wait()
+			for _, row := range tt.rows {
+				w.Told([]wire.Row{row})
+				time.Sleep(100 * time.Millisecond)
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			cancel()
+			done.Wait()
+			if !slices.Equal(moved, tt.want) {
+				t.Errorf("%s: %q; want %q", tt.name, moved, tt.want)
+			}
+		})
+	}
 }
 
 // Whoever is followed is named in announcements, and what their receipts tell is
@@ -303,7 +368,9 @@ func TestReceiptsTellWhereAPhoneIs(t *testing.T) {
 		var moved []string
 		var done sync.WaitGroup
 		peer := sip.Peer{User: theMAC.Hex(), Secure: true, Fingerprint: wire.Fingerprint{1}, Addr: netip.MustParseAddrPort("192.0.2.9:5061")}
-		done.Go(func() { w.Follow(ctx, peer, func(to netip.AddrPort) { moved = append(moved, to.Addr().String()) }) })
+		done.Go(func() {
+			w.Follow(ctx, peer, func(to netip.AddrPort, _ bool) { moved = append(moved, to.Addr().String()) })
+		})
 		synctest.Wait()
 		if got := w.Followed(); !slices.Equal(got, []wire.MAC{theMAC}) {
 			t.Errorf("follows %v; want %v", got, theMAC)

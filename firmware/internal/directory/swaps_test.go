@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -112,6 +113,17 @@ func TestSwaps(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
+	// The file is in memory where it can be: it is written at each call, and how long a
+	// disk takes for that is real time.
+	folder, err := os.MkdirTemp("/dev/shm", "flexphone-swaps-")
+	if err != nil {
+		folder = t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(folder); err != nil {
+			t.Error(err)
+		}
+	})
 	synctest.Test(t, func(t *testing.T) {
 		s := &street{watch: map[int]func(wire.Row, bool){}}
 		for i := range 6 {
@@ -121,7 +133,7 @@ func TestSwaps(t *testing.T) {
 			s.phones = append(s.phones, row)
 		}
 		s.rows = slices.Clone(s.phones)
-		d := New(s, Config{Path: filepath.Join(t.TempDir(), "phones.json"), Log: slog.New(slog.DiscardHandler)})
+		d := New(s, Config{Path: filepath.Join(folder, "phones.json"), Log: slog.New(slog.DiscardHandler)})
 		d.source = func(netip.Addr) netip.Addr { return netip.MustParseAddr("192.0.2.1") }
 		ctx, end := context.WithCancel(t.Context())
 		over := make(chan error, 1)
@@ -162,7 +174,7 @@ func TestSwaps(t *testing.T) {
 					known[i] = p.Target.Pin
 				}
 				talking, hangUp := context.WithTimeout(ctx, time.Millisecond)
-				d.Follow(talking, with, func(netip.AddrPort) {})
+				d.Follow(talking, with, func(netip.AddrPort, bool) {})
 				hangUp()
 			}
 			time.Sleep(20 * time.Millisecond)

@@ -139,6 +139,11 @@ type (
 		Who  string `name:"who" means:"as in held"`
 		Peer string `name:"peer" means:"the other end"`
 	}
+	// Digit is told when the other end of a call has pressed a key.
+	Digit struct {
+		Key  string `name:"key" means:"which: 0 to 9, *, #, A to D"`
+		Peer string `name:"peer" means:"the other end"`
+	}
 	// Kept is told when the other end refuses to be put on hold, or to be taken up again.
 	Kept struct {
 		Holds bool   `name:"holds" means:"whether it waits, as before"`
@@ -177,7 +182,7 @@ type (
 var All = []Event{
 	LeaseBound{}, LeaseRenewed{}, LeaseLost{}, AddressChanged{},
 	Registered{}, RegisterFailed{}, Released{}, Booted{},
-	State{}, Dialed{}, Resolved{}, KeyChanged{}, Connected{}, RingingThere{}, RingingHere{}, Established{}, Moved{}, Reconnecting{}, Reconnected{}, Held{}, Retrieved{}, Kept{}, Ended{}, Misdialled{},
+	State{}, Dialed{}, Resolved{}, KeyChanged{}, Connected{}, RingingThere{}, RingingHere{}, Established{}, Moved{}, Reconnecting{}, Reconnected{}, Held{}, Retrieved{}, Kept{}, Digit{}, Ended{}, Misdialled{},
 	Failed{}, Mended{}, Lost{},
 }
 
@@ -203,6 +208,7 @@ func (Reconnected) Name() string    { return "reconnected" }
 func (Held) Name() string           { return "held" }
 func (Retrieved) Name() string      { return "retrieved" }
 func (Kept) Name() string           { return "kept" }
+func (Digit) Name() string          { return "digit" }
 func (Ended) Name() string          { return "ended" }
 func (Misdialled) Name() string     { return "ended" }
 func (Failed) Name() string         { return "failed" }
@@ -244,6 +250,9 @@ func (Held) means() string {
 func (Retrieved) means() string { return "It is on hold no more." }
 func (Kept) means() string {
 	return "The other end of a call refuses to be put on hold, or to be taken up again, and was asked five times."
+}
+func (Digit) means() string {
+	return "The other end of a call has pressed a key. Its tone is heard here."
 }
 func (Ended) means() string      { return "A call is over." }
 func (Misdialled) means() string { return "No call came of what was dialled." }

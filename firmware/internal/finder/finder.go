@@ -130,6 +130,11 @@ func (f *Finder) name(texts []string, who string) {
 func (f *Finder) Answers(server string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	groups := f.groups()
+	if i := groupOf(groups, server); i > 0 && i != groupOf(groups, f.answered) {
+		// Where other makers' phones fetch their files, most likely.
+		f.cfg.Log.Warn("the network names what does not answer as a storing server", "named", slices.Concat(groups[:i]...), "answers", server)
+	}
 	f.answered, f.doubt, f.doubted = server, false, time.Time{}
 	f.tell()
 }
@@ -176,11 +181,8 @@ func (f *Finder) nudge() {
 
 // tell tells the groups, if they are others than before; f.mu is held.
 func (f *Finder) tell() {
-	groups := slices.Clone(f.named)
-	if len(f.services) > 0 {
-		groups = append(groups, f.services)
-	}
-	if i := slices.IndexFunc(groups, func(g []string) bool { return slices.Contains(g, f.answered) }); i >= 0 {
+	groups := f.groups()
+	if i := groupOf(groups, f.answered); i >= 0 {
 		groups = groups[i : i+1]
 	}
 	if slices.EqualFunc(groups, f.told, slices.Equal) {
@@ -188,6 +190,20 @@ func (f *Finder) tell() {
 	}
 	f.told = groups
 	f.cfg.Found(groups)
+}
+
+// groups are the servers that are known, the surest first; f.mu is held.
+func (f *Finder) groups() [][]string {
+	groups := slices.Clone(f.named)
+	if len(f.services) > 0 {
+		groups = append(groups, f.services)
+	}
+	return groups
+}
+
+// groupOf returns which of groups has server, -1 for none.
+func groupOf(groups [][]string, server string) int {
+	return slices.IndexFunc(groups, func(g []string) bool { return slices.Contains(g, server) })
 }
 
 // Run searches the DNS until ctx is done.

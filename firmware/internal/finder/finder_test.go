@@ -258,9 +258,14 @@ func TestServersLeave(t *testing.T) {
 		w.set("office.test", "a:1")
 		w.SetNetwork(Network{Named: []string{"192.0.2.1"}, Domains: []string{"office.test"}})
 		w.now()
-		w.Answers("a:1")
+		for range 3 { // announcements
+			w.Answers("a:1")
+		}
 		if got := w.now(); got != "0:a:1" {
 			t.Errorf("after it answered: %q; want it alone", got)
+		}
+		if got := w.log.String(); strings.Count(got, "named=[192.0.2.1:5684] answers=a:1") != 1 || strings.Count(got, "\n") != 1 {
+			t.Errorf("the log says %q; want one line, of what was named and did not answer", got)
 		}
 		time.Sleep(time.Minute)
 		w.set("office.test", "b:1")

@@ -28,7 +28,8 @@ type audio struct {
 }
 
 // audios are the streams of d that we can take, in its order. One whose address
-// is of a family that we do not have is none of them (RFC 6157, 4).
+// is of a family that we do not have is none of them (RFC 6157, 4), but where a pass
+// for a relay comes with it.
 func (d *description) audios(from origin) []audio {
 	said := audio{send: true, recv: true, silent: d.noReports} // for all of them
 	said.hear(d.attributes)
@@ -39,11 +40,14 @@ func (d *description) audios(from origin) []audio {
 			continue
 		}
 		a, ok := said, false
-		if a.addr, ok = d.address(s, from.host); !ok || !from.reaches(a.addr) {
+		if a.addr, ok = d.address(s, from.host); !ok {
 			continue
 		}
 		a.index, a.protos, a.port = i, n.Protos, uint16(n.Port.Value)
 		a.hear(s.attributes) // its own win
+		if !from.reaches(a.addr) && !passes(a.candidates) {
+			continue
+		}
 		a.conclude(s)
 		out = append(out, a)
 	}

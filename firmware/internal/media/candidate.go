@@ -40,10 +40,13 @@ type Candidate struct {
 	Addr netip.AddrPort
 	Kind CandidateKind
 	Pass pass.Pass // that lets the other end into a relay of ours; zero: it needs none
+	// Also is the relay's address of the other family, at the same port; zero: none is known.
+	Also netip.Addr
 }
 
-// passName is the extension that carries a pass, as RFC 8839 allows them: others pass over it.
-const passName = "pass"
+// passName is the extension that carries a pass, as RFC 8839 allows them, and alsoName the one
+// that carries the other address of its relay: others pass over them.
+const passName, alsoName = "pass", "also"
 
 // attribute writes c, which is the n-th.
 func (c Candidate) attribute(n int) sdp.Attribute {
@@ -58,6 +61,9 @@ func (c Candidate) attribute(n int) sdp.Attribute {
 	}
 	if c.Pass != (pass.Pass{}) {
 		v += " " + passName + " " + c.Pass.Text()
+		if c.Also.IsValid() {
+			v += " " + alsoName + " " + c.Also.String()
+		}
 	}
 	return sdp.Attribute{Key: "candidate", Value: v}
 }
@@ -96,13 +102,20 @@ func candidateOf(v string) (Candidate, bool) {
 	}
 	c.Kind = CandidateKind(kind)
 	for i := 8; i+1 < len(f); i += 2 {
-		if f[i] != passName {
-			continue
+		switch f[i] {
+		case passName:
+			var ok bool
+			if c.Pass, ok = pass.Parse(f[i+1]); !ok || c.Kind != Relayed {
+				return Candidate{}, false
+			}
+		case alsoName:
+			if a, err := netip.ParseAddr(f[i+1]); err == nil && a.Zone() == "" && unicast(a.Unmap()) {
+				c.Also = a.Unmap()
+			}
 		}
-		var ok bool
-		if c.Pass, ok = pass.Parse(f[i+1]); !ok || c.Kind != Relayed {
-			return Candidate{}, false
-		}
+	}
+	if c.Pass == (pass.Pass{}) {
+		c.Also = netip.Addr{} // it says where a pass is shown, and nothing else
 	}
 	return c, true
 }
@@ -120,6 +133,11 @@ func (s *security) hearCandidate(v string) {
 		return
 	}
 	s.candidates = append(slices.Clip(s.candidates), c) // streams share those of the session
+}
+
+// passes reports whether one of them is a pass for a relay.
+func passes(of []Candidate) bool {
+	return slices.ContainsFunc(of, func(c Candidate) bool { return c.Pass != pass.Pass{} })
 }
 
 // candidateAttributes are those of this end, the best first.

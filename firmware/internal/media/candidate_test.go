@@ -103,6 +103,7 @@ func TestCandidatesAreForOurs(t *testing.T) {
 func FuzzCandidate(f *testing.F) {
 	f.Add("1 1 udp 2130706431 203.0.113.141 8998 typ host")
 	f.Add("3 1 udp 1 2001:db8::1 9 typ relay raddr 0.0.0.0 rport 0 pass " + somePass.Text())
+	f.Add("3 1 udp 1 2001:db8::1 9 typ relay raddr 0.0.0.0 rport 0 pass " + somePass.Text() + " also 192.0.2.1")
 	f.Add("842163049 1 udp 1677729535 203.0.113.9 46154 typ srflx raddr 10.0.0.1 rport 9 generation 0")
 	f.Fuzz(func(t *testing.T, v string) {
 		c, ok := candidateOf(v)

@@ -32,12 +32,13 @@ type section struct {
 type origin struct {
 	host   netip.Addr                     // its sender; may be invalid
 	source func(to netip.Addr) netip.Addr // our address for what goes to to; invalid: there is no route
+	passed bool                           // it was told of a pass for a relay, where either family may come
 }
 
 // reaches reports whether anything can be sent to addr. Of the sender's family
 // it can, or will again when the network is back.
 func (o origin) reaches(addr netip.Addr) bool {
-	if !o.host.IsValid() || addr.IsUnspecified() || addr.Is4() == o.host.Is4() {
+	if o.passed || !o.host.IsValid() || addr.IsUnspecified() || addr.Is4() == o.host.Is4() {
 		return true
 	}
 	return o.source(addr).IsValid()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"flexphone/firmware/internal/sip"
+	"flexphone/internal/pass"
 )
 
 // good is a stream that can be taken.
@@ -251,13 +252,16 @@ func TestLaterOffers(t *testing.T) {
 }
 
 // TestFamilyNotHad: a stream in a family that we do not have is passed over, and
-// of the family of whoever sent it is always believed to be had.
+// of the family of whoever sent it is always believed to be had. A pass for a relay
+// joins the families.
 func TestFamilyNotHad(t *testing.T) {
 	nowhere := func(netip.Addr) netip.Addr { return netip.Addr{} }
-	four, six := origin{netip.MustParseAddr("192.0.2.77"), nowhere}, origin{netip.MustParseAddr("2001:db8::77"), nowhere}
+	four, six := origin{host: netip.MustParseAddr("192.0.2.77"), source: nowhere}, origin{host: netip.MustParseAddr("2001:db8::77"), source: nowhere}
 	both := "v=0\r\nm=audio 5006 RTP/AVP 8\r\nc=IN IP6 2001:db8::9\r\nm=audio 5004 RTP/AVP 8\r\nc=IN IP4 192.0.2.9\r\n"
 	only6 := "v=0\r\nc=IN IP6 2001:db8::9\r\n" + good
 	only4 := "v=0\r\nc=IN IP4 192.0.2.9\r\n" + good
+	secret := pass.New().Text()
+	passed := "a=candidate:1 1 UDP 1 2001:db8::5 3480 typ relay pass " + secret + "\r\n"
 	for _, c := range []struct {
 		offer string
 		from  origin
@@ -265,7 +269,10 @@ func TestFamilyNotHad(t *testing.T) {
 	}{
 		{both, four, 5004}, {both, six, 5006}, {both, fuzzSource, 5006},
 		{only6, four, 0}, {only6, six, 5000}, {only4, six, 0}, {only4, four, 5000},
-		{"v=0\r\nc=IN IP6 ::\r\n" + good, four, 5000}, // on hold
+		{only6 + passed, four, 5000}, {only4 + passed, six, 5000}, // by a relay
+		{only6 + strings.Replace(passed, " pass "+secret, "", 1), four, 0},    // a relay of another
+		{only6, origin{host: four.host, source: nowhere, passed: true}, 5000}, // our own relay
+		{"v=0\r\nc=IN IP6 ::\r\n" + good, four, 5000},                         // on hold
 		{"v=0\r\nc=IN IP6 host.example\r\n" + good, four, 5000},
 	} {
 		s := newSession()

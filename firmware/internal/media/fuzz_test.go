@@ -14,7 +14,7 @@ import (
 
 // fuzzSource is where a message comes from. It is IPv4 as fuzzLocal is; we have an
 // IPv6 address as well.
-var fuzzSource = origin{netip.MustParseAddr("192.0.2.77"), func(to netip.Addr) netip.Addr {
+var fuzzSource = origin{host: netip.MustParseAddr("192.0.2.77"), source: func(to netip.Addr) netip.Addr {
 	if to.Is4() {
 		return fuzzLocal.Addr
 	}

@@ -103,7 +103,7 @@ func Answerable(codecs []Codec, onlyPrivate bool) func(offer []byte, from netip.
 		if onlyPrivate && !secure {
 			return sip.ErrNoMedia
 		}
-		_, err := usable(offer, origin{from, reach.Source}, Local{Codecs: codecs, Private: &Private{}, Vouched: secure, OnlyPrivate: onlyPrivate})
+		_, err := usable(offer, origin{host: from, source: reach.Source}, Local{Codecs: codecs, Private: &Private{}, Vouched: secure, OnlyPrivate: onlyPrivate})
 		return err
 	}
 }
@@ -127,10 +127,15 @@ func (e *end) Offer() ([]byte, error) {
 
 // Answer implements sip.LocalMedia.
 func (e *end) Answer(offer []byte, from netip.Addr) ([]byte, sip.Media, error) {
-	return e.call.session.answer(offer, origin{from, e.call.source}, e.local)
+	return e.call.session.answer(offer, e.origin(from), e.local)
 }
 
 // Take implements sip.LocalMedia.
 func (e *end) Take(answer []byte, from netip.Addr) (sip.Media, error) {
-	return e.call.session.take(answer, origin{from, e.call.source}, e.local, e.ways)
+	return e.call.session.take(answer, e.origin(from), e.local, e.ways)
+}
+
+// origin is of a description that came from the host from.
+func (e *end) origin(from netip.Addr) origin {
+	return origin{host: from, source: e.call.source, passed: e.local.Private != nil && passes(e.local.Private.Candidates)}
 }

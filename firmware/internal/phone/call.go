@@ -6,6 +6,7 @@ import (
 
 	"flexphone/firmware/internal/events"
 	"flexphone/firmware/internal/sip"
+	"flexphone/hal"
 )
 
 // A phase is how far a call has come.
@@ -75,7 +76,7 @@ type call struct {
 	codec    string
 	private  bool
 	opinion  float64 // of how good it is, 1 to 4.5, while that is shown; 0: it is not
-	link     string  // shown with it
+	way      string  // shown with it
 	timer    timer   // of people's patience; in a call, of opinion
 }
 
@@ -128,11 +129,15 @@ type (
 	callRated struct {
 		callID
 		opinion float64 // MOS; 0: nothing has been heard
-		link    string  // as in CallStatus
+		way     string  // of its sound, or where that is not known, of its signalling
 	}
 	callKept struct { // the peer does not agree to wait, or to be taken up again
 		callID
 		holds bool // as it was
+	}
+	callDigit struct { // the peer has pressed a key
+		callID
+		key hal.Key
 	}
 	callChanged struct {
 		callID
@@ -183,9 +188,11 @@ func (c call) step(e callEvent) (call, []action) {
 		}
 		c.phase, c.peer = calling, e.peer.Name
 		c.to = caller{e.peer.Target.Pin, e.peer.Target.User}
-		did := []action{report{events.Resolved{
-			Number: c.number, Peer: e.peer.Target.User, Address: e.peer.Target.Addr.String(),
-		}}}
+		found := events.Resolved{Number: c.number, Peer: e.peer.Target.User}
+		if e.peer.Target.Addr.IsValid() {
+			found.Address = e.peer.Target.Addr.String()
+		}
+		did := []action{report{found}}
 		c, more := c.rekeyed(e.peer.Was)
 		return c.wait(noAnswerWait), append(did, more...)
 	case callProved:
@@ -229,9 +236,13 @@ func (c call) step(e callEvent) (call, []action) {
 			return c, []action{report{events.Held{Who: e.who, Peer: c.peer}}}
 		}
 		return c, []action{report{events.Retrieved{Who: e.who, Peer: c.peer}}}
+	case callDigit:
+		if c.phase == talking {
+			return c, []action{click{e.key}, report{events.Digit{Key: string(e.key), Peer: c.peer}}}
+		}
 	case callRated:
 		if c.phase == talking {
-			c.link = e.link
+			c.way = e.way
 			return c.rated(e.opinion), nil
 		}
 	case callKept:

@@ -300,6 +300,7 @@ func (w *worker) carry(ctx, trying context.Context, call Call, stream Stream, an
 			w.talk(stream)
 			w.beside(func() { w.followPeer(following, call) })
 			w.beside(func() { w.watch(following, call, stream) })
+			w.beside(func() { w.hearDigits(following, stream) })
 			w.post(callEstablished{w.id, e.Media.Codec, e.Media.Private})
 		case sip.Ended:
 			w.call = nil

@@ -19,6 +19,8 @@ type (
 	accepted   struct{} // the new key of whom the call in focus is with
 	hungUp     struct{}
 	putOnHold  struct{ is bool } // or taken up again
+	muted      struct{ is bool }
+	turned     struct{ line string } // how loud something is now, as the display says it
 	networkUp  struct {
 		addr   string
 		others []netip.Addr
@@ -37,7 +39,7 @@ type (
 		known bool
 	}
 	timedOut struct {
-		id  int // of a call, deskTimer or awayTimer
+		id  int // of a call, or one of those below
 		seq int
 	}
 	partFailed struct{ part string }
@@ -80,7 +82,12 @@ type (
 		name string
 		with caller
 	}
-	click  struct{ key hal.Key }
+	click struct{ key hal.Key }
+	turn  struct { // makes what is heard louder or quieter, and tells by turned
+		by     int  // steps
+		ringer bool // what rings, not what people say
+	}
+	mute   struct{ is bool }
 	report struct{ events.Event }
 )
 
@@ -88,4 +95,5 @@ type (
 const (
 	deskTimer = 0
 	awayTimer = -1
+	turnTimer = -2
 )

@@ -19,7 +19,7 @@ import (
 
 // words are all that can happen to a phone, but for what happens to one of its
 // calls.
-var words = strings.Fields("lift lay 1 102# * # dial:102 dial:12 answer hold retrieve hangup offer ours ours down up back registered away broken mended")
+var words = strings.Fields("lift lay 1 102# * # dial:102 dial:12 answer hold retrieve hangup offer ours ours down up back registered away broken mended + - M mute unmute turned")
 
 // callWords are what can happen to a call.
 var callWords = strings.Fields("again resolved rings flows stops established rated codec moved held heard proved denied over:hangup over:busy over:no_answer gone")

@@ -82,3 +82,36 @@ func TestWornKeysAreReplaced(t *testing.T) {
 		d.expectState(t, Talking)
 	})
 }
+
+// Where sound reaches this phone is told while the call goes on, once, and again where it was in
+// vain; a peer that refuses it is not asked without end. It is no move.
+func TestOtherPlacesAreTold(t *testing.T) {
+	c := newFakeCall(talk)
+	w := outgoing(c)
+	try(t, w, func(t *testing.T, d *table) {
+		d.talks(t)
+		offers := func(when string, want int) {
+			t.Helper()
+			time.Sleep(40 * updateWait)
+			w.mu.Lock()
+			got := len(c.updates)
+			c.updates = nil
+			w.mu.Unlock()
+			if got != want {
+				t.Errorf("%s it was offered %d times; want %d", when, got, want)
+			}
+		}
+		d.take()
+		w.streams[0].elsewhere <- struct{}{}
+		offers("once", 1)
+		if said := d.take(); strings.Contains(said, "moved") {
+			t.Errorf("it is said to have moved: %s", said)
+		}
+		d.trouble("Call.Update", no)
+		w.streams[0].elsewhere <- struct{}{}
+		time.Sleep(20 * updateWait)
+		d.trouble("", no)
+		offers("after trouble", 1)
+		d.expectState(t, Talking)
+	})
+}

@@ -61,9 +61,10 @@ var (
 // error but ErrUnknown and ErrOffline means that it cannot be asked.
 type Directory interface {
 	Resolve(ctx context.Context, to Destination) (Peer, error)
-	// Follow calls moved with each new address of a phone that we talk to,
-	// until ctx is done.
-	Follow(ctx context.Context, with sip.Peer, moved func(netip.AddrPort))
+	// Follow calls moved with each new address of a phone that we talk to, until ctx is
+	// done. Found: it takes connections there, or there is no choice; else it is to be
+	// found out whether the phone is reached there, or at another of its addresses.
+	Follow(ctx context.Context, with sip.Peer, moved func(at netip.AddrPort, found bool))
 	// Vouches reports whether a caller is who it says: whether it has the key of
 	// the row with the MAC and the number that it gives; and, if so, what Peer.Was
 	// is of it.
@@ -142,6 +143,9 @@ type Stream interface {
 	Renew()
 	// Worn holds one when the peer is to be offered new keys.
 	Worn() <-chan struct{}
+	// Elsewhere holds one when sound reaches this phone at other places than the peer was
+	// told, though it has the same address: Local says them, and is to be offered.
+	Elsewhere() <-chan struct{}
 	// Wrong holds one when whoever speaks where the peer has to be owns another key, and
 	// Keyed reports whether there are keys to speak by, or none are needed.
 	Wrong() <-chan struct{}
@@ -149,12 +153,17 @@ type Stream interface {
 	// Start exchanges sound as agreed; called again it changes it.
 	Start(sip.Media) error
 	SendDigit(hal.Key) error
+	// Digits are the keys that the peer presses. It is closed some time after Close.
+	Digits() <-chan rune
 	// Received counts whatever has come from the peer, sound or not.
 	Received() uint64
 	Stats() any // encoded by the control socket as JSON
 	// Opinion is how good what is heard is, as a mean opinion score of 1 to 4.5 (ITU-T
 	// P.800); 0 where nothing has been heard.
 	Opinion() float64
+	// Way is how sound goes to a phone of ours: direct, punched (through a NAT), or relayed;
+	// empty where that is not known.
+	Way() string
 	Close() error
 }
 
@@ -163,6 +172,11 @@ type Sound interface {
 	Play(Tone)
 	// Click is heard when a key is pressed.
 	Click(hal.Key)
+	// Turn makes what rings, or else what people say, louder or quieter by some steps. It
+	// returns how loud that is now, as the display says it.
+	Turn(by int, ringer bool) string
+	// Mute keeps what is said here from all peers.
+	Mute(bool)
 	Open(ctx context.Context) (Stream, error)
 }
 
@@ -247,6 +261,10 @@ func (p *Phone) Hold(ctx context.Context) { p.post(ctx, putOnHold{true}) }
 
 // Retrieve takes the call up again that is on hold.
 func (p *Phone) Retrieve(ctx context.Context) { p.post(ctx, putOnHold{false}) }
+
+// Mute keeps what is said here from all peers, or no longer, as the key beside the keypad
+// does: until the call is over.
+func (p *Phone) Mute(ctx context.Context, is bool) { p.post(ctx, muted{is}) }
 
 // Hangup ends whatever the phone does.
 func (p *Phone) Hangup(ctx context.Context) { p.post(ctx, hungUp{}) }

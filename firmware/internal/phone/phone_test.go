@@ -715,6 +715,42 @@ func TestACallOutlivesTheAddressesOfBothEnds(t *testing.T) {
 	})
 }
 
+// Of a peer that may be at one of several addresses the sound hears at once, and signalling
+// when it is found out; it is not called there before either.
+func TestSoundDoesNotWaitForSignalling(t *testing.T) {
+	may, is := netip.MustParseAddrPort("198.51.100.9:5061"), netip.MustParseAddrPort("[2001:db8::9]:5061")
+	w := outgoing(newFakeCall(talk))
+	try(t, w, func(t *testing.T, d *table) {
+		d.talks(t)
+		for _, tt := range []struct {
+			told chan netip.AddrPort
+			at   netip.AddrPort
+			did  string
+		}{{w.peerMayBe, may, ""}, {w.peerMoves, is, "retarget [2001:db8::9]:5061"}} {
+			tt.told <- tt.at
+			d.expect(t, tt.did)
+			w.mu.Lock()
+			if w.saysTo != tt.at.Addr() {
+				t.Errorf("the sound goes to %v; want %v", w.saysTo, tt.at)
+			}
+			w.mu.Unlock()
+		}
+	})
+	w = outgoing(newFakeCall(sip.Event{Kind: sip.Progress}), newFakeCall(sip.Event{Kind: sip.Progress}))
+	try(t, w, func(t *testing.T, d *table) {
+		d.dials(t)
+		synctest.Wait()
+		d.take()
+		w.peerMayBe <- may
+		d.expect(t, "")
+		w.peerMoves <- is
+		synctest.Wait()
+		if did := d.take(); !strings.Contains(did, "invite "+is.String()) {
+			t.Errorf("it did %q; want it to call %v", did, is)
+		}
+	})
+}
+
 // What the peer sends before it answers is heard in place of the ringing tone, as
 // long as it comes.
 func TestEarlySoundIsHeardInPlaceOfTheRingingTone(t *testing.T) {

@@ -272,7 +272,7 @@ func (w *worker) connect(ctx context.Context, peer *Peer, asking *inquiry, strea
 
 // called is whom a call to a target is with.
 func called(to sip.Target) sip.Peer {
-	return sip.Peer{User: to.User, Addr: to.Addr, Secure: to.Pin != [32]byte{}, Fingerprint: to.Pin, Called: true}
+	return sip.Peer{User: to.User, Addr: to.Addr, Secure: to.Pin != [32]byte{}, Fingerprint: to.Pin, Called: true, Browser: to.Browser}
 }
 
 // untilMoved returns when one of the ends of a call that is not answered yet has
@@ -281,8 +281,8 @@ func called(to sip.Target) sip.Peer {
 func (w *worker) untilMoved(ctx context.Context, with sip.Peer, asking *inquiry, to Peer) (here bool, there netip.AddrPort, other bool) {
 	row := make(chan netip.AddrPort, 1)
 	w.beside(func() {
-		w.parts.Directory.Follow(ctx, with, func(to netip.AddrPort) {
-			if to != with.Addr {
+		w.parts.Directory.Follow(ctx, with, func(to netip.AddrPort, found bool) {
+			if found && to != with.Addr {
 				replace(row, to)
 			}
 		})

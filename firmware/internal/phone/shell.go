@@ -179,6 +179,10 @@ func (s *shell) do(ctx context.Context, a action) {
 		s.contain("book", func() { s.parts.Book.Accept(a.name, sip.Target{User: a.with.user, Pin: a.with.key}) })
 	case click:
 		s.contain("sound", func() { s.parts.Sound.Click(a.key) })
+	case turn:
+		s.turn(ctx, a)
+	case mute:
+		s.contain("sound", func() { s.parts.Sound.Mute(a.is) })
 	case report:
 		s.report(a.Event)
 	case ring:
@@ -258,9 +262,20 @@ func (s *shell) rate(ctx context.Context, id int) {
 	if stream == nil {
 		return
 	}
-	opinion, link := 0.0, s.link(id)
-	s.contain("statistics of a call", func() { opinion = stream.Opinion() })
-	s.works.Go(func() { s.post(ctx, callRated{callID(id), opinion, link}) })
+	opinion, way := 0.0, ""
+	s.contain("statistics of a call", func() { opinion, way = stream.Opinion(), stream.Way() })
+	if way == "" {
+		way = s.link(id)
+	}
+	s.works.Go(func() { s.post(ctx, callRated{callID(id), opinion, way}) })
+}
+
+// turn makes something louder or quieter, and has the display tell.
+func (s *shell) turn(ctx context.Context, a turn) {
+	line := ""
+	if s.contain("sound", func() { line = s.parts.Sound.Turn(a.by, a.ringer) }) {
+		s.works.Go(func() { s.post(ctx, turned{line}) })
+	}
 }
 
 // stop ends everything. Events are of no use any more.

@@ -3,26 +3,13 @@ package phone
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"flexphone/firmware/internal/sip"
+	"flexphone/hal"
 )
-
-// updateWait is between two tries to tell the peer of a new address: a network
-// that has just come up drops the first packets.
-const updateWait = 500 * time.Millisecond
-
-// newKeysTries is how often a peer is offered new keys, which it may not want: what it
-// says by the present ones is still heard, or the stream asks again.
-const newKeysTries = 3
-
-// updateTries is how often a peer is asked for a change that it refuses, each time after
-// twice as long: another change of its own, or what it lacks for some moments, is over
-// then.
-const updateTries = 5
 
 // recodeWait bounds a try to agree with the peer upon another codec, in which
 // nothing is heard.
@@ -57,6 +44,11 @@ const (
 	earlyLook = 100 * time.Millisecond
 	earlyGap  = time.Second
 )
+
+// digitLeast is between two digits of a peer that are told of: nobody's keys are faster
+// (ITU-T Q.24: 40 ms of tone, 40 of pause), and who sends more keeps call control from
+// nothing else.
+const digitLeast = 80 * time.Millisecond
 
 // sounding is the sound of one call: its stream, and what it has been started
 // with.
@@ -123,6 +115,21 @@ func (w *worker) talk(stream Stream) {
 	w.mu.Lock()
 	w.streams[w.id.of()] = stream
 	w.mu.Unlock()
+}
+
+// hearDigits tells of the keys that the peer presses, until ctx is done.
+func (w *worker) hearDigits(ctx context.Context, stream Stream) {
+	for digits := stream.Digits(); ; sleep(ctx, digitLeast) {
+		select {
+		case key, ok := <-digits:
+			if !ok {
+				return
+			}
+			w.post(callDigit{w.id, hal.Key(key)})
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // uses makes call the one that the peer is told of the end by, and that Status asks.
@@ -223,87 +230,6 @@ func (w *worker) hearEarly(ctx context.Context, stream Stream) {
 				w.post(callHeard{w.id, is})
 			}
 		}
-	}
-}
-
-// followMoves tells the peer whenever this phone has another address, or is to have it
-// wait, again and again until it has heard: it may be on the move as well. It offers
-// it new keys when those of before are worn.
-func (w *worker) followMoves(ctx context.Context, call Call, stream Stream) {
-	again := time.NewTimer(0)
-	again.Stop()
-	defer again.Stop()
-	moved, held, keys := false, false, 0 // held: as the peer knows it; keys: how often others are to be offered
-	refused := 0                         // how often in a row
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-w.moves:
-			moved, refused = true, 0
-		case <-w.wishes:
-			refused = 0
-		case <-stream.Worn():
-			keys = newKeysTries
-		case <-again.C:
-		}
-		again.Stop()
-		wanted := w.wanted() // what changes meanwhile waits as a wish
-		wanted.NewKeys = keys > 0
-		lm, _ := stream.Local(call.Peer(), wanted)
-		err := call.Update(ctx, lm)
-		if keys--; err == nil || keys < 0 {
-			keys = 0
-		}
-		if err != nil {
-			w.parts.Log.Info("peer not yet told of the change", "err", err)
-			if !errors.Is(err, sip.ErrRefused) {
-				refused = 0
-			} else if refused++; refused == updateTries {
-				// It may want the rest. Where it is told of a move alone, it has heard that.
-				moved, keys, refused = moved && wanted.Hold != held, 0, 0
-				if wanted.Hold != held && w.holds.CompareAndSwap(wanted.Hold, held) {
-					w.parts.Log.Warn("peer does not agree to be put on hold, or to be taken up again", "err", err)
-					w.post(callKept{w.id, held})
-				}
-			}
-			if moved || w.holds.Load() != held || keys > 0 {
-				again.Reset(updateWait << max(refused-1, 0))
-			}
-			continue
-		}
-		refused = 0
-		if moved {
-			moved = false
-			w.post(callChanged{w.id, "local"})
-		}
-		if wanted.Hold != held {
-			held = wanted.Hold
-			w.post(callHeld{w.id, "local", held})
-		}
-	}
-}
-
-// followPeer sends what is to come to where the peer's row says it is now: when
-// both ends move at once, neither can tell the other.
-func (w *worker) followPeer(ctx context.Context, call Call) {
-	w.parts.Directory.Follow(ctx, call.Peer(), func(addr netip.AddrPort) {
-		if addr != call.Peer().Addr {
-			w.movedThere(call, addr)
-		}
-	})
-}
-
-// movedThere is that the peer of a call that is answered has moved.
-func (w *worker) movedThere(call Call, to netip.AddrPort) {
-	w.books.Lock()
-	stream := w.stream
-	w.books.Unlock()
-	if stream != nil {
-		stream.Retarget(to.Addr())
-	}
-	if err := call.Retarget(to); err != nil {
-		w.parts.Log.Info("peer's new address not taken", "err", err)
 	}
 }
 

@@ -32,6 +32,7 @@ const (
 	interDigitWait = 4 * time.Second  // then what has been dialled is the number
 	noAnswerWait   = 60 * time.Second // ringing there
 	ringWait       = 90 * time.Second // ringing here; longer than any caller's patience
+	turnedWait     = 2 * time.Second  // the display tells how loud something is now
 	lingerWait     = 4 * time.Second  // the display tells of an end, with the handset on the phone, or how good a call is
 )
 
@@ -64,6 +65,10 @@ type model struct {
 	calls []call // oldest first; one that is over stays until it is released
 	focus int    // id of the call that the user is busy with; 0: none
 	last  int    // id of the newest call
+
+	muted  bool   // nobody hears what is said here
+	turned string // what the display tells of a volume; empty: nothing
+	turns  timer  // for how long it does
 
 	missed int
 	broken []string // parts that do not work, the last one last
@@ -104,6 +109,10 @@ func (m model) step(e event) (model, []action) {
 		return m.hangUp()
 	case putOnHold:
 		return m.hold(e.is)
+	case muted:
+		return m.mute(e.is)
+	case turned:
+		m.turned, m.turns = e.line, m.turns.set(turnedWait)
 	case networkUp, networkDown, registration:
 		return m.network(e)
 	case offered:
@@ -162,6 +171,7 @@ func (m model) timers() map[int]timer {
 	}
 	set(deskTimer, m.timer)
 	set(awayTimer, m.away)
+	set(turnTimer, m.turns)
 	for _, c := range m.calls {
 		set(c.id, c.timer)
 	}
@@ -200,40 +210,6 @@ func (m model) fail(n notice) model {
 	}
 	m.notice = n
 	return m.wait(lingerWait)
-}
-
-func (m model) key(k hal.Key) (model, []action) {
-	c, busy := m.focused()
-	switch {
-	case busy && c.phase == talking:
-		did := []action{click{k}, sendDigit{c.id, k}}
-		if k == '*' {
-			did = append(did, rate{c.id})
-		}
-		return m, did
-	case busy && k == '#':
-		m, did := m.accept()
-		return m, append(did, click{k})
-	case busy, m.desk == told:
-		return m, nil
-	case m.desk == idle:
-		if m.state() == Initial {
-			return m, nil
-		}
-		m.desk, m.digits, m.notice = dialling, "", notice{}
-	}
-	if k != '#' && len(m.digits) < dialMost {
-		m.digits += string(k)
-	}
-	did := []action{click{k}}
-	switch {
-	case k == '#' && m.digits == "":
-		return m.wait(firstDigitWait), did
-	case k == '#', complete(m.digits):
-		m, dialled := m.dial()
-		return m, append(did, dialled...)
-	}
-	return m.wait(interDigitWait), did
 }
 
 // dial ends the dialling: the number is what m.digits holds.
@@ -344,6 +320,11 @@ func (m model) end(id int, reason Reason, asked bool) (model, []action) {
 	default:
 		m = m.fail(notice{was.peer, reason, asked})
 	}
+	if m.muted {
+		var open []action
+		m, open = m.mute(false)
+		did = append(did, open...)
+	}
 	if (asked || !was.unheard()) && m.state() != Releasing { // it passes so fast that only who reads the events sees it
 		did = append(did, report{events.State{State: string(Releasing)}})
 	}
@@ -415,6 +396,9 @@ func (m model) timeOut(e timedOut) (model, []action) {
 		return m, nil
 	}
 	switch e.id {
+	case turnTimer:
+		m.turned, m.turns = "", m.turns.set(0)
+		return m, nil
 	case awayTimer:
 		m.away = m.away.set(0)
 		var did []action
@@ -446,7 +430,10 @@ func (m model) safe() (model, []action) {
 	var did []action
 	next := model{hook: m.hook, leased: m.leased, addr: m.addr, others: m.others, everOnline: m.everOnline, registered: m.registered,
 		number: m.number, last: m.last, missed: m.missed, broken: m.broken}
-	next.timer, next.away = m.timer.set(0), m.away.set(0)
+	next.timer, next.away, next.turns = m.timer.set(0), m.away.set(0), m.turns.set(0)
+	if m.muted {
+		did = append(did, mute{false})
+	}
 	for _, c := range m.calls {
 		if c.live() {
 			did = append(did, ended(c, ReasonBroken))

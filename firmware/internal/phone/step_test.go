@@ -75,7 +75,9 @@ func eventsOf(m model, word string) []event {
 	case "codec":
 		return []event{callCodec{id, "PCMA", false}}
 	case "rated":
-		return []event{callRated{id, 4.26, "relayed"}}
+		return []event{callRated{id, 4.26, "punched"}}
+	case "digit":
+		return []event{callDigit{id, '5'}}
 	case "held":
 		return []event{callHeld{id, "peer", true}}
 	case "heard":
@@ -116,6 +118,16 @@ func eventsOf(m model, word string) []event {
 		return []event{networkUp{"192.0.2.1", []netip.Addr{netip.MustParseAddr("2001:db8::1")}}}
 	case "registered":
 		return []event{registration{true, "101"}}
+	case "turned":
+		return []event{turned{"loudspeaker 10 of 10"}}
+	case "turn!":
+		return []event{timedOut{turnTimer, m.turns.seq}}
+	case "mute":
+		return []event{muted{true}}
+	case "unmute":
+		return []event{muted{false}}
+	case "new": // the other end has another key than it had
+		return []event{callResolved{id, Peer{Name: "102", Was: [32]byte{1}}}}
 	case "broken":
 		return []event{partFailed{"hook switch"}}
 	case "mended":
@@ -134,7 +146,7 @@ func eventsOf(m model, word string) []event {
 	}
 	var keys []event
 	for _, r := range word {
-		if !strings.ContainsRune("0123456789*#", r) {
+		if !strings.ContainsRune("0123456789*#+-M", r) {
 			panic("no such word: " + word)
 		}
 		keys = append(keys, keyPressed{hal.Key(r)})
@@ -155,6 +167,10 @@ func wordOf(a action) string {
 		return a.Name()
 	case sendDigit:
 		return "digit:" + string(a.key)
+	case turn:
+		return fmt.Sprintf("turn%+d:%v", a.by, map[bool]string{true: "ringer", false: "voice"}[a.ringer])
+	case mute:
+		return fmt.Sprintf("mute:%v", a.is)
 	}
 	return strings.ToLower(strings.TrimPrefix(strings.SplitN(fmt.Sprintf("%T", a), "{", 2)[0], "phone."))
 }
@@ -180,6 +196,15 @@ func TestStep(t *testing.T) {
 			"dialed place:102 resolved connected established digit:* rate digit:5 | talking"},
 		{"how good a call was that is over", "lift 102# resolved established * ended:hangup rated lay",
 			"dialed place:102 resolved connected established digit:* rate release:hangup ended | standby"},
+		{"keys of the volume at rest are of what rings", "+ - down +", "turn+1:ringer turn-1:ringer turn+1:ringer | initial"},
+		{"and while it rings, also with the handset off", "offer + lift 1", "take ring ringing turn+1:ringer answer | ringing"},
+		{"else of what is heard", "lift + 102# - resolved established +",
+			"turn+1:voice dialed place:102 turn-1:voice resolved connected established turn+1:voice | talking"},
+		{"muted until that is taken back", "lift 102# resolved M established M", "dialed place:102 resolved mute:true connected established mute:false | talking"},
+		{"muted until the call is over", "lift 102# resolved established M ended:hangup lay lift",
+			"dialed place:102 resolved connected established mute:true release:hangup mute:false ended | dialing"},
+		{"there is nothing to mute", "M lift M", "| dialing"},
+		{"muted beforehand by command", "mute lift 102# resolved established lay", "mute:true dialed place:102 resolved connected established release:hangup mute:false (releasing) ended | standby"},
 		{"nothing dialled", "lift wait", "| releasing"},
 		{"# alone is nothing", "lift #", "| dialing"},
 		{"outside the dial plan", "lift 12#", "dialed ended | releasing"},
@@ -278,7 +303,7 @@ func TestEventsOfAnOldCallAreIgnored(t *testing.T) {
 	old := callID(m.last - 1)
 	for _, stale := range []event{
 		callResolved{old, Peer{Name: "102"}}, callProgress{old}, callProved{old, true, [32]byte{}}, callHeard{old, true}, callCodec{old, "PCMA", true},
-		callEstablished{old, "opus", true}, callChanged{old, "peer"}, callHeld{old, "peer", true}, callOver{old, "busy"}, callGone{old, "busy"},
+		callEstablished{old, "opus", true}, callChanged{old, "peer"}, callHeld{old, "peer", true}, callDigit{old, '5'}, callOver{old, "busy"}, callGone{old, "busy"},
 	} {
 		if after, actions := step(m, stale); !reflect.DeepEqual(after, m) || actions != nil {
 			t.Errorf("%T of an old call changed the phone: %+v %v", stale, after, actions)
@@ -290,7 +315,7 @@ func TestEventsOfAnOldCallAreIgnored(t *testing.T) {
 func TestACallThatIsReleasedIsNotHeardOf(t *testing.T) {
 	m, _ := play(online(), "lift 102# resolved rings lay")
 	before := view(m)
-	for _, word := range strings.Fields("resolved rings flows established codec moved held proved over:busy gone") {
+	for _, word := range strings.Fields("resolved rings flows established codec moved held digit proved over:busy gone") {
 		var did string
 		if m, did = play(m, word); did != "| standby" || view(m) != before {
 			t.Errorf("%s did %s and shows %+v; want | standby and %+v", word, did, view(m), before)
@@ -323,9 +348,9 @@ func TestView(t *testing.T) {
 		{"lift 102# resolved rings", "ringing tone | 102 | ringing"},
 		{"lift 102# resolved established", " | 102 | not private"},
 		{"offer", "alerting | 102 | calls, not proved"},
-		{"lift 102# resolved established rated", " | 102 | MOS 4.3 of 4.5, relayed"},
+		{"lift 102# resolved established rated", " | 102 | MOS 4.3 of 4.5, punched"},
 		{"lift 102# resolved established rated wait", " | 102 | not private"},
-		{"lift 102# resolved established rated hold", " | 102 | MOS 4.3 of 4.5, relayed"},
+		{"lift 102# resolved established rated hold", " | 102 | MOS 4.3 of 4.5, punched"},
 		{"lift 102# resolved established rated hold wait", " | 102 | on hold"},
 		{"page", "alerting | from a browser: | Ada Lovelace of London"},
 		{"page answer established", " | Ada Lovelace of London | not private"},
@@ -359,6 +384,18 @@ func TestView(t *testing.T) {
 		{"broken", " | 101 | broken: hook switch"},
 		{"broken mended", " | 101 | 192.0.2.1"},
 		{"lift wait", "congestion |  | nothing dialled"},
+		{"turned", " | 101 | loudspeaker 10 of 10"},
+		{"offer turned", "alerting | 102 | loudspeaker 10 of 10"},
+		{"turned turn!", " | 101 | 192.0.2.1"},
+		{"mute", " | 101 | muted, 192.0.2.1"},
+		{"mute unmute", " | 101 | 192.0.2.1"},
+		{"mute lift 10", " | Dial a number | 10"},
+		{"lift 102# resolved established M", " | 102 | muted, not private"},
+		{"lift 102# resolved established M M", " | 102 | not private"},
+		{"lift 102# resolved established M rated", " | 102 | MOS 4.3 of 4.5, punched"},
+		{"lift 102# resolved established M held", " | 102 | muted"},
+		{"lift 102# new established M", " | 102 | muted, new key"},
+		{"lift 102# resolved established M ended:hangup", "busy | 102 | call ended"},
 	} {
 		m, _ := play(online(), tt.script)
 		v := view(m)

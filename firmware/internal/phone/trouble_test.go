@@ -101,7 +101,7 @@ func calls(n int) func() []*fakeCall {
 
 // scenes are the lives that calls have, between the dial tone and standby.
 var scenes = []scene{
-	{"a call from here that we end", calls(1), []func(*table){lifts, presses("102#"), rings, isEarly, isHeard, agrees, isTheUser, presses("5*"),
+	{"a call from here that we end", calls(1), []func(*table){lifts, presses("102#"), rings, isEarly, isHeard, agrees, isTheUser, presses("5*+M"),
 		movesTo("192.0.2.7"), reshapes, peerMoves, lays}},
 	{"a call from here that the peer ends", calls(1), []func(*table){lifts, presses("102#"), rings, agrees, isHeard, holds,
 		waits(3 * lostAfter), hangsUp, lays}},

@@ -3,6 +3,7 @@ package phone
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"flexphone/hal"
 )
@@ -74,8 +75,32 @@ func view(m model) View {
 			v.Line2 = "no network, waiting"
 		}
 	}
+	if m.muted {
+		v.Line2 = unheard(m.state(), c, v.Line2)
+	}
+	if m.turned != "" {
+		v.Line2 = m.turned
+	}
 	v.Line1, v.Line2 = cut(v.Line1), cut(v.Line2)
 	return v
+}
+
+// unheard is the second line while nobody hears what is said here; c is the call, if
+// there is one. Digits and ends are shown whole: what is said then is heard by nobody anyway.
+func unheard(s State, c call, line string) string {
+	const word = "muted"
+	with := word + ", " + line
+	switch {
+	case s == Dialing, s == Releasing:
+		return line
+	case utf8.RuneCountInString(with) <= hal.DisplayColumns:
+		return with
+	case c.opinion != 0: // which was asked for, and passes
+		return line
+	case c.was != [32]byte{}:
+		return word + newKey
+	}
+	return word
 }
 
 // cut is a line as a display shows it.
@@ -119,8 +144,8 @@ func (c call) view(v View) View {
 			v.Line2 = "reconnecting"
 		case c.opinion != 0:
 			v.Line2 = fmt.Sprintf("MOS %.1f of %.1f", c.opinion, bestOpinion)
-			if c.link != "" {
-				v.Line2 += ", " + c.link
+			if c.way != "" {
+				v.Line2 += ", " + c.way
 			}
 		case c.holds:
 			v.Line2 = "on hold"
@@ -134,10 +159,12 @@ func (c call) view(v View) View {
 		if c.phase == talking && c.held && !c.missed && !c.holds && c.opinion == 0 { // else it is longer than the display
 			v.Line2 = "holds you"
 		}
-		v.Line2 += ", new key"
+		v.Line2 += newKey
 	}
 	return v
 }
+
+const newKey = ", new key"
 
 // bestOpinion is the most that the E-model gives, whatever is heard (ITU-T G.107).
 const bestOpinion = 4.5

@@ -44,7 +44,7 @@ var methods = []string{
 	"Line.Invite", "Line.Incoming",
 	"Call.Next", "Call.Peer", "Call.Ring", "Call.Answer", "Call.Reject", "Call.Hangup", "Call.Leave", "Call.Update", "Call.Retarget", "Call.Probe",
 	"Stream.Local", "Stream.Renew", "Stream.Start", "Stream.SendDigit", "Stream.Received", "Stream.Stats", "Stream.Opinion", "Stream.Close",
-	"Sound.Play", "Sound.Click", "Sound.Open", "Report",
+	"Sound.Play", "Sound.Click", "Sound.Turn", "Sound.Mute", "Sound.Open", "Report",
 }
 
 var errNo = errors.New("no")
@@ -58,12 +58,16 @@ type world struct {
 	incoming  chan Call
 	received  atomic.Uint64 // what a stream says that came from the peer
 	peerMoves chan netip.AddrPort
+	peerMayBe chan netip.AddrPort // before it is found out
+	saysTo    netip.Addr          // where the sound was led to last
 	vouched   bool
 	was       [32]byte // of who is vouched for
 	known     Peer     // by any number; zero: nobody is
 	current   bool
 	prepared  bool                 // there is a connection with anybody
 	refuses   func(sip.Media) bool // what streams do not take; nil: they take everything
+
+	clicked string // keys whose tones were heard
 
 	method  string // that misbehaves; "": none does
 	mood    mood
@@ -141,14 +145,16 @@ func (w *world) Resolve(ctx context.Context, to Destination) (Peer, error) {
 	return answer()
 }
 
-func (w *world) Follow(ctx context.Context, _ sip.Peer, moved func(netip.AddrPort)) {
+func (w *world) Follow(ctx context.Context, _ sip.Peer, moved func(at netip.AddrPort, found bool)) {
 	if w.meet("Directory.Follow") != nil {
 		return
 	}
 	for {
 		select {
 		case a := <-w.peerMoves:
-			moved(a)
+			moved(a, true)
+		case a := <-w.peerMayBe:
+			moved(a, false)
 		case <-ctx.Done():
 			return
 		}
@@ -231,14 +237,30 @@ func (w *world) Play(t Tone) {
 	w.mu.Unlock()
 }
 
-func (w *world) Click(hal.Key) { w.meet("Sound.Click") }
+func (w *world) Click(k hal.Key) {
+	w.mu.Lock()
+	w.clicked += string(k)
+	w.mu.Unlock()
+	w.meet("Sound.Click")
+}
+
+func (w *world) Turn(by int, ringer bool) string {
+	w.wrote("turn %+d, ringer %v", by, ringer)
+	w.meet("Sound.Turn")
+	return "ringer 7 of 10"
+}
+
+func (w *world) Mute(is bool) {
+	w.wrote("mute %v", is)
+	w.meet("Sound.Mute")
+}
 
 func (w *world) Open(context.Context) (Stream, error) {
 	w.wrote("open")
 	if err := w.meet("Sound.Open"); err != nil {
 		return nil, err
 	}
-	s := &fakeStream{world: w, worn: make(chan struct{}, 1), wrong: make(chan struct{}, 1)}
+	s := &fakeStream{world: w, worn: make(chan struct{}, 1), elsewhere: make(chan struct{}, 1), wrong: make(chan struct{}, 1), digits: make(chan rune, 32)}
 	w.mu.Lock()
 	w.streams = append(w.streams, s)
 	w.mu.Unlock()
@@ -248,6 +270,8 @@ func (w *world) Open(context.Context) (Stream, error) {
 type fakeStream struct {
 	*world
 	worn, wrong     chan struct{}
+	elsewhere       chan struct{}
+	digits          chan rune
 	keyless         atomic.Bool
 	started, closed bool
 }
@@ -261,7 +285,12 @@ type described struct {
 
 func (s *fakeStream) Prepare(sip.Peer, []byte, netip.Addr) { s.meet("Stream.Prepare") }
 
-func (s *fakeStream) Retarget(netip.Addr) { s.meet("Stream.Retarget") }
+func (s *fakeStream) Retarget(to netip.Addr) {
+	s.meet("Stream.Retarget")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.saysTo = to
+}
 
 func (s *fakeStream) Local(_ sip.Peer, wanted Wanted) (sip.LocalMedia, bool) {
 	s.meet("Stream.Local")
@@ -270,6 +299,8 @@ func (s *fakeStream) Local(_ sip.Peer, wanted Wanted) (sip.LocalMedia, bool) {
 }
 
 func (s *fakeStream) Worn() <-chan struct{} { return s.worn }
+
+func (s *fakeStream) Elsewhere() <-chan struct{} { return s.elsewhere }
 
 func (s *fakeStream) Wrong() <-chan struct{} { return s.wrong }
 
@@ -299,6 +330,8 @@ func (s *fakeStream) SendDigit(k hal.Key) error {
 	return s.meet("Stream.SendDigit")
 }
 
+func (s *fakeStream) Digits() <-chan rune { return s.digits }
+
 func (s *fakeStream) Received() uint64 {
 	s.meet("Stream.Received")
 	return s.received.Load()
@@ -312,6 +345,11 @@ func (s *fakeStream) Stats() any {
 func (s *fakeStream) Opinion() float64 {
 	s.meet("Stream.Opinion")
 	return 4.26
+}
+
+func (s *fakeStream) Way() string {
+	s.meet("Stream.Way")
+	return ""
 }
 
 func (s *fakeStream) Close() error {
@@ -534,7 +572,7 @@ func try(t *testing.T, w *world, script func(*testing.T, *table)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		w.incoming, w.peerMoves = make(chan Call), make(chan netip.AddrPort)
+		w.incoming, w.peerMoves, w.peerMayBe = make(chan Call), make(chan netip.AddrPort), make(chan netip.AddrPort)
 		for _, c := range w.invite {
 			c.open(w)
 		}

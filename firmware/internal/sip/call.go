@@ -98,6 +98,7 @@ type Call struct {
 	target      Target // outgoing: whom
 	begin       func(ctx context.Context)
 	out         *inviting // our INVITE that waits for its final response
+	confirmed   *inviting // our last INVITE that was accepted, while its ACK may be lost
 	in          *serving  // the peer's INVITE until its ACK
 	session     session
 	waits       map[*exchange]struct{}

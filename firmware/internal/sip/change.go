@@ -88,7 +88,7 @@ func (c *Call) Retarget(addr netip.AddrPort) error {
 	if !addr.IsValid() || addr.Port() == 0 {
 		return fmt.Errorf("sip: retarget call: no address")
 	}
-	return c.ask(func(context.Context) error {
+	return c.ask(func(ctx context.Context) error {
 		if c.state == ended {
 			return ErrEnded
 		}
@@ -103,6 +103,7 @@ func (c *Call) Retarget(addr netip.AddrPort) error {
 			k.Close() // the peer has left its other end
 		}
 		if c.setPeerAddr(addr) {
+			c.acknowledgeAnew(ctx)
 			c.overtake()
 		}
 		return nil

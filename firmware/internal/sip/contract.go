@@ -70,6 +70,9 @@ type Target struct {
 	// holding the key of this SHA-256 fingerprint (of SubjectPublicKeyInfo).
 	Pin [32]byte
 	Way Way // by what the phone may be connected with, if it is called by its key
+	// Browser: it is no phone, but the page of a browser, which has no Addr. Who calls it
+	// is not this package.
+	Browser bool
 }
 
 // An EventKind says what happened to a call.

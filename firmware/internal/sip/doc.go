@@ -66,4 +66,13 @@
 // the same key, and a request that was lost in it is sent once more. The peer's
 // new place is taken from its re-INVITE or UPDATE, or from Retarget when its
 // row knew first; either cuts short an Update that waits at the old place.
+//
+// An ACK has no response that would tell of its loss, and the 2xx that asks for it again
+// comes over the INVITE's connection or not at all. So as long as the peer may repeat it,
+// an ACK that has had no way looks for one, and one whose connection breaks is sent anew by
+// another (ack.go).
+//
+// While a call rings nothing is sent, so that neither end would hear that the other is cut
+// off. It is asked then: by the kernel over TCP, and by the relay, where each question is two
+// messages, for as long as one waits for the other. In a call sound tells.
 package sip

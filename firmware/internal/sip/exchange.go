@@ -110,6 +110,9 @@ func (c *Call) transact(ctx context.Context, x *exchange, find func(context.Cont
 		return fmt.Errorf("%w: %w", errUnreachable, err)
 	}
 	defer tx.Terminate()
+	if k := p.link; k != nil && k.user != "" { // TCP does so by itself
+		defer c.a.tls.watch(k, c.a.cfg.timers.patient)()
+	}
 	p.transport = req.Transport() // TCP, perhaps, for what is long
 	c.box.post(func(context.Context) { x.transport = p.transport })
 	return c.await(ctx, x, p, tx)

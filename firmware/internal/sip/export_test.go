@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"runtime"
 	"time"
 )
 
@@ -13,6 +14,12 @@ import (
 func HurryAnswered(c *Config) {
 	c.timers = standard()
 	c.timers.t1, c.timers.t2 = 5*time.Millisecond, 40*time.Millisecond
+}
+
+// LateACK looks for a way for an ACK again after longer than any test, unless there is a reason.
+func LateACK(c *Config) {
+	c.timers = standard()
+	c.timers.t1 = time.Minute
 }
 
 // HurrySilence gives up an INVITE that brings nothing after a moment.
@@ -111,5 +118,25 @@ func CutLinks(a *Agent) {
 	a.tls.mu.Unlock()
 	for _, k := range open {
 		k.reset()
+	}
+}
+
+// Quiet returns once c waits for no response, or is over.
+func Quiet(c *Call) {
+	for open := 1; open > 0; {
+		if c.ask(func(context.Context) error { open = len(c.waits); return nil }) != nil {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+// Tentative returns once c has taken a provisional response to its INVITE, or is over.
+func Tentative(c *Call) {
+	for heard := false; !heard; {
+		if c.ask(func(context.Context) error { heard = c.out == nil || c.out.tentative; return nil }) != nil {
+			return
+		}
+		runtime.Gosched()
 	}
 }

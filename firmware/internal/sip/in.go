@@ -52,7 +52,6 @@ func newIncoming(a *Agent, req *gosip.Request, tx *gosip.ServerTx) *Call {
 func (c *Call) arrived(ctx context.Context, req *gosip.Request, tx *gosip.ServerTx) {
 	if c.link != nil {
 		c.a.tls.hold(c.link)
-		c.link.watched(c.a.cfg.timers)
 	}
 	c.heardFrom(req)
 	c.in = &serving{req: req, tx: tx}
@@ -72,10 +71,12 @@ func (c *Call) arrived(ctx context.Context, req *gosip.Request, tx *gosip.Server
 func (c *Call) watch(ctx context.Context, tx *gosip.ServerTx) {
 	var lost <-chan struct{}
 	k := c.link
+	enough := func() {}
 	if k != nil {
-		lost = k.closed
+		lost, enough = k.closed, c.a.tls.watch(k, c.a.cfg.timers.quiet)
 	}
 	c.aside(func() {
+		defer enough()
 		for {
 			select {
 			case ack := <-tx.Acks():
@@ -116,7 +117,10 @@ func (c *Call) abandoned(k *link, tx *gosip.ServerTx) {
 	if k.shut.Load() {
 		wait = min(wait, c.a.cfg.timers.shut)
 	}
-	c.a.log.Debug("sip: connection to the caller is gone", "call", c.id.callID, "closed", k.shut.Load())
+	if k.silent.Load() && k.user != "" { // which took so much longer to find out
+		wait -= min(wait, c.a.cfg.timers.far-c.a.cfg.timers.look)
+	}
+	c.a.log.Debug("sip: connection to the caller is gone", "call", c.id.callID, "closed", k.shut.Load(), "silent", k.silent.Load())
 	c.missed(k, tx, wait)
 }
 
@@ -128,7 +132,7 @@ func (c *Call) missed(k *link, tx *gosip.ServerTx, wait time.Duration) {
 		if c.in == nil || c.in.tx != tx || c.in.final != nil {
 			return
 		}
-		if _, err := localFor(k.remote); err == nil || isRelayed(k.remote.Addr()) {
+		if c.a.reaches(k) {
 			wait -= step
 		}
 		if wait > 0 {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -89,6 +91,49 @@ func (l *links) surplus() *link {
 		return nil
 	}
 	return oldest
+}
+
+// watch has it found out in time that the phone at the other end of k is cut off, while
+// somebody waits for it or it waits here: nothing is sent meanwhile. Over TCP the kernel
+// asks, and does so as long as k lives; over the relay it is two messages each time, and ends
+// with enough.
+func (l *links) watch(k *link, quiet time.Duration) (enough func()) {
+	secure, ok := k.Conn.(*tls.Conn)
+	if !ok {
+		return func() {}
+	}
+	switch c := transportOf(secure).(type) {
+	case *net.TCPConn:
+		_ = c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: quiet, Interval: l.timers.look}) // fails only when it is closed
+	case *relayedConn:
+		set := func() {
+			if len(k.quiets) == 0 {
+				c.KeepAlive(0, 0)
+			} else {
+				c.KeepAlive(slices.Min(k.quiets), l.timers.far)
+			}
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		k.quiets = append(k.quiets, quiet)
+		set()
+		return func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			i := slices.Index(k.quiets, quiet)
+			k.quiets = slices.Delete(k.quiets, i, i+1)
+			set()
+		}
+	}
+	return func() {}
+}
+
+// transportOf is what c runs over.
+func transportOf(c *tls.Conn) net.Conn {
+	if s, ok := c.NetConn().(*stream); ok {
+		return s.Conn
+	}
+	return c.NetConn()
 }
 
 // open is a link to the phone at that place; nil if there is none. Who made it, and over

@@ -17,14 +17,15 @@ type inviting struct {
 	req       *gosip.Request
 	lm        LocalMedia
 	offer     []byte
-	tentative bool              // a provisional response has come: it may be cancelled
-	unwanted  bool              // the user has hung up
-	cancelled bool              // the CANCEL has been sent
-	done      bool              // the final response has come
-	early     map[string]Media  // described before the final response, by the tag of whom it is of
-	firm      map[string]bool   // of those, which are answers and stay (RFC 3262, 5)
-	rseqs     map[string]uint32 // of the last reliable response, likewise by tag
-	ack       *gosip.Request
+	tentative bool                      // a provisional response has come: it may be cancelled
+	unwanted  bool                      // the user has hung up
+	cancelled bool                      // the CANCEL has been sent
+	done      bool                      // the final response has come
+	early     map[string]Media          // described before the final response, by the tag of whom it is of
+	firm      map[string]bool           // of those, which are answers and stay (RFC 3262, 5)
+	rseqs     map[string]uint32         // of the last reliable response, likewise by tag
+	ack       *gosip.Request            // of its 2xx; nil: it has had no way
+	seeks     int                       // how often one was looked for
 	others    map[string]*gosip.Request // ACKs to further phones that have answered, by their tag
 	agreed    chan error                // of Update; nil for the first INVITE
 	refreshes bool                      // the session, and changes nothing that anybody waits for
@@ -121,7 +122,7 @@ func (c *Call) inviteResponse(ctx context.Context, i *inviting, res *gosip.Respo
 	i.done = true
 	if i.x.overtaken {
 		if res.IsSuccess() {
-			i.ack = c.acknowledge(ctx, c.d, i)
+			i.ack, _ = c.acknowledge(ctx, c.d, i)
 		}
 		return
 	}
@@ -161,7 +162,15 @@ func tagOf(res *gosip.Response) string {
 // inviteTaken: a 2xx, which is always acknowledged, wanted or not.
 func (c *Call) inviteTaken(ctx context.Context, i *inviting, res *gosip.Response) {
 	c.d.learn(res)
-	i.ack = c.acknowledge(ctx, c.d, i)
+	var lost <-chan struct{}
+	i.ack, lost = c.acknowledge(ctx, c.d, i)
+	c.confirmed = i
+	c.assure(ctx, i, lost, c.a.cfg.timers.t1)
+	c.after(c.a.cfg.timers.giveUp(), func(context.Context) {
+		if c.confirmed == i {
+			c.confirmed = nil
+		}
+	})
 	if c.state == ended { // it crossed our CANCEL
 		c.bye(ctx, c.d)
 		return
@@ -195,57 +204,6 @@ func (c *Call) inviteTaken(ctx context.Context, i *inviting, res *gosip.Response
 		c.Vouch()
 	}
 	c.events.push(Event{Kind: Established, Media: m})
-}
-
-// acknowledge sends the ACK of a 2xx, which goes its own way (RFC 3261,
-// 13.2.2.4).
-func (c *Call) acknowledge(ctx context.Context, d *dialog, i *inviting) *gosip.Request {
-	p, err := c.wayfinder(d)(ctx)
-	if err != nil {
-		c.a.log.Debug("sip: no way for ACK", "call", c.id.callID, "err", err)
-		return nil
-	}
-	ack := d.request(gosip.ACK, p, i.req.CSeq().SeqNo)
-	c.resend(ack)
-	return ack
-}
-
-func (c *Call) resend(ack *gosip.Request) {
-	if ack == nil {
-		return
-	}
-	if err := c.a.tp.WriteMsg(ack); err != nil {
-		c.a.log.Debug("sip: ACK not sent", "call", c.id.callID, "err", err)
-	}
-}
-
-// inviteAgain: a 2xx came once more. Either our ACK was lost, or a second
-// phone has answered, with which we do not want to talk.
-func (c *Call) inviteAgain(ctx context.Context, i *inviting, res *gosip.Response) {
-	to := res.To()
-	if to == nil || c.left {
-		return
-	}
-	if tag, _ := to.Params.Get("tag"); tag == c.d.remoteTag {
-		c.resend(i.ack)
-		return
-	}
-	tag, _ := to.Params.Get("tag")
-	if ack, known := i.others[tag]; known {
-		c.resend(ack)
-		return
-	}
-	if len(i.others) >= maxForks {
-		return
-	}
-	other := *c.d
-	other.recordRouteCompleted = false
-	other.learn(res)
-	if i.others == nil {
-		i.others = make(map[string]*gosip.Request)
-	}
-	i.others[tag] = c.acknowledge(ctx, &other, i)
-	c.bye(ctx, &other)
 }
 
 func (c *Call) inviteFailed(ctx context.Context, i *inviting, err error) {

@@ -63,6 +63,16 @@ func (a *Agent) linkPath(k *link, dest netip.Addr) path {
 	return p
 }
 
+// reaches reports whether there is a way from here to the phone that was at the other end
+// of k: by the relay, where this phone has any address.
+func (a *Agent) reaches(k *link) bool {
+	if k.user != "" {
+		return a.cfg.AddressFor == nil || a.cfg.AddressFor(k.remote.Addr()).IsValid()
+	}
+	_, err := localFor(k.remote)
+	return err == nil
+}
+
 // ownFor is our address for whom dest is, or any that we have: over the relay the peer
 // may be of a family that we have none of. The zero Addr: there is none.
 func (a *Agent) ownFor(dest netip.Addr) netip.Addr {

@@ -16,7 +16,8 @@ import (
 // A Relay passes connections on between phones that may have no other way to each
 // other. What goes over them it need not be trusted with: TLS runs over them as over
 // TCP, and ends at the same keys. Such a connection outlives the addresses of its
-// ends.
+// ends. It is silent where nothing is written: if it has a method KeepAlive, this says after
+// how long the other end is asked whether it is there, and how long it may take to say so.
 type Relay interface {
 	// Dial opens a connection to the phone with that user part, 12 hex digits.
 	Dial(ctx context.Context, user string) (net.Conn, error)
@@ -95,6 +96,15 @@ func (c *relayedConn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.a
 // LocalAddr implements net.Conn. sipgo keeps connections by it as well.
 func (c *relayedConn) LocalAddr() net.Addr {
 	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.at.Addr(), c.at.Port()+1))
+}
+
+// KeepAlive has it found out whether the other end is there, if the relay can.
+func (c *relayedConn) KeepAlive(quiet, look time.Duration) {
+	if k, ok := c.Conn.(interface {
+		KeepAlive(quiet, look time.Duration)
+	}); ok {
+		k.KeepAlive(quiet, look)
+	}
 }
 
 // Reset closes the connection, and drops what is on its way there, if the relay can.

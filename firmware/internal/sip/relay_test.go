@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -312,4 +313,87 @@ func TestRelayTakesNoDigits(t *testing.T) {
 	c, err := a.Invite(patience(t), sip.Target{User: "101", Addr: nobody(t), Pin: b.key, Way: sip.Either}, with(plain, 4000))
 	must(t, err)
 	expect(t, c, sip.Ended, sip.ReasonUnreachable)
+}
+
+// A mute relay keeps connections open, and knows for how long the other end may be silent.
+type muteRelay struct {
+	*desk
+	asks chan [2]time.Duration // what its connections were told
+}
+
+type muteConn struct {
+	net.Conn
+	asks chan<- [2]time.Duration
+}
+
+func (r *muteRelay) Accept(ctx context.Context) (net.Conn, string, error) {
+	c, user, err := r.desk.Accept(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	return &muteConn{Conn: c, asks: r.asks}, user, nil
+}
+
+func (r *muteRelay) Dial(ctx context.Context, user string) (net.Conn, error) {
+	c, err := r.desk.Dial(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	return &muteConn{Conn: c, asks: r.asks}, nil
+}
+
+// KeepAlive notes what it is told.
+func (c *muteConn) KeepAlive(quiet, look time.Duration) { c.asks <- [2]time.Duration{quiet, look} }
+
+// Read fails as a link does whose other end is silent, where it would be cut.
+func (c *muteConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if errors.Is(err, syscall.ECONNRESET) {
+		err = syscall.ETIMEDOUT
+	}
+	return n, err
+}
+
+// While it rings, and no longer, both ends of a relayed link ask whether the other is there.
+// A caller that is silent is missed for as long as one that was called directly: what it took to find out
+// counts.
+func TestRelayedCallerIsWatched(t *testing.T) {
+	asksCaller, asksCalled := make(chan [2]time.Duration, 16), make(chan [2]time.Duration, 16)
+	by := &switchboard{}
+	here := func(r sip.Relay) func(*sip.Config) {
+		return func(c *sip.Config) { c.Relay, c.AddressFor = r, func(netip.Addr) netip.Addr { return loopback } }
+	}
+	a := newPhone(t, userA, here(&muteRelay{by.desk(userA), asksCalled}))
+	b := newPhone(t, userB, sip.HurryAnew, here(&muteRelay{by.desk(userB), asksCaller}))
+	told := func(asks chan [2]time.Duration, quiet, look time.Duration) {
+		t.Helper()
+		select {
+		case got := <-asks:
+			if got != [2]time.Duration{quiet, look} {
+				t.Errorf("the relay was told %v; want quiet %v, look %v", got, quiet, look)
+			}
+		case <-patience(t).Done():
+			t.Fatal("the relay was not told how long the caller may be silent")
+		}
+	}
+	ca := a.dials(b.by(sip.Relayed, nobody(t)))
+	cb := b.isCalled()
+	must(t, cb.Ring())
+	told(asksCaller, 5*time.Second, 20*time.Second)
+	told(asksCalled, 15*time.Second, 20*time.Second)
+	expect(t, ca, sip.Progress, "")
+	must(t, ca.Hangup(patience(t)))
+	expect(t, cb, sip.Ended, sip.ReasonCancelled)
+	told(asksCaller, 0, 0)
+	told(asksCalled, 0, 0)
+
+	ca = a.dials(b.by(sip.Relayed, nobody(t)))
+	cb = b.isCalled()
+	must(t, cb.Ring())
+	told(asksCaller, 5*time.Second, 20*time.Second)
+	told(asksCalled, 15*time.Second, 20*time.Second)
+	expect(t, ca, sip.Progress, "")
+	by.cut()
+	expect(t, ca, sip.Ended, sip.ReasonCut)
+	expect(t, cb, sip.Ended, sip.ReasonUnreachable) // at once: 17 s are more than HurryAnew leaves
 }

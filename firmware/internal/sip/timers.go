@@ -27,9 +27,12 @@ type timers struct {
 	// shut is the same where the connection was closed in form, as by a program that ends:
 	// a caller that calls anew at once is there by then.
 	shut time.Duration
-	// quiet is how long nothing may come from who waits for an answer until the kernel
-	// asks whether it is there, and look how long it may take to say so.
-	quiet, look time.Duration
+	// quiet is how long nothing may come from who waits for an answer until it is asked
+	// whether it is there, and look how long it may take to say so. Over the relay that is far:
+	// there the connection goes on when an end has moved, or the storing server was away.
+	quiet, look, far time.Duration
+	// patient is the same as quiet of who rings: it asks itself.
+	patient time.Duration
 	// glare is the unit in which to wait after a 491.
 	glare time.Duration
 	// session is the unit of what RFC 4028 counts in seconds.
@@ -51,6 +54,8 @@ func standard() timers {
 		shut:    2 * time.Second,
 		quiet:   5 * time.Second,
 		look:    3 * time.Second,
+		far:     20 * time.Second,
+		patient: 15 * time.Second,
 		glare:   10 * time.Millisecond,
 		session: time.Second,
 		refresh: 0.5, // RFC 4028, 10

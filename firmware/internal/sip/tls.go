@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -24,21 +25,26 @@ type link struct {
 	fingerprint   [32]byte // SHA-256 of the peer's SubjectPublicKeyInfo
 	local, remote netip.AddrPort
 	dialled       bool
-	user          string  // whom it is relayed to or from; "": it is direct
-	stream        *stream // what it runs over, unless it is dialled
-	calls         int     // that use it, guarded by links.mu
-	rests         int64   // when the last of them let it go, on the clock of links, likewise
+	user          string          // whom it is relayed to or from; "": it is direct
+	stream        *stream         // what it runs over, unless it is dialled
+	calls         int             // that use it, guarded by links.mu
+	rests         int64           // when the last of them let it go, on the clock of links, likewise
+	quiets        []time.Duration // of who watches it, likewise
 	forget        func()
 	closed        chan struct{}
 	shut          atomic.Bool // the peer has closed it; else it was cut
+	silent        atomic.Bool // it was cut since nothing came
 }
 
 // Read notes how the link ends. A program that is ended closes it; a phone that has
 // moved cannot, and one that calls anew resets it.
 func (l *link) Read(b []byte) (int, error) {
 	n, err := l.Conn.Read(b)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	switch {
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		l.shut.Store(true)
+	case errors.Is(err, syscall.ETIMEDOUT):
+		l.silent.Store(true)
 	}
 	return n, err
 }
@@ -47,20 +53,6 @@ func (l *link) Read(b []byte) (int, error) {
 func (l *link) Close() error {
 	l.forget()
 	return l.Conn.Close()
-}
-
-// watched has the kernel find out in time when the caller at the other end is cut off:
-// nothing is sent to it while it rings here. What cannot be watched takes longer.
-func (l *link) watched(t timers) {
-	if secure, ok := l.Conn.(*tls.Conn); ok {
-		c := secure.NetConn()
-		if s, ok := c.(*stream); ok {
-			c = s.Conn
-		}
-		if tcp, ok := c.(*net.TCPConn); ok {
-			_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: t.quiet, Interval: t.look}) // fails only when it is closed
-		}
-	}
 }
 
 // reset closes the link without waiting for the peer to have had what was sent on it.
