@@ -11,8 +11,12 @@ FUZZTIME ?= 60s
 # Which benchmarks `make bench` runs (a regular expression), and for how long each.
 BENCH ?= .
 BENCHTIME ?= 1s
-# How many calls, and moves of either kind, it measures at each round trip.
-CALLS ?= 10
+# How many calls, and moves of either kind, it measures at each round trip: fewer say
+# nothing of their 95th percentile. How many calls of each kind it listens to.
+CALLS ?= 100
+HEARD ?= 10
+# How often a storing server is restarted in `make restarts`.
+RESTARTS ?= 20
 # How often addresses change hands in `make swaps`.
 SWAPS ?= 200
 # How long `make soak-calls` lasts, and what happens in it; empty: anything, and it says what.
@@ -30,9 +34,12 @@ GO := $(or $(shell for go in $(OWN_GO) "$$(command -v go)" /usr/local/go/bin/go;
   esac; done),$(OWN_GO))
 # For scripts, and for gofmt.
 export PATH := $(dir $(GO)):$(PATH)
-# libopus is wanted, libopusfile is not.
+# libopus is wanted, libopusfile is not. All is compiled with the same flags, since what
+# is compiled with others is compiled once more.
 TAGS := nolibopusfile
-export GOFLAGS := $(strip $(GOFLAGS) -tags=$(TAGS))
+export GOFLAGS := $(strip $(GOFLAGS) -tags=$(TAGS) -trimpath)
+# What is tested here is vetted by `check`.
+GO_TEST := $(GO) test -vet=off
 
 # What Debian 12 calls the things that are needed: to build, to run the story
 # of `make run` (a provider, a fixed IP phone, a recorded voice), and beside
@@ -44,7 +51,7 @@ TEST_PACKAGES := ffmpeg sip-tester iproute2 openssl git systemd jackd2 kea-dhcp4
 COMPARE_PACKAGES := dhcpcd-base busybox linphone-cli
 PEER_PACKAGES := kamailio kamailio-postgres-modules postgresql bind9
 
-HOST_BUILD := $(GO) build -trimpath
+HOST_BUILD := $(GO) build
 
 help: ## List these commands
 	@echo 'make COMMAND [BOARD=$(BOARD)], where COMMAND is one of'
@@ -83,29 +90,47 @@ check: packages-build ## Format, vet, staticcheck, and the floor plan
 	$(GO) tool staticcheck ./...
 	$(GO) test -count=1 .
 
-test: packages-test image-packages check ## Every test that can run here; names what cannot
+# Up to three things at a time, since most of them wait as well as compute: what is tested
+# on the host and then by sound in virtual machines, part after part; the images, which
+# these need, and after them, on processors that are idle, what nobody waits for
+# (test-aside); and beside the end-to-end tests, once the images are there, what virtual
+# machines do without being listened to (test-guest-quiet). A part that fails is no reason
+# not to run the others: what failed is told at the end. Each part says how long it took.
+test: packages-test image-packages ## Every test that can run here; names what cannot
 	@rm -rf build/test && mkdir -p build/test
-	@# End-to-end tests wait much: meanwhile processors that are idle build the images,
-	@# and then fuzz.
-	@chrt --idle 0 $(MAKE) --no-print-directory image-of-qemu-virt image-of-imx6ul-evk >build/test/images 2>&1 & images=$$!; fuzz=; \
-	  trap 'kill $$images $$fuzz 2>/dev/null || true' EXIT; \
-	  $(MAKE) --no-print-directory test-unit apt-test; \
-	  chrt --idle 0 $(MAKE) --no-print-directory fuzz FUZZTIME=3s >build/test/fuzz 2>&1 & fuzz=$$!; \
-	  $(MAKE) --no-print-directory test-e2e; \
-	  wait $$fuzz || { cat build/test/fuzz; exit 1; }; cat build/test/fuzz; \
-	  wait $$images || { cat build/test/images; exit 1; }
-	@$(MAKE) --no-print-directory test-virtual
-	@echo; if [ -s build/test/skipped ]; then echo 'Not run, and why:'; cat build/test/skipped; else echo 'Every test was run.'; fi
+	@bad=; \
+	  failed() { bad="$$bad $$1"; grep -qs '^What failed:' build/test/$$1 || tail -n 15 build/test/$$1 >>build/test/failed; }; \
+	  part() { from=$$SECONDS; $(MAKE) --no-print-directory $$1 2>&1 | tee build/test/$$1 || failed $$1; echo "-- $$1: $$((SECONDS - from)) s"; }; \
+	  exec 3< <(exec $(MAKE) --no-print-directory test-aside 2>build/test/test-aside); aside=$$!; quiet=; \
+	  trap 'kill $$aside $$quiet 2>/dev/null || true' EXIT; \
+	  part check; [ -z "$$bad" ] || exit 1; part test-unit; part apt-test; \
+	  { read -r -u 3 && BUILT=1 exec $(MAKE) --no-print-directory test-guest-quiet; } >build/test/test-guest-quiet 2>&1 & quiet=$$!; \
+	  part test-e2e; \
+	  if read -r -u 3; then BUILT=1 part test-guest-e2e; fi; \
+	  from=$$SECONDS; wait $$quiet || failed test-guest-quiet; cat build/test/test-guest-quiet; \
+	  wait $$aside || failed test-aside; cat build/test/test-aside; echo "-- what was not over yet: $$((SECONDS - from)) s"; \
+	  echo "-- all: $$SECONDS s"; echo; \
+	  if [ -s build/test/skipped ]; then echo 'Not run, and why:'; cat build/test/skipped; else echo 'Every test was run.'; fi; \
+	  [ -z "$$bad" ] || { echo; echo "Failed:$$bad"; head -n 45 build/test/failed; exit 1; }
 
-# The end-to-end tests are in these packages, and run one after the other. The tests
-# of all others, the testbed's lesser parts among them, run beside each other.
+# The end-to-end tests are in these packages. Those of the first take longest; the others
+# run beside it, one after the other, each with a town or two. The tests of all other
+# packages, the testbed's lesser parts among them, run beside each other.
 END_TO_END := ./testbed ./testbed/story ./testbed/callbench ./testbed/soak ./testbed/hardship
-UNITS = $$($(GO) list ./... | grep -vx $(patsubst ./%,-e flexphone/%,$(END_TO_END)))
+# Those that take longest, by much, come first, and three at a time, since these wait as
+# well as compute.
+LONG_UNITS := ./storing-server ./audio ./registry-client ./netlink ./netlink/prefer ./firmware/internal/sip
+UNITS = $(LONG_UNITS) $$($(GO) list ./... | grep -vx $(patsubst ./%,-e flexphone/%,$(END_TO_END) $(LONG_UNITS)))
+# A test that hangs says so, and where, while somebody still waits for it: these are five
+# times what the longest package takes beside others.
+UNIT_TIMEOUT := 20m
+E2E_TIMEOUT := 1h
+SUMMARY := awk -v skipped=build/test/skipped -v failed=build/test/failed -f .ci/summary.awk
 
 test-unit: ## The part of it that is quick: every package but the end-to-end tests
 	@echo '== unit and contract tests, with the race detector'
 	@mkdir -p build/test
-	@$(GO) test -race -shuffle=on -timeout 1h -v $(UNITS) 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
+	@$(GO_TEST) -race -shuffle=on -p 3 -timeout $(UNIT_TIMEOUT) -v $(UNITS) 2>&1 | $(SUMMARY)
 
 # The programs under test are built with the race detector as well.
 test-e2e: build-host
@@ -114,7 +139,7 @@ test-e2e: build-host
 	@$(HOST_BUILD) -race -o build/host-race/flexphone ./firmware
 	@$(HOST_BUILD) -race -o build/host-race/storing-server ./storing-server
 	@FLEXPHONE_BINARIES=$(CURDIR)/build/host-race GORACE=atexit_sleep_ms=0 \
-	  $(GO) test -race -count=1 -p 1 -parallel 4 -timeout 2h -v $(END_TO_END) 2>&1 | awk -v skipped=build/test/skipped -f .ci/summary.awk
+	  $(GO_TEST) -race -count=1 -p 2 -parallel 4 -timeout $(E2E_TIMEOUT) -v $(END_TO_END) 2>&1 | $(SUMMARY)
 
 # A package's targets share one program. Under load Go's fuzzer may miss its own
 # deadline, which is no finding.
@@ -123,7 +148,7 @@ fuzz: packages-build ## Every fuzz target for FUZZTIME each
 	@mkdir -p build/fuzz
 	@for dir in $$(grep -rl --include='*_test.go' --exclude-dir=build '^func Fuzz' . | xargs -r -n1 dirname | sort -u); do \
 	  name=$${dir#./}; bin=$(CURDIR)/build/fuzz/$${name//\//-}; \
-	  $(GO) test -c -fuzz=. -o $$bin.test $$dir; \
+	  $(GO_TEST) -c -fuzz=. -ldflags '-s -w' -o $$bin.test $$dir; \
 	  for target in $$($$bin.test -test.list '^Fuzz' | grep '^Fuzz'); do \
 	    out=$$(cd $$dir && $$bin.test -test.run '^$$' -test.fuzz "^$$target\$$" -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 50x -test.fuzzcachedir $$bin.corpus 2>&1) || \
 	      { grep -q 'context deadline exceeded' <<<"$$out" && ! grep -q 'Failing input' <<<"$$out"; } || { echo "$$out"; exit 1; }; \
@@ -131,7 +156,7 @@ fuzz: packages-build ## Every fuzz target for FUZZTIME each
 	  done; \
 	done
 
-bench: packages-compare packages-peers build-host ## Benchmarks of every room, and calls over a long wire (BENCH=regexp, BENCHTIME=1s, CALLS=10)
+bench: packages-compare packages-peers build-host ## Benchmarks of every room, and calls over a long wire (BENCH=regexp, BENCHTIME=1s, CALLS=100)
 	@$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem $(UNITS) | grep -v 'no test files'
 
 	@$(GO) run ./testbed/compare bench
@@ -141,14 +166,20 @@ bench: packages-compare packages-peers build-host ## Benchmarks of every room, a
 	@$(GO) run ./testbed/registrars build/host/storing-server
 	@cd storing-server/engines && $(GO) run .
 
-bench-audio: packages-test build-host ## The part of it that listens to calls: from mouth to ear, processor, memory, words (CALLS=10; an hour)
-	@$(GO) run ./testbed/audiobench -n $(CALLS)
+bench-audio: packages-test build-host ## The part of it that listens to calls: from mouth to ear, processor, memory, words (HEARD=10; two hours and a half)
+	@$(GO) run ./testbed/audiobench -n $(HEARD)
 
 bench-tail: packages-test build-host ## Late periods of the card in ten minutes of a call, beside registrations, pages and logs (TAIL=10m)
 	@$(GO) run ./testbed/audiobench -tail $(TAIL)
 
 moves: packages-test build-host ## Whatever can happen to the networks of two phones in a call, to each and both, at every time
 	@FLEXPHONE_MOVES=all $(GO) test -count=1 -parallel 4 -timeout 1h -v -run '^TestCallsOutliveTheirNetworks$$' ./testbed | grep -e ' --- ' -e '^ok' -e FAIL -e _test.go
+
+restarts: packages-test build-host ## A relayed call goes on while the storing servers of its cluster are restarted in turn (RESTARTS=20)
+	@FLEXPHONE_RESTARTS=$(RESTARTS) $(GO) test -count=1 -timeout 1h -v -run '^TestRelayedCallOutlivesServers$$' ./testbed | grep -e ' --- ' -e 'restarts_test.go' -e '^ok' -e FAIL
+
+nats: packages-test build-host ## Real phones behind each pair of five kinds of NATs, and NATs that forget, are restarted or doubled in a call
+	@FLEXPHONE_NATS=all $(GO) test -count=1 -timeout 1h -v -run '^(TestSoundThroughNATs|TestSoundInOneHome|TestNATsThatForget|TestNATsThatAreRestarted|TestSoundThroughTwoNATs)$$' ./testbed | grep -e ' --- ' -e 'talk both ways' -e '^ok' -e FAIL -e 'restarted:'
 
 swaps: packages-test build-host ## Two phones swap their addresses while others dial them, ring them and talk with them (SWAPS=200)
 	@FLEXPHONE_SWAPS=$(SWAPS) $(GO) test -count=1 -timeout 1h -v -run '^TestSwappedAddresses$$' ./testbed | grep -e ' --- FAIL' -e 'swaps_test.go' -e '^ok' -e FAIL
@@ -213,7 +244,7 @@ $(OWN_GO):
 	dir=$$(sed -n 's/.*"Dir": "\(.*\)".*/\1/p' <<<"$$got"); \
 	chmod -R u+w "$$dir"; chmod +x "$$dir"/bin/* "$$dir"/pkg/tool/*/*; mv "$$dir" $(CURDIR)/build/go
 
-.PHONY: help build deb run check test test-unit test-e2e fuzz bench bench-audio bench-tail moves swaps faults life soak soak-calls kill clean build-host run-host \
+.PHONY: help build deb run check test test-unit test-e2e fuzz bench bench-audio bench-tail moves restarts nats swaps faults life soak soak-calls kill clean build-host run-host \
   packages-build packages-run packages-test packages-compare packages-peers packages-go own-go
 
 # Images, and the boards that are not the host: image, flash, build-BOARD, run-BOARD.

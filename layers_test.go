@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -86,6 +87,7 @@ var floorPlan = map[string]room{
 	"internal/usage":             {"", "what a process takes is the kernel's figure, whoever measures it"},
 	"internal/ownkey":            {"internal/durable", "a key and the certificate that it signs itself are the same for whoever has one; it is kept durably"},
 	"internal/pass":              {"", "what a phone shows a relay is the same for both"},
+	"internal/realtime":          {"", "threads are the kernel's and the runtime's, whatever is urgent in them"},
 	"internal/secret":            {"", "what must not be read in a log is that, whatever it opens"},
 	"internal/sipcheck":          {"", "what a SIP message has to look like is the same for a phone and a registrar"},
 	"internal/sipcheck/torture":  {"", "the messages of RFC 4475 are the same for whoever reads them; tests alone do"},
@@ -98,9 +100,11 @@ var floorPlan = map[string]room{
 
 	"firmware":              {"*", "the phone is made of all the others; nobody knows it"},
 	"firmware/image/recipe": {"boards", "an image is made of what its board says"},
-	"testbed":               {"audio/audiotest audio/resample audio/wav internal/mac testbed/nat testbed/pace testbed/serial testbed/wire", "the testbed sees a phone from outside: its binary, its control socket, its sound"},
+	"testbed":               {"audio/audiotest audio/resample audio/wav internal/mac testbed/nat testbed/pace testbed/serial testbed/webdriver testbed/wire", "the testbed sees a phone from outside: its binary, its control socket, its sound"},
+	"testbed/access":        {"testbed/webdriver", "what keeps people from a page is the same for every page"},
 	"testbed/agent":         {"internal/durable testbed/pace testbed/serial", "the agent in a guest is the testbed's arm, and knows no phone"},
 	"testbed/nat":           {"", "an address is translated in the same way, whoever has it"},
+	"testbed/natsnode":      {"", "a node of NATS is one, wherever it runs"},
 	"testbed/pace":          {"", "how a machine keeps pace is the machine's business, whoever has to keep it"},
 	"testbed/serial":        {"testbed/pace", "both ends of the line import it, so it knows neither"},
 	"testbed/story":         {"testbed testbed/ears", "the story is told with what the testbed offers"},
@@ -108,11 +112,12 @@ var floorPlan = map[string]room{
 	"testbed/labtest":       {"testbed/lab", "a test is run again in the lab, whatever is tried there"},
 	"testbed/faults":        {"testbed/lab", "a faulty server knows where it stands, and not whom it tries"},
 	"testbed/registrars":    {"internal/usage", "servers that keep addresses are asked over the wire, and ours is known by its command"},
+	"testbed/webdriver":     {"", "a browser is driven in the same way, whatever it is shown"},
 	"testbed/wire":          {"", "a long way is as long, whoever goes it"},
 	"testbed/ears":          {"testbed/wire", "sound that comes is heard in the same way, whoever measures calls"},
 	"testbed/soak":          {"internal/usage testbed", "a life in haste is lived with what the testbed offers"},
-	"testbed/callbench":     {"internal/usage testbed testbed/ears testbed/wire", "calls are measured with what the testbed offers, at the end of the wire"},
-	"testbed/audiobench":    {"audio/audiotest audio/portaudio audio/resample audio/wav internal/usage testbed testbed/wire", "calls are listened to with what the testbed offers, by a card of its own"},
+	"testbed/callbench":     {"internal/usage testbed testbed/ears testbed/nat testbed/wire", "calls are measured with what the testbed offers, at the end of the wire"},
+	"testbed/audiobench":    {"audio/audiotest audio/portaudio audio/resample audio/wav internal/realtime internal/usage testbed testbed/wire", "calls are listened to with what the testbed offers, by a card of its own"},
 	"testbed/compare":       {"netlink testbed/lab testbed/faults", "whoever compares must know all that are compared"},
 }
 
@@ -206,4 +211,21 @@ func ownRoom(pkg string) (room, bool) {
 	}
 	place.imports = strings.Join(append(neighbours, place.imports), " ")
 	return place, true
+}
+
+// methodsByName are packages that call methods whose names they make at run time. With one of
+// them in a program the linker keeps every method of every type that is used, a tenth of the
+// phone's (docs/boards.md).
+var methodsByName = []string{"text/template", "html/template", "net/rpc", "github.com/alecthomas/kong"}
+
+func TestLinkerMayLeaveOut(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "./firmware").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pkg := range strings.Fields(string(out)) {
+		if slices.Contains(methodsByName, pkg) {
+			t.Errorf("the phone imports %s, by which the linker has to keep all methods", pkg)
+		}
+	}
 }

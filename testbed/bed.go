@@ -41,6 +41,8 @@ type Config struct {
 	Lookups int
 	// Pages: the storing server has pages, and browsers call by them.
 	Pages bool
+	// TURN is the server's port by which browsers are relayed to phones; 0: there is none.
+	TURN int
 }
 
 // New builds a provider and a storing server, and starts both. It is called

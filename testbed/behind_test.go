@@ -45,13 +45,19 @@ func homes(t testing.TB, n int, c nat.Config) (context.Context, *Bed, []*Home) {
 		t.Skip("it puts programs behind routers")
 	}
 	ctx, bed, _ := town(t, Config{}, 0)
+	return ctx, bed, homesIn(t, bed, n, c)
+}
+
+// homesIn adds n homes to a town.
+func homesIn(t testing.TB, bed *Bed, n int, c nat.Config) []*Home {
+	t.Helper()
 	all := make([]*Home, n)
 	for i := range all {
 		var err error
 		all[i], err = bed.AddHome(fmt.Sprintf("home-%d", i+1), West.Address(2*i), c)
 		must(t, err)
 	}
-	return ctx, bed, all
+	return all
 }
 
 // linkOf is what p says of the link of its call.

@@ -8,29 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nats-io/nats-server/v2/server"
+	"flexphone/testbed/natsnode"
 )
-
-// asNATS makes the test binary be a node of a NATS cluster.
-const asNATS = "FLEXPHONE_TESTBED_NATS"
-
-// natsNode runs a NATS server with a configuration file until it is ended.
-func natsNode(config string) int {
-	opts, err := server.ProcessConfigFile(config)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	ns, err := server.NewServer(opts)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	ns.ConfigureLogger()
-	ns.Start()
-	ns.WaitForShutdown()
-	return 0
-}
 
 // startNATS starts the three nodes of a NATS cluster on the storing servers' host, and
 // returns their URLs.
@@ -40,24 +19,19 @@ func startNATS(t testing.TB, bed *Bed) string {
 	must(t, err)
 	var clients, routes []string
 	for i := range 3 {
-		clients = append(clients, fmt.Sprintf("nats://127.0.0.1:%d", 4222+i))
-		routes = append(routes, fmt.Sprintf("%q", fmt.Sprintf("nats://127.0.0.1:%d", 6222+i)))
+		clients = append(clients, fmt.Sprintf("127.0.0.1:%d", 4222+i))
+		routes = append(routes, fmt.Sprintf("127.0.0.1:%d", 6222+i))
 	}
 	for i := range clients {
-		dir := t.TempDir()
-		config := filepath.Join(dir, "nats.conf")
-		must(t, os.WriteFile(config, fmt.Appendf(nil, `server_name: "n%d"
-listen: "127.0.0.1:%d"
-jetstream { store_dir: %q, max_file_store: 1G }
-cluster { name: "rows", listen: "127.0.0.1:%d", routes: [%s] }
-`, i, 4222+i, dir, 6222+i, strings.Join(routes, ", ")), 0o600))
-		p, err := bed.Server.host.run(bed.Dir, command{name: fmt.Sprintf("nats-%d", i), path: binary, env: []string{asNATS + "=" + config}})
+		node, err := natsnode.Node{Cluster: "rows", Index: i, Clients: clients, Routes: routes, Dir: t.TempDir()}.Environment()
+		must(t, err)
+		p, err := bed.Server.host.run(bed.Dir, command{name: fmt.Sprintf("nats-%d", i), path: binary, env: []string{node}})
 		must(t, err)
 		t.Cleanup(p.kill)
 		_, _, err = p.await(t.Context(), 0, func(line string) bool { return strings.Contains(line, "Listening for client connections") })
 		must(t, err)
 	}
-	return strings.Join(clients, ",")
+	return natsnode.URL(clients)
 }
 
 // addMember starts a storing server of a cluster, with that one's key if of is not nil,

@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -98,23 +99,42 @@ func TestEventsForScripts(t *testing.T) {
 	}
 }
 
-// How a phone is talked into is set, and told.
+// How a phone is talked into is set, told, and shown, and how loud it is lasts.
 func TestDesk(t *testing.T) {
 	ctx, _, phones := town(t, Config{}, 1)
 	p := phones[0]
 	if board() != hostBoard {
 		t.Skip("a virtual machine has no shell; what is set is the same on every board")
 	}
+	// A key is heard of a moment after it was pressed.
+	says := func(after, want string) {
+		t.Helper()
+		bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		for {
+			out, err := p.Ctl(bounded, "status")
+			if strings.Contains(strings.ReplaceAll(out, " ", ""), want) {
+				return
+			}
+			if err != nil {
+				t.Fatalf("after %s the status is %s, %v; want %s", after, out, err, want)
+			}
+		}
+	}
 	for _, tt := range []struct{ args, says string }{
-		{"volume 3", `"volume":3`}, {"mode hands-free", `"mode":"hands-free"`}, {"mute on", `"muted":true`}, {"mute off", `"muted":false`}, {"mode off", `"mode":"off"`},
+		{"volume 3", `"volume":3`}, {"volume 4 ringer", `"volumes":{"handset":3,"loudspeaker":6,"ringer":4}`}, {"press +", `"ringer":5`},
+		{"press -", `"ringer4of10"]`}, {"press +", `"ringer5of10"]`}, {"mute on", `"muted,`}, {"mute off", `"muted":false`}, {"mode hands-free", `"mode":"hands-free"`}, {"mute on", `"muted":true`}, {"mute off", `"muted":false`}, {"mode off", `"mode":"off"`},
 	} {
 		_, err := p.Ctl(ctx, strings.Fields(tt.args)...)
 		must(t, err)
-		if out, err := p.Ctl(ctx, "status"); err != nil || !strings.Contains(strings.ReplaceAll(out, " ", ""), tt.says) {
-			t.Errorf("after %s the status is %s, %v; want %s", tt.args, out, err, tt.says)
-		}
+		says(tt.args, tt.says)
 	}
-	for _, args := range []string{"volume 11", "volume loud", "mode loud", "mute perhaps"} {
+	_, err := p.Ctl(ctx, "mute", "on")
+	must(t, err)
+	must(t, p.PowerOff())
+	must(t, p.PowerOn(ctx))
+	says("a restart", `"volumes":{"handset":3,"loudspeaker":6,"ringer":5},"muted":false`)
+	for _, args := range []string{"volume 11", "volume loud", "volume 5 trumpet", "mode loud", "mute perhaps"} {
 		if out, err := p.Ctl(ctx, strings.Fields(args)...); err == nil {
 			t.Errorf("%s is taken: %s", args, out)
 		}

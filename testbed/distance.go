@@ -79,7 +79,7 @@ func (h *host) readdress(addr netip.Addr) error {
 			return fmt.Errorf("testbed: move %s: %w", h.name, err)
 		}
 	}
-	for _, pool := range []Pool{East, West, {Router: homeRouter}} {
+	for _, pool := range []Pool{East, West, {Router: homeRouter}, {Router: carrierRouter}} {
 		if pool.Router.Contains(addr) {
 			return h.address("eth0", netip.PrefixFrom(addr, pool.Router.Bits()), pool.Router.Addr())
 		}

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -15,7 +16,27 @@ import (
 )
 
 // The environment variable by which Enclose speaks to the copy inside.
-const enclosureDir = "FLEXPHONE_TESTBED_DIR" // its files; only the copy inside has it
+const (
+	enclosureDir   = "FLEXPHONE_TESTBED_DIR"     // its files; only the copy inside has it
+	enclosureFiles = "FLEXPHONE_TESTBED_CARRIED" // how many files it was given
+)
+
+// Inside reports whether the program runs in its enclosure already.
+func Inside() bool { return os.Getenv(enclosureDir) != "" }
+
+// firstCarried is the descriptor of the first file that was carried in (os/exec).
+const firstCarried = 3
+
+// Carried returns the files that Enclose was given outside. It is called once, before
+// another program is started.
+func Carried() (files []*os.File) {
+	n, _ := strconv.Atoi(os.Getenv(enclosureFiles)) // not set: none
+	for i := range n {
+		unix.CloseOnExec(firstCarried + i) // they are for nobody else
+		files = append(files, os.NewFile(uintptr(firstCarried+i), "carried"))
+	}
+	return files
+}
 
 // Enclose moves the program into an enclosure of its own. It is the first call
 // of main, or of TestMain.
@@ -27,7 +48,22 @@ const enclosureDir = "FLEXPHONE_TESTBED_DIR" // its files; only the copy inside 
 //
 // An error says that this machine forbids namespaces, and what would allow
 // them.
-func Enclose() (code int, done bool, err error) {
+//
+// What is carried, files of the machine outside, is inside what Carried returns.
+func Enclose(carried ...*os.File) (code int, done bool, err error) {
+	return enclose(spacesOf(os.Getuid()), carried)
+}
+
+// EnclosePrompt is Enclose for who measures how late sound is. In a user namespace the
+// kernel gives nobody SCHED_RR (sched(7)), which our programs ask for and phones have:
+// root does without such a namespace where it can.
+func EnclosePrompt() (code int, done bool, err error) {
+	spaces := spacesOf(os.Getuid())
+	slices.Reverse(spaces)
+	return enclose(spaces, nil)
+}
+
+func enclose(spaces []syscall.SysProcAttr, carried []*os.File) (code int, done bool, err error) {
 	if os.Getenv(enclosureDir) != "" {
 		return 0, false, settleIn()
 	}
@@ -47,7 +83,7 @@ func Enclose() (code int, done bool, err error) {
 	// everybody else does without.
 	const thisThread, first = 0, -10
 	_ = unix.Setpriority(unix.PRIO_PROCESS, thisThread, first)
-	cmd, err := startEnclosed(dir)
+	cmd, err := startEnclosed(dir, spaces, carried)
 	if err != nil {
 		return 0, false, err
 	}
@@ -67,26 +103,33 @@ func Enclose() (code int, done bool, err error) {
 	return 128 + int(exit.Sys().(syscall.WaitStatus).Signal()), true, nil
 }
 
-// startEnclosed runs the program again inside new namespaces, in a session of its
-// own. Where user namespaces are forbidden, root does without one.
-func startEnclosed(dir string) (*exec.Cmd, error) {
+// spacesOf returns the namespaces that a user may try to make, preferred first. Where
+// user namespaces are forbidden, root does without one.
+func spacesOf(uid int) []syscall.SysProcAttr {
 	const spaces = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET
 	attempts := []syscall.SysProcAttr{{
 		Cloneflags:  spaces | syscall.CLONE_NEWUSER,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 	}}
-	if os.Getuid() == 0 {
+	if uid == 0 {
 		attempts = append(attempts, syscall.SysProcAttr{Cloneflags: spaces})
 	}
+	return attempts
+}
+
+// startEnclosed runs the program again inside new namespaces, the first that can be made,
+// in a session of its own.
+func startEnclosed(dir string, attempts []syscall.SysProcAttr, carried []*os.File) (*exec.Cmd, error) {
 	var problems []error
 	for _, attr := range attempts {
 		attr.Pdeathsig = syscall.SIGKILL
 		attr.Setsid = true
 		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 		cmd.Args[0] = os.Args[0]
-		cmd.Env = append(os.Environ(), enclosureDir+"="+dir)
+		cmd.Env = append(os.Environ(), enclosureDir+"="+dir, fmt.Sprintf("%s=%d", enclosureFiles, len(carried)))
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		cmd.ExtraFiles = carried
 		cmd.SysProcAttr = &attr
 		err := cmd.Start()
 		if err == nil {
@@ -134,6 +177,12 @@ func settleIn() error {
 	// as long as /proc/sys may be written.
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil && !errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("testbed: mount /proc: %w", err)
+	}
+	// All JACK servers and their clients meet in /dev/shm, and clean up after those whose
+	// process they do not find: that of one in another PID namespace they never do. Where
+	// there is no such folder nobody meets.
+	if err := unix.Mount("tmpfs", "/dev/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("testbed: mount /dev/shm: %w", err)
 	}
 	// Phones write name servers to /etc/resolv.conf: each to its own (see
 	// host.start), and none can ever write to this machine's.

@@ -113,7 +113,6 @@ func TestFindingTheStoringServerByIPv6(t *testing.T) {
 	ctx, bed := ownTown(t, Config{})
 	server := netip.MustParsePrefix("2001:db8:77::10/64")
 	advertise(ctx, t, bed.ISP)
-	must(t, bed.Server.host.sysctl("net/ipv6/conf/eth0/accept_dad", "0"))
 	must(t, bed.Server.host.address("eth0", server, netip.Addr{}))
 	at := server.Addr().String()
 	must(t, bed.AddDNS(ctx, "--local=/test/", "--srv-host=_coaps._udp.office.test,store.office.test,5684", "--host-record=store.office.test,"+at))

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -17,23 +16,29 @@ import (
 // addFixed makes a host whose address never changes, with a folder of its own.
 func (b *Bed) addFixed() (*host, netip.Addr, error) {
 	addr := b.nextFixed()
+	h, err := b.addFixedAt(b.ISP.host, street, netip.PrefixFrom(addr, fixedPhones.Bits()), fixedRouter.Addr())
+	return h, addr, err
+}
+
+// addFixedAt makes one on a bridge of sw.
+func (b *Bed) addFixedAt(sw *host, bridge string, addr netip.Prefix, router netip.Addr) (*host, error) {
 	b.fixed++
 	name := fmt.Sprintf("fixed-%d", b.fixed)
 	h, err := newHost(name)
 	if err != nil {
-		return nil, addr, err
+		return nil, err
 	}
 	b.hosts = append(b.hosts, h)
 	if err := os.Mkdir(filepath.Join(b.Dir, name), 0o700); err != nil {
-		return nil, addr, fmt.Errorf("testbed: make host %s: %w", name, err)
+		return nil, fmt.Errorf("testbed: make host %s: %w", name, err)
 	}
-	if err := h.cable(b.ISP.host, street, nil); err != nil {
-		return nil, addr, err
+	if err := h.cable(sw, bridge, nil); err != nil {
+		return nil, err
 	}
 	if err := h.up("eth0"); err != nil {
-		return nil, addr, err
+		return nil, err
 	}
-	return h, addr, h.address("eth0", netip.PrefixFrom(addr, fixedPhones.Bits()), fixedRouter.Addr())
+	return h, h.address("eth0", addr, router)
 }
 
 // nextFixed is the address of the next host that addFixed makes.
@@ -71,7 +76,7 @@ func (b *Bed) StartSipp(scenario, user string, target netip.Addr) (*Sipp, error)
 	}
 	if target.Is6() {
 		addr = address6At(b.fixed)
-		if err := errors.Join(h.sysctl("net/ipv6/conf/eth0/accept_dad", "0"), h.address("eth0", netip.PrefixFrom(addr, 64), netip.Addr{})); err != nil {
+		if err := h.address("eth0", netip.PrefixFrom(addr, 64), netip.Addr{}); err != nil {
 			return nil, err
 		}
 	}

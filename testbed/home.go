@@ -13,15 +13,19 @@ import (
 )
 
 // The network of each home: homes are alike, so that two phones may well have the same
-// address.
-var homeRouter = netip.MustParsePrefix("192.168.77.1/24")
+// address. That of a carrier is of RFC 6598.
+var (
+	homeRouter    = netip.MustParsePrefix("192.168.77.1/24")
+	carrierRouter = netip.MustParsePrefix("100.64.0.1/24")
+)
 
 const (
-	inHome    = "home" // the bridge that a home's phones are plugged into
+	inHome    = "home" // the bridge that is behind the router, into which a home's phones are plugged
 	translate = "nat"  // the TUN device of its router
 )
 
-// A Home is a network behind a router that translates addresses.
+// A Home is a network behind a router that translates addresses, or a carrier's, whose
+// customers are homes.
 type Home struct {
 	NAT     *nat.NAT
 	Outside netip.Addr // as what its phones are seen
@@ -31,14 +35,33 @@ type Home struct {
 // AddHome builds a home whose phones are seen as outside, an address of East or West.
 // The one after that is its router's own. c.Inside and c.Outside are set here.
 func (b *Bed) AddHome(name string, outside netip.Addr, c nat.Config) (*Home, error) {
-	c.Inside, c.Outside = homeRouter.Masked(), outside
+	return b.addRouter(name, b.ISP.host, street, homeRouter, outside, c)
+}
+
+// AddCarrier builds a provider that lets its customers have one address together, which is
+// of East or West as AddHome's.
+func (b *Bed) AddCarrier(name string, outside netip.Addr, c nat.Config) (*Home, error) {
+	return b.addRouter(name, b.ISP.host, street, carrierRouter, outside, c)
+}
+
+// AddHomeAt builds the home of a carrier's customer, the n-th: what comes from it is
+// translated twice.
+func (b *Bed) AddHomeAt(carrier *Home, name string, n int, c nat.Config) (*Home, error) {
+	outside := carrierRouter.Addr().As4()
+	outside[3] = byte(10 + 2*n)
+	return b.addRouter(name, carrier.host, inHome, homeRouter, netip.AddrFrom4(outside), c)
+}
+
+// addRouter builds a router on a bridge of sw, and the network behind it.
+func (b *Bed) addRouter(name string, sw *host, bridge string, inside netip.Prefix, outside netip.Addr, c nat.Config) (*Home, error) {
+	c.Inside, c.Outside = inside.Masked(), outside
 	h, err := newHost(name)
 	if err != nil {
 		return nil, err
 	}
 	b.hosts = append(b.hosts, h)
 	home := &Home{NAT: nat.New(c), Outside: outside, host: h}
-	if err := errors.Join(h.cable(b.ISP.host, street, nil), h.up("eth0")); err != nil {
+	if err := errors.Join(h.cable(sw, bridge, nil), h.up("eth0")); err != nil {
 		return nil, err
 	}
 	if err := h.readdress(outside.Next()); err != nil {
@@ -49,7 +72,7 @@ func (b *Bed) AddHome(name string, outside netip.Addr, c nat.Config) (*Home, err
 	if err := h.link.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		return nil, fmt.Errorf("testbed: make the bridge of %s: %w", name, err)
 	}
-	if err := errors.Join(h.address(inHome, homeRouter, netip.Addr{}), h.up(inHome)); err != nil {
+	if err := errors.Join(h.address(inHome, inside, netip.Addr{}), h.up(inHome)); err != nil {
 		return nil, err
 	}
 	var device wire.TUN

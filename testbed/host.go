@@ -137,13 +137,18 @@ func (h *host) down(name string) error {
 }
 
 // address gives an interface a fixed address, and the host a default router
-// unless that is zero.
+// unless that is zero. One of IPv6 nobody doubts: until the kernel is through with that,
+// which is later even where it is told not to look (accept_dad), nothing can be bound to it.
 func (h *host) address(name string, prefix netip.Prefix, router netip.Addr) error {
 	l, err := h.find(name)
 	if err != nil {
 		return err
 	}
-	if err := h.link.AddrAdd(l, &netlink.Addr{IPNet: ipNet(prefix)}); err != nil {
+	addr := &netlink.Addr{IPNet: ipNet(prefix)}
+	if prefix.Addr().Is6() {
+		addr.Flags = unix.IFA_F_NODAD
+	}
+	if err := h.link.AddrAdd(l, addr); err != nil {
 		return fmt.Errorf("testbed: give %s the address %s: %w", h.name, prefix, err)
 	}
 	if !router.IsValid() {

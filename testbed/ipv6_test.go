@@ -29,7 +29,6 @@ func advertise(ctx context.Context, t testing.TB, isp *ISP, beside ...string) (w
 	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
 		t.Skip("this kernel has no IPv6")
 	}
-	must(t, isp.host.sysctl("net/ipv6/conf/"+street+"/accept_dad", "0")) // nobody doubts it
 	must(t, isp.host.sysctl("net/ipv6/conf/all/forwarding", "1"))
 	must(t, isp.host.address(street, east6, netip.Addr{}))
 	// In its first minute dnsmasq advertises each 5 to 20 s, whatever it is told, and by
@@ -56,7 +55,6 @@ func TestPhonesWithoutIPv4(t *testing.T) {
 	server := netip.MustParsePrefix("2001:db8:77::10/64")
 	must(t, bed.ISP.Stop())
 	advertise(ctx, t, bed.ISP)
-	must(t, bed.Server.host.sysctl("net/ipv6/conf/eth0/accept_dad", "0"))
 	must(t, bed.Server.host.address("eth0", server, netip.Addr{}))
 	var phones []*Phone
 	for number := 101; number <= 102; number++ {
@@ -87,7 +85,6 @@ func TestServerThatIsReachedByIPv6(t *testing.T) {
 	ctx, bed := ownTown(t, Config{})
 	server := netip.MustParsePrefix("2001:db8:77::10/64")
 	advertise(ctx, t, bed.ISP)
-	must(t, bed.Server.host.sysctl("net/ipv6/conf/eth0/accept_dad", "0"))
 	must(t, bed.Server.host.address("eth0", server, netip.Addr{}))
 	must(t, bed.ISP.Say(ctx, "66,coaps://["+server.Addr().String()+"]"))
 	p, err := bed.AddPhone(ctx, PhoneConfig{Name: "phone-101", MAC: MAC{0x02, 0x00, 0x5e, 0x00, 0x53, 1}, Speech: speak(t, words[0])})
@@ -124,7 +121,7 @@ func TestCallOverIPv6(t *testing.T) {
 		b.Mark()
 		s, err := bed.StartSipp("uac-holds", b.MAC.Hex(), address6(b))
 		must(t, err)
-		await(ctx, t, b, "ringing")
+		rungBy(ctx, t, b, s)
 		must(t, b.OffHook(ctx))
 		await(ctx, t, b, "established")
 		await(ctx, t, b, "ended", "reason", "hangup")
@@ -147,10 +144,16 @@ func TestCallOverIPv6(t *testing.T) {
 // awaitRow waits until the storing server holds addresses of p that ok accepts.
 func awaitRow(ctx context.Context, t testing.TB, bed *Bed, p *Phone, ok func(addrs []string) bool) {
 	t.Helper()
+	awaitRowAt(ctx, t, bed.Server, p, ok)
+}
+
+// awaitRowAt is awaitRow with another storing server.
+func awaitRowAt(ctx context.Context, t testing.TB, at *Server, p *Phone, ok func(addrs []string) bool) {
+	t.Helper()
 	look := time.NewTicker(100 * time.Millisecond) // the server tells operators nothing unasked
 	defer look.Stop()
 	for {
-		row, err := bed.Server.Row(ctx, p.MAC)
+		row, err := at.Row(ctx, p.MAC)
 		if err == nil && ok(row.Addrs) {
 			return
 		}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"flexphone/audio/audiotest"
-	"flexphone/audio/wav"
 )
 
 // Heard says how much of what was spoken at one end arrived at the other.
@@ -96,7 +95,7 @@ func (p *Phone) Hear(ctx context.Context, other *Phone) (Heard, error) {
 	if err != nil {
 		return Heard{}, err
 	}
-	heard, at, err := p.hear(ctx, other.spoken, other)
+	heard, at, err := p.hear(ctx, other.spoken, nil, other)
 	if err != nil {
 		return heard, err
 	}
@@ -133,17 +132,28 @@ func (p *Phone) Spoken() []int16 { return p.spoken }
 // HearSpeech listens to what arrives at p of a speech that is repeated at the
 // other end.
 func (p *Phone) HearSpeech(ctx context.Context, speech []int16) (Heard, error) {
-	heard, _, err := p.hear(ctx, speech)
+	heard, _, err := p.hear(ctx, speech, nil)
 	return heard, err
 }
 
-// hear also returns when the beginning of the speech was heard. If too little was
+// HearBrowser listens to what arrives at p of what is spoken into the microphone of a browser.
+func (p *Phone) HearBrowser(ctx context.Context, w *Browser) (Heard, error) {
+	heard, _, err := p.hear(ctx, w.speech, w)
+	return heard, err
+}
+
+// hear also returns when the beginning of the speech was heard. A page is who speaks, unless
+// it is nil. If too little was
 // heard, the pace is the least of all rounds, or full if the machine kept it in enough
 // of them.
-func (p *Phone) hear(ctx context.Context, speech []int16, speakers ...*Phone) (heard Heard, at time.Time, err error) {
+func (p *Phone) hear(ctx context.Context, speech []int16, page *Browser, speakers ...*Phone) (heard Heard, at time.Time, err error) {
+	rounds, fairRounds := rounds, fairRounds
+	if page != nil {
+		rounds, fairRounds = browserRounds, browserFair
+	}
 	least, fair, unfair := fullPace, 0, 0
 	for fair+unfair < rounds && unfair <= rounds-fairRounds {
-		if heard, at, err = p.hearOnce(ctx, speech, speakers...); err != nil || heard.Enough() {
+		if heard, at, err = p.hearOnce(ctx, speech, page, speakers...); err != nil || heard.Enough() {
 			return heard, at, err
 		}
 		if least = least.and(heard.Pace); heard.Judged() {
@@ -159,10 +169,15 @@ func (p *Phone) hear(ctx context.Context, speech []int16, speakers ...*Phone) (h
 }
 
 // hearOnce listens for as long as the speech takes.
-func (p *Phone) hearOnce(ctx context.Context, speech []int16, speakers ...*Phone) (Heard, time.Time, error) {
+func (p *Phone) hearOnce(ctx context.Context, speech []int16, page *Browser, speakers ...*Phone) (Heard, time.Time, error) {
 	m, err := startPace(append([]*Phone{p}, speakers...)...)
 	if err != nil {
 		return Heard{}, time.Time{}, err
+	}
+	if page != nil {
+		if err := m.hasMicrophone(ctx, page); err != nil {
+			return Heard{}, time.Time{}, errors.Join(err, m.end())
+		}
 	}
 	heard, at, card, err := p.recordOnce(ctx, speech)
 	pace, problem := m.stop()
@@ -337,9 +352,13 @@ func (t tape) read(ctx context.Context, from, n int) ([]int16, error) {
 		return nil, fmt.Errorf("testbed: listen: %w", err)
 	}
 	defer f.Close()
-	samples, _, err := wav.Decode(f)
-	if err != nil {
+	wanted := make([]byte, 2*n) // not all of it, which may be minutes long
+	if _, err := f.ReadAt(wanted, int64(wavHeader+2*from)); err != nil {
 		return nil, fmt.Errorf("testbed: listen: %w", err)
 	}
-	return samples[from : from+n], nil
+	samples := make([]int16, n)
+	for i := range samples {
+		samples[i] = int16(binary.LittleEndian.Uint16(wanted[2*i:]))
+	}
+	return samples, nil
 }

@@ -2,7 +2,6 @@ package testbed
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -66,31 +65,6 @@ func silent(t testing.TB, p *Phone, mark int) {
 		if e.Name == "ringing" {
 			t.Errorf("%s was rung by mistake: %v", p.Name, e)
 		}
-	}
-}
-
-// The address of one phone after the other changes, fifty times, in the same
-// subnet and into another one. After each change it is called by its number.
-func TestFiftyMovesAndACallAfterEach(t *testing.T) {
-	moves := 50
-	if board() != hostBoard {
-		moves = 10 // all kinds of them
-	}
-	ctx, bed, phones := town(t, Config{}, 2)
-	must(t, bed.ISP.ChangePool(ctx, East, West))
-	for i := range moves {
-		mover, other := phones[i%2], phones[1-i%2]
-		pool := East
-		if i%4 > 1 {
-			pool = West
-		}
-		to := pool.Address(50 + i%40)
-		move(ctx, t, bed, mover, to)
-		number := fmt.Sprint(101 + i%2)
-		if i%5 == 4 {
-			number = mover.MAC.Digits()
-		}
-		callWithSound(ctx, t, other, mover, number, to)
 	}
 }
 

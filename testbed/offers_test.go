@@ -308,6 +308,9 @@ func (g *gauntlet) fail(format string, a ...any) {
 // A footprint is what the kernel knows of a phone's program.
 type footprint struct{ files, threads, resident int } // resident in kB
 
+// grown reports whether more memory is in use than before by what is no chance.
+func (f footprint) grown(before footprint) bool { return f.resident > before.resident*4/3 }
+
 func footprintOf(t testing.TB, p *Phone) footprint {
 	t.Helper()
 	proc := filepath.Join("/proc", strconv.Itoa(p.proc.cmd.Process.Pid))

@@ -2,6 +2,7 @@ package testbed
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 )
@@ -183,7 +184,7 @@ func TestSipp(t *testing.T) {
 		p.Mark()
 		s, err := bed.StartSipp("uac", p.MAC.Hex(), addressOf(ctx, t, p))
 		must(t, err)
-		await(ctx, t, p, "ringing")
+		rungBy(ctx, t, p, s)
 		must(t, p.OffHook(ctx))
 		await(ctx, t, p, "established")
 		await(ctx, t, p, "ended", "reason", "hangup")
@@ -194,7 +195,7 @@ func TestSipp(t *testing.T) {
 		p.Mark()
 		s, err := bed.StartSipp("uac-extensions", p.MAC.Hex(), addressOf(ctx, t, p))
 		must(t, err)
-		await(ctx, t, p, "ringing")
+		rungBy(ctx, t, p, s)
 		must(t, p.OffHook(ctx))
 		await(ctx, t, p, "established")
 		await(ctx, t, p, "ended", "reason", "hangup")
@@ -215,7 +216,7 @@ func TestSipp(t *testing.T) {
 		p.Mark()
 		s, err := bed.StartSipp("uac-holds", p.MAC.Hex(), addressOf(ctx, t, p))
 		must(t, err)
-		await(ctx, t, p, "ringing")
+		rungBy(ctx, t, p, s)
 		must(t, p.OffHook(ctx))
 		for _, name := range []string{"established", "held", "retrieved", "held", "retrieved", "ended"} {
 			if e := await(ctx, t, p, name); name == "held" && e.Field("who") != "peer" {
@@ -229,7 +230,7 @@ func TestSipp(t *testing.T) {
 		p.Mark()
 		s, err := bed.StartSipp("uac-pjsip", p.MAC.Hex(), addressOf(ctx, t, p))
 		must(t, err)
-		await(ctx, t, p, "ringing")
+		rungBy(ctx, t, p, s)
 		must(t, p.OffHook(ctx))
 		for _, name := range []string{"established", "held", "retrieved", "ended"} {
 			if e := await(ctx, t, p, name); name == "held" && e.Field("who") != "peer" {
@@ -331,7 +332,7 @@ func TestStrangersRingGivesWay(t *testing.T) {
 	b.Mark()
 	first, err := bed.StartSipp("uac", b.MAC.Hex(), addressOf(ctx, t, b))
 	must(t, err)
-	await(ctx, t, b, "ringing")
+	rungBy(ctx, t, b, first)
 	must(t, a.OffHook(ctx))
 	must(t, a.Press(ctx, "102#"))
 	await(ctx, t, b, "ringing", "from", "101")
@@ -348,4 +349,19 @@ func TestStrangersRingGivesWay(t *testing.T) {
 	must(t, a.OnHook(ctx))
 	must(t, b.OnHook(ctx))
 	await(ctx, t, b, "state", "state", "standby")
+}
+
+// rungBy waits until s rings p, and fails with what it says where it has ended before.
+func rungBy(ctx context.Context, t testing.TB, p *Phone, s *Sipp) {
+	t.Helper()
+	ctx, rings := context.WithCancelCause(ctx)
+	defer rings(nil)
+	go func() {
+		select {
+		case <-s.proc.done:
+			rings(fmt.Errorf("sipp has ended: %v", s.proc.err)) // its log says why
+		case <-ctx.Done():
+		}
+	}()
+	await(ctx, t, p, "ringing")
 }

@@ -1,6 +1,8 @@
 package testbed
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -54,6 +56,24 @@ type paceMeter struct {
 	from  time.Time
 	here  *pace.Meter
 	there []func() (pace.Report, error)
+	page  func() (float64, error) // share of the time that its microphone got; nil: there is none
+}
+
+// hasMicrophone measures that of a page's call besides.
+func (m *paceMeter) hasMicrophone(ctx context.Context, w *Browser) error {
+	began, err := w.spoken(ctx)
+	m.page = func() (float64, error) {
+		ended, err := w.spoken(ctx)
+		return min(1, (ended.Samples-began.Samples)/(ended.At-began.At)), err
+	}
+	return err
+}
+
+// end is stop where nobody asks.
+func (m *paceMeter) end() error {
+	m.page = nil
+	_, err := m.stop()
+	return err
 }
 
 // startPace begins to measure on this machine, and on those of phones.
@@ -62,8 +82,7 @@ func startPace(phones ...*Phone) (*paceMeter, error) {
 	for _, p := range phones {
 		stop, err := p.machine.pace()
 		if err != nil {
-			m.stop()
-			return nil, err
+			return nil, errors.Join(err, m.end())
 		}
 		if stop != nil {
 			m.there = append(m.there, stop)
@@ -85,6 +104,10 @@ func (m *paceMeter) stop() (Pace, error) {
 		// Request and reply take their time; a clock that stands still takes more.
 		took := time.Since(m.from)
 		p = p.and(Pace{r.Share(), min(1, float64(r.Took+clockSlack)/float64(took)), 1, r.Idle})
+	}
+	if m.page != nil {
+		share, err := m.page()
+		p, problem = p.and(Pace{1, 1, share, 1}), errors.Join(problem, err)
 	}
 	return p.and(Pace{m.here.Stop().Share(), 1, 1, 1}), problem
 }

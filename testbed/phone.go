@@ -1,18 +1,14 @@
 package testbed
 
 import (
-	"bufio"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -54,61 +50,6 @@ type Phone struct {
 	events    *journal[Event]
 	pace      Pace // the least of what was measured since the last Mark
 	next      int  // of the first event that Await has not passed
-}
-
-// An Event is one line of `flexphone ctl events`.
-type Event struct {
-	Time   time.Time // of a virtual machine, whose clock strays: when we were told
-	Name   string
-	Fields map[string]any // all of the line
-}
-
-// Field returns a field of the event as text, empty if it has none.
-func (e Event) Field(name string) string {
-	v, ok := e.Fields[name]
-	if !ok || v == nil {
-		return ""
-	}
-	return fmt.Sprint(v)
-}
-
-// Addr returns the address that the event tells of.
-func (e Event) Addr() netip.Addr { return parseAddr(e.Field("address")) }
-
-// String returns the event as one line for people.
-func (e Event) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s", e.Time.Format("15:04:05.000"), e.Name)
-	for _, name := range slices.Sorted(maps.Keys(e.Fields)) {
-		if name != "time" && name != "event" {
-			fmt.Fprintf(&b, " %s=%v", name, e.Fields[name])
-		}
-	}
-	return b.String()
-}
-
-// Status is what `flexphone ctl status` prints.
-type Status struct {
-	MAC        string          `json:"mac"`
-	Number     string          `json:"number"`
-	State      string          `json:"state"`
-	Address    string          `json:"address"`
-	Registered bool            `json:"registered"`
-	Call       json.RawMessage `json:"call"`
-	Display    []string        `json:"display"`
-	Tone       string          `json:"tone"`
-}
-
-// Addr returns the phone's address, zero when it has none.
-func (s Status) Addr() netip.Addr { return parseAddr(s.Address) }
-
-// parseAddr reads an address with or without the length of its prefix.
-func parseAddr(text string) netip.Addr {
-	if p, err := netip.ParsePrefix(text); err == nil {
-		return p.Addr()
-	}
-	addr, _ := netip.ParseAddr(text) // zero when there is none
-	return addr
 }
 
 // A PhoneConfig says what phone to build.
@@ -228,62 +169,6 @@ func (p *Phone) PowerOn(ctx context.Context) error {
 	return p.listen(ctx)
 }
 
-// listen connects to the phone's control socket, as soon as there is one, and
-// reads its events from then on.
-func (p *Phone) listen(ctx context.Context) error {
-	tick := time.NewTicker(p.look())
-	defer tick.Stop()
-	for {
-		conn, err := net.Dial("unix", p.Control())
-		if err == nil {
-			err = p.follow(conn)
-		}
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-p.proc.done:
-			return fmt.Errorf("testbed: start %s: it has ended: %s: %s", p.Name, p.proc.cmd.ProcessState, p.LastWords())
-		case <-ctx.Done():
-			return fmt.Errorf("testbed: start %s: %w: %w", p.Name, ctx.Err(), err)
-		}
-	}
-}
-
-// follow reads events off the control socket until the phone ends. It returns
-// once no later event can be missed, which the first, empty answer says.
-func (p *Phone) follow(conn net.Conn) error {
-	r := bufio.NewReader(conn)
-	if err := json.NewEncoder(conn).Encode(request{Command: "events"}); err != nil {
-		conn.Close()
-		return fmt.Errorf("testbed: follow %s: %w", p.Name, err)
-	}
-	if _, err := r.ReadBytes('\n'); err != nil {
-		conn.Close()
-		return fmt.Errorf("testbed: follow %s: %w", p.Name, err)
-	}
-	followed := make(chan struct{})
-	p.followed = followed
-	go func() {
-		defer close(followed)
-		defer conn.Close()
-		for lines := json.NewDecoder(r); ; {
-			var answer response
-			var fields map[string]any
-			if lines.Decode(&answer) != nil || json.Unmarshal(answer.Result, &fields) != nil {
-				return
-			}
-			e := Event{Name: fmt.Sprint(fields["event"]), Fields: fields}
-			if e.Time = time.Now(); p.board == hostBoard {
-				e.Time, _ = time.Parse(time.RFC3339Nano, fmt.Sprint(fields["time"]))
-			}
-			p.events.add(e)
-		}
-	}()
-	return nil
-}
-
 // PowerOff asks the phone to end, as its switch does: it gives its lease and
 // its row back.
 func (p *Phone) PowerOff() error {
@@ -346,115 +231,6 @@ func (p *Phone) Ctl(ctx context.Context, args ...string) (string, error) {
 	out, err := p.host.output(ctx, p.binary, append([]string{"ctl", "--control", p.Control()}, args...)...)
 	return strings.TrimSpace(string(out)), err
 }
-
-// Press presses keys: digits, * and #.
-func (p *Phone) Press(ctx context.Context, keys string) error {
-	_, err := p.machine.press(ctx, keys)
-	return err
-}
-
-// interdigit is how long the phone waits for another key before it dials what it has.
-const interdigit = 4 * time.Second
-
-// StoodStill reports whether a phone that had to wait for so long between two keys may
-// have dialled what it had: a person is not as slow, a machine that stands still is.
-func StoodStill(between time.Duration) bool { return between >= interdigit }
-
-// dialings is how often a number is dialled at most, until the machine does not stand
-// still meanwhile.
-const dialings = 10
-
-// Dial marks, lifts the handset, presses the keys of number and #, and returns the
-// event that the phone has dialled it. It does so once more if the machine stood still
-// between two keys, for which the phone cannot but dial the first of them.
-func (p *Phone) Dial(ctx context.Context, number string) (Event, error) {
-	for range dialings {
-		p.Mark()
-		if err := p.OffHook(ctx); err != nil {
-			return Event{}, err
-		}
-		between, err := p.machine.press(ctx, number+"#")
-		if err != nil {
-			return Event{}, err
-		}
-		dialed, err := p.Await(ctx, "dialed")
-		switch {
-		case err != nil || dialed.Field("number") == number:
-			return dialed, err
-		case !StoodStill(between):
-			return dialed, fmt.Errorf("testbed: dial %s at %s: it dialled %s", number, p.Name, dialed.Field("number"))
-		}
-		if err := p.OnHook(ctx); err != nil {
-			return Event{}, err
-		}
-		if _, err := p.Await(ctx, "state", "state", "standby"); err != nil {
-			return Event{}, err
-		}
-	}
-	return Event{}, fmt.Errorf("testbed: dial %s at %s: the machine stood still between two keys, %d times", number, p.Name, dialings)
-}
-
-// OffHook lifts the handset.
-func (p *Phone) OffHook(ctx context.Context) error {
-	return p.machine.hook(ctx, true)
-}
-
-// OnHook puts the handset back.
-func (p *Phone) OnHook(ctx context.Context) error {
-	return p.machine.hook(ctx, false)
-}
-
-// Status asks for the phone's state.
-func (p *Phone) Status(ctx context.Context) (Status, error) {
-	out, err := p.Ctl(ctx, "status")
-	if err != nil {
-		return Status{}, err
-	}
-	var s Status
-	if err := json.Unmarshal([]byte(out), &s); err != nil {
-		return Status{}, fmt.Errorf("testbed: read status of %s: %w: %s", p.Name, err, out)
-	}
-	return s, nil
-}
-
-// Await waits for the next event of that name whose fields are as given
-// ("address", "192.0.2.7", …), and passes it: the next Await looks behind it.
-// The empty name is any.
-func (p *Phone) Await(ctx context.Context, name string, fields ...string) (Event, error) {
-	p.mu.Lock()
-	from := p.next
-	p.mu.Unlock()
-	e, next, err := p.events.await(ctx, from, func(e Event) bool {
-		if name != "" && e.Name != name {
-			return false
-		}
-		for i := 0; i+1 < len(fields); i += 2 {
-			if e.Field(fields[i]) != fields[i+1] {
-				return false
-			}
-		}
-		return true
-	})
-	if err != nil {
-		return Event{}, fmt.Errorf("testbed: wait for %q %v of %s: %w", name, fields, p.Name, err)
-	}
-	p.mu.Lock()
-	p.next = next
-	p.mu.Unlock()
-	return e, nil
-}
-
-// Mark passes all events so far: the next Await looks behind them. Whoever calls
-// marks first, so that the pace of the phone is that of one call.
-func (p *Phone) Mark() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.next = p.events.length()
-	p.pace = fullPace
-}
-
-// Events returns all events so far.
-func (p *Phone) Events() []Event { return p.events.since(0) }
 
 // LastWords returns the end of the phone's log.
 func (p *Phone) LastWords() string {

@@ -67,4 +67,7 @@ func TestQualityIsTold(t *testing.T) {
 			t.Errorf("%s does not count the one call that was told of", name)
 		}
 	}
+	if !strings.Contains(metrics, `storing_server_calls_total{way="direct"} 1`) {
+		t.Error("the way of its sound is not told")
+	}
 }

@@ -9,9 +9,16 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
+
+// linkBytesMost is how many bytes of a call a server passes on at the most: what it says of
+// a link is reckoned with 10 kB.
+const linkBytesMost = 10_000
+
+var linkBytes = regexp.MustCompile(`(?m)^storing_server_link_bytes_total (\S+)`)
 
 // What goes over a relayed link is the two phones' secret: after a hundred calls neither
 // the storing server's memory holds a line of what they have told each other, nor its
@@ -53,6 +60,16 @@ func TestServerKnowsNothingOfRelayedCalls(t *testing.T) {
 			must(t, b.PowerOn(ctx))
 			await(ctx, t, b, "registered", "reach", "nat")
 		}
+	}
+
+	m, err := bed.Server.Metrics(ctx)
+	must(t, err)
+	if passed := linkBytes.FindStringSubmatch(m); passed == nil {
+		t.Error("the server does not say how much it has passed on")
+	} else if a, err := strconv.ParseFloat(passed[1], 64); err != nil || a/(rounds*calls) < 1_000 || a/(rounds*calls) > linkBytesMost {
+		t.Errorf("%s bytes of %d calls were passed on, %v; want a few kilobytes of each", passed[1], rounds*calls, err)
+	} else {
+		t.Logf("%.1f kB of each call were passed on", a/(rounds*calls)/1000)
 	}
 
 	memory, err := bed.Server.proc.memory()

@@ -28,6 +28,7 @@ type Server struct {
 	flags   []string // of its run, beside the usual ones
 	lookups int      // as in Config
 	pages   bool     // likewise
+	turn    int      // likewise
 }
 
 // storingPort is the port of the bed's own storing server (RFC 7252, section 12.7).
@@ -46,6 +47,28 @@ func Site() string {
 func (s *Server) Link(ctx context.Context, name string, args ...string) (string, error) {
 	out, err := s.command(ctx, append([]string{"link", "new", name, "--site", Site()}, args...)...)
 	return strings.TrimSpace(string(out)), err
+}
+
+// Password sets another password of the operator's pages, and returns it.
+func (s *Server) Password(ctx context.Context) (string, error) {
+	out, err := s.command(ctx, "password")
+	return strings.TrimSpace(string(out)), err
+}
+
+// RevokeLinks makes all links worth nothing.
+func (s *Server) RevokeLinks(ctx context.Context) error {
+	out, err := s.command(ctx, "link", "list", "--json")
+	for dec := json.NewDecoder(bytes.NewReader(out)); err == nil; {
+		var link struct{ ID string }
+		if err := dec.Decode(&link); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return fmt.Errorf("testbed: list links: %w", err)
+		}
+		_, err = s.command(ctx, "link", "revoke", link.ID)
+	}
+	return err
 }
 
 // A Row is what the storing server tells of a phone (`rows --json`).
@@ -75,7 +98,7 @@ func newServer(ctx context.Context, isp *ISP, dir string, c Config) (*Server, er
 	if err := h.address("eth0", serverAddress, fixedRouter.Addr()); err != nil {
 		return nil, err
 	}
-	s := &Server{host: h, dir: dir, name: "server", port: storingPort, binary: binary, lookups: c.Lookups, pages: c.Pages}
+	s := &Server{host: h, dir: dir, name: "server", port: storingPort, binary: binary, lookups: c.Lookups, pages: c.Pages, turn: c.TURN}
 	return s, s.Start(ctx)
 }
 
@@ -111,6 +134,9 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	if s.pages {
 		args = append(args, fmt.Sprintf("--http=:%d", pagesPort))
+	}
+	if s.turn > 0 {
+		args = append(args, fmt.Sprintf("--turn=:%d", s.turn))
 	}
 	args = append(args, s.flags...)
 	p, err := s.host.run(s.dir, command{name: "storing-" + s.name, path: s.binary, args: args})
@@ -175,6 +201,9 @@ func (s *Server) Load(ctx context.Context, d time.Duration) error {
 	return err
 }
 
+// Pid is its process.
+func (s *Server) Pid() int { return s.proc.cmd.Process.Pid }
+
 // Kill9 ends the storing server at once, as a crash would.
 func (s *Server) Kill9() { s.proc.kill() }
 
@@ -234,6 +263,12 @@ func (s *Server) AwaitState(ctx context.Context, mac MAC, state string) error {
 // SetNumber gives a phone its short number, as an operator does.
 func (s *Server) SetNumber(ctx context.Context, mac MAC, number string) error {
 	_, err := s.command(ctx, "number", "set", mac.String(), number)
+	return err
+}
+
+// FreeNumber ends the rest of a number that a phone had, as an operator does.
+func (s *Server) FreeNumber(ctx context.Context, number string) error {
+	_, err := s.command(ctx, "number", "free", number)
 	return err
 }
 

@@ -3,6 +3,7 @@ package testbed
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -28,6 +29,8 @@ func Call(ctx context.Context, caller, callee *Phone, number string) (*Talk, err
 	if err != nil {
 		return nil, err
 	}
+	ctx, over := caller.whileInCall(ctx)
+	defer over()
 	resolved, err := caller.Await(ctx, "resolved")
 	if err != nil {
 		return nil, err
@@ -53,6 +56,29 @@ func Call(ctx context.Context, caller, callee *Phone, number string) (*Talk, err
 	}
 	t.Established, t.Codec, t.Security = established.Time, established.Field("codec"), established.Field("security")
 	return t, nil
+}
+
+// errOver is why nothing more comes of a call.
+var errOver = errors.New("testbed: the call is over")
+
+// whileInCall returns a context that is over, too, once the call that p has just begun has
+// ended: what nobody brings about any more is not waited for, and why is told. over ends it.
+func (p *Phone) whileInCall(ctx context.Context) (in context.Context, over func()) {
+	p.mu.Lock()
+	from := p.next
+	p.mu.Unlock()
+	in, cancel := context.WithCancelCause(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		if e, _, err := p.events.await(in, from, func(e Event) bool { return e.Name == "ended" }); err == nil {
+			cancel(fmt.Errorf("%w: %s: %v", errOver, p.Name, e))
+		}
+	}()
+	return in, func() {
+		cancel(nil)
+		<-watched
+	}
 }
 
 // HangUp puts the handsets back, by's first, and returns once both ends say

@@ -18,7 +18,7 @@ func BenchmarkTalks(b *testing.B) {
 		var errs [2]error
 		var both sync.WaitGroup
 		for i := range phones {
-			both.Go(func() { heard[i], _, errs[i] = phones[i].hearOnce(ctx, phones[1-i].spoken, phones[1-i]) })
+			both.Go(func() { heard[i], _, errs[i] = phones[i].hearOnce(ctx, phones[1-i].spoken, nil, phones[1-i]) })
 		}
 		both.Wait()
 		for i := range heard {

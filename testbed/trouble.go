@@ -63,12 +63,11 @@ func (p *Phone) Save(settings string, again bool) error {
 }
 
 // PressOddly presses keys of a phone in a virtual machine whose agent moves them:
-// how is serial.Bouncing, Long or Together, or empty: as always. It returns how long
-// the longest bounce took, and how long the phone may have waited between two keys, by
-// the machine's clock: longer where the machine stood still meanwhile.
-func (p *Phone) PressOddly(how, keys string) (bounced, between time.Duration, err error) {
+// how is serial.Bouncing, Long or Together, or empty: as always. It returns how well it
+// could, by the machine's clock: worse where the machine stood still meanwhile.
+func (p *Phone) PressOddly(how, keys string) (serial.Pressed, error) {
 	reply, err := p.trouble(serial.Request{Do: serial.Press, Keys: keys, How: how})
-	return reply.Bounced, reply.Between, err
+	return reply.Pressed, err
 }
 
 func (p *Phone) trouble(r serial.Request) (serial.Reply, error) {

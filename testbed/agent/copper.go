@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"flexphone/testbed/pace"
 )
 
 // A copper stands for the contacts of a matrix: gpio-sim has lines, but nothing
@@ -22,6 +24,8 @@ type copper struct {
 	closed [rows]int      // the columns that the contacts of each row join to it, one bit each
 	pulled int            // the columns that are low, one bit each
 	driven int            // the rows that were low when it last looked, one bit each
+	looked time.Duration  // when that was
+	behind time.Duration  // the longest from one look to the next
 }
 
 // The lines of the matrix in its bank, low when driven.
@@ -43,10 +47,11 @@ const (
 )
 
 // openCopper makes the caller's goroutine, which ends with its order, go before
-// whatever else wants the processor: electrons do not wait for programs.
+// whatever else wants the processor, the phone's threads and their real-time priority
+// included: electrons do not wait for programs.
 func openCopper(dir string) (*copper, error) {
 	runtime.LockOSThread() // and never unlocked, so that the thread ends with it
-	first := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}
+	first := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 90}
 	if err := unix.SchedSetAttr(0, &first, 0); err != nil {
 		return nil, fmt.Errorf("go before the others: %w", err)
 	}
@@ -105,7 +110,11 @@ func (c *copper) hold() error {
 
 // tick lets the columns follow the rows, and a moment pass.
 func (c *copper) tick() error {
-	c.driven = 0
+	now := pace.Now()
+	if c.looked != 0 {
+		c.behind = max(c.behind, now-c.looked)
+	}
+	c.looked, c.driven = now, 0
 	var level [1]byte
 	for row, f := range c.rows {
 		if _, err := unix.Pread(int(f.Fd()), level[:], 0); err != nil {
@@ -128,6 +137,8 @@ func (c *copper) tick() error {
 	_ = unix.Nanosleep(&moment, nil)
 	return nil
 }
+
+func (c *copper) late() time.Duration { return c.behind }
 
 // low returns the columns that are joined to a driven row, in any number of steps.
 func (c *copper) low(driven int) (low int) {

@@ -21,7 +21,7 @@ const (
 const (
 	// held is how long a key is held, and how long after it the next one comes: a
 	// person in a hurry. The handset moves no faster.
-	held = 50 * time.Millisecond
+	held = 100 * time.Millisecond
 	// long is how long a key is held by a person who thinks, longer than keyboards
 	// wait before they repeat it.
 	long = 1500 * time.Millisecond
@@ -36,6 +36,8 @@ type contacts interface {
 	move(key int, down bool) error
 	// hold returns when all is as it is for as long as a person in a hurry needs.
 	hold() error
+	// late returns how long the phone may have seen the contacts as they were before.
+	late() time.Duration
 	Close() error
 }
 
@@ -56,15 +58,14 @@ type singly struct{ dir string }
 
 func (s singly) move(key int, down bool) error { return pull(s.dir, key, down) }
 func (s singly) hold() error                   { time.Sleep(held); return nil }
+func (s singly) late() time.Duration           { return 0 }
 func (s singly) Close() error                  { return nil }
 
-// press presses keys, one after the other or as how says. It returns how long the
-// longest bounce took, and the longest time that the phone may have waited between
-// two keys.
-func (a *agent) press(pressed, how string) (bounced, between time.Duration, err error) {
+// press presses keys, one after the other or as how says, and returns how well it could.
+func (a *agent) press(pressed, how string) (did serial.Pressed, err error) {
 	c, err := a.openContacts()
 	if err != nil {
-		return 0, 0, err
+		return did, err
 	}
 	defer c.Close()
 	f := &finger{contacts: c, how: how}
@@ -73,31 +74,32 @@ func (a *agent) press(pressed, how string) (bounced, between time.Duration, err 
 	for _, k := range pressed {
 		key := strings.IndexRune(keys, k)
 		if key < 0 {
-			return 0, 0, fmt.Errorf("there is no key %q", k)
+			return did, fmt.Errorf("there is no key %q", k)
 		}
 		before := pace.Now()
 		if err := f.move(key, true); err != nil {
-			return 0, 0, fmt.Errorf("press %q: %w", k, err)
+			return did, fmt.Errorf("press %q: %w", k, err)
 		}
 		if len(down) > 0 {
-			between = max(between, pace.Now()-last)
+			did.Between = max(did.Between, pace.Now()-last)
 		}
 		last = before
 		if down = append(down, key); how == serial.Together {
 			continue
 		}
 		if err := f.move(key, false); err != nil {
-			return 0, 0, fmt.Errorf("let go %q: %w", k, err)
+			return did, fmt.Errorf("let go %q: %w", k, err)
 		}
 	}
 	if how == serial.Together {
 		for _, key := range down {
 			if err := f.move(key, false); err != nil {
-				return 0, 0, fmt.Errorf("let go %q: %w", keys[key], err)
+				return did, fmt.Errorf("let go %q: %w", keys[key], err)
 			}
 		}
 	}
-	return f.bounced, between, nil
+	did.Bounced, did.Late = f.bounced, c.late()
+	return did, nil
 }
 
 // A finger moves contacts in its own way.

@@ -182,7 +182,7 @@ func (a *agent) serve(t *serial.Talk) {
 		}
 		return
 	case serial.Press:
-		reply.Bounced, reply.Between, err = a.press(r.Keys, r.How)
+		reply.Pressed, err = a.press(r.Keys, r.How)
 	case serial.Rest:
 		time.Sleep(held)
 		reply.Now = pace.Now()

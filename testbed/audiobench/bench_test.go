@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"flexphone/internal/usage"
 )
 
 func TestRead(t *testing.T) {
@@ -23,9 +25,16 @@ func TestRead(t *testing.T) {
 func TestReport(t *testing.T) {
 	k := kind{codec: "PCMU", packet: 10 * time.Millisecond}
 	r := &report{
-		costs: []cost{{flexphone, "idle", 1, 2e6, 3e6}, {baresip, "idle", 2, 1e6, 2e6}},
 		heard: []hearing{{maker: flexphone, kind: k, what: "loss 5 %", followed: 0.95, fixed: 0.9, begin: 50 * time.Millisecond, end: 60 * time.Millisecond}},
 		late:  1, absent: []string{"another: why"},
+	}
+	// Of turns in which the machine was more or less busy, those of one are compared.
+	for i, busy := range []float64{2, 1, 3} {
+		for maker, t := range map[string]turn{flexphone: {processor: 1, pss: 2, rss: 3}, baresip: {processor: 2, pss: 1, rss: 2}} {
+			t.processor *= busy
+			t.parts[usage.GoHeap] = int64(i+1) * 1e6
+			r.weigh(maker, "idle", t)
+		}
 	}
 	for _, ms := range []time.Duration{30, 20, 25} {
 		r.add(flexphone, k, []time.Duration{ms * time.Millisecond})
@@ -38,8 +47,9 @@ func TestReport(t *testing.T) {
 	text := strings.Join(strings.Fields(out.String()), " ")
 	for _, want := range []string{
 		"flexphone, PCMU 10 ms 3 25.0 30.0 ", "baresip, PCMU 10 ms 3 50.0 60.0 0.50",
-		"flexphone, idle 1.00 2.0 3.0", "baresip, idle 2.00 1.0 2.0 0.50, 2.00, 1.50",
-		"loss 5 %, PCMU 10 ms, flexphone 0.950 0.900 50 60", "late: 1 times", "not measured: another: why",
+		"flexphone, idle 3 2.00 3.00 2.0 2.0 3.0", "baresip, idle 3 4.00 6.00 1.0 1.0 2.0 0.50, 2.00, 1.50",
+		"Go's heap other anonymous", "flexphone, idle 0.0 0.0 0.0 2.0 0.0",
+		"loss 5 %, PCMU 10 ms, flexphone 0.950 0.900 50 60", "late: 1 times", "without SCHED_RR", "not measured: another: why",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, out.String())

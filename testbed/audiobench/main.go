@@ -2,7 +2,7 @@
 // real programs on a virtual sound card, and beside them between two of Debian's
 // baresip in the same run.
 //
-//	audiobench [-n 10] [-talk 6s] [-weigh 30s] [-calls .] [-cases .] [-out build/bench]
+//	audiobench [-n 10] [-talk 6s] [-weigh 12s] [-calls .] [-cases .] [-out build/bench]
 //	audiobench -tail 10m
 //
 // It knows a mouth, an ear and the way between the ends of a call. It refuses to know
@@ -18,7 +18,9 @@
 // subtracted.
 //
 // Processor and memory, idle and in a call: as the kernel counts them, the mean of both
-// ends, without the card's server. What is spoken is heard by both.
+// ends, without the card's server. Each end is spoken to for half of a call. Makers take turns,
+// and are compared within each turn, since a machine is not equally busy all the time;
+// and the memory's parts are told, as the kernel knows where each came from.
 //
 // Speech, over a way in user space that loses, holds, repeats and mixes up packets: how
 // much of it is understood (STOI, audio/audiotest), and how much later it comes at the
@@ -28,6 +30,13 @@
 // of our ends came more than a period late, and how often it had nothing to play, while
 // the storing server takes registrations, its pages are loaded, and both ends write all
 // that they send and hear to their logs.
+//
+// # Whom nobody keeps waiting
+//
+// A sound card's clock waits for no program, and neither do the threads of a phone (SCHED_RR).
+// So it is here where root runs it: the card's server, and the bench itself, ask for that
+// as our telephones do; threads of others that are called by the card have it from there.
+// Other users measure their machine beside all that it does, and the report says so.
 //
 // # How codecs are chosen
 //
@@ -57,9 +66,9 @@ import (
 
 // options say what is measured.
 type options struct {
-	n     int            // calls of each kind, for the delay
+	n     int            // calls of each kind
 	talk  time.Duration  // in each of them
-	weigh time.Duration  // of a call, and of idleness
+	weigh time.Duration  // of each of them, and of idleness
 	calls *regexp.Regexp // who makes them, and how
 	cases *regexp.Regexp // of speech
 	drift time.Duration  // how long cases of clocks that differ are
@@ -69,7 +78,7 @@ type options struct {
 }
 
 func main() {
-	code, done, err := testbed.Enclose()
+	code, done, err := testbed.EnclosePrompt()
 	if !done && err == nil {
 		ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer cancel()
@@ -97,9 +106,9 @@ func read(args []string, progress io.Writer) (o options, err error) {
 	flags := flag.NewFlagSet("audiobench", flag.ContinueOnError)
 	flags.SetOutput(progress)
 	o.say = func(format string, args ...any) { fmt.Fprintf(progress, "audiobench: "+format+"\n", args...) }
-	flags.IntVar(&o.n, "n", 10, "calls of each kind, for the delay; 0: none")
+	flags.IntVar(&o.n, "n", 10, "calls of each kind that are weighed, and as many for the delay; 0: none")
 	flags.DurationVar(&o.talk, "talk", 6*time.Second, "speech in each of these")
-	flags.DurationVar(&o.weigh, "weigh", 30*time.Second, "how much of a call is weighed; 0: nothing")
+	flags.DurationVar(&o.weigh, "weigh", 12*time.Second, "how long each call is weighed; 0: nothing is")
 	flags.DurationVar(&o.drift, "drift", 5*time.Minute, "how long calls are between clocks that differ")
 	flags.DurationVar(&o.tail, "tail", 0, "count late periods of the card in a call that is so long, and measure nothing else")
 	flags.StringVar(&o.out, "out", "build/bench", "folder for what was heard")
@@ -115,7 +124,7 @@ func read(args []string, progress io.Writer) (o options, err error) {
 		return o, fmt.Errorf("audiobench: -cases: %w", err)
 	}
 	if flags.NArg() > 0 || o.n < 0 || o.talk < 2*time.Second || o.talk > 30*time.Second || o.weigh < 0 || o.drift < time.Second || o.tail < 0 {
-		return o, errors.New("usage: audiobench [-n 10] [-talk 6s, to 30s] [-weigh 30s] [-calls REGEXP] [-cases REGEXP] [-drift 5m] [-out FOLDER], or audiobench -tail 10m")
+		return o, errors.New("usage: audiobench [-n 10] [-talk 6s, to 30s] [-weigh 12s] [-calls REGEXP] [-cases REGEXP] [-drift 5m] [-out FOLDER], or audiobench -tail 10m")
 	}
 	return o, nil
 }

@@ -192,11 +192,21 @@ func (p *baresips) call(ctx context.Context, _ bool) error {
 	return nil
 }
 
+// again is after how long a baresip is told once more to hang up: one that is busy forgets
+// it now and then.
+const again = 5 * time.Second
+
 func (p *baresips) hangUp(ctx context.Context) error {
-	if err := p.ends[0].Hangup(); err != nil {
-		return err
+	for {
+		if err := p.ends[0].Hangup(); err != nil {
+			return err
+		}
+		// Who hangs up says nothing, and is ready before the other hears of it.
+		bounded, cancel := context.WithTimeout(ctx, again)
+		_, err := p.ends[1].Await(bounded, "CALL_CLOSED")
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
 	}
-	// Who hangs up says nothing, and is ready before the other hears of it.
-	_, err := p.ends[1].Await(ctx, "CALL_CLOSED")
-	return err
 }

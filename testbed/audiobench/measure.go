@@ -12,7 +12,6 @@ import (
 
 	"flexphone/audio/audiotest"
 	"flexphone/audio/resample"
-	"flexphone/internal/usage"
 	"flexphone/testbed"
 )
 
@@ -66,6 +65,7 @@ func open(ctx context.Context, o options, r *report) (b *bench, err error) {
 			err = errors.Join(err, b.close())
 		}
 	}()
+	r.prompt = b.studio.prompt
 	if b.bed, err = testbed.New(ctx, testbed.Config{}); err != nil {
 		return b, err
 	}
@@ -205,6 +205,7 @@ func (b *bench) loop(ctx context.Context) (time.Duration, error) {
 	if err := s.join("jack_connect", s.mouth(), s.ear()); err != nil {
 		return 0, err
 	}
+	s.begin()
 	said := b.speech[:2*cardRate]
 	heard, err := s.perform(ctx, said)
 	if err := errors.Join(err, s.join("jack_disconnect", s.mouth(), s.ear())); err != nil {
@@ -267,92 +268,4 @@ func (b *bench) delay(ctx context.Context, m maker, k kind) error {
 		b.report.add(m.name, k, delays)
 		return nil
 	})
-}
-
-// used is the processor time of both ends.
-func used(p pair) (sum time.Duration) {
-	for _, pid := range p.pids() {
-		sum += usage.Of(pid).CPU
-	}
-	return sum
-}
-
-// memory is the mean of both ends, in part and wholly.
-func memory(p pair) (pss, rss int64) {
-	for _, pid := range p.pids() {
-		pss += usage.Proportional(pid)
-		rss += usage.Resident(pid)
-	}
-	return pss / 2, rss / 2
-}
-
-// costs weighs all telephones, idle and in calls with packets of the usual duration.
-func (b *bench) costs(ctx context.Context) error {
-	if b.weigh == 0 {
-		return nil
-	}
-	if err := b.idle(ctx); err != nil {
-		return err
-	}
-	for _, m := range b.makers {
-		for _, k := range kinds {
-			if (k.directly || k.packet == 20*time.Millisecond) && b.wants(m, k) {
-				if err := b.inCall(ctx, m, k); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// idle weighs all telephones while nobody talks.
-func (b *bench) idle(ctx context.Context) error {
-	b.say("%v of idleness", b.weigh)
-	before := make([]time.Duration, len(b.makers))
-	for i, m := range b.makers {
-		before[i] = used(m)
-	}
-	begun := time.Now()
-	if err := pause(ctx, b.weigh); err != nil {
-		return err
-	}
-	for i, m := range b.makers {
-		b.report.costs = append(b.report.costs, costOf(m, "idle", used(m)-before[i], begun))
-	}
-	return nil
-}
-
-// costOf is what one of two ends takes, which have used so much together since begun.
-func costOf(m maker, what string, used time.Duration, begun time.Time) cost {
-	c := cost{maker: m.name, what: what, processor: used.Seconds() / 2 * float64(time.Minute) / float64(time.Since(begun))}
-	c.pss, c.rss = memory(m)
-	return c
-}
-
-// inCall weighs a call in which both ends hear speech.
-func (b *bench) inCall(ctx context.Context, m maker, k kind) (err error) {
-	b.say("%v of a call of %s, %v", b.weigh, m.name, k)
-	ctx, cancel := context.WithTimeout(ctx, stuck+2*b.weigh)
-	defer cancel()
-	ends, err := b.call(ctx, m, k)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, b.hangUp(ctx, m, ends)) }()
-	if err := b.studio.listen(ends, ends.in...); err != nil {
-		return err
-	}
-	before, begun := used(m), time.Now()
-	for time.Since(begun) < b.weigh {
-		left := min(len(b.speech), int((b.weigh-time.Since(begun))*cardRate/time.Second))
-		if left <= 0 {
-			break
-		}
-		if _, err := b.studio.perform(ctx, b.speech[:left]); err != nil && !errors.Is(err, errLate) {
-			return err
-		}
-	}
-	b.report.costs = append(b.report.costs, costOf(m, k.String(), used(m)-before, begun))
-	return nil
 }

@@ -11,11 +11,12 @@ import (
 // A report is what was measured.
 type report struct {
 	delays []*delays
-	costs  []cost
+	costs  []*cost
 	heard  []hearing
 	tails  []lateness
 	lasted time.Duration // the call that tails are of
 	late   int           // how often the bench itself was
+	prompt bool          // the card's clock, the bench and our telephones have SCHED_RR
 	absent []string      // what was not measured, and why
 }
 
@@ -25,13 +26,6 @@ type delays struct {
 	kind  kind
 	calls int
 	times []time.Duration
-}
-
-// A cost is what one telephone takes.
-type cost struct {
-	maker, what string
-	processor   float64 // seconds a minute
-	pss, rss    int64   // bytes
 }
 
 func (r *report) add(maker string, k kind, times []time.Duration) {
@@ -74,23 +68,15 @@ func (r *report) print(out io.Writer) error {
 			fmt.Fprintf(w, "%s, %v\t%d\t%.1f\t%.1f\t%s\n", d.maker, d.kind, d.calls, d.quantile(0.5), d.quantile(0.95), r.ratio(d))
 		}
 	}
-	if len(r.costs) > 0 {
-		fmt.Fprintf(w, "\neach telephone\tprocessor s a minute\tmemory MB (PSS)\t(RSS)\tflexphone / this\n")
-	}
-	for _, c := range r.costs {
-		beside := ""
-		for _, ours := range r.costs {
-			if c.maker != flexphone && ours.maker == flexphone && ours.what == c.what && c.processor > 0 {
-				beside = fmt.Sprintf("%.2f, %.2f, %.2f", ours.processor/c.processor, float64(ours.pss)/float64(c.pss), float64(ours.rss)/float64(c.rss))
-			}
-		}
-		fmt.Fprintf(w, "%s, %s\t%.2f\t%.1f\t%.1f\t%s\n", c.maker, c.what, c.processor, float64(c.pss)/1e6, float64(c.rss)/1e6, beside)
-	}
+	r.printCosts(w)
 	if len(r.heard) > 0 {
 		fmt.Fprintf(w, "\nspeech over %v\tunderstood (STOI)\tat one delay\tfirst 5 s, ms\tlast 5 s, ms\n", way)
 	}
 	for _, h := range r.heard {
 		fmt.Fprintf(w, "%s, %v, %s\t%.3f\t%.3f\t%.0f\t%.0f\n", h.what, h.kind, h.maker, h.followed, h.fixed, millis(h.begin), millis(h.end))
+	}
+	if !r.prompt {
+		fmt.Fprintf(w, "\nwithout SCHED_RR, which the kernel gives root alone: whatever else this machine did is in these figures\n")
 	}
 	if r.late > 0 {
 		fmt.Fprintf(w, "\nmeasured again, since the bench itself was late: %d times\n", r.late)

@@ -14,18 +14,22 @@ import (
 	"time"
 
 	"flexphone/audio/portaudio"
+	"flexphone/internal/realtime"
 )
 
 // cardRate is the rate of the virtual card.
 const cardRate = 48000
 
 // A studio is a virtual sound card, a JACK server whose clock is the machine's, and a
-// mouth and an ear that are joined to telephones there.
+// mouth and an ear that are joined to telephones there. As that of a real one, this clock
+// waits for no program, if the kernel permits it.
 type studio struct {
 	server *exec.Cmd
 	out    bytes.Buffer
 	device *portaudio.Device
+	prompt bool     // the card's clock has SCHED_RR, and may give it to telephones' threads
 	own    []string // our ports
+	known  uint64   // how often the device had nothing to play when its loop was measured
 
 	mu    sync.Mutex
 	scene *scene
@@ -58,7 +62,11 @@ func openStudio(ctx context.Context, period int) (s *studio, err error) {
 		}
 	}
 	s = &studio{ended: make(chan struct{})}
-	s.server = exec.Command("jackd", "--no-realtime", "--name", name, "-d", "dummy", "-r", fmt.Sprint(cardRate), "-p", fmt.Sprint(period))
+	clock := "--no-realtime"
+	if s.prompt = prompt() == nil; s.prompt {
+		clock = "--realtime"
+	}
+	s.server = exec.Command("jackd", clock, "--port-max", fmt.Sprint(mostPorts), "--name", name, "-d", "dummy", "-r", fmt.Sprint(cardRate), "-p", fmt.Sprint(period))
 	s.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	s.server.Stdout, s.server.Stderr = &s.out, &s.out
 	if err := s.server.Start(); err != nil {
@@ -98,6 +106,10 @@ func openStudio(ctx context.Context, period int) (s *studio, err error) {
 // ahead is how much the mouth has said before it is heard: what the bench may be late.
 const ahead = 30 * time.Millisecond
 
+// mostPorts is how many ports there may be. JACK has its clients lock memory for as many,
+// which would be a hundred MB, and is not a telephone's.
+const mostPorts = 64
+
 // card is PortAudio's name for whatever plays and records at the server.
 const card = "system"
 
@@ -110,6 +122,13 @@ func (s *studio) alive(ctx context.Context) error {
 		return pause(ctx, 50*time.Millisecond)
 	}
 }
+
+// prompt keeps the threads of the bench, as they are now, from being late; what they start
+// has to ask for that itself.
+func prompt() error { return realtime.Prompt(urgency, realtime.Nothing) }
+
+// urgency is below that of telephones.
+const urgency = 5
 
 // turn keeps the card's clock.
 func (s *studio) turn(ctx context.Context) {
@@ -145,11 +164,15 @@ const tail = 800 * time.Millisecond
 // errLate is the error of a scene in which the bench itself was late.
 var errLate = errors.New("the bench was late")
 
+// begin forgets that the bench was late: its own loop is measured anew, and holds from
+// now on until it is late again, after which the mouth is heard later.
+func (s *studio) begin() { s.known = s.device.Underruns() }
+
 // perform says speech of cardRate and returns what the ear heard meanwhile and a
 // tail longer.
 func (s *studio) perform(ctx context.Context, speech []int16) ([]int16, error) {
 	c := &scene{said: speech, heard: make([]int16, len(speech)+int(tail*cardRate/time.Second)), over: make(chan struct{})}
-	before := s.device.Underruns()
+	_ = prompt() // also the threads that were made since
 	s.mu.Lock()
 	s.scene = c
 	s.mu.Unlock()
@@ -160,7 +183,7 @@ func (s *studio) perform(ctx context.Context, speech []int16) ([]int16, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if s.device.Underruns() != before {
+	if s.device.Underruns() != s.known {
 		return c.heard, errLate
 	}
 	return c.heard, nil
@@ -196,13 +219,14 @@ func (s *studio) ports() (map[string]bool, error) {
 	return ports, nil
 }
 
-// patiently tries what a server that is changing may refuse a few times.
+// patiently tries what a server that is changing, or has no processor, may refuse: ten
+// times in four seconds.
 func patiently(try func() error) (err error) {
-	for range 5 {
+	for range 10 {
 		if err = try(); err == nil {
 			return nil
 		}
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(400 * time.Millisecond)
 	}
 	return err
 }

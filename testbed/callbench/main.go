@@ -18,6 +18,9 @@
 // the other end has nothing to prove.
 // Whoever is called lifts the handset two round trips after it rings.
 //
+// Two more of ours are behind NATs that give each destination another port: their link and
+// their sound go by way of the storing server ("relayed"), whose processor is weighed as well.
+//
 // # How a telephone is moved
 //
 // Its host's address is replaced, with the route, and nobody is asked for a lease:

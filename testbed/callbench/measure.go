@@ -33,6 +33,9 @@ const (
 	byAddress   = ", by address"   // as baresip calls, and as ours call any other make
 )
 
+// ours is the maker of our phones.
+const ours = "flexphone"
+
 // number is the short number of the phone that is called.
 const number = "102"
 
@@ -65,6 +68,7 @@ type bench struct {
 type party struct {
 	pair
 	maker string
+	kind  string // of all of its calls; empty: they are direct
 	ears  *ears.Ears
 	late  time.Duration
 	from  int // the first of its addresses in each pool
@@ -98,7 +102,7 @@ func open(ctx context.Context, o options, r *report) (b *bench, err error) {
 	} else if err := b.addTheirs(ctx, speech); err != nil {
 		return b, err
 	}
-	return b, b.addLinphones(ctx, speech)
+	return b, errors.Join(b.addLinphones(ctx, speech), b.addRelayed(ctx, speech))
 }
 
 func (b *bench) close() error { return b.bed.Close() }
@@ -127,6 +131,9 @@ func measure(ctx context.Context, o options, r *report) (err error) {
 			return err
 		}
 		for _, p := range b.parties[1:] {
+			if p.kind != "" { // ours, which move as they do
+				continue
+			}
 			for _, what := range []string{oneMoves, bothMove} {
 				if err := b.moves(ctx, p, what, trip, o.peerMoves); err != nil {
 					return err
@@ -169,7 +176,7 @@ func (b *bench) addOurs(ctx context.Context, speech []int16) error {
 		}
 		b.ours.ends[i] = p
 	}
-	b.parties = append(b.parties, &party{pair: b.ours, maker: "flexphone", ears: ears.New(places), late: oursLate, from: oursFrom})
+	b.parties = append(b.parties, &party{pair: b.ours, maker: ours, ears: ears.New(places), late: oursLate, from: oursFrom})
 	return nil
 }
 
@@ -191,33 +198,41 @@ func (b *bench) addTheirs(ctx context.Context, speech []int16) error {
 // setups measures calls until there is sound at both ends. Those of the makers take
 // turns.
 func (b *bench) setups(ctx context.Context, trip time.Duration) error {
-	ours := b.parties[0]
+	first := b.parties[0]
 	b.say("round trip %v: %d calls", trip, b.n)
 	for i := range b.n {
 		if i%fewer == 0 {
 			if err := b.ours.restart(ctx, 0, (*testbed.Phone).Forget); err != nil {
 				return err
 			}
-			if err := b.setup(ctx, ours, trip, firstCall); err != nil {
+			if err := b.setup(ctx, first, trip, firstCall); err != nil {
 				return err
 			}
 			if err := b.ours.restart(ctx, 1, nil); err != nil {
 				return err
 			}
-			if err := b.setup(ctx, ours, trip, calledAgain); err != nil {
+			if err := b.setup(ctx, first, trip, calledAgain); err != nil {
 				return err
 			}
-			b.ours.number = testbed.DialledAddr(ours.ears.Where(1))
-			err := b.setup(ctx, ours, trip, byAddress)
+			b.ours.number = testbed.DialledAddr(first.ears.Where(1))
+			err := b.setup(ctx, first, trip, byAddress)
 			b.ours.number = number
 			if err != nil {
 				return err
 			}
 		}
-		if err := b.setup(ctx, ours, trip, justCalled); err != nil {
+		if err := b.setup(ctx, first, trip, justCalled); err != nil {
 			return err
 		}
 		for _, p := range b.parties[1:] {
+			if pair, ok := p.pair.(*phones); ok && i%fewer == 0 {
+				if err := pair.restart(ctx, 0, (*testbed.Phone).Forget); err != nil {
+					return err
+				}
+				if err := b.setup(ctx, p, trip, firstCall); err != nil {
+					return err
+				}
+			}
 			if err := b.setup(ctx, p, trip, ""); err != nil {
 				return err
 			}
@@ -234,7 +249,7 @@ const askPause = 500 * time.Millisecond
 func (b *bench) setup(ctx context.Context, p *party, trip time.Duration, kind string) error {
 	ctx, cancel := b.limit(ctx, p, 0)
 	defer cancel()
-	if p == b.parties[0] {
+	if p.maker == ours {
 		if err := pause(ctx, askPause); err != nil {
 			return err
 		}
@@ -246,14 +261,14 @@ func (b *bench) setup(ctx context.Context, p *party, trip time.Duration, kind st
 	add := func(what string, d time.Duration) {
 		b.report.add(series{what: what, trip: trip, maker: p.maker, security: s.security}, d)
 	}
-	add(rings+kind, s.rang.Sub(s.dialed))
-	add(ringsHere+kind, s.heardRing.Sub(s.dialed))
+	add(rings+p.kind+kind, s.rang.Sub(s.dialed))
+	add(ringsHere+p.kind+kind, s.heardRing.Sub(s.dialed))
 	for end, what := range [2]string{sounds, soundsToo} {
 		d, err := p.ears.First(ctx, end, s.lifted)
 		if err != nil {
 			return err
 		}
-		add(what, d)
+		add(what+p.kind, d)
 	}
 	return p.hangUp(ctx)
 }
@@ -273,24 +288,30 @@ func (b *bench) call(ctx context.Context, p *party, trip time.Duration) (setup, 
 // plain is what a call says whose sound is not encrypted.
 const plain = "not private"
 
+// rounds is how often a call of each kind is weighed, in turns: the machine is not the same
+// in each minute, and what counts is one beside the other.
+const rounds = 3
+
 // weighAll measures what a call takes, of each maker, and of ours once more by
 // address, if that is plain where the other is not.
 func (b *bench) weighAll(ctx context.Context, trip time.Duration) error {
-	ours := b.parties[0]
-	if err := b.weigh(ctx, ours, trip); err != nil {
-		return err
-	}
-	if b.report.costs[0].security != plain {
-		b.ours.number = testbed.DialledAddr(ours.ears.Where(1))
-		err := b.weigh(ctx, ours, trip)
-		b.ours.number = number
-		if err != nil {
+	first := b.parties[0]
+	for range rounds {
+		if err := b.weigh(ctx, first, trip); err != nil {
 			return err
 		}
-	}
-	for _, p := range b.parties[1:] {
-		if err := b.weigh(ctx, p, trip); err != nil {
-			return err
+		if b.report.costs[0].security != plain {
+			b.ours.number = testbed.DialledAddr(first.ears.Where(1))
+			err := b.weigh(ctx, first, trip)
+			b.ours.number = number
+			if err != nil {
+				return err
+			}
+		}
+		for _, p := range b.parties[1:] {
+			if err := b.weigh(ctx, p, trip); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -310,11 +331,16 @@ func (b *bench) weigh(ctx context.Context, p *party, trip time.Duration) error {
 			return err
 		}
 	}
-	c, err := weigh(ctx, p, b.options.weigh)
+	if pair, ok := p.pair.(*phones); ok && p.kind == relayed {
+		if err := pair.isRelayed(ctx); err != nil {
+			return err
+		}
+	}
+	c, err := weigh(ctx, p, b.bed.Server.Pid(), b.options.weigh)
 	if err != nil {
 		return err
 	}
-	b.report.costs = append(b.report.costs, weighed{cost: c, maker: p.maker, security: s.security})
+	b.report.weigh(p.maker+p.kind, s.security, c)
 	return p.hangUp(ctx)
 }
 

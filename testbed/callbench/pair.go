@@ -222,23 +222,26 @@ func pause(ctx context.Context, d time.Duration) error {
 // cost is what a telephone takes in a call.
 type cost struct {
 	cpu    float64 // processor seconds in a minute
+	server float64 // likewise, of the storing server, for the call
 	memory int64   // bytes (PSS)
 }
 
 // weigh returns what each telephone of a pair that talks takes, from lasts of a call:
-// the mean of both.
-func weigh(ctx context.Context, p pair, lasts time.Duration) (c cost, err error) {
+// the mean of both; and what the storing server takes, which has no other calls.
+func weigh(ctx context.Context, p pair, server int, lasts time.Duration) (c cost, err error) {
 	used := func() (sum time.Duration) {
 		for _, pid := range p.pids() {
 			sum += usage.Of(pid).CPU
 		}
 		return sum
 	}
-	begun, before := time.Now(), used()
+	begun, before, serving := time.Now(), used(), usage.Of(server).CPU
 	if err := pause(ctx, lasts); err != nil {
 		return c, err
 	}
-	c.cpu = (used() - before).Seconds() / 2 * float64(time.Minute) / float64(time.Since(begun))
+	perMinute := float64(time.Minute) / float64(time.Since(begun))
+	c.cpu = (used() - before).Seconds() / 2 * perMinute
+	c.server = (usage.Of(server).CPU - serving).Seconds() * perMinute
 	for _, pid := range p.pids() {
 		c.memory += usage.Proportional(pid) / 2
 	}

@@ -26,14 +26,31 @@ type series struct {
 // A report is what was measured, in the order in which that began.
 type report struct {
 	list   []*series
-	costs  []weighed
+	costs  []*weighed
 	absent []string // what was not measured, and why
 }
 
-// weighed is what a call took.
+// weighed is what calls of one kind took.
 type weighed struct {
-	cost
 	maker, security string
+	costs           []cost
+}
+
+// median returns what a call takes: the middle one, of each kind of cost.
+func (w *weighed) median() cost {
+	middle := func(of func(cost) float64) float64 {
+		var all []float64
+		for _, c := range w.costs {
+			all = append(all, of(c))
+		}
+		slices.Sort(all)
+		return all[len(all)/2]
+	}
+	return cost{
+		cpu:    middle(func(c cost) float64 { return c.cpu }),
+		server: middle(func(c cost) float64 { return c.server }),
+		memory: int64(middle(func(c cost) float64 { return float64(c.memory) })),
+	}
 }
 
 // of returns the series like s, which it begins where there is none.
@@ -51,6 +68,16 @@ func (r *report) of(s series) *series {
 func (r *report) add(s series, d time.Duration) {
 	old := r.of(s)
 	old.times = append(old.times, d)
+}
+
+// weigh adds what a call took.
+func (r *report) weigh(maker, security string, c cost) {
+	i := slices.IndexFunc(r.costs, func(old *weighed) bool { return old.maker == maker && old.security == security })
+	if i < 0 {
+		i = len(r.costs)
+		r.costs = append(r.costs, &weighed{maker: maker, security: security})
+	}
+	r.costs[i].costs = append(r.costs[i].costs, c)
 }
 
 // fail says that what was to be measured did not come within that time.
@@ -130,14 +157,16 @@ func (r *report) print(out io.Writer) error {
 		return err
 	}
 	if len(r.costs) > 0 {
-		fmt.Fprintf(w, "\na call, for each phone\tsecurity\tprocessor s a minute\tmemory MB (PSS)\n")
+		fmt.Fprintf(w, "\na call, for each phone\tsecurity\tn\tprocessor s a minute\tmemory MB (PSS)\tprocessor s a minute of the storing server, for the call\n")
 	}
 	for _, c := range r.costs {
-		fmt.Fprintf(w, "%s\t%s\t%.2f\t%.1f\n", c.maker, c.security, c.cpu, float64(c.memory)/1e6)
+		m := c.median()
+		fmt.Fprintf(w, "%s\t%s\t%d\t%.2f\t%.1f\t%.3f\n", c.maker, c.security, len(c.costs), m.cpu, float64(m.memory)/1e6, m.server)
 	}
 	for i, c := range r.costs {
 		for _, other := range r.costs[i+1:] {
-			fmt.Fprintf(w, "%s, %s / %s, %s\t\t%.3g\t%.3g\n", c.maker, c.security, other.maker, other.security, c.cpu/other.cpu, float64(c.memory)/float64(other.memory))
+			m, o := c.median(), other.median()
+			fmt.Fprintf(w, "%s, %s / %s, %s\t\t\t%.3g\t%.3g\n", c.maker, c.security, other.maker, other.security, m.cpu/o.cpu, float64(m.memory)/float64(o.memory))
 		}
 	}
 	for _, a := range r.absent {

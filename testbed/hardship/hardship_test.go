@@ -241,9 +241,9 @@ func TestCrashedProgram(t *testing.T) {
 	must(t, s.Signal(syscall.SIGABRT))
 	_, next, err := s.AwaitLog(ctx, from, "starting again")
 	must(t, err)
-	line, next, err := s.AwaitLog(ctx, next, "the phone had crashed")
+	line, _, err := s.AwaitLog(ctx, next, "the phone had crashed")
 	must(t, err)
-	_, _, err = s.AwaitLog(ctx, next, "from power-on") // what it did since is on the disk
+	_, _, err = s.AwaitLog(ctx, next, "from power-on") // which may have come first; what it did since is on the disk
 	must(t, err)
 	t.Logf("started again %v after it died: %s", time.Since(at).Round(10*time.Millisecond), line)
 	s.PowerCut()

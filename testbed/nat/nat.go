@@ -37,8 +37,10 @@ type Config struct {
 	Inside  netip.Prefix // who is behind it
 	Outside netip.Addr   // as what all of them are seen
 	// Symmetric: each destination sees another port (RFC 4787, section 4.1,
-	// address and port-dependent mapping). Else a port is kept where it is free.
+	// address and port-dependent mapping). Else a port is kept where it is free,
+	// unless Arbitrary (section 4.2.1, no port preservation).
 	Symmetric bool
+	Arbitrary bool
 	Filter    Filter
 	Forget    time.Duration // of what is silent for so long; 0: never
 }
@@ -82,16 +84,20 @@ type NAT struct {
 
 // New returns a NAT that has given out nothing.
 func New(c Config) *NAT {
-	n := &NAT{config: c}
+	n := &NAT{config: c, next: firstPort}
 	n.Restart()
 	return n
 }
 
-// Restart forgets everything, as a router does that was without power.
+// firstPort is the first of those that are given out where none is kept.
+const firstPort = 40000
+
+// Restart forgets everything, as a router does that was without power. What is given out
+// afterwards is none of the ports of before, where it is not kept.
 func (n *NAT) Restart() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.byKey, n.byOut, n.next = map[key]*mapping{}, map[outer]*mapping{}, 40000
+	n.byKey, n.byOut = map[key]*mapping{}, map[outer]*mapping{}
 }
 
 // Open gives a port to an inner one for good, and lets anybody in there: port itself if
@@ -144,8 +150,8 @@ func (n *NAT) free(protocol byte, wanted uint16) uint16 {
 		return wanted
 	}
 	for {
-		if n.next++; n.next < 40000 {
-			n.next = 40000
+		if n.next++; n.next < firstPort {
+			n.next = firstPort
 		}
 		if n.byOut[outer{protocol, n.next}] == nil {
 			return n.next
@@ -188,7 +194,7 @@ func (n *NAT) out(now time.Time, protocol byte, src, dst netip.AddrPort) uint16 
 	m := n.byKey[k]
 	if m == nil || n.stale(now, m) {
 		wanted := src.Port()
-		if n.config.Symmetric {
+		if n.config.Symmetric || n.config.Arbitrary {
 			wanted = 0
 		}
 		if m != nil {

@@ -115,10 +115,23 @@ func TestForgets(t *testing.T) {
 	if _, _, ok := through(t, n, 30*time.Second, UDP, server, seen); ok {
 		t.Error("it did not forget")
 	}
-	through(t, n, 31*time.Second, UDP, phone, server)
+	before, _, _ := through(t, n, 31*time.Second, UDP, phone, server)
 	n.Restart()
 	if _, _, ok := through(t, n, 31*time.Second, UDP, server, seen); ok {
 		t.Error("it knows after a restart")
+	}
+	if after, _, _ := through(t, n, 31*time.Second, UDP, phone, server); after != before {
+		t.Errorf("it was seen at %v, and is at %v; want the port kept, which is free", before, after)
+	}
+	// One that keeps no port gives others after it was restarted.
+	n = New(Config{Inside: inside, Outside: outside, Filter: Port, Arbitrary: true})
+	before, _, _ = through(t, n, 0, UDP, phone, server)
+	if again, _, _ := through(t, n, 0, UDP, phone, other); again != before || again.Port() == phone.Port() {
+		t.Errorf("%v is seen at %v, and at %v by another; want one port, and not its own", phone, before, again)
+	}
+	n.Restart()
+	if after, _, _ := through(t, n, 0, UDP, phone, server); after == before {
+		t.Errorf("it is seen at %v after a restart, too", after)
 	}
 }
 

@@ -76,14 +76,20 @@ type Request struct {
 	Value string `json:"value,omitempty"`
 }
 
+// Pressed says how well keys could be pressed.
+type Pressed struct {
+	// Bounced is how long the longest bounce took.
+	Bounced time.Duration `json:"bounced,omitempty"`
+	// Between is the longest that the phone may have waited between two keys.
+	Between time.Duration `json:"between,omitempty"`
+	// Late is for how long the phone may have seen contacts as they were before.
+	Late time.Duration `json:"late,omitempty"`
+}
+
 // A Reply ends a conversation whose request was an order.
 type Reply struct {
 	Error string `json:"error,omitempty"`
-	// Bounced is how long the longest bounce of a press took.
-	Bounced time.Duration `json:"bounced,omitempty"`
-	// Between is the longest that the phone may have waited between two keys of a
-	// press.
-	Between time.Duration `json:"between,omitempty"`
+	Pressed
 	// Now is the machine's monotonic clock at the end of a Rest.
 	Now time.Duration `json:"now,omitempty"`
 	// Pace is how the machine kept pace.

@@ -28,20 +28,25 @@ func (t *teller) browser(ctx context.Context) error {
 		return err
 	}
 	t.say("", 0, "the operator makes a link for Ada, who opens it: %s/call/101?link=…", testbed.Site())
-	one := t.one
-	one.Mark()
-	if err := errors.Join(page.Open(ctx, link), page.PlainVoice(ctx)); err != nil {
+	if err := errors.Join(page.Load(ctx, link), page.PlainVoice(ctx)); err != nil {
 		return err
 	}
+	return t.callOfPage(ctx, page, "Ada")
+}
+
+// callOfPage has a page that is open call 101, by a link for name.
+func (t *teller) callOfPage(ctx context.Context, page *testbed.Browser, name string) error {
+	one := t.one
+	one.Mark()
 	clicked := time.Now()
 	if err := page.Click(ctx, "#dial"); err != nil {
 		return err
 	}
-	rang, err := one.Await(ctx, "ringing", "from", "from a browser: Ada")
+	rang, err := one.Await(ctx, "ringing", "from", "from a browser: "+name)
 	if err != nil {
 		return err
 	}
-	t.say("S26", rang.Time.Sub(clicked), "she clicks Call: %s rings, and shows that Ada calls from a browser", one.Name)
+	t.say("S26", rang.Time.Sub(clicked), "Call is clicked: %s rings, and shows `from a browser: %s`", one.Name, name)
 	if err := one.OffHook(ctx); err != nil {
 		return err
 	}
@@ -50,7 +55,7 @@ func (t *teller) browser(ctx context.Context) error {
 		return err
 	}
 	t.say("S27", 0, "it answers; the call is established (%s, %s)", e.Field("codec"), e.Field("security"))
-	heard, err := one.HearSpeech(ctx, page.Speech())
+	heard, err := one.HearBrowser(ctx, page)
 	if err == nil {
 		err = t.judge(one.Name+" hears the page", heard)
 	}
@@ -69,6 +74,6 @@ func (t *teller) browser(ctx context.Context) error {
 	if e, err = one.Await(ctx, "ended"); err != nil {
 		return err
 	}
-	t.say("S28", 0, "she hangs up; the phone is free again (%s)", e.Field("reason"))
+	t.say("S28", 0, "the page hangs up; the phone is free again (%s)", e.Field("reason"))
 	return one.OnHook(ctx)
 }

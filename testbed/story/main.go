@@ -3,7 +3,8 @@
 // its own (package testbed), and says what happens and how long it takes.
 //
 // In a terminal it keeps the phones running afterwards and says how to use
-// them; Ctrl-C ends it. Without a terminal it ends with the story: exit code 0
+// them, and where a browser of this machine calls 101; Enter on an empty line, or Ctrl-C,
+// ends it. Without a terminal it ends with the story: exit code 0
 // if every step was as it should be, 1 if one was not. It knows the steps and
 // how to tell of them; how anything is done it leaves to the testbed.
 package main
@@ -23,7 +24,14 @@ import (
 )
 
 func main() {
-	code, done, err := testbed.Enclose()
+	var outside []*os.File
+	if !testbed.Inside() && terminal(os.Stdin) && terminal(os.Stdout) {
+		var err error
+		if outside, err = openDoors(); err != nil {
+			fmt.Fprintln(os.Stderr, "story: no browser of this machine can call:", err)
+		}
+	}
+	code, done, err := testbed.Enclose(outside...)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "story:", err)
 		os.Exit(1)
@@ -45,7 +53,11 @@ func main() {
 
 // run tells the story on a board (empty: the host), and in a terminal waits for Ctrl-C after it.
 func run(ctx context.Context, board string) (err error) {
-	bed, err := testbed.New(ctx, testbed.Config{Board: board, Pages: true})
+	doors, err := doorsOf(testbed.Carried())
+	if err != nil {
+		return err
+	}
+	bed, err := testbed.New(ctx, testbed.Config{Board: board, Pages: true, TURN: doors.port()})
 	if err != nil {
 		return err
 	}
@@ -56,6 +68,11 @@ func run(ctx context.Context, board string) (err error) {
 		return err
 	}
 	if terminal(os.Stdin) && terminal(os.Stdout) {
+		if doors != nil {
+			if err := t.letIn(ctx, doors); err != nil {
+				return err
+			}
+		}
 		t.stayUp(ctx, os.Stdin)
 	}
 	return nil

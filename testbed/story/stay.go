@@ -12,7 +12,7 @@ import (
 )
 
 // stayUp keeps the phones running, does what is typed, and shows what happens,
-// until ctx is done.
+// until an empty line is, or ctx is done.
 func (t *teller) stayUp(ctx context.Context, in io.Reader) {
 	binary := filepath.Join("build", "host", "flexphone")
 	fmt.Fprint(t.out, `
@@ -25,7 +25,7 @@ Or in another terminal, from this folder:
 		fmt.Fprintf(t.out, "  %s ctl --control %s status\n", binary, p.Control())
 	}
 	fmt.Fprintf(t.out, "and in place of status: dial 101, answer, hangup, events.\n")
-	fmt.Fprintf(t.out, "What a phone plays is recorded in %s. Ctrl-C ends everything.\n\n", t.one.Heard)
+	fmt.Fprintf(t.out, "What a phone plays is recorded in %s. Enter alone, or Ctrl-C, ends everything.\n\n", t.one.Heard)
 	happens := make(chan string)
 	tell := func(line string) bool {
 		select {
@@ -46,8 +46,13 @@ Or in another terminal, from this folder:
 			}
 		}()
 	}
+	enough := make(chan struct{})
 	go func() { // ends with the program: nothing ends the reading of a terminal
 		for lines := bufio.NewScanner(in); lines.Scan(); {
+			if strings.TrimSpace(lines.Text()) == "" {
+				close(enough)
+				return
+			}
 			if err := t.act(ctx, lines.Text()); err != nil && !tell(err.Error()) {
 				return
 			}
@@ -57,6 +62,8 @@ Or in another terminal, from this folder:
 		select {
 		case line := <-happens:
 			fmt.Fprintln(t.out, line)
+		case <-enough:
+			return
 		case <-ctx.Done():
 			fmt.Fprintln(t.out)
 			return

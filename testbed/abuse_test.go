@@ -29,7 +29,8 @@ const (
 // through two real phones: first some that are walked from end to end, then the others,
 // by UDP and by TCP, while somebody lifts the handset
 // again and again and dials the strangers as well. Afterwards the phones are the
-// same processes, in standby, of the same size, and call each other.
+// same processes, in standby, of the same size, and call each other. It begins before all
+// others that run beside each other, since it takes longest.
 func TestMutatedDialogs(t *testing.T) {
 	if board() != hostBoard {
 		t.Skip("takes too long on an emulated machine")

@@ -1,0 +1,36 @@
+package testbed
+
+import (
+	"fmt"
+	"testing"
+)
+
+// The address of one phone after the other changes, fifty times, in the same subnet and
+// into another one. After each change it is called by its number. Half of it happens in
+// another town, beside the first; these two begin before most others, since they are long.
+func TestMovesAndACallAfterEach(t *testing.T)     { moveAndCall(t, 0) }
+func TestMoreMovesAndACallAfterEach(t *testing.T) { moveAndCall(t, 1) }
+
+// moveAndCall makes half of the moves: the first or the second.
+func moveAndCall(t *testing.T, which int) {
+	moves := 25
+	if board() != hostBoard {
+		moves = 5 // all kinds of them are among the ten of both
+	}
+	ctx, bed, phones := town(t, Config{}, 2)
+	must(t, bed.ISP.ChangePool(ctx, East, West))
+	for i := which * moves; i < (which+1)*moves; i++ {
+		mover, other := phones[i%2], phones[1-i%2]
+		pool := East
+		if i%4 > 1 {
+			pool = West
+		}
+		to := pool.Address(50 + i%40)
+		move(ctx, t, bed, mover, to)
+		number := fmt.Sprint(101 + i%2)
+		if i%5 == 4 {
+			number = mover.MAC.Digits()
+		}
+		callWithSound(ctx, t, other, mover, number, to)
+	}
+}
