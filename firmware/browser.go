@@ -18,7 +18,12 @@ import (
 type browsers struct{ line *browser.Line }
 
 func newBrowsers(own func() (tls.Certificate, bool), around *neighbourhood, panicked func(string, any, []byte), log *slog.Logger) *browsers {
-	return &browsers{browser.New(browser.Config{Own: own, Addrs: around.addrs, STUN: around.mirrors, Log: log, Panicked: panicked})}
+	missed := func(ctx context.Context) {
+		if client, ok := around.server(); ok {
+			_, _ = client.Alive(ctx) // a NAT that has forgotten the phone hears of it
+		}
+	}
+	return &browsers{browser.New(browser.Config{Own: own, Addrs: around.addrs, STUN: around.mirrors, Missed: missed, Log: log, Panicked: panicked})}
 }
 
 // take takes the links that accept brings, until it brings no more.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"flexphone/testbed/nat"
 )
@@ -68,13 +69,14 @@ func opens(ctx context.Context, t *testing.T, bed *Bed, w *Browser, number strin
 }
 
 // inTwoHomes are a browser and phones, from 101 on, each in a home of its own.
-func inTwoHomes(t *testing.T, c Config, browser nat.Config, phones ...nat.Config) (ctx context.Context, bed *Bed, w *Browser, all []*Phone) {
+// The browser's home is the first.
+func inTwoHomes(t *testing.T, c Config, browser nat.Config, phones ...nat.Config) (ctx context.Context, bed *Bed, w *Browser, all []*Phone, homes []*Home) {
 	t.Helper()
 	if board() != hostBoard {
 		t.Skip("one real browser takes what the machine has")
 	}
 	ctx, bed, _ = town(t, c, 0)
-	homes := make([]*Home, 1+len(phones))
+	homes = make([]*Home, 1+len(phones))
 	for i, kind := range append([]nat.Config{browser}, phones...) {
 		var err error
 		homes[i], err = bed.AddHome(fmt.Sprintf("home-%d", i+1), West.Address(2*i), kind)
@@ -88,7 +90,19 @@ func inTwoHomes(t *testing.T, c Config, browser nat.Config, phones ...nat.Config
 		t.Skip(err)
 	}
 	must(t, err)
-	return ctx, bed, w, all
+	return ctx, bed, w, all, homes
+}
+
+// again checks that a page and a phone hear each other again, in the call in which a NAT has just
+// forgotten both, or one has moved to where nothing has led yet.
+func again(ctx context.Context, t *testing.T, w *Browser, p *Phone, what string) {
+	t.Helper()
+	began := time.Now()
+	must(t, p.Understands(ctx, 50))
+	t.Logf("%s: the phone understands a second of sound %v later", what, time.Since(began).Round(10*time.Millisecond))
+	_, err := w.AwaitAny(ctx, "#state", "Connected", "Connected with "+strings.TrimPrefix(p.Name, "phone-"))
+	must(t, err)
+	heardBoth(ctx, t, w, p)
 }
 
 var (
@@ -97,11 +111,23 @@ var (
 )
 
 // A browser and a phone in two homes, whose routers let nobody in who was not spoken to, call each
-// other, and their sound goes directly. Where one of the routers gives each destination another
+// other, and their sound goes directly, in a call in which either router is restarted, and has
+// other ports, as well. Where one of the routers gives each destination another
 // port as well, and the server has no TURN, the page says what to do, and the phone does not ring.
 func TestBrowserAndAPhoneInTwoHomes(t *testing.T) {
-	ctx, bed, w, phones := inTwoHomes(t, Config{Pages: true}, restricted, restricted, symmetric)
+	ctx, bed, w, phones, homes := inTwoHomes(t, Config{Pages: true}, restricted, restricted, symmetric)
 	callsBothWays(ctx, t, bed, w, phones[0], called(ctx, t, bed), "srflx", "prflx")
+
+	opens(ctx, t, bed, w, "101")
+	callByPage(ctx, t, w, phones[0])
+	heardBoth(ctx, t, w, phones[0])
+	homes[1].NAT.Restart()
+	again(ctx, t, w, phones[0], "the phone's router is restarted")
+	homes[0].NAT.Restart()
+	again(ctx, t, w, phones[0], "the page's router is restarted")
+	goesBy(ctx, t, w, []string{"srflx", "prflx"})
+	must(t, phones[0].OnHook(ctx))
+	must(t, w.Await(ctx, "#state", "Call ended"))
 
 	opens(ctx, t, bed, w, "102")
 	mark := len(phones[1].Events())
@@ -125,11 +151,21 @@ func TestBrowserAndAPhoneInTwoHomesByTURN(t *testing.T) {
 		{"symmetric", symmetric, [2][]string{{"relay"}, {"relay"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			ctx, bed, w, phones := inTwoHomes(t, Config{Pages: true, TURN: 3482}, tt.browser, restricted, symmetric)
+			ctx, bed, w, phones, homes := inTwoHomes(t, Config{Pages: true, TURN: 3482}, tt.browser, restricted, symmetric)
 			link := called(ctx, t, bed)
 			for i, p := range phones {
 				callsBothWays(ctx, t, bed, w, p, link, tt.ways[i]...)
 			}
+			p := phones[1]
+			number := openCalled(ctx, t, w, link)
+			rings(ctx, t, w, p, number)
+			must(t, w.Click(ctx, "#answer"))
+			await(ctx, t, p, "established", "security", "private")
+			heardBoth(ctx, t, w, p)
+			homes[2].NAT.Restart()
+			again(ctx, t, w, p, "the phone's router is restarted")
+			must(t, w.Click(ctx, "#hangup"))
+			ends(ctx, t, p, "hangup")
 		})
 	}
 }

@@ -41,7 +41,7 @@ func relayedBy(ctx context.Context, t *testing.T, w *Browser, transport string) 
 
 // A browser and a phone that reach the server, and not each other, call each other by TURN:
 // the page at /call and the one at /phone, over UDP and over TCP, and both are heard. Without
-// TURN the page says that it does not reach the phone.
+// TURN the page says that it does not reach the phone. A phone that moves in the call is found again.
 func TestBrowserByTURN(t *testing.T) {
 	if board() != hostBoard {
 		t.Skip("one real browser takes what the machine has")
@@ -80,10 +80,13 @@ func TestBrowserByTURN(t *testing.T) {
 		must(t, p.OnHook(ctx))
 	}
 
-	// What the page tries by itself: both, and its own address.
+	// What the page tries by itself: both, and its own address. The phone moves in the call.
 	open()
 	callByPage(ctx, t, w, p)
 	heardBoth(ctx, t, w, p)
+	must(t, bed.ISP.ChangePool(ctx, East, West))
+	moveInCall(ctx, t, bed, p, West.Address(60))
+	again(ctx, t, w, p, "the phone has moved")
 	must(t, p.OnHook(ctx))
 	must(t, w.Await(ctx, "#state", "Call ended"))
 

@@ -40,6 +40,10 @@ type BrowserOffer struct {
 	Name        string // of who calls or is called, as the operator has given it
 	Description string // of the browser, an offer (RFC 9429)
 	Nonce       Nonce
+	// Of is the nonce of the offer that began a call, where the page has lost its way to the
+	// phone, and finds another one (RFC 8839, section 4.4.1.1.1); such an offer has no name,
+	// so that a phone of before, which knows none, refuses it. Zero: a new call.
+	Of Nonce
 }
 
 // A BrowserAnswer is the phone's, and all that it says in the link, whoever calls.
@@ -62,6 +66,11 @@ func SignedCall(n Nonce, offer, answer string) []byte {
 	return signed("flexphone call to a browser 1\x00", n, offer, answer)
 }
 
+// SignedAgain is the same of an answer to an offer in a call that goes on.
+func SignedAgain(n Nonce, offer, answer string) []byte {
+	return signed("flexphone browser call again 1\x00", n, offer, answer)
+}
+
 func signed(what string, n Nonce, offer, answer string) []byte {
 	a, b := sha256.Sum256([]byte(offer)), sha256.Sum256([]byte(answer))
 	out := append([]byte(what), n[:]...)
@@ -75,6 +84,7 @@ type browserBody struct {
 	Key         []byte `cbor:"34,keyasint,omitempty"`
 	Signature   []byte `cbor:"35,keyasint,omitempty"`
 	Refusal     string `cbor:"36,keyasint,omitempty"`
+	Of          []byte `cbor:"42,keyasint,omitempty"`
 }
 
 // Validate reports why o cannot be meant.
@@ -85,7 +95,9 @@ func (o BrowserOffer) Validate() error {
 		}
 		return nil
 	}
-	if !validName(o.Name) {
+	if goesOn := o.Of != (Nonce{}); goesOn && o.Name != "" {
+		return fmt.Errorf("wire: browser's offer: name %q in a call that goes on: %w", clip(o.Name), ErrInvalid)
+	} else if !goesOn && !validName(o.Name) {
 		return fmt.Errorf("wire: browser's offer: name %q, want 1 to %d printable characters: %w", clip(o.Name), MaxBrowserName, ErrInvalid)
 	}
 	return validDescription(o.Description)
@@ -136,7 +148,11 @@ func WriteBrowserOffer(w io.Writer, o BrowserOffer) error {
 	if o.Refusal != "" {
 		return writeFrame(w, browserBody{Refusal: o.Refusal})
 	}
-	return writeFrame(w, browserBody{Name: o.Name, Description: o.Description, Nonce: o.Nonce[:]})
+	body := browserBody{Name: o.Name, Description: o.Description, Nonce: o.Nonce[:]}
+	if o.Of != (Nonce{}) {
+		body.Of = o.Of[:]
+	}
+	return writeFrame(w, body)
 }
 
 // ReadBrowserOffer reads what WriteBrowserOffer writes.
@@ -152,7 +168,11 @@ func ReadBrowserOffer(r io.Reader) (BrowserOffer, error) {
 	if len(b.Nonce) != len(o.Nonce) {
 		return BrowserOffer{}, fmt.Errorf("wire: browser's offer: nonce of %d bytes: %w", len(b.Nonce), ErrInvalid)
 	}
+	if len(b.Of) != 0 && len(b.Of) != len(o.Of) {
+		return BrowserOffer{}, fmt.Errorf("wire: browser's offer: nonce of a call of %d bytes: %w", len(b.Of), ErrInvalid)
+	}
 	copy(o.Nonce[:], b.Nonce)
+	copy(o.Of[:], b.Of)
 	return o, o.Validate()
 }
 

@@ -64,6 +64,9 @@ func TestBrowserFrames(t *testing.T) {
 	if bytes.Equal(SignedAnswer(Nonce{}, "a", "b"), SignedCall(Nonce{}, "a", "b")) {
 		t.Error("who calls is not signed")
 	}
+	if bytes.Equal(SignedAnswer(Nonce{}, "a", "b"), SignedAgain(Nonce{}, "a", "b")) {
+		t.Error("whether a call is a new one is not signed")
+	}
 }
 
 // browserRow is of a browser whose page is open.
@@ -110,6 +113,9 @@ func TestBrowserRow(t *testing.T) {
 func FuzzBrowser(f *testing.F) {
 	var b bytes.Buffer
 	_ = WriteBrowserOffer(&b, BrowserOffer{Name: "Ada", Description: "v=0"})
+	f.Add(bytes.Clone(b.Bytes()))
+	b.Reset()
+	_ = WriteBrowserOffer(&b, BrowserOffer{Description: "v=0", Of: Nonce{1}})
 	f.Add(bytes.Clone(b.Bytes()))
 	b.Reset()
 	_ = WriteBrowserOffer(&b, BrowserOffer{Refusal: "busy"})

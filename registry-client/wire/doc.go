@@ -84,6 +84,7 @@
 //	    sound went: 1 directly, 2 through a NAT, 3 by a relay; absent: none
 //	41  an address of the relay's, of the other family than the one that the phone has
 //	    announced itself by; absent: none is known
+//	42  33 of the offer that began a call, 32 bytes; absent: this is a new one
 //
 // Addresses are those of one host: not loopback, unspecified, multicast,
 // reserved, IPv6 link-local or IPv4 mapped into IPv6, and none stands twice.
@@ -228,6 +229,17 @@
 // All else goes directly, encrypted with the keys that these name: in the data channel 0,
 // one word a message. The phone says ringing, answered, hold, retrieve, or ended and why,
 // and the browser says hangup. Digits are telephone-events (RFC 4733).
+//
+// A page that has lost its way to the phone in a call, since either has moved to where none of
+// those that there were leads, opens a link again, whoever has called, and offers again (ICE
+// restart, RFC 8839, section 4.4.1.1.1):
+//
+//	browser to phone    32, 33, 42
+//	phone to browser    32, 34, 35, or 36
+//
+// The text that is signed begins with "flexphone browser call again 1" there. There is no name, so
+// that a phone which does not know of 42 refuses it; one that has no such call refuses it by
+// hangup. DTLS goes on with the keys that it has.
 //
 // A browser that can be called has a row, with a number of its own, its MAC beginning
 // with 06:62:72 and the name that it was given (31). While one of its pages is open 38 is

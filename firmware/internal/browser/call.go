@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"flexphone/firmware/internal/sip"
+	"flexphone/registry-client/wire"
 )
 
 // What is said in the data channel: the last by the page alone, hold and retrieve by the
@@ -31,12 +32,14 @@ type Call struct {
 	name     string
 	outgoing bool
 	free     func()        // called once, when nothing is left
+	missed   func()        // called when the page does not answer
 	over     func()        // called when it ends; nil: nobody waits for that
 	done     chan struct{} // closed when it is over
 	events   chan sip.Event
 
 	mu      sync.Mutex
-	session *session // nil: the browser that is called has not made an offer yet
+	session *session   // nil: the browser that is called has not made an offer yet
+	nonce   wire.Nonce // of the offer that has begun it
 	state   state
 	rings   bool // the browser that is called has said so
 	held    bool
@@ -52,8 +55,8 @@ const (
 	ended
 )
 
-func newCall(name string, free func()) *Call {
-	return &Call{name: name, free: free, done: make(chan struct{}), events: make(chan sip.Event, eventsMost)}
+func newCall(name string) *Call {
+	return &Call{name: name, done: make(chan struct{}), events: make(chan sip.Event, eventsMost)}
 }
 
 // gets gives the call its session, and closes that if the call is over already.
@@ -68,7 +71,7 @@ func (c *Call) gets(s *session) bool {
 		s.close()
 		return false
 	}
-	s.begin(c.heard, func() { c.end(sip.ReasonUnreachable) })
+	s.begin(c.heard, c.missed, func() { c.end(sip.ReasonUnreachable) })
 	return true
 }
 

@@ -18,6 +18,11 @@
 // that a browser behind another one finds it: both ask each other at once, which opens
 // both. That takes a round trip, while the answer is made.
 //
+// A phone that moves asks the page from where it is then, under the keys of the call, within
+// half a second. Where a NAT of the page's, or a TURN server, lets that not through, the page
+// misses the phone after some seconds, and offers again by way of the storing server (ICE
+// restart): the call gets another way, and stays the same one.
+//
 // Browsers take no Ed25519 in DTLS: its certificate holds a P-256 key, which the
 // device's key has signed.
 //

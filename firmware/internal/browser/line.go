@@ -42,9 +42,12 @@ const (
 
 // Config is what a Line needs.
 type Config struct {
-	Own      func() (tls.Certificate, bool) // what the phone proves itself with, once it has it
-	Addrs    func() []netip.Addr            // of the phone, preferred first
-	STUN     func() []netip.AddrPort        // who sees as what a NAT translates these; nil, or none: there is no NAT
+	Own   func() (tls.Certificate, bool) // what the phone proves itself with, once it has it
+	Addrs func() []netip.Addr            // of the phone, preferred first
+	STUN  func() []netip.AddrPort        // who sees as what a NAT translates these; nil, or none: there is no NAT
+	// Missed is called when a page does not answer in a call, which may be since a NAT has forgotten
+	// the phone: then the page's next offer needs the way to the storing server. nil: nothing is done.
+	Missed   func(ctx context.Context)
 	Log      *slog.Logger
 	Panicked func(what string, cause any, stack []byte)
 }
@@ -57,12 +60,13 @@ type Line struct {
 
 	mu      sync.Mutex
 	dtls    tls.Certificate
-	dtlsFor string // the certificate that has signed it
+	dtlsFor string               // the certificate that has signed it
+	going   map[wire.Nonce]*Call // the calls that have a session, by the nonce of their first offer
 }
 
 // New returns a line that no offer has reached.
 func New(cfg Config) *Line {
-	return &Line{cfg: cfg, calls: make(chan *Call, most), slots: make(chan struct{}, most)}
+	return &Line{cfg: cfg, calls: make(chan *Call, most), slots: make(chan struct{}, most), going: map[wire.Nonce]*Call{}}
 }
 
 // Incoming waits for the next call.
@@ -95,6 +99,10 @@ func (l *Line) Take(ctx context.Context, conn net.Conn) {
 		l.cfg.Log.Info("browser's offer not read", "err", err)
 		return
 	}
+	if offer.Of != (wire.Nonce{}) {
+		l.goOn(ctx, conn, offer)
+		return
+	}
 	c, answer, err := l.answer(ctx, offer)
 	if err != nil {
 		l.cfg.Log.Info("browser's call not taken", "name", offer.Name, "err", err)
@@ -110,6 +118,33 @@ func (l *Line) Take(ctx context.Context, conn net.Conn) {
 	}
 	if c != nil && l.opens(ctx, c) {
 		l.calls <- c // there is room for as many as there are slots
+	}
+}
+
+// goOn answers the offer of a page that has lost its way to the phone in a call, whichever of the
+// two has made it.
+func (l *Line) goOn(ctx context.Context, conn net.Conn, o wire.BrowserOffer) {
+	l.mu.Lock()
+	c := l.going[o.Of]
+	l.mu.Unlock()
+	answer, err := wire.BrowserAnswer{}, error(sip.ErrEnded)
+	if c != nil && !c.gone() {
+		ctx, cancel := context.WithTimeout(ctx, answerWait)
+		defer cancel()
+		var description string
+		if description, err = c.its().again(ctx, l.cfg.Addrs(), l.servers(), o.Description); err == nil {
+			answer, err = l.sign(o, description, wire.SignedAgain)
+		}
+	}
+	if err != nil {
+		l.cfg.Log.Info("browser's call finds no other way", "err", err)
+		if answer.Refusal = refusalOf(err); errors.Is(err, sip.ErrEnded) {
+			answer.Refusal = sip.ReasonHangup
+		}
+	}
+	_ = conn.SetDeadline(time.Now().Add(offerWait))
+	if err := wire.WriteBrowserAnswer(conn, answer); err != nil {
+		l.cfg.Log.Info("browser not answered", "err", err)
 	}
 }
 
@@ -144,8 +179,8 @@ func (l *Line) contain(then func()) {
 // Call calls the browser that dial opens a link to, and returns at once: what becomes of
 // it, Next says. The end of ctx ends nothing.
 func (l *Line) Call(ctx context.Context, dial func(context.Context) (net.Conn, error)) *Call {
-	c := newCall("", func() {})
-	c.outgoing = true
+	c := newCall("")
+	c.free, c.missed, c.outgoing = func() { l.forget(c) }, l.missed(ctx), true
 	ctx, c.over = context.WithCancel(context.WithoutCancel(ctx))
 	go func() { // until the page speaks, or the call ends: each wait below is bounded
 		defer l.contain(func() { c.end(sip.ReasonFailed) })
@@ -184,7 +219,7 @@ func (l *Line) place(ctx context.Context, c *Call, dial func(context.Context) (n
 	if err != nil {
 		l.cfg.Log.Info("browser's offer not taken", "name", offer.Name, "err", err)
 		answer = wire.BrowserAnswer{Refusal: refusalOf(err)}
-	} else if !c.gets(s) {
+	} else if !l.begins(c, s, offer.Nonce) {
 		return sip.ReasonCancelled
 	}
 	_ = conn.SetDeadline(time.Now().Add(offerWait))
@@ -227,24 +262,63 @@ func (l *Line) answer(ctx context.Context, o wire.BrowserOffer) (*Call, wire.Bro
 	default:
 		return nil, wire.BrowserAnswer{}, errBusy
 	}
-	free := func() { <-l.slots }
 	s, a, err := l.describe(ctx, o, wire.SignedAnswer)
 	if err != nil {
-		free()
+		<-l.slots
 		return nil, wire.BrowserAnswer{}, err
 	}
-	c := newCall(o.Name, free)
-	c.gets(s)
+	c := newCall(o.Name)
+	c.missed = l.missed(ctx)
+	c.free = func() {
+		l.forget(c)
+		<-l.slots
+	}
+	l.begins(c, s, o.Nonce)
 	return c, a, nil
+}
+
+// begins gives a call its session, unless it is over.
+func (l *Line) begins(c *Call, s *session, of wire.Nonce) bool {
+	l.mu.Lock()
+	c.nonce = of
+	l.going[of] = c
+	l.mu.Unlock()
+	if c.gets(s) {
+		return true
+	}
+	l.forget(c)
+	return false
+}
+
+// missed is what a call whose page does not answer calls. It returns at once.
+func (l *Line) missed(ctx context.Context) func() {
+	ctx = context.WithoutCancel(ctx)
+	return func() {
+		if l.cfg.Missed != nil {
+			go l.cfg.Missed(ctx) // it is bounded
+		}
+	}
+}
+
+func (l *Line) forget(c *Call) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.going[c.nonce] == c {
+		delete(l.going, c.nonce)
+	}
+}
+
+// servers are who sees as what a NAT translates the phone's addresses.
+func (l *Line) servers() []netip.AddrPort {
+	if l.cfg.STUN == nil {
+		return nil
+	}
+	return l.cfg.STUN()
 }
 
 // describe makes a session of an offer, and the answer to it, with what signs says signed.
 func (l *Line) describe(ctx context.Context, o wire.BrowserOffer, signs func(n wire.Nonce, offer, answer string) []byte) (*session, wire.BrowserAnswer, error) {
 	own, ok := l.cfg.Own()
-	if !ok {
-		return nil, wire.BrowserAnswer{}, errNoKey
-	}
-	signer, ok := own.PrivateKey.(crypto.Signer)
 	if !ok {
 		return nil, wire.BrowserAnswer{}, errNoKey
 	}
@@ -254,20 +328,30 @@ func (l *Line) describe(ctx context.Context, o wire.BrowserOffer, signs func(n w
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
-	var servers []netip.AddrPort
-	if l.cfg.STUN != nil {
-		servers = l.cfg.STUN()
-	}
-	s, description, err := openSession(ctx, certificate, l.cfg.Addrs(), servers, o.Description, l.cfg.Log)
+	s, description, err := openSession(ctx, certificate, l.cfg.Addrs(), l.servers(), o.Description, l.cfg.Log)
 	if err != nil {
 		return nil, wire.BrowserAnswer{}, err
 	}
-	signature, err := signer.Sign(rand.Reader, signs(o.Nonce, o.Description, description), crypto.Hash(0))
+	a, err := l.sign(o, description, signs)
 	if err != nil {
 		s.close()
-		return nil, wire.BrowserAnswer{}, fmt.Errorf("browser: sign answer: %w", err)
+		return nil, wire.BrowserAnswer{}, err
 	}
-	return s, wire.BrowserAnswer{Description: description, Key: own.Leaf.RawSubjectPublicKeyInfo, Signature: signature}, nil
+	return s, a, nil
+}
+
+// sign is the answer to an offer, with what signs says signed.
+func (l *Line) sign(o wire.BrowserOffer, description string, signs func(n wire.Nonce, offer, answer string) []byte) (wire.BrowserAnswer, error) {
+	own, ok := l.cfg.Own()
+	signer, can := own.PrivateKey.(crypto.Signer)
+	if !ok || !can {
+		return wire.BrowserAnswer{}, errNoKey
+	}
+	signature, err := signer.Sign(rand.Reader, signs(o.Nonce, o.Description, description), crypto.Hash(0))
+	if err != nil {
+		return wire.BrowserAnswer{}, fmt.Errorf("browser: sign answer: %w", err)
+	}
+	return wire.BrowserAnswer{Description: description, Key: own.Leaf.RawSubjectPublicKeyInfo, Signature: signature}, nil
 }
 
 // certificate returns the certificate for DTLS, signed by own, and makes it first

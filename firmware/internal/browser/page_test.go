@@ -37,10 +37,14 @@ func own(t testing.TB, seed byte) tls.Certificate {
 
 // newLine is a phone's line on the loopback.
 func newLine(t testing.TB) *Line {
+	return newLineAt(t, func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("127.0.0.1")} })
+}
+
+func newLineAt(t testing.TB, addrs func() []netip.Addr) *Line {
 	c := own(t, 1)
 	return New(Config{
 		Own:   func() (tls.Certificate, bool) { return c, true },
-		Addrs: func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("127.0.0.1")} },
+		Addrs: addrs,
 		Log:   slog.New(slog.DiscardHandler),
 	})
 }
@@ -82,16 +86,22 @@ func newPage(t *testing.T, codecs ...webrtc.RTPCodecParameters) (p *page, offer 
 	}
 	p.dc.OnMessage(func(m webrtc.DataChannelMessage) { p.words <- string(m.Data) })
 	p.dc.OnOpen(func() { close(p.open) })
-	made, err := pc.CreateOffer(nil)
+	return p, p.offers(t, nil)
+}
+
+// offers returns an offer with all its candidates.
+func (p *page) offers(t *testing.T, how *webrtc.OfferOptions) string {
+	t.Helper()
+	made, err := p.pc.CreateOffer(how)
 	if err != nil {
 		t.Fatal(err)
 	}
-	gathered := webrtc.GatheringCompletePromise(pc)
-	if err := pc.SetLocalDescription(made); err != nil {
+	gathered := webrtc.GatheringCompletePromise(p.pc)
+	if err := p.pc.SetLocalDescription(made); err != nil {
 		t.Fatal(err)
 	}
 	<-gathered
-	return p, pc.LocalDescription().SDP
+	return p.pc.LocalDescription().SDP
 }
 
 // hear waits for a word of the phone.
@@ -132,11 +142,15 @@ func ask(t *testing.T, l *Line, o wire.BrowserOffer) wire.BrowserAnswer {
 
 // believed is what a page checks of an answer.
 func believed(key wire.Fingerprint, o wire.BrowserOffer, a wire.BrowserAnswer) bool {
+	return signedAs(wire.SignedAnswer, key, o, a)
+}
+
+func signedAs(signed func(n wire.Nonce, offer, answer string) []byte, key wire.Fingerprint, o wire.BrowserOffer, a wire.BrowserAnswer) bool {
 	public, err := x509.ParsePKIXPublicKey(a.Key)
 	if err != nil || sha256.Sum256(a.Key) != key {
 		return false
 	}
-	return ed25519.Verify(public.(ed25519.PublicKey), wire.SignedAnswer(o.Nonce, o.Description, a.Description), a.Signature)
+	return ed25519.Verify(public.(ed25519.PublicKey), signed(o.Nonce, o.Description, a.Description), a.Signature)
 }
 
 // called is a page that has called a phone, and the call there.

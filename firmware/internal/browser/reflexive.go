@@ -65,15 +65,16 @@ func (e *everywhere) named(answer string, seen []netip.AddrPort) (string, error)
 	if !ok {
 		return answer, nil
 	}
+	addrs := *e.addrs.Load()
 	var lines strings.Builder
 	for _, is := range seen {
-		base := slices.IndexFunc(e.addrs, func(a netip.Addr) bool { return a.Is4() == is.Addr().Is4() && !a.IsLinkLocalUnicast() })
-		if base < 0 || slices.Contains(e.addrs, is.Addr()) {
+		base := slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Is4() == is.Addr().Is4() && !a.IsLinkLocalUnicast() })
+		if base < 0 || slices.Contains(addrs, is.Addr()) {
 			continue // it is not translated
 		}
 		c, err := ice.NewCandidateServerReflexive(&ice.CandidateServerReflexiveConfig{
 			Network: "udp", Address: is.Addr().String(), Port: int(is.Port()), Component: ice.ComponentRTP,
-			RelAddr: e.addrs[base].String(), RelPort: at.Port,
+			RelAddr: addrs[base].String(), RelPort: at.Port,
 		})
 		if err != nil {
 			return "", fmt.Errorf("browser: name %s: %w", is, err)

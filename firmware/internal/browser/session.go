@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/ice/v4"
@@ -27,9 +28,10 @@ const (
 	// keepAlive is how often the pair of addresses in use is asked about. A phone that
 	// has moved is found by the next question.
 	keepAlive = 400 * time.Millisecond
-	// missAfter is after how long without an answer the page is missed, and lostAfter
-	// after how long it is gone, as any peer is (package phone).
-	missAfter = 5 * time.Second
+	// missAfter is after how long without a packet the page is missed, which is five questions
+	// whose answers are lost, and lostAfter after how long it is gone, as any peer is (package
+	// phone).
+	missAfter = 2 * time.Second
 	lostAfter = 45 * time.Second
 	// sayWait bounds how long last words may take to arrive.
 	sayWait = time.Second
@@ -60,8 +62,10 @@ type session struct {
 	sender  *webrtc.RTPSender
 	path    *path
 	carried audio.Session
+	mux     *everywhere
 	opened  chan struct{} // closed when the data channel is open
 	closing sync.Once
+	seeking sync.Mutex // of again
 }
 
 // openSession answers an offer from addrs, and returns when the answer has all its
@@ -81,7 +85,11 @@ func openSession(ctx context.Context, certificate tls.Certificate, addrs []netip
 		return nil, "", fmt.Errorf("browser: answer: %w", err)
 	}
 	logs := quiet{log}
-	mux := &everywhere{ice.NewUniversalUDPMuxDefault(ice.UniversalUDPMuxParams{UDPConn: conn, Logger: logs.NewLogger("mux")}), addrs}
+	mux := &everywhere{UniversalUDPMuxDefault: ice.NewUniversalUDPMuxDefault(ice.UniversalUDPMuxParams{
+		UDPConn: conn, Logger: logs.NewLogger("mux"),
+		XORMappedAddrCacheTTL: time.Nanosecond, // a phone that has moved is seen as another
+	})}
+	mux.are(addrs)
 	defer func() {
 		if err != nil {
 			mux.Close()
@@ -101,18 +109,19 @@ func openSession(ctx context.Context, certificate tls.Certificate, addrs []netip
 	if err != nil {
 		return nil, "", fmt.Errorf("browser: answer: %w", err)
 	}
-	s = &session{pc: pc, opened: make(chan struct{})}
+	s = &session{pc: pc, mux: mux, opened: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			pc.Close()
 		}
 	}()
-	seen := make(chan []netip.AddrPort, 1)
-	go func() { seen <- mux.seen(ctx, servers) }() // while it is negotiated; it takes seenWait at the most
-	if answer, err = s.negotiate(ctx, offer); err != nil {
+	if err = s.prepare(); err != nil {
 		return nil, "", err
 	}
-	if answer, err = mux.named(answer, <-seen); err != nil {
+	if answer, err = s.negotiate(ctx, servers, offer); err != nil {
+		return nil, "", err
+	}
+	if s.carried, err = carried(s.sender.GetParameters().Codecs); err != nil {
 		return nil, "", err
 	}
 	go func() { // the mux is of this session
@@ -122,19 +131,39 @@ func openSession(ctx context.Context, certificate tls.Certificate, addrs []netip
 	return s, answer, nil
 }
 
-// negotiate answers an offer.
-func (s *session) negotiate(ctx context.Context, offer string) (string, error) {
+// again answers an offer of the page in the call that goes on: it has lost its way to the phone,
+// and takes another one (ICE restart, RFC 8839, section 4.4.1.1.1), from the addresses that the
+// phone has now. Keys stay, and so does what was agreed upon.
+func (s *session) again(ctx context.Context, addrs []netip.Addr, servers []netip.AddrPort, offer string) (answer string, err error) {
+	if len(addrs) == 0 {
+		return "", errors.New("browser: answer: the phone has no address")
+	}
+	s.seeking.Lock()
+	defer s.seeking.Unlock()
+	s.mux.are(addrs)
+	return s.negotiate(ctx, servers, offer)
+}
+
+// prepare makes what is said and heard.
+func (s *session) prepare() error {
 	s.path = newPath(s.pc)
 	var err error
 	if s.sender, err = s.pc.AddTrack(s.path); err != nil {
-		return "", fmt.Errorf("browser: answer: %w", err)
+		return fmt.Errorf("browser: answer: %w", err)
 	}
 	s.path.sender = s.sender
 	negotiated, id := true, uint16(channelID)
 	if s.words, err = s.pc.CreateDataChannel("call", &webrtc.DataChannelInit{Negotiated: &negotiated, ID: &id}); err != nil {
-		return "", fmt.Errorf("browser: answer: %w", err)
+		return fmt.Errorf("browser: answer: %w", err)
 	}
 	s.pc.OnTrack(s.path.heard)
+	return nil
+}
+
+// negotiate answers an offer, and returns when the answer has all its candidates.
+func (s *session) negotiate(ctx context.Context, servers []netip.AddrPort, offer string) (string, error) {
+	seen := make(chan []netip.AddrPort, 1)
+	go func() { seen <- s.mux.seen(ctx, servers) }() // beside; it takes seenWait at the most
 	if err := s.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
 		return "", fmt.Errorf("browser: read offer: %w: %w", sip.ErrDescription, err)
 	}
@@ -151,10 +180,7 @@ func (s *session) negotiate(ctx context.Context, offer string) (string, error) {
 	case <-ctx.Done():
 		return "", fmt.Errorf("browser: answer: %w", ctx.Err())
 	}
-	if s.carried, err = carried(s.sender.GetParameters().Codecs); err != nil {
-		return "", err
-	}
-	return s.pc.LocalDescription().SDP, nil
+	return s.mux.named(s.pc.LocalDescription().SDP, <-seen)
 }
 
 // carried is how the engine carries what was agreed upon.
@@ -180,8 +206,9 @@ func carried(codecs []webrtc.RTPCodecParameters) (audio.Session, error) {
 	return out, nil
 }
 
-// begin has heard called with what the page says, and lost when it is gone.
-func (s *session) begin(heard func(word string), lost func()) {
+// begin has heard called with what the page says, missed when it does not answer, and lost when
+// it is gone.
+func (s *session) begin(heard func(word string), missed, lost func()) {
 	s.words.OnMessage(func(m webrtc.DataChannelMessage) {
 		if len(m.Data) <= wordMost {
 			heard(string(m.Data))
@@ -190,6 +217,8 @@ func (s *session) begin(heard func(word string), lost func()) {
 	s.words.OnClose(lost)
 	s.pc.OnConnectionStateChange(func(is webrtc.PeerConnectionState) {
 		switch is {
+		case webrtc.PeerConnectionStateDisconnected:
+			missed()
 		case webrtc.PeerConnectionStateFailed, webrtc.PeerConnectionStateClosed:
 			lost()
 		}
@@ -243,8 +272,10 @@ func (s *session) close() {
 // the phone has: as they come and go, it stays.
 type everywhere struct {
 	*ice.UniversalUDPMuxDefault
-	addrs []netip.Addr
+	addrs atomic.Pointer[[]netip.Addr]
 }
+
+func (e *everywhere) are(addrs []netip.Addr) { e.addrs.Store(&addrs) }
 
 // GetListenAddresses implements ice.UDPMux.
 func (e *everywhere) GetListenAddresses() (all []net.Addr) {
@@ -252,7 +283,7 @@ func (e *everywhere) GetListenAddresses() (all []net.Addr) {
 	if !ok {
 		return nil
 	}
-	for _, a := range e.addrs {
+	for _, a := range *e.addrs.Load() {
 		all = append(all, &net.UDPAddr{IP: a.AsSlice(), Port: at.Port})
 	}
 	return all

@@ -2,7 +2,6 @@ package web
 
 import (
 	"net/netip"
-	"time"
 
 	"flexphone/storing-server/internal/store"
 	"flexphone/storing-server/internal/trust"
@@ -26,7 +25,7 @@ const (
 // audited reports whether one more refusal of who is at from is written down:
 // who tries without end fills no disk.
 func (s *Server) audited(from netip.Addr) bool {
-	now := time.Now()
+	now := s.o.Now()
 	return s.each.Allow(trust.NetworkOf(from), now) && s.all.Allow(struct{}{}, now)
 }
 

@@ -60,7 +60,8 @@ func withToken(path, token string) string {
 // calls adds the routes of calls from browsers.
 func (s *Server) calls(mux *http.ServeMux) {
 	mux.HandleFunc("GET /call/{number}", s.callPage)
-	mux.HandleFunc("POST /call/{number}", s.call)
+	mux.HandleFunc("POST /call/{number}", s.answering(s.called))
+	mux.HandleFunc("POST /call/{number}/again", s.answering(s.calledAgain))
 }
 
 // A guest is who may call: an operator, or who has a link.
@@ -124,7 +125,7 @@ func (s *Server) mayCall(r *http.Request) (guest, wire.Row, error) {
 	var g guest
 	number := r.PathValue("number")
 	if token := r.URL.Query().Get(linkParameter); token != "" {
-		now := time.Now()
+		now := s.o.Now()
 		g.link = hashCallLink(token)
 		l, ok := s.o.Rows.CallLink(g.link)
 		if !ok {
@@ -142,26 +143,50 @@ func (s *Server) mayCall(r *http.Request) (guest, wire.Row, error) {
 	} else {
 		return g, wire.Row{}, barLogin
 	}
+	row, err := s.phoneOf(number)
+	return g, row, err
+}
+
+// mayCallOn says whether a request may be of a page in a call: of an operator, or of who has a
+// link, though it may be used up by that very call. The phone knows which call that is.
+func (s *Server) mayCallOn(r *http.Request) error {
+	if token := r.URL.Query().Get(linkParameter); token != "" {
+		if _, ok := s.o.Rows.CallLink(hashCallLink(token)); ok {
+			return nil
+		}
+		if !s.guesses.Allow(trust.NetworkOf(s.sourceOf(r)), s.o.Now()) {
+			return barTries
+		}
+		return barUnknown
+	}
+	if _, ok := s.session(r, true); !ok {
+		return barLogin
+	}
+	return nil
+}
+
+// phoneOf is the phone with a number, or with a MAC, that takes calls from browsers.
+func (s *Server) phoneOf(number string) (wire.Row, error) {
 	q := wire.Query{Number: number}
 	if !wire.ValidNumber(number) {
 		mac, err := wire.ParseDigits(number)
 		if err != nil {
-			return g, wire.Row{}, barNobody
+			return wire.Row{}, barNobody
 		}
 		q = wire.Query{MAC: mac}
 	}
 	row, ok := s.o.Rows.Resolve(q)
 	switch to, away := s.elsewhere(q); {
 	case !ok && away:
-		return g, row, barElsewhere(to)
+		return row, barElsewhere(to)
 	case !ok:
-		return g, row, barNobody
+		return row, barNobody
 	case wire.IsBrowser(row.MAC):
-		return g, row, barBrowser
+		return row, barBrowser
 	case row.Fingerprint == wire.Fingerprint{}:
-		return g, row, barPlain
+		return row, barPlain
 	}
-	return g, row, nil
+	return row, nil
 }
 
 // elsewhere returns which other region's server keeps the row of q.
@@ -208,6 +233,7 @@ func (s *Server) callPage(w http.ResponseWriter, r *http.Request) {
 type pageOffer struct {
 	Offer string `json:"offer"`
 	Nonce []byte `json:"nonce"`
+	Of    []byte `json:"of"` // the first nonce, in a call that goes on
 }
 
 type pageAnswer struct {
@@ -218,7 +244,8 @@ type pageAnswer struct {
 	Error     string `json:"error,omitempty"`   // of the server, with what to do
 }
 
-func parseOffer(r io.Reader) (o wire.BrowserOffer, err error) {
+// parseOffer reads the offer of a new call, or of one that goes on.
+func parseOffer(r io.Reader, goesOn bool) (o wire.BrowserOffer, err error) {
 	var in pageOffer
 	if err := json.NewDecoder(r).Decode(&in); err != nil {
 		return o, err
@@ -228,49 +255,89 @@ func parseOffer(r io.Reader) (o wire.BrowserOffer, err error) {
 	}
 	copy(o.Nonce[:], in.Nonce)
 	o.Name, o.Description = operatorName, in.Offer
+	if goesOn {
+		copy(o.Of[:], in.Of)
+		if len(in.Of) != len(o.Of) || o.Of == (wire.Nonce{}) {
+			return o, errors.New("nonce of no call")
+		}
+		o.Name = ""
+	}
 	return o, o.Validate()
 }
 
-// call brings the offer of a page to a phone. That it is the page's own says its origin,
-// which guard has looked at, and a type of body that forms cannot send.
-func (s *Server) call(w http.ResponseWriter, r *http.Request) {
-	status, out := s.called(r)
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(out) // who has gone does not want it
+// answering answers what a page asks. That it is the page's own says its origin, which guard
+// has looked at, and a type of body that forms cannot send.
+func (s *Server) answering(asked func(*http.Request) (int, pageAnswer)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		status, out := http.StatusUnsupportedMediaType, pageAnswer{Error: "want application/json"}
+		if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && kind == "application/json" {
+			status, out = asked(r)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(out) // who has gone does not want it
+	}
 }
 
+func refusedBy(err error) (int, pageAnswer) {
+	b := barrierOf(err)
+	return b.status, pageAnswer{Error: b.Title + ". " + b.Text}
+}
+
+// called brings the offer of a page to a phone.
 func (s *Server) called(r *http.Request) (int, pageAnswer) {
-	refuse := func(b *barrier) (int, pageAnswer) { return b.status, pageAnswer{Error: b.Title + ". " + b.Text} }
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return http.StatusUnsupportedMediaType, pageAnswer{Error: "want application/json"}
-	}
 	g, row, err := s.mayCall(r)
 	if err != nil {
-		return refuse(barrierOf(err))
+		return refusedBy(err)
 	}
-	if s.o.Caller == nil || !s.calling.Allow(trust.NetworkOf(s.sourceOf(r)), time.Now()) {
-		return refuse(barTries)
-	}
-	o, err := parseOffer(r.Body)
+	o, err := parseOffer(r.Body, false)
 	if err != nil {
-		return http.StatusBadRequest, pageAnswer{Error: "The page has sent what is no offer: load it again."}
+		return noOffer()
 	}
 	o.Name = g.name
+	status, out := s.bring(r, row.MAC, o)
+	if out.Answer != "" && g.session == nil {
+		if err := s.o.Rows.UseCallLink(r.Context(), g.link, r.PathValue("number")); err != nil {
+			return refusedBy(err) // the phone rings for nobody who does not have its answer
+		}
+	}
+	return status, out
+}
+
+// calledAgain brings the offer of a page to the phone that it has lost in a call.
+func (s *Server) calledAgain(r *http.Request) (int, pageAnswer) {
+	if err := s.mayCallOn(r); err != nil {
+		return refusedBy(err)
+	}
+	row, err := s.phoneOf(r.PathValue("number"))
+	if err != nil {
+		return refusedBy(err)
+	}
+	o, err := parseOffer(r.Body, true)
+	if err != nil {
+		return noOffer()
+	}
+	return s.bring(r, row.MAC, o)
+}
+
+func noOffer() (int, pageAnswer) {
+	return http.StatusBadRequest, pageAnswer{Error: "The page has sent what is no offer: load it again."}
+}
+
+// bring brings an offer to a phone, and its answer back.
+func (s *Server) bring(r *http.Request, to wire.MAC, o wire.BrowserOffer) (int, pageAnswer) {
+	if s.o.Caller == nil || !s.calling.Allow(trust.NetworkOf(s.sourceOf(r)), s.o.Now()) {
+		return refusedBy(barTries)
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), callMost)
 	defer cancel()
-	a, err := s.o.Caller.Call(ctx, row.MAC, o)
+	a, err := s.o.Caller.Call(ctx, to, o)
 	if err != nil {
-		s.o.Log.Info("phone not reached for a browser", "mac", row.MAC.String(), "err", err)
+		s.o.Log.Info("phone not reached for a browser", "mac", to.String(), "err", err)
 		return http.StatusBadGateway, pageAnswer{Error: "The phone cannot be reached now. Try again in a minute."}
 	}
 	if a.Refusal != "" {
 		return http.StatusOK, pageAnswer{Refusal: a.Refusal}
-	}
-	if g.session == nil {
-		if err := s.o.Rows.UseCallLink(ctx, g.link, r.PathValue("number")); err != nil {
-			return refuse(barrierOf(err)) // the phone rings for nobody who does not have its answer
-		}
 	}
 	return http.StatusOK, pageAnswer{Answer: a.Description, Key: a.Key, Signature: a.Signature}
 }

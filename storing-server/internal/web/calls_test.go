@@ -33,6 +33,12 @@ func pageOfferBody(offer string) string {
 	return string(b)
 }
 
+// pageAgainBody is of a call that goes on.
+func pageAgainBody(offer string) string {
+	b, _ := json.Marshal(pageOffer{Offer: offer, Nonce: make([]byte, 32), Of: append(make([]byte, 31), 1)})
+	return string(b)
+}
+
 // Who has a link calls what it says, so often, and not after its time; each barrier says
 // what to do.
 func TestCalls(t *testing.T) {
@@ -122,6 +128,32 @@ func TestCalls(t *testing.T) {
 	if w := ask(http.MethodPost, path, pageOfferBody("v=0")); w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "used up") {
 		t.Errorf("one call too many: %d, %s", w.Code, w.Body.String())
 	}
+	// The call that has used it up goes on; who has no link takes part in none.
+	on := strings.Replace(path, "?", "/again?", 1)
+	if w := ask(http.MethodPost, on, pageAgainBody("v=0 again")); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"answer":"v=0"`) {
+		t.Errorf("a call goes on: %d, %s", w.Code, w.Body.String())
+	}
+	if o := phone.offers[len(phone.offers)-1]; o.Name != "" || o.Description != "v=0 again" || o.Of != (wire.Nonce{31: 1}) {
+		t.Errorf("the phone gets %+v", o)
+	}
+	asked := len(phone.offers)
+	for name, tt := range map[string]struct {
+		path, body string
+		status     int
+	}{
+		"nobody":                 {"/call/101/again", pageAgainBody("v=0"), http.StatusUnauthorized},
+		"another token":          {"/call/101/again?link=guess", pageAgainBody("v=0"), http.StatusForbidden},
+		"a number of nobody's":   {strings.Replace(on, "101", "999", 1), pageAgainBody("v=0"), http.StatusNotFound},
+		"the offer of a new one": {on, pageOfferBody("v=0"), http.StatusBadRequest},
+		"of no nonce":            {on, strings.Replace(pageAgainBody("v=0"), "AAAAE=", "AAAAA=", 1), http.StatusBadRequest},
+	} {
+		if w := ask(http.MethodPost, tt.path, tt.body); w.Code != tt.status {
+			t.Errorf("%s in a call: %d; want %d: %s", name, w.Code, tt.status, w.Body.String())
+		}
+	}
+	if len(phone.offers) > asked {
+		t.Errorf("the phone was asked by those who may not: %+v", phone.offers[asked:])
+	}
 	for span, key := range map[string]wire.Fingerprint{"2": {2}, "9": s.o.Key} { // a region of others, and this one
 		to := wire.Referral{Server: "east.example:5684", Key: key}
 		if err := rows.SetRegion(t.Context(), store.Span{Prefix: span}, to); err != nil {
@@ -169,10 +201,16 @@ func TestCallLinkOfAnotherRegion(t *testing.T) {
 func FuzzPageOffer(f *testing.F) {
 	f.Add(pageOfferBody("v=0"))
 	f.Add(`{"offer":"v=0","nonce":"` + base64.StdEncoding.EncodeToString(make([]byte, 31)) + `"}`)
+	f.Add(pageAgainBody("v=0"))
 	f.Fuzz(func(t *testing.T, body string) {
-		o, err := parseOffer(strings.NewReader(body))
-		if err == nil && wire.WriteBrowserOffer(&strings.Builder{}, o) != nil {
-			t.Errorf("%q is an offer that cannot be sent", body)
+		for _, goesOn := range []bool{false, true} {
+			o, err := parseOffer(strings.NewReader(body), goesOn)
+			if err == nil && wire.WriteBrowserOffer(&strings.Builder{}, o) != nil {
+				t.Errorf("%q is an offer that cannot be sent", body)
+			}
+			if err == nil && (o.Of != wire.Nonce{}) != goesOn {
+				t.Errorf("%q is an offer in a call: %v; asked for %v", body, o.Of, goesOn)
+			}
 		}
 	})
 }

@@ -148,9 +148,9 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	from := s.sourceOf(r)
-	if !s.guesses.Allow(trust.NetworkOf(from), time.Now()) {
+	if !s.guesses.Allow(trust.NetworkOf(from), s.o.Now()) {
 		w.Header().Set("Retry-After", "60")
-		if s.refusals.Allow(trust.NetworkOf(from), time.Now()) {
+		if s.refusals.Allow(trust.NetworkOf(from), s.o.Now()) {
 			s.o.Log.Warn("login refused: too many tries", "from", from)
 			s.audit(EventLoginRefused, from, "too many tries")
 		}

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"strings"
 	"time"
@@ -53,13 +52,15 @@ func PhonePath(token string) string {
 func (s *Server) rings(mux *http.ServeMux) {
 	mux.HandleFunc("GET /phone", s.ringPage)
 	mux.HandleFunc("GET /phone/calls", s.ringCalls)
-	mux.HandleFunc("POST /phone/calls/{call}", s.ringAnswer(func(r *http.Request, name string) (wire.BrowserOffer, error) {
-		o, err := parseOffer(r.Body)
-		o.Name = name
-		return o, err
+	mux.HandleFunc("POST /phone/calls/{call}", s.answering(func(r *http.Request) (int, pageAnswer) {
+		return s.ringAnswered(r, func(r *http.Request, name string) (wire.BrowserOffer, error) {
+			o, err := parseOffer(r.Body, false)
+			o.Name = name
+			return o, err
+		})
 	}))
-	mux.HandleFunc("POST /phone/calls/{call}/refusal", s.ringAnswer(func(r *http.Request, _ string) (wire.BrowserOffer, error) {
-		return parseRefusal(r.Body)
+	mux.HandleFunc("POST /phone/calls/{call}/refusal", s.answering(func(r *http.Request) (int, pageAnswer) {
+		return s.ringAnswered(r, func(r *http.Request, _ string) (wire.BrowserOffer, error) { return parseRefusal(r.Body) })
 	}))
 }
 
@@ -77,7 +78,7 @@ func (s *Server) receives(r *http.Request, used bool) (v receiver, err error) {
 		v.link = hashCallLink(token)
 		l, ok := s.o.Rows.CallLink(v.link)
 		if !ok {
-			if !s.guesses.Allow(trust.NetworkOf(s.sourceOf(r)), time.Now()) {
+			if !s.guesses.Allow(trust.NetworkOf(s.sourceOf(r)), s.o.Now()) {
 				return v, barTries
 			}
 			return v, barUnknown
@@ -174,7 +175,7 @@ func (s *Server) ringCalls(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "a request of another site is not answered", http.StatusForbidden)
 		return
 	}
-	if s.o.Ring == nil || !s.opening.Allow(trust.NetworkOf(s.sourceOf(r)), time.Now()) {
+	if s.o.Ring == nil || !s.opening.Allow(trust.NetworkOf(s.sourceOf(r)), s.o.Now()) {
 		http.Error(w, "too many pages are opened", http.StatusServiceUnavailable)
 		return
 	}
@@ -304,25 +305,12 @@ func parseRefusal(r io.Reader) (o wire.BrowserOffer, err error) {
 	return o, errors.New("no such reason")
 }
 
-// ringAnswer brings what a page says to the phone that calls it, and that one's answer
-// back. That it is the page's own is seen as in call.
-func (s *Server) ringAnswer(read func(r *http.Request, name string) (wire.BrowserOffer, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		status, out := s.ringAnswered(r, read)
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(out) // who has gone does not want it
-	}
-}
-
+// ringAnswered brings what a page says to the phone that calls it, and that one's answer
+// back.
 func (s *Server) ringAnswered(r *http.Request, read func(r *http.Request, name string) (wire.BrowserOffer, error)) (int, pageAnswer) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return http.StatusUnsupportedMediaType, pageAnswer{Error: "want application/json"}
-	}
 	v, err := s.receives(r, true)
 	if err != nil {
-		b := barrierOf(err)
-		return b.status, pageAnswer{Error: b.Title + ". " + b.Text}
+		return refusedBy(err)
 	}
 	own, ok := s.o.Rows.PageMAC(v.page)
 	if s.o.Ring == nil || !ok {
@@ -330,7 +318,7 @@ func (s *Server) ringAnswered(r *http.Request, read func(r *http.Request, name s
 	}
 	o, err := read(r, v.name)
 	if err != nil {
-		return http.StatusBadRequest, pageAnswer{Error: "The page has sent what is no offer: load it again."}
+		return noOffer()
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), callMost)
 	defer cancel()

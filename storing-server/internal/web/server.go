@@ -20,7 +20,8 @@ import (
 
 // Options say how a Server works.
 type Options struct {
-	Listen string // TCP address
+	Listen string           // TCP address
+	Now    func() time.Time // nil: time.Now; of limits
 	// Cert says which certificate of the operator's a connection is shown; nil:
 	// one that the server signs itself, and on a loopback address no TLS.
 	Cert func(*tls.ClientHelloInfo) (*tls.Certificate, error)
@@ -110,6 +111,9 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 }
 
 func newServer(o Options) *Server {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	s := &Server{
 		o: o, logins: sessions{all: map[string]*session{}},
 		guesses:  trust.NewLimiter[trust.Network](1/guessEvery.Seconds(), guessBurst),

@@ -39,6 +39,7 @@ async function begin() {
     const [voice] = own.microphone.getAudioTracks();
     voice.enabled = false; // nothing is heard there before it is answered
     own.connect({ stun, relay: relay && { port: relay, name: relayName, password: relayPassword } }, voice, {
+      number, key,
       told: word => told(own, word),
       lost: trouble => {
         end(own, "Call ended");

@@ -68,6 +68,7 @@ async function ring(word) {
   complain("");
   try {
     own.connect(word, null, { // the microphone comes with the answer
+      number: word.from, key: word.key,
       opened: () => alarm(own),
       told: said => { if (said.startsWith("ended ")) miss(own); },
       lost: trouble => {

@@ -51,25 +51,31 @@ const base64 = data => btoa(String.fromCharCode(...data));
 const hash = async data => new Uint8Array(await crypto.subtle.digest("SHA-256", data));
 const hex = data => Array.from(data, b => b.toString(16).padStart(2, "0")).join("");
 
-// Waits until all addresses of a connection are known. A server that one of the machine's networks,
+// Waits until all addresses of a connection that is about to look for them are known. A server that one of the machine's networks,
 // or UDP, does not lead to is not waited for as long as browsers do, once another has answered.
 const gathered = pc => new Promise(done => {
-  if (pc.iceGatheringState === "complete") { done(); return; }
   pc.addEventListener("icegatheringstatechange", () => { if (pc.iceGatheringState === "complete") done(); });
   pc.addEventListener("icecandidate", e => { if (e.candidate && e.candidate.type !== "host") setTimeout(done, 500); });
   setTimeout(done, 2000); // with the addresses that there are
 });
 
+// seekMost is for how long a way to a phone that was lost is looked for, in milliseconds: as long
+// as the phone waits. seekEach is how long one that was found may take to work.
+const seekMost = 45000, seekEach = 4000;
+
 // A Talk is one call of this page, from its beginning.
 export class Talk {
   connected = ""; // what is shown while both hear each other
   #shown = "";    // what is shown of a call that is answered
+  #first;         // the nonce by which the phone knows the call
+  #seeks = false; // another way to the phone is looked for
 
   // Makes the connection, with the microphone's track if there is one already. What leads to
   // the phone are the page's own addresses, those as which a STUN server beside the page sees
   // it, and a TURN server there, for networks from which nothing else does. on.opened is called
   // once page and phone speak directly, on.told with what the phone says, and on.lost when it is
-  // gone, with what the user is to know of that.
+  // gone, with what the user is to know of that. on.number and on.key
+  // are the phone's.
   connect({ stun, relay }, track, on) {
     const iceServers = [];
     if (stun) iceServers.push({ urls: `stun:${location.hostname}:${stun}` });
@@ -89,10 +95,46 @@ export class Talk {
     this.words.onclose = () => { if (!this.over) on.lost(""); };
     pc.onconnectionstatechange = () => {
       if (this.over) return;
-      if (pc.connectionState === "disconnected" && this.answered) say("Reconnecting");
-      if (pc.connectionState === "connected" && this.answered) say(this.#shown);
-      if (pc.connectionState === "failed") on.lost(unreached(relay));
+      const state = pc.connectionState;
+      if (state === "connected" && this.answered) say(this.#shown);
+      if (!this.answered && state === "failed") on.lost(unreached(relay));
+      if (this.answered && (state === "disconnected" || state === "failed")) this.#seek(on, unreached(relay));
     };
+  }
+
+  // Looks for another way to the phone, which has moved where none of those that there were leads,
+  // or this page has (ICE restart): by way of the storing server, as at first.
+  async #seek(on, unreached) {
+    if (this.#seeks) return;
+    this.#seeks = true;
+    say("Reconnecting");
+    const lost = () => !this.over && this.pc.connectionState !== "connected";
+    for (const end = Date.now() + seekMost; lost() && Date.now() < end;) {
+      try {
+        this.pc.restartIce();
+        const said = await post(`/call/${encodeURIComponent(on.number)}/again${location.search}`, { ...await this.offer(), of: this.#first });
+        if (said.refusal && lost()) on.lost(""); // the phone knows of no such call
+        if (said.answer && lost()) {
+          await this.believe(said, on.key, "flexphone browser call again 1");
+          await this.take(said.answer);
+        }
+      } catch (e) {
+        console.warn("no other way to the phone yet:", e.message);
+      }
+      await this.#settled();
+    }
+    this.#seeks = false;
+    if (lost()) on.lost(unreached);
+  }
+
+  // Waits until the phone is there again, or for seekEach.
+  #settled() {
+    return new Promise(done => {
+      const look = () => { if (this.over || this.pc.connectionState === "connected") done(); };
+      this.pc.addEventListener("connectionstatechange", look);
+      setTimeout(done, seekEach);
+      look();
+    });
   }
 
   #hear(word, on) {
@@ -109,11 +151,14 @@ export class Talk {
 
   // What the phone is to answer, once all addresses are known.
   async offer() {
+    const all = gathered(this.pc); // what was known before is of another way
     await this.pc.setLocalDescription();
-    await gathered(this.pc);
+    await all;
     this.nonce = crypto.getRandomValues(new Uint8Array(32));
     this.offered = this.pc.localDescription.sdp;
-    return { offer: this.offered, nonce: base64(this.nonce) };
+    const nonce = base64(this.nonce);
+    this.#first ??= nonce;
+    return { offer: this.offered, nonce };
   }
 
   // Checks that the phone with that key has answered this very offer, as it signs what kind
