@@ -132,14 +132,25 @@ test-unit: ## The part of it that is quick: every package but the end-to-end tes
 	@mkdir -p build/test
 	@$(GO_TEST) -race -shuffle=on -p 3 -timeout $(UNIT_TIMEOUT) -v $(UNITS) 2>&1 | $(SUMMARY)
 
-# The programs under test are built with the race detector as well.
+# e2e,FOLDER,FLAGS: the end-to-end tests, of the programs in build/FOLDER.
+define e2e
+	@mkdir -p build/test
+	@FLEXPHONE_BINARIES=$(CURDIR)/build/$(1) GORACE=atexit_sleep_ms=0 \
+	  $(GO_TEST) $(2) -count=1 -p 2 -parallel 4 -timeout $(E2E_TIMEOUT) -v $(END_TO_END) 2>&1 | $(SUMMARY)
+endef
+
+# The programs are those that users have: what they say to each other is listened to, and a
+# program that looks for races takes two and a half times the processor, which slower machines
+# do not have beside sound.
 test-e2e: build-host
-	@echo '== end-to-end tests: real programs in network namespaces, with the race detector'
-	@mkdir -p build/host-race build/test
+	@echo '== end-to-end tests: real programs in network namespaces'
+	$(call e2e,host,)
+
+test-race: packages-test build-host ## The end-to-end tests of programs with the race detector (half an hour, an hour on a slow machine)
+	@mkdir -p build/host-race
 	@$(HOST_BUILD) -race -o build/host-race/flexphone ./firmware
 	@$(HOST_BUILD) -race -o build/host-race/storing-server ./storing-server
-	@FLEXPHONE_BINARIES=$(CURDIR)/build/host-race GORACE=atexit_sleep_ms=0 \
-	  $(GO_TEST) -race -count=1 -p 2 -parallel 4 -timeout $(E2E_TIMEOUT) -v $(END_TO_END) 2>&1 | $(SUMMARY)
+	$(call e2e,host-race,-race)
 
 # A package's targets share one program. Under load Go's fuzzer may miss its own
 # deadline, which is no finding.
