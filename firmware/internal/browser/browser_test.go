@@ -256,25 +256,32 @@ func TestCertificate(t *testing.T) {
 	}
 }
 
-// FuzzOffer: whatever is offered is answered, or refused with a reason.
+// plainOffer is of a page without candidates.
+const plainOffer = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\n" +
+	"a=fingerprint:sha-256 00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF\r\na=setup:actpass\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\n"
+
+// FuzzOffer: whatever is offered is answered, or refused with a reason; at first, and in a call.
 func FuzzOffer(f *testing.F) {
-	f.Add("v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\n" +
-		"a=fingerprint:sha-256 00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF\r\na=setup:actpass\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\n")
+	f.Add(plainOffer)
+	f.Add(strings.Replace(plainOffer, "abcd", "efgh", 1))
 	l := newLine(f)
 	f.Fuzz(func(t *testing.T, offer string) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		c, a, err := l.answer(ctx, wire.BrowserOffer{Name: "Ada", Description: offer})
-		if err != nil {
-			return
-		}
-		if err := a.Validate(); err != nil {
-			t.Error(err)
-		}
-		c.end(sip.ReasonHangup)
-		<-c.session.path.gone
-		for len(l.slots) > 0 {
-			time.Sleep(time.Millisecond)
+		for _, first := range []string{offer, plainOffer} {
+			c, a, err := l.answer(ctx, wire.BrowserOffer{Name: "Ada", Description: first, Nonce: wire.Nonce{1}})
+			if err != nil {
+				continue
+			}
+			if err := a.Validate(); err != nil {
+				t.Error(err)
+			}
+			_, _ = c.its().again(ctx, l.cfg.Addrs(), nil, offer)
+			c.end(sip.ReasonHangup)
+			<-c.session.path.gone
+			for len(l.slots) > 0 {
+				time.Sleep(time.Millisecond)
+			}
 		}
 	})
 }

@@ -127,12 +127,16 @@ func (l *Line) goOn(ctx context.Context, conn net.Conn, o wire.BrowserOffer) {
 	l.mu.Lock()
 	c := l.going[o.Of]
 	l.mu.Unlock()
-	answer, err := wire.BrowserAnswer{}, error(sip.ErrEnded)
+	var s *session // nil: there is no such call, or it has only begun
 	if c != nil && !c.gone() {
+		s = c.its()
+	}
+	answer, err := wire.BrowserAnswer{}, error(sip.ErrEnded)
+	if s != nil {
 		ctx, cancel := context.WithTimeout(ctx, answerWait)
 		defer cancel()
 		var description string
-		if description, err = c.its().again(ctx, l.cfg.Addrs(), l.servers(), o.Description); err == nil {
+		if description, err = s.again(ctx, l.cfg.Addrs(), l.servers(), o.Description); err == nil {
 			answer, err = l.sign(o, description, wire.SignedAgain)
 		}
 	}
