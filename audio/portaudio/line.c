@@ -69,15 +69,22 @@ void line_reset(line *l, uint32_t ahead) {
 	ring_write(&l->play, NULL, ahead);
 }
 
-// line_watch counts a period of n samples that comes more than a period late.
+// line_watch counts a period of n samples that comes more than a period late, and
+// remembers how late: those that it kept waiting come at once after it.
 static void line_watch(line *l, uint32_t n) {
 	struct timespec t;
 	if (clock_gettime(CLOCK_MONOTONIC, &t) != 0)
 		return;
 	uint64_t now = (uint64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 	uint64_t period = (uint64_t)n * 10000000 / l->tick; // a tick is 10 ms
-	if (l->last != 0 && now - l->last > 2 * period)
+	if (l->last != 0 && now - l->last > 2 * period) {
 		__atomic_fetch_add(&l->late, 1, __ATOMIC_RELAXED);
+		uint64_t stood = (now - l->last - period) * l->tick / 10000000;
+		if (stood > 15 * l->tick) // more than the rings hold
+			stood = 15 * l->tick;
+		if (stood > __atomic_load_n(&l->stood, __ATOMIC_RELAXED))
+			__atomic_store_n(&l->stood, (uint32_t)stood, __ATOMIC_RELAXED);
+	}
 	l->last = now;
 }
 

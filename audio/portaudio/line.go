@@ -24,9 +24,15 @@ import (
 
 const (
 	ticksPerSecond = int(time.Second / audio.TickDuration)
-	// onTop is how much more may ever wait, in ticks. After the engine was late the card
-	// has played silence in its place, and what was late comes on top.
+	// onTop is how much more may wait, in ticks, for a card that comes in time. After the
+	// engine was late the card has played silence in its place, and what was late comes on top.
 	onTop = 2
+	// burstMost is how much more may ever wait, in ticks, for a card that stands still and
+	// then takes all at once what it has missed: a card with long periods of its own, or of an
+	// emulated machine. The rings have room for a tick or two more.
+	burstMost = 12
+	// burstFor is after how many ticks a burst is forgotten, once or twice that.
+	burstFor = ticksPerSecond
 )
 
 // A line is one opening of a card: two rings, and an event with each tick that
@@ -38,6 +44,7 @@ type line struct {
 	jack           bool
 	tick           int // samples
 	ahead          ahead
+	burst          burst
 	play, captured ring
 	event          *os.File
 	raw            syscall.RawConn // of event
@@ -74,11 +81,29 @@ func newLine(rate, ticks int) (*line, error) {
 
 // put hands a tick to the card, unless too much is waiting already.
 func (l *line) put(play []int16) {
-	waits := l.play.have()
-	if waits > l.ahead.least+(onTop-1)*l.tick {
+	waits, usual, stood := l.play.have(), l.ahead.least+(onTop-1)*l.tick, l.burst.tick(count(&l.c.stood))
+	if waits > usual+min(stood, burstMost*l.tick) {
 		return
 	}
-	l.play.write(play[l.ahead.spare(waits, play):])
+	if waits <= usual {
+		play = play[l.ahead.spare(waits, play):]
+	}
+	l.play.write(play)
+}
+
+// A burst is how long the card has stood still lately, in samples, before it took all at
+// once that it had missed.
+type burst struct {
+	ticks, before int
+}
+
+// tick is told how long that was since it last was found nothing, and returns the longest of
+// the last one to two burstFor.
+func (b *burst) tick(stood *atomic.Uint32) int {
+	if b.ticks++; b.ticks == burstFor {
+		b.ticks, b.before = 0, int(stood.Swap(0))
+	}
+	return max(b.before, int(stood.Load()))
 }
 
 // take fetches a captured tick, if there is a whole one.

@@ -18,6 +18,7 @@ typedef struct {
 	// How often the card had nothing to play, and how often what it captured was
 	// lost; how many periods came more than a period late; atomic.
 	uint32_t underruns, overruns, late;
+	uint32_t stood; // the longest of these lately, in samples less the period; atomic
 	uint64_t last; // when the last period came, in ns; 0: none has
 	// priority is the SCHED_RR priority that the card's thread takes with its first
 	// period, if it has no such already; 0: none.

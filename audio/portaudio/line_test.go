@@ -151,6 +151,48 @@ func TestLineKeepsTheDelayBounded(t *testing.T) {
 	}
 }
 
+// A card that stands still and then takes at once what it has missed, for as long as it
+// does so, plays all that it is brought. Once it is in time no more waits than usually.
+func TestLineFollowsBursts(t *testing.T) {
+	for _, periods := range []int{3, 5, 12, 20} { // of half a tick, in each burst
+		l := open(t, 16000)
+		in, out, tick := make([]int16, l.tick/2), make([]int16, l.tick/2), make([]int16, l.tick)
+		brings := func() {
+			for l.take(tick) {
+				for i := range tick {
+					tick[i] = 1000
+				}
+				l.put(tick)
+			}
+		}
+		heard := 0
+		bursts := 400 / periods
+		for n := range bursts {
+			if l.c.last != 0 {
+				l.c.last -= 5_000_000 * 19 // ns: it has stood still for as long as the longest of them
+			}
+			for range periods {
+				l.call(in, out)
+				if n > 8 && out[0] == 1000 && out[len(out)-1] == 1000 {
+					heard++
+				}
+			}
+			brings()
+		}
+		if want := (bursts - 9) * periods; heard != want {
+			t.Errorf("bursts of %d periods: %d were heard whole; want %d", periods, heard, want)
+		}
+		for range 2 * burstFor {
+			l.call(in, out)
+			l.call(in, out)
+			brings()
+		}
+		if waits := l.play.have(); waits > onTop*l.tick {
+			t.Errorf("after bursts of %d periods %d samples wait; want %d at most", periods, waits, onTop*l.tick)
+		}
+	}
+}
+
 func TestCallbackDoesNotAllocate(t *testing.T) {
 	l := open(t, 48000)
 	in, out, tick := make([]int16, 240), make([]int16, 240), make([]int16, 480)
