@@ -32,7 +32,9 @@
 //
 // The engine has half a tick, the card's period, to bring the next one: nothing more
 // waits, which would be heard later. Where that was too little once, so much more does
-// from then on, until it has not been needed for a while (ahead.go).
+// from then on, until it has not been needed for a while (ahead.go). A card that stands
+// still and then takes at once what it has missed may have as much waiting as that, for as
+// long as it does so (line.go).
 //
 // # A card that dies
 //
