@@ -113,7 +113,7 @@ export class Talk {
       try {
         this.pc.restartIce();
         const said = await post(`/call/${encodeURIComponent(on.number)}/again${location.search}`, { ...await this.offer(), of: this.#first });
-        if (said.refusal && lost()) on.lost(""); // the phone knows of no such call
+        if (said.refusal === "hangup" && lost()) on.lost(""); // the phone knows of no such call
         if (said.answer && lost()) {
           await this.believe(said, on.key, "flexphone browser call again 1");
           await this.take(said.answer);
